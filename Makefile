@@ -1,0 +1,47 @@
+# `make demo` and `make test` each set up all they need in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types unit slow clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   install, write the sample corpus, run the whole pipeline, print the results"
+	@echo "make test   install, then lint, types and the fast tests"
+	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
+	@echo "make lint | types | unit   the parts of make test"
+	@echo "make clean  remove the environment and the demo"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(DEMO)/corpus/truth.json: | $(STAMP)
+	$(BIN)/fusionrec sample --songs 2000 --users 1000 --seed 0 --out $(DEMO)/corpus
+
+demo: $(STAMP) $(DEMO)/corpus/truth.json
+	$(BIN)/fusionrec run --config pipelines/configs/sample.yaml \
+	    --set source.root=$(DEMO)/corpus --set workspace=$(DEMO)/workspace
+
+test: lint types unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest -m "not slow"
+
+slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,338 @@
+"""One typed configuration tree, a section a stage.
+
+Every key has a type, a default, a line of documentation and bounds. YAML goes in,
+``--set section.key=value`` overrides it, and the resolved tree is kept with every run.
+An unknown key is an error that suggests the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusionrec.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _key(default: Any, doc: str, **bounds: Any) -> Any:
+    return Field(default, description=doc, **bounds)
+
+
+class SourceConfig(Section):
+    """Where the Million Song Dataset's files lie; relative paths are below `root`."""
+
+    root: str = _key("", "folder that holds the corpus; the paths below are relative to it")
+    songs: str = _key(
+        "MillionSong",
+        "HDF5 tree (A/B/C folders), one aggregate or summary .h5 file, or track_metadata.db",
+    )
+    artist_terms: str | None = _key(
+        None, "artist_term.db with the tags, where `songs` is track_metadata.db"
+    )
+    lyrics: tuple[str, ...] = _key(
+        ("musixmatch/mxm_dataset_train.txt", "musixmatch/mxm_dataset_test.txt"),
+        "musiXmatch files (.txt, .zip of it, or mxm_dataset.db); may be empty",
+    )
+    plays: tuple[str, ...] = _key(
+        ("tasteprofile/train_triplets.txt",),
+        "listening triplets (.txt or .zip; Taste Profile or Challenge files)",
+    )
+    mismatches: str | None = _key(
+        "tasteprofile/sid_mismatches.txt", "wrong song-track pairs to leave out; null for none"
+    )
+
+
+class IngestConfig(Section):
+    """Reading the source files into Parquet."""
+
+    segments: Literal["none", "full"] = _key(
+        "none", "`full` also reads the segment arrays, which the audio modality needs"
+    )
+    folders_per_shard: int = _key(64, "folders of the HDF5 tree read by one task", ge=1)
+    rows_per_shard: int = _key(
+        20_000, "rows of an aggregate HDF5 or SQLite file read by one task", ge=1
+    )
+    bytes_per_shard: int = _key(64 << 20, "bytes of a text file read by one task", ge=1024)
+    max_reject_share: float = _key(
+        0.05, "largest share of damaged items a source may have before the run stops", ge=0, le=1
+    )
+
+
+class SplitConfig(Section):
+    """Songs into train, validation and test (paper 5.3; DIGEST protocols)."""
+
+    by: Literal["song", "artist"] = _key(
+        "song", "`song` is the paper's random split; `artist` puts no artist on both sides"
+    )
+    folds: int = _key(5, "equal parts the songs are cut into; 5 gives the paper's 80/20", ge=2)
+    test_fold: int = _key(0, "the fold that is the test part", ge=0)
+    validation: float = _key(0.1, "share of the other songs kept for validation", ge=0, le=0.5)
+    require_tags: bool = _key(
+        False, "only songs with tags enter the split (the paper's 116,479), others are left out"
+    )
+
+
+class LabelConfig(Section):
+    """Tags into classes (paper 3.1.1, 3.1.2, 5.1)."""
+
+    embedding: Literal["multihot", "word2vec"] = _key("word2vec", "label embedding f")
+    source: Literal["mbtags", "terms"] = _key(
+        "mbtags", "MusicBrainz tags (the paper's) or Echo Nest terms"
+    )
+    k: int = _key(6, "number of classes", ge=2, le=1000)
+    dimension: int = _key(100, "m, the Word2Vec label embedding's size", ge=2, le=2000)
+    epochs: int = _key(20, "Word2Vec passes over the tag lists", ge=1)
+    fit_on: Literal["train", "all"] = _key(
+        "train", "songs that Word2Vec and K-Means see; `all` is the `paper` protocol's"
+    )
+    elbow: tuple[int, ...] = _key((), "values of k whose inertia is kept for the elbow curve")
+
+
+class MetadataConfig(Section):
+    """Metadata features (paper 3.1.4)."""
+
+    dimension: int = _key(100, "size of each field's Word2Vec", ge=2, le=2000)
+    epochs: int = _key(10, "Word2Vec passes over a field", ge=1)
+    vectors: str | None = _key(
+        None, "word2vec file (text or .bin) to start each field's Word2Vec from"
+    )
+
+
+class LyricsConfig(Section):
+    """Lyrics features (paper 3.1.5, 5.2)."""
+
+    encoder: str = _key(
+        "FacebookAI/roberta-base",
+        "hub name or local folder of the transformer, or `pretrain` for one trained on the corpus",
+    )
+    tfidf: Literal["sklearn", "printed"] = _key(
+        "sklearn", "TfidfVectorizer's weights, or the formula as the paper prints it"
+    )
+    words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
+    pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
+    dtype: Literal["auto", "float32", "bfloat16"] = _key("auto", "the encoder's precision")
+    token_budget: int = _key(4096, "padded tokens in one batch", ge=16)
+    num_gpus: float = _key(0.0, "GPUs of one encoder actor; 0 runs it on the CPU", ge=0)
+
+
+class EmbedConfig(Section):
+    """Modalities into vectors."""
+
+    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] = _key(
+        ("metadata", "lyrics"), "the modalities that are embedded and fused", min_length=1
+    )
+    metadata: MetadataConfig = MetadataConfig()
+    lyrics: LyricsConfig = LyricsConfig()
+
+
+class PretrainConfig(Section):
+    """The small RoBERTa of `embed.lyrics.encoder: pretrain`."""
+
+    hidden_size: int = _key(128, "width of the encoder", ge=8)
+    layers: int = _key(2, "transformer layers", ge=1)
+    heads: int = _key(4, "attention heads; divides hidden_size", ge=1)
+    epochs: int = _key(5, "passes over the bags", ge=1)
+    batch_size: int = _key(64, "bags in a batch", ge=1)
+    learning_rate: float = _key(1e-3, "AdamW's peak rate", gt=0)
+    max_bags: int = _key(50_000, "bags used at most, chosen by hash", ge=1)
+
+
+class FuseConfig(Section):
+    """Scaling, concatenation and PCA (paper 3.2, 5.3)."""
+
+    variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)
+    missing: Literal["mean", "drop"] = _key(
+        "mean",
+        "a song without a modality gets the training mean there, or is left out (and counted)",
+    )
+
+
+class TrainConfig(Section):
+    """The fusion network's training (paper 5.3, Table 1)."""
+
+    workers: int = _key(
+        1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
+    )
+    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
+    epochs: int = _key(200, "passes over the training songs (the paper: 2,000)", ge=1)
+    batch_size: int = _key(256, "songs in a batch, over all workers", ge=2)
+    eta: float = _key(0.001, "Adam's learning rate", gt=0, le=1)
+    p: float = _key(0.5, "dropout probability", ge=0, lt=1)
+    class_weights: bool = _key(True, "weigh the cross-entropy by inverse class frequency")
+
+
+class RecommendConfig(Section):
+    """User vectors and ranking (paper 3.4)."""
+
+    protocol: Literal["heldout", "oord", "paper"] = _key("heldout", "evaluation protocol")
+    top: int = _key(500, "length of each user's list", ge=1, le=10_000)
+    weighting: Literal["raw", "log", "binary"] = _key(
+        "raw", "how a play count weighs in the user vector; `raw` is the paper's"
+    )
+    users_per_shard: int = _key(5_000, "users one task ranks", ge=1)
+
+
+class EvaluateConfig(Section):
+    """Metrics and their intervals."""
+
+    resamples: int = _key(2_000, "bootstrap resamples over users", ge=100)
+    level: float = _key(0.95, "confidence level of the intervals", gt=0.5, lt=1)
+
+
+class ClusterConfig(Section):
+    """How Ray is reached or started."""
+
+    address: str | None = _key(
+        None, "Ray address; null joins the cluster this process runs in, or starts a local one"
+    )
+    num_cpus: int | None = _key(None, "CPUs of a locally started Ray; null for all", ge=1)
+    object_store_mb: int | None = _key(None, "object store of a locally started Ray", ge=80)
+    dashboard: bool = _key(False, "start the dashboard (on loopback) with a local Ray")
+
+
+class Config(Section):
+    """The whole tree."""
+
+    seed: int = _key(0, "seed of every random choice", ge=0, lt=2**31)
+    workspace: str = _key("workspace", "folder or URI (s3://, gs://, ...) of all artifacts")
+    source: SourceConfig = SourceConfig()
+    ingest: IngestConfig = IngestConfig()
+    split: SplitConfig = SplitConfig()
+    label: LabelConfig = LabelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    embed: EmbedConfig = EmbedConfig()
+    fuse: FuseConfig = FuseConfig()
+    train: TrainConfig = TrainConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.split.test_fold >= self.split.folds:
+            raise ValueError(
+                f"split.test_fold is {self.split.test_fold}, but with split.folds "
+                f"{self.split.folds} it must be below {self.split.folds}"
+            )
+        if self.pretrain.hidden_size % self.pretrain.heads:
+            raise ValueError(
+                f"pretrain.hidden_size {self.pretrain.hidden_size} is no multiple of "
+                f"pretrain.heads {self.pretrain.heads}"
+            )
+        if "audio" in self.embed.modalities and self.ingest.segments == "none":
+            raise ValueError(
+                "embed.modalities names audio, which needs ingest.segments: full (it is none)"
+            )
+        if self.recommend.protocol == "paper" and self.label.fit_on != "all":
+            raise ValueError(
+                "recommend.protocol: paper fits the labels on all songs: set label.fit_on: all"
+            )
+        return self
+
+
+Override = Annotated[str, "section.key=value"]
+
+
+def load(path: str | Path | None = None, overrides: Sequence[Override] = ()) -> Config:
+    """Read a YAML file, apply ``section.key=value`` overrides, and check the result.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is no mapping, or a key or value is wrong.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{path}: there is no such config file; pass an existing YAML file to --config"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error})") from None
+        except yaml.YAMLError as error:
+            where = " ".join(str(error).split())
+            raise ConfigError(f"{path}: is not valid YAML: {where}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path}: must be a mapping of sections, not {type(loaded).__name__}")
+        tree = loaded or {}
+    for override in overrides:
+        _apply(tree, override)
+    return from_dict(tree, source=str(path) if path else "configuration")
+
+
+def from_dict(tree: Mapping[str, Any], *, source: str = "configuration") -> Config:
+    """Check a plain mapping; see :func:`load`."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(source, e) for e in error.errors())) from None
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved tree as YAML that :func:`load` takes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every key of the tree as (dotted name, default, documentation)."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.default, Section):
+            yield from describe(type(field.default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.default, field.description or ""
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+    if isinstance(value, str):
+        value = _number(value)
+    node = tree
+    for key in keys[:-1]:
+        child = node.get(key)
+        if child is None:
+            child = node[key] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {key!r} is a value, not a section")
+        node = child
+    node[keys[-1]] = value
+
+
+def _number(text: str) -> str | float:
+    # YAML 1.1 reads 1e-3 as a string, which nobody who types it means.
+    try:
+        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else text
+    except ValueError:
+        return text
+
+
+def _explain(source: str, error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    dotted = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        known = [name for name, _, _ in describe()] + list(Config.model_fields)
+        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "; `fusionrec config` lists all keys"
+        return f"{source}: unknown key {dotted!r}{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not dotted:
+        return f"{source}: {message}"
+    return f"{source}: {dotted} is {error['input']!r}: {message}"

@@ -1,0 +1,1 @@
+"""Metrics, closed forms and confidence intervals (paper section 3.3)."""

@@ -1,0 +1,1 @@
+"""File formats of the public data sets: a path in, Arrow tables and rejects out."""

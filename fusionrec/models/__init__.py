@@ -1,0 +1,1 @@
+"""The fusion network (paper section 3.2)."""

@@ -1,0 +1,140 @@
+"""The pyarrow schema of every artifact, and the version they carry together.
+
+Vectors are float32; a fixed-size list's length is that of its feature and so is
+given by a function. `song_id`, `track_id` and `artist_id` are the Million Song
+Dataset's own identifiers.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Version of all schemas below; a workspace of another version is refused by name."""
+
+SONGS = pa.schema(
+    [
+        ("song_id", pa.string()),
+        ("track_id", pa.string()),
+        ("title", pa.string()),
+        ("release", pa.string()),
+        ("artist_id", pa.string()),
+        ("artist_name", pa.string()),
+        ("year", pa.int32()),  # null when unknown (0 in the source)
+        ("duration", pa.float32()),  # seconds
+        ("artist_hotttnesss", pa.float32()),
+        ("artist_familiarity", pa.float32()),
+        ("song_hotttnesss", pa.float32()),  # null when NaN in the source
+        ("tempo", pa.float32()),  # beats per minute
+        ("loudness", pa.float32()),  # dB
+        ("key", pa.int32()),
+        ("mode", pa.int32()),
+        ("time_signature", pa.int32()),
+        ("mbtags", pa.list_(pa.string())),
+        ("mbtag_counts", pa.list_(pa.int32())),
+        ("terms", pa.list_(pa.string())),
+        ("term_weights", pa.list_(pa.float32())),
+    ]
+)
+
+SEGMENTS = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("start", pa.list_(pa.float32())),  # seconds
+        ("timbre", pa.list_(pa.list_(pa.float32(), 12))),
+        ("pitches", pa.list_(pa.list_(pa.float32(), 12))),
+        ("loudness_max", pa.list_(pa.float32())),  # dB
+    ]
+)
+
+LYRICS = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("mxm_id", pa.int32()),
+        ("words", pa.list_(pa.int16())),  # positions in the vocabulary, from 0
+        ("counts", pa.list_(pa.int16())),  # capped at 32,767
+    ]
+)
+
+VOCABULARY = pa.schema([("word", pa.string())])
+
+TRIPLETS = pa.schema([("user_id", pa.string()), ("song_id", pa.string()), ("plays", pa.int32())])
+"""What the readers of listening data return, before ids become codes."""
+
+PLAYS = pa.schema([("user", pa.int32()), ("song", pa.int32()), ("plays", pa.int32())])
+"""`user` and `song` are rows of the `users` map and of the `songs` artifact."""
+
+USERS = pa.schema([("user_id", pa.string())])
+
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),  # file
+        ("item", pa.string()),  # line, track or song id within the file
+        ("reason", pa.string()),  # a fixed phrase, to group by
+        ("detail", pa.string()),
+        ("action", pa.string()),  # one of REJECT_ACTIONS
+    ]
+)
+
+REJECT_ACTIONS = ("dropped", "nulled", "unmatched")
+"""`dropped`: damaged, the row is lost (counts against `ingest.max_reject_share`).
+`nulled`: one field is unusable and was left empty, the row is kept.
+`unmatched`: well-formed, but its id appears nowhere else in the corpus."""
+
+SPLIT = pa.schema(
+    [
+        ("song_id", pa.string()),
+        ("artist_id", pa.string()),
+        ("part", pa.string()),  # train / validation / test
+        ("fold", pa.int32()),
+    ]
+)
+
+LABELS = pa.schema([("song_id", pa.string()), ("class", pa.int32()), ("distance", pa.float32())])
+
+
+def features(dimension: int) -> pa.Schema:
+    """Schema of one modality's features, or of the fused matrix, of `dimension` columns."""
+    return pa.schema(
+        [
+            ("song_id", pa.string()),
+            ("vector", pa.list_(pa.float32(), dimension)),
+            ("present", pa.bool_()),
+        ]
+    )
+
+
+def song_vectors(classes: int, embedding: int) -> pa.Schema:
+    """Schema of F(s): class probabilities and the last hidden layer of every song."""
+    return pa.schema(
+        [
+            ("song_id", pa.string()),
+            ("probabilities", pa.list_(pa.float32(), classes)),
+            ("embedding", pa.list_(pa.float32(), embedding)),
+        ]
+    )
+
+
+RECOMMENDATIONS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("song_ids", pa.list_(pa.string())),  # best first
+        ("scores", pa.list_(pa.float32())),
+        ("candidates", pa.int32()),  # N: songs ranked for this user
+        ("relevant_ranks", pa.list_(pa.int32())),  # ranks from 1 of R_u among the N, ascending
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("average_precision", pa.float64()),  # AP@K
+        ("recall", pa.float64()),  # recall@K
+        ("ndcg", pa.float64()),  # NDCG@K
+        ("reciprocal_rank", pa.float64()),
+        ("auc", pa.float64()),  # null where every candidate is relevant
+        ("candidates", pa.int32()),
+        ("relevant", pa.int32()),
+        ("random_level", pa.float64()),  # expected AP@K of a random order
+    ]
+)

@@ -1,0 +1,1 @@
+"""The method at scale: every use of Ray is in this package."""

@@ -1,0 +1,285 @@
+"""The `fusionrec` command. Each stage is also ``python -m pipelines.<stage> --config ...``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fusionrec import __version__, config, errors
+from fusionrec.config import Config
+
+app = typer.Typer(
+    name="fusionrec",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Music recommendation from what songs are: the Million Song Dataset to every user's "
+    "top 500 and mAP@500, distributed with Ray.",
+    epilog="Exit codes: 0 done; 2 the input or the config is at fault; 1 anything else.",
+)
+log = logging.getLogger("fusionrec")
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file with the configuration (see `config`)."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override one key: section.key=value. May be repeated."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, last.")
+]
+Workspace = Annotated[
+    str | None, typer.Option("--workspace", "-w", help="The same as --set workspace=...")
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings only.")] = False,
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+
+
+def _load(path: Path | None, overrides: list[str] | None, workspace: str | None) -> Config:
+    chosen = list(overrides or [])
+    if workspace is not None:
+        chosen.append(f"workspace={json.dumps(workspace)}")
+    return config.load(path, chosen)
+
+
+def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
+    from pipelines import run as pipeline
+
+    if name == "run":
+        manifests = pipeline.run(resolved)
+        _print_results(resolved, manifests["evaluate"], as_json)
+        return
+    stage = next(stage for stage in pipeline.STAGES if stage.name == name)
+    manifest = stage.run(resolved)
+    if name == "evaluate":
+        _print_results(resolved, manifest, as_json)
+    elif as_json:
+        print(json.dumps(manifest["counts"]))
+    else:
+        _print_counts(name, manifest["counts"])
+
+
+def _stage_command(name: str, summary: str) -> None:
+    def command(
+        config_path: ConfigPath = None,
+        overrides: Overrides = None,
+        workspace: Workspace = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _run_stage(name, _load(config_path, overrides, workspace), as_json)
+
+    app.command(name, help=summary)(command)
+
+
+_stage_command("run", "Run all stages in order, skip those up to date, and print the results.")
+_stage_command(
+    "ingest", "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed."
+)
+_stage_command("split", "Split the songs into train, validation and test, by song or by artist.")
+_stage_command("label", "Embed the tag lists and cluster them into k classes (K-Means).")
+_stage_command(
+    "pretrain", "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling)."
+)
+_stage_command("embed", "Turn metadata, lyrics and audio into one vector each per song.")
+_stage_command("fuse", "Scale and concatenate the modalities, and reduce them by PCA.")
+_stage_command("train", "Train the fusion network under Ray Train and compute F(s) of all songs.")
+_stage_command("evaluate", "Compute mAP@500, AUC and their intervals, and print the results.")
+
+
+@app.command()
+def recommend(
+    config_path: ConfigPath = None,
+    overrides: Overrides = None,
+    workspace: Workspace = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Print this user's list from a finished workspace.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", help='Print songs like this one: "artist - title".'),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", "-n", min=1, help="Songs to print.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Rank every user's top 500. With --user or --like, print one list, without Ray."""
+    resolved = _load(config_path, overrides, workspace)
+    if user is None and like is None:
+        _run_stage("recommend", resolved, as_json)
+        return
+    if user is not None and like is not None:
+        raise errors.ConfigError("--user and --like: give one of them, not both")
+    from pipelines import query
+
+    if user is not None:
+        found = query.for_user(resolved.workspace, user, top)
+    else:
+        assert like is not None
+        found = query.like(resolved.workspace, like, top)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table(title=found["title"], title_justify="left")
+    for column in ("", "artist", "title", "release", "score"):
+        table.add_column(column, justify="right" if column in ("", "score") else "left")
+    for row in found["songs"]:
+        table.add_row(
+            str(row["rank"]), row["artist"], row["title"], row["release"], f"{row['score']:.3f}"
+        )
+    Console().print(table)
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must be empty.")],
+    songs: Annotated[int, typer.Option("--songs", help="Number of tracks.")] = 2000,
+    users: Annotated[int, typer.Option("--users", help="Number of users.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same bytes.")] = 0,
+) -> None:
+    """Write a sample corpus with a planted truth, in the official file formats."""
+    from fusionrec.formats.sample import write_sample
+    from pipelines.progress import progress
+
+    with progress("writing songs", songs) as advance:
+        write_sample(out, songs=songs, users=users, seed=seed, progress=advance)
+    log.info("sample: %d songs and %d users in %s", songs, users, out)
+
+
+@app.command("config")
+def show_config(
+    config_path: ConfigPath = None,
+    overrides: Overrides = None,
+    workspace: Workspace = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key with its meaning.")] = False,
+) -> None:
+    """Print the resolved configuration as YAML, or all keys with their meaning."""
+    resolved = _load(config_path, overrides, workspace)
+    if not keys:
+        print(config.to_yaml(resolved), end="")
+        return
+    table = Table("key", "default", "meaning")
+    for name, default, doc in config.describe():
+        table.add_row(name, json.dumps(default, default=str), doc)
+    Console().print(table)
+
+
+@app.command()
+def status(
+    config_path: ConfigPath = None,
+    overrides: Overrides = None,
+    workspace: Workspace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each stage of a workspace holds, since when, and with what counts."""
+    from pipelines import query
+
+    resolved = _load(config_path, overrides, workspace)
+    found = query.status(resolved.workspace)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found["workspace"])
+    for row in found["stages"]:
+        counts = ", ".join(
+            f"{name} {_shown(value)}" for name, value in row["counts"].items() if _plain(value)
+        )
+        took = f"{row['wall_seconds']:.1f} s" if row["wall_seconds"] is not None else ""
+        table.add_row(row["stage"], row["state"], row["finished"] or "", took, counts)
+    Console().print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_counts(name: str, counts: dict[str, Any]) -> None:
+    table = Table("", "count", title=name, title_justify="left")
+    for key, value in counts.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                table.add_row(f"{key.replace('_', ' ')}: {inner}", _shown(number))
+        elif _plain(value):
+            table.add_row(key.replace("_", " "), _shown(value))
+    Console().print(table)
+
+
+def _print_results(resolved: Config, manifest: dict[str, Any], as_json: bool) -> None:
+    from pipelines import query
+
+    results = {
+        **manifest["counts"],
+        "workspace": resolved.workspace,
+        "protocol": resolved.recommend.protocol,
+        "split": resolved.split.by,
+    }
+    if as_json:
+        print(json.dumps(results))
+        return
+    Console().print(query.results_table(results))
+    Console().print(query.artifacts_table(resolved.workspace))
+
+
+def stage_main(name: str) -> None:
+    """Entry point of ``python -m pipelines.<stage>``: the command of that name."""
+    main([name, *sys.argv[1:]])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors are one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    flags = [flag for flag in ("--debug", "--quiet") if flag in given]  # wherever they stand
+    try:
+        app(args=flags + [argument for argument in given if argument not in flags])
+    except errors.FusionrecError as error:
+        if "--debug" in flags:
+            traceback.print_exc()
+        print(f"fusionrec: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("fusionrec: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in flags:
+            traceback.print_exc()
+        text = " ".join(str(error).split())[:500]
+        print(
+            f"fusionrec: unexpected {type(error).__name__}: {text} (--debug shows the traceback)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The one place that calls ray.init, sets threads and memory, and maps work over shards."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+# Two-thread torch spins while it waits and starves other processes unless told before import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+
+import ray
+
+from fusionrec import errors
+from fusionrec.config import ClusterConfig
+from pipelines.progress import progress
+
+T = TypeVar("T")
+
+Shard = dict[str, Any]
+Report = dict[str, Any]
+
+_WORKER_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+
+
+def start(config: ClusterConfig) -> None:
+    """Join the cluster the config names, or start a local Ray; nothing if already connected.
+
+    Raises
+    ------
+    InputError
+        If no cluster answers at `cluster.address`.
+    """
+    if ray.is_initialized():
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
+    }
+    if address:
+        options["address"] = address
+    else:
+        options |= {
+            "num_cpus": config.num_cpus,
+            "include_dashboard": config.dashboard,
+            "dashboard_host": "127.0.0.1",
+        }
+        if config.object_store_mb is not None:
+            options["object_store_memory"] = config.object_store_mb << 20
+    try:
+        ray.init(**options)
+    except ConnectionError as error:
+        raise errors.InputError(
+            f"cluster.address {address!r}: no Ray cluster answers there ({error}); "
+            "start one with `ray start --head`, or leave the key out for a local run"
+        ) from None
+    _quieten()
+
+
+def _quieten() -> None:
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def cpus() -> int:
+    """CPUs of the whole cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+class _Guarded:
+    """Calls a shard function; our own errors travel as data, so that no traceback hides them."""
+
+    def __init__(self, function: Callable[[Shard], Report]) -> None:
+        self.function = function
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        row = json.loads(item["item"])
+        try:
+            report, error = json.dumps(self.function(row["shard"]), default=_plain), ""
+        except errors.FusionrecError as raised:
+            report, error = str(raised), type(raised).__name__
+        return {"number": row["number"], "report": report, "error": error}
+
+
+class _GuardedActor(_Guarded):
+    """The same for an actor, whose shard function is made once from arguments."""
+
+    def __init__(self, factory: Callable[..., Callable[[Shard], Report]], *arguments: Any) -> None:
+        try:
+            super().__init__(factory(*arguments))
+        except errors.FusionrecError as error:
+            super().__init__(partial(_raise, error))
+
+
+def _raise(error: errors.FusionrecError, shard: Shard) -> Report:
+    raise error
+
+
+def map_shards(
+    function: Callable[..., Any],
+    shards: Sequence[Shard],
+    *,
+    description: str,
+    actor_arguments: tuple[Any, ...] | None = None,
+    num_gpus: float = 0.0,
+) -> list[Report]:
+    """Run `function` on every shard with Ray Data; the driver sees small reports only.
+
+    A shard says where its input lies, and the function writes its own output, so the
+    driver holds one report (a few hundred bytes) a shard, in the order of the shards.
+
+    Parameters
+    ----------
+    function
+        Takes a shard, returns a JSON-able report. With `actor_arguments`, a factory of
+        such a function, called once an actor.
+    num_gpus
+        GPUs of one actor.
+
+    Raises
+    ------
+    FusionrecError
+        Whatever error of ours a worker met, as it was raised there.
+    StageError
+        If a worker failed otherwise.
+    """
+    if not shards:
+        return []
+    rows = [{"shard": shard, "number": number} for number, shard in enumerate(shards)]
+    dataset = ray.data.from_items(
+        [{"item": json.dumps(row, default=_plain)} for row in rows],
+        override_num_blocks=min(len(rows), 10_000),
+    )
+    options: dict[str, Any] = {"num_gpus": num_gpus or None}
+    if actor_arguments is None:
+        mapped = dataset.map(_Guarded(function))
+    else:
+        pool = max(1, min(len(shards), cpus())) if not num_gpus else None
+        gpus = int(ray.cluster_resources().get("GPU", 0) / num_gpus) if num_gpus else 0
+        if num_gpus and not gpus:
+            raise errors.ConfigError(
+                f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
+                "set embed.lyrics.num_gpus=0 to run on CPUs"
+            )
+        size = min(len(shards), pool or gpus)
+        mapped = dataset.map(
+            _GuardedActor,
+            fn_constructor_args=(function, *actor_arguments),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+            **options,
+        )
+    reports: dict[int, Report] = {}
+    try:
+        with progress(description, len(shards)) as advance:
+            for row in mapped.iter_rows():
+                if row["error"]:
+                    raise _revive(row["error"], row["report"])
+                reports[int(row["number"])] = json.loads(row["report"])
+                advance(1)
+    except ray.exceptions.RayError as error:
+        raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
+    return [reports[number] for number in range(len(shards))]
+
+
+def run_task(
+    function: Callable[..., T], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
+) -> T:
+    """Run one function in a worker, so that its data never reach the driver."""
+    return gather([submit(function, *arguments, num_cpus=num_cpus, num_gpus=num_gpus)])[0]
+
+
+def submit(
+    function: Callable[..., Any], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
+) -> Any:
+    """Start one function in a worker; pass the result to :func:`gather`."""
+    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(_run_guarded)
+    return remote.remote(function, *arguments)
+
+
+def gather(references: Sequence[Any]) -> list[Any]:
+    """Wait for what :func:`submit` started; raises as :func:`map_shards` does."""
+    try:
+        results = ray.get(list(references))
+    except ray.exceptions.RayError as error:
+        raise errors.StageError(f"a worker failed: {root_cause(error)}") from error
+    for kind, value in results:
+        if kind:
+            raise _revive(kind, value)
+    return [value for _, value in results]
+
+
+def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    try:
+        return "", function(*arguments)
+    except errors.FusionrecError as error:
+        return type(error).__name__, str(error)
+
+
+def _revive(kind: str, message: str) -> errors.FusionrecError:
+    found = getattr(importlib.import_module("fusionrec.errors"), kind)(message)
+    assert isinstance(found, errors.FusionrecError)
+    return found
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost exception of a chain that Ray wrapped, on one line."""
+    while isinstance(getattr(error, "cause", None), BaseException) or error.__cause__:
+        cause = getattr(error, "cause", None) or error.__cause__
+        if cause is None or cause is error:
+            break
+        error = cause
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,39 @@
+"""Progress: a bar on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+log = logging.getLogger("fusionrec")
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that advances by its argument.
+
+    On a terminal a bar is drawn; otherwise a line is logged at every tenth of the way,
+    once the step has taken longer than a second.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal and log.isEnabledFor(logging.INFO):
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+            task = bar.add_task(f"  {description}", total=total)
+            yield lambda step: bar.advance(task, step)
+        return
+    done, shown, started = 0, 0, time.monotonic()
+
+    def advance(step: int) -> None:
+        nonlocal done, shown
+        done += step
+        if total and done * 10 // total > shown and time.monotonic() - started > 1:
+            shown = done * 10 // total
+            log.info("%s: %d of %d", description, done, total)
+
+    yield advance

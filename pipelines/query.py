@@ -1,0 +1,213 @@
+"""Questions to a finished workspace, answered in a second or two and without Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from rich.table import Table
+
+from fusionrec.errors import NotFoundError, SchemaVersionError
+from pipelines.tables import matrix
+from pipelines.workspace import Workspace
+
+_STAGES = (
+    "ingest",
+    "split",
+    "label",
+    "pretrain",
+    "embed",
+    "fuse",
+    "train",
+    "recommend",
+    "evaluate",
+)
+_NAMES = ("song_id", "artist_name", "title", "release")
+
+
+def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
+    """The first `top` songs of a user's list.
+
+    Raises
+    ------
+    NotFoundError
+        If the workspace has no list for this user.
+    WorkspaceError
+        If the workspace has no finished `recommend` stage.
+    """
+    workspace = Workspace(uri)
+    workspace.require("recommend")
+    for name in workspace.parts("recommend", "recommendations"):
+        rows = workspace.read_part(
+            "recommend",
+            "recommendations",
+            name,
+            ["song_ids", "scores"],
+            filters=[("user_id", "=", user)],
+        )
+        if rows.num_rows:
+            songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
+            return {
+                "title": f"For user {user}",
+                "user_id": user,
+                "songs": _named(workspace, songs, scores),
+            }
+    raise NotFoundError(
+        f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
+        "the triplets file, and users without a test song have no list"
+    )
+
+
+def like(uri: str, text: str, top: int) -> dict[str, Any]:
+    """The songs whose class probabilities have the largest product with those of one song.
+
+    Raises
+    ------
+    NotFoundError
+        If no song, or no song with features, has that artist and title.
+    WorkspaceError
+        If the workspace has no finished `train` stage.
+    """
+    workspace = Workspace(uri)
+    workspace.require("train")
+    artist, separator, title = text.partition(" - ")
+    if not separator:
+        raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
+    songs = workspace.read("ingest", "songs", list(_NAMES))
+    found = songs.filter(
+        pc.and_(_equal(songs["artist_name"], artist), _equal(songs["title"], title))
+    )
+    if found.num_rows == 0:
+        raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
+    table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
+    probabilities = matrix(table["probabilities"])
+    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[0].as_py()
+    if where is None:
+        raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
+    scores = probabilities @ probabilities[where]
+    scores[where] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
+    return {
+        "title": f"Like {found['artist_name'][0]} - {found['title'][0]}",
+        "song_id": found["song_id"][0].as_py(),
+        "songs": _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
+    }
+
+
+def status(uri: str) -> dict[str, Any]:
+    """What each stage holds: state (finished, unfinished, stale, missing), when, counts."""
+    workspace = Workspace(uri)
+    rows = []
+    keys: dict[str, str] = {}
+    for stage in _STAGES:
+        state, manifest = "missing", None
+        try:
+            manifest = workspace.manifest(stage)
+        except SchemaVersionError as error:
+            state = f"refused: {error}"
+        if manifest is not None:
+            keys[stage] = manifest["key"]
+            inputs = manifest["config"].get("inputs", {})
+            fresh = all(keys.get(need) == key for need, key in inputs.items())
+            state = "finished" if fresh else "stale"
+            if not fresh:
+                keys[stage] = "stale"
+        elif state == "missing" and workspace.exists(stage, "inprogress.json"):
+            state = "unfinished"
+        rows.append(
+            {
+                "stage": stage,
+                "state": state,
+                "finished": manifest["finished"] if manifest else None,
+                "wall_seconds": manifest["wall_seconds"] if manifest else None,
+                "counts": manifest["counts"] if manifest else {},
+            }
+        )
+    return {"workspace": workspace.uri, "stages": rows}
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """The result table that `run` and `evaluate` print."""
+    table = Table(
+        title=f"fusionrec: protocol {results['protocol']}, split by {results['split']}",
+        title_justify="left",
+    )
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval" if results["level"] == 0.95 else f"{results['level']:.0%}")
+    table.add_column("to compare", justify="right")
+    top = results["top"]
+
+    def row(name: str, value: str, interval: Any = None, beside: str = "") -> None:
+        shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        table.add_row(name, value, shown, beside)
+
+    accuracy = results["test_accuracy"]
+    majority = results["majority_share"]
+    row(
+        f"test accuracy ({results['classes']} classes)",
+        "none tested" if accuracy is None else f"{accuracy:.1%}",
+        None,
+        "" if majority is None else f"majority {majority:.1%}",
+    )
+    row(
+        f"mAP@{top}",
+        f"{results['map']:.4f}",
+        results["map_interval"],
+        f"random {results['random_map']:.4f}",
+    )
+    row("AUC", f"{results['auc']:.4f}", results["auc_interval"], "random 0.5000")
+    row(f"recall@{top}", f"{results['recall']:.4f}")
+    row(f"NDCG@{top}", f"{results['ndcg']:.4f}")
+    row("lift of mAP over random", f"{results['lift']:.2f}")
+    row("candidate songs a user (mean)", f"{results['candidates']:,.1f}")
+    row("relevant songs a user (mean)", f"{results['relevant']:.2f}")
+    row("users in the mean", f"{results['users']:,}")
+    for reason, count in results["users_left_out"].items():
+        row(f"users left out: {reason}", f"{count:,}")
+    return table
+
+
+def artifacts_table(uri: str) -> Table:
+    """Where the artifacts of a workspace lie."""
+    table = Table.grid(padding=(0, 2))
+    table.title = "Artifacts"
+    table.title_justify = "left"
+    for place, what in (
+        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        ("train/", "model (safetensors), epochs.csv, song_vectors"),
+        ("recommend/recommendations/", "every user's list (Parquet)"),
+        ("evaluate/metrics/", "one row a user; summary.json beside it"),
+    ):
+        table.add_row(f"{uri.rstrip('/')}/{place}", what)
+    return table
+
+
+def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[dict[str, Any]]:
+    songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
+    names = {row["song_id"]: row for row in songs.to_pylist()}
+    return [
+        {
+            "rank": rank,
+            "song_id": song,
+            "artist": names[song]["artist_name"] or "",
+            "title": names[song]["title"] or "",
+            "release": names[song]["release"] or "",
+            "score": float(score),
+        }
+        for rank, (song, score) in enumerate(zip(ids, scores, strict=True), 1)
+    ]
+
+
+def _equal(column: Any, text: str) -> Any:
+    return pc.fill_null(pc.equal(pc.utf8_lower(column), text.strip().lower()), False)
+
+
+def _hint(songs: Any, artist: str, title: str) -> str:
+    for name, value in (("artist_name", artist), ("title", title)):
+        near = songs.filter(_equal(songs[name], value))
+        if near.num_rows:
+            row = near.slice(0, 1).to_pylist()[0]
+            return f'; did you mean "{row["artist_name"]} - {row["title"]}"?'
+    return ""

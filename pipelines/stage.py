@@ -1,0 +1,100 @@
+"""What a stage is, and how any of them is run: skip what is up to date, redo what is not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fusionrec.config import Config
+from pipelines import cluster
+from pipelines.workspace import StageRun, Workspace
+
+log = logging.getLogger("fusionrec")
+
+Manifest = dict[str, Any]
+Counts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    Attributes
+    ----------
+    name
+        The command, the workspace folder and the module, all in one.
+    needs
+        The stages whose artifacts it reads, given the config.
+    settings
+        Everything of the config its result depends on; what only moves the work around
+        (CPUs, GPUs, shards of users) stays out, so that changing it redoes nothing.
+    work
+        Does the work and returns the counts for the manifest.
+    fingerprint
+        State of outside inputs, for stages that read any.
+    """
+
+    name: str
+    needs: Callable[[Config], Sequence[str]]
+    settings: Callable[[Config], dict[str, Any]]
+    work: Callable[[Config, Workspace, StageRun], Counts]
+    fingerprint: Callable[[Config], Any] | None = None
+
+    def key(self, config: Config, workspace: Workspace) -> dict[str, Any]:
+        """What identifies this stage's result.
+
+        Raises
+        ------
+        WorkspaceError
+            If a stage that this one needs is not finished.
+        """
+        key: dict[str, Any] = {
+            "settings": json.loads(json.dumps(self.settings(config), default=str)),
+            "inputs": {need: workspace.require(need)["key"] for need in self.needs(config)},
+        }
+        if self.fingerprint is not None:
+            key["source"] = self.fingerprint(config)
+        return key
+
+    def run(self, config: Config) -> Manifest:
+        """Bring the stage up to date and return its manifest."""
+        workspace = Workspace(config.workspace)
+        run = workspace.begin(self.name, self.key(config, workspace))
+        if run is None:
+            log.info("%s: up to date", self.name)
+            return workspace.require(self.name)
+        log.info("%s: started", self.name)
+        cluster.start(config.cluster)
+        manifest = run.commit(self.work(config, workspace, run), seed=config.seed)
+        log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
+        return manifest
+
+
+def resumable(
+    run: StageRun, name: str, function: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Wrap a shard function so that a shard finished by an interrupted run is not redone.
+
+    A shard's report is written after its output; where it is there, the shard is done.
+    A shard is a mapping with its number under ``part``.
+    """
+    return _Resumable(run, name, function)
+
+
+@dataclass(frozen=True)
+class _Resumable:
+    run: StageRun
+    name: str
+    function: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
+        place = ("reports", f"{self.name}-{shard['part']:05d}.json")
+        if self.run.workspace.exists(self.run.stage, *place):
+            report: dict[str, Any] = self.run.read_json(*place)
+            return report
+        report = self.function(shard)
+        self.run.write_json(report, *place)
+        return report

@@ -1,0 +1,57 @@
+import torch
+from torch import nn
+
+from fusionrec.models.network import HIDDEN, FusionNetwork, SharedBatchNorm
+
+
+def expected_parameters(features: int, classes: int) -> int:
+    total, before = 0, features
+    for width in (256, 128, 128, 256, 512):
+        total += before * width + width  # fully connected
+        total += 2 * (width * width + width)  # the residual block's two layers
+        total += 2 * 2 * width  # their batch normalisations
+        before = width
+    return total + 512 * classes + classes
+
+
+def test_parameter_count_is_that_of_the_papers_figures() -> None:
+    network = FusionNetwork(features=300, classes=6, p=0.5)
+    assert sum(p.numel() for p in network.parameters()) == expected_parameters(300, 6)
+
+
+def test_layers_are_in_the_papers_order() -> None:
+    network = FusionNetwork(features=10, classes=3, p=0.2)
+    widths = [layer.out_features for layer in network.hidden if isinstance(layer, nn.Linear)]
+    assert tuple(widths) == HIDDEN == (256, 128, 128, 256, 512)
+    kinds = [type(layer).__name__ for layer in network.hidden]
+    assert kinds == ["Linear", "ReLU", "SharedDropout", "ResidualBlock"] * 5
+
+
+def test_song_vectors_are_probabilities() -> None:
+    network = FusionNetwork(features=10, classes=3, p=0.2)
+    probabilities, hidden = network.song_vectors(torch.randn(7, 10))
+    assert probabilities.shape == (7, 3)
+    assert hidden.shape == (7, 512)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(7))
+
+
+def test_dropout_keeps_the_expectation_and_the_share() -> None:
+    network = FusionNetwork(features=10, classes=3, p=0.25).train()
+    dropout = network.hidden[2]
+    network.context.rows = 2000
+    out = dropout(torch.ones(2000, 50))
+    assert abs(float((out == 0).float().mean()) - 0.25) < 0.01
+    assert abs(float(out.mean()) - 1.0) < 0.02
+
+
+def test_batch_norm_of_several_workers_equals_torchs(monkeypatch) -> None:
+    """The formula behind several workers, checked with a sum over one that claims to be two."""
+    from fusionrec.models.collective import Collective
+
+    norm = SharedBatchNorm(4, Collective(rank=0, world=2))
+    monkeypatch.setattr(Collective, "sum_with_gradient", lambda self, x: x)
+    reference = nn.BatchNorm1d(4)
+    x = torch.randn(32, 4) * 3 + 1
+    torch.testing.assert_close(norm.train()(x), reference.train()(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, reference.running_var, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.eval()(x), reference.eval()(x), rtol=1e-4, atol=1e-5)
