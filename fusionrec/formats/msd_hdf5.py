@@ -1,0 +1,250 @@
+"""The Million Song Dataset's HDF5 files: one a track, aggregates of many, and summaries.
+
+They carry the metadata of (Öman & Choi, section 3.1.4), the MusicBrainz tags of section 3.1
+and the segment analysis that stands in for the audio the authors lacked (section 6).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fusionrec.errors import SourceError
+from fusionrec.formats.batch import Batch, Rejects
+from fusionrec.formats.hdf5_access import (
+    SEGMENT_ARRAYS,
+    TAG_ARRAYS,
+    Damage,
+    Row,
+    SongFile,
+    open_file,
+    read_rows,
+    row_count,
+    tables,
+)
+from fusionrec.formats.song_rows import SongRows
+from fusionrec.schemas import SEGMENTS
+
+_ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
+_SKIPPED_DIRECTORY = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
+
+Floats = npt.NDArray[np.float32]
+
+
+def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False) -> Batch:
+    """Read per-track files.
+
+    Parameters
+    ----------
+    paths
+        Files of one row each.
+    root
+        Folder that the rejects name the files from; "" names them without their folders.
+    segments
+        Read the segment arrays too.
+
+    Returns
+    -------
+    Batch
+        `table` in schema :data:`fusionrec.schemas.SONGS` and, if asked for, `segments` in
+        :data:`fusionrec.schemas.SEGMENTS`, a row a song in the order of `paths`. Unusable
+        files are in `rejects`, action `dropped`; unusable fields, action `nulled`. The
+        arrays of a file that has none at all (a one-row summary) are empty.
+    """
+    output = _Output(segments)
+    for path in paths:
+        source = os.path.relpath(path, root) if root else os.path.basename(path)
+        item = os.path.splitext(os.path.basename(path))[0]
+        try:
+            with open_file(path) as file:
+                songs = SongFile(file, segments)
+                if songs.count != 1:
+                    detail = f"{songs.count} rows: read it as an aggregate file"
+                    raise Damage(*(("more than one row", detail) if songs.count else ("no rows",)))
+                row = songs.rows(0, 1)[0]
+        except Damage as damage:
+            row = damage
+        output.add(source, item, row)
+    return output.batch(len(paths))
+
+
+def num_rows(path: str) -> int:
+    """Number of songs in an HDF5 file of any of the three kinds.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, damaged, or lacks one of the three tables.
+    """
+    try:
+        with open_file(path) as file:
+            return row_count(tables(file))
+    except Damage as damage:
+        raise _unusable(path, damage) from damage
+
+
+def is_aggregate(path: str) -> bool:
+    """Whether the file holds more than one song; False for a damaged one."""
+    try:
+        with open_file(path) as file:
+            return row_count(tables(file)) > 1
+    except Damage:
+        return False
+
+
+def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) -> Batch:
+    """Read the rows `[start, stop)` of an aggregate or summary file.
+
+    Parameters
+    ----------
+    path
+        File as `create_aggregate_file.py` or `create_summary_file.py` of MSongsDB write it.
+    start, stop
+        Range of rows, out of :func:`num_rows`.
+    segments
+        Read the segment arrays too; only the slices of these rows are read.
+
+    Returns
+    -------
+    Batch
+        As of :func:`read_tracks`; the lists of a summary file are empty. A row whose `idx_`
+        fields do not ascend within their arrays is a reject, action `dropped`.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, damaged as a whole, or lacks one of the three tables.
+    """
+    output = _Output(segments)
+    source = os.path.basename(path)
+    try:
+        with open_file(path) as file:
+            songs = SongFile(file, segments)
+            start, stop = max(start, 0), min(stop, songs.count)
+            for first in range(start, stop, _ROWS_AT_A_TIME):
+                rows = read_rows(songs, first, min(first + _ROWS_AT_A_TIME, stop))
+                for i, row in enumerate(rows, first):
+                    output.add(source, f"row {i}", row)
+    except Damage as damage:
+        raise _unusable(path, damage) from damage
+    return output.batch(max(0, stop - start))
+
+
+def track_dirs(root: str) -> list[str]:
+    """Folders below `root` (or below its `data`, if it has one) that hold `.h5` files.
+
+    Returns
+    -------
+    list of str
+        Paths for :func:`track_files`, sorted: `A/B/C` in the official tree, `.` for files
+        that lie in the top folder itself. `AdditionalFiles` and hidden folders are left out.
+
+    Raises
+    ------
+    SourceError
+        `root` is not a folder.
+    """
+    base = _base(root)
+    found = []
+    for folder, folders, files in os.walk(base):
+        folders[:] = [f for f in folders if f != _SKIPPED_DIRECTORY and not f.startswith(".")]
+        if any(_is_track(name) for name in files):
+            found.append(os.path.relpath(folder, base).replace(os.sep, "/"))
+    return sorted(found)
+
+
+def track_files(root: str, directory: str) -> list[str]:
+    """Full paths, sorted, of the `.h5` files in one folder of :func:`track_dirs`.
+
+    Raises
+    ------
+    SourceError
+        The folder does not exist or cannot be listed.
+    """
+    folder = os.path.normpath(os.path.join(_base(root), directory))
+    try:
+        return [
+            os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _is_track(name)
+        ]
+    except OSError as error:
+        raise SourceError(
+            f"{folder}: cannot be listed ({error.strerror}); check the folder of the HDF5 files"
+        ) from error
+
+
+def _base(root: str) -> str:
+    if not os.path.isdir(root):
+        raise SourceError(
+            f"{root}: no such folder; give the folder that holds the HDF5 tree A/B/C/*.h5"
+        )
+    data = os.path.join(root, "data")
+    return data if os.path.isdir(data) else root
+
+
+def _is_track(name: str) -> bool:
+    return name.endswith(".h5") and not name.startswith(".")
+
+
+def _unusable(path: str, damage: Damage) -> SourceError:
+    detail = f" ({damage.detail})" if damage.detail else ""
+    return SourceError(
+        f"{path}: {damage.reason}{detail}; give an HDF5 file of the Million Song Dataset with the "
+        "tables /metadata/songs, /analysis/songs and /musicbrainz/songs"
+    )
+
+
+class _Output:
+    """Collects rows into a batch."""
+
+    def __init__(self, segments: bool) -> None:
+        self._rejects = Rejects()
+        self._songs = SongRows(self._rejects)
+        self._tracks: list[str] = []
+        self._segments: list[dict[str, Floats]] | None = [] if segments else None
+
+    def add(self, source: str, item: str, row: Row | Damage) -> None:
+        """Append a row, or file why there is none."""
+        if isinstance(row, Damage):
+            self._rejects.add(source, item, row.reason, row.detail)
+            return
+        lists: dict[str, object] = {spec.column: [] for spec in TAG_ARRAYS.values()}
+        track = self._songs.add(source, item, lists | row.raw)
+        if track is None or self._segments is None:
+            return
+        with np.errstate(over="ignore"):
+            parts = {name: part.astype(np.float32) for name, part in row.segments.items()}
+        reason = ""
+        if len({len(part) for part in parts.values()}) > 1:
+            reason = "segment arrays differ in length"
+        elif not all(np.isfinite(part).all() for part in parts.values()):
+            reason = "segments have NaN"
+        if reason:
+            self._rejects.add(source, track, reason, action="nulled")
+        self._tracks.append(track)
+        self._segments.append({} if reason else parts)
+
+    def batch(self, read: int) -> Batch:
+        """All rows so far."""
+        return Batch(
+            self._songs.to_table(),
+            self._rejects.to_table(),
+            None if self._segments is None else self._segment_table(self._segments),
+            read,
+            self._songs.damaged_text,
+        )
+
+    def _segment_table(self, rows: list[dict[str, Floats]]) -> pa.Table:
+        columns = [pa.array(self._tracks, pa.string())]
+        for spec in SEGMENT_ARRAYS.values():
+            empty = np.zeros((0, spec.width) if spec.width else 0, np.float32)
+            parts = [row.get(spec.column, empty) for row in rows]
+            offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
+            values = pa.array(np.concatenate([empty, *parts]).reshape(-1))
+            if spec.width:
+                values = pa.FixedSizeListArray.from_arrays(values, spec.width)
+            columns.append(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values))
+        return pa.Table.from_arrays(columns, schema=SEGMENTS)

@@ -1,0 +1,175 @@
+"""Write a corpus with a planted truth in the Million Song Dataset's own formats.
+
+The files and their names are the official ones, damage included: what real corpora get
+wrong is injected in counted amounts, so that an ingest report can be checked against
+``truth.json``. What was planted lies beside it, in ``truth_songs.tsv`` and
+``truth_users.tsv``. Memory does not grow with the corpus beyond a genre mixture a song.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fusionrec.errors import ConfigError
+from fusionrec.formats.sample_files import TEXT_FILES, CorpusWriter
+from fusionrec.formats.sample_model import PREFERENCE_STRENGTH, PlantedModel
+from fusionrec.formats.sample_words import GENRES
+
+MINIMUM_SONGS = 50
+_FORMAT = "fusionrec-sample"
+
+
+@dataclass(frozen=True)
+class SampleTruth:
+    """Sizes and injected damage of a sample corpus, as kept in ``truth.json``.
+
+    Attributes
+    ----------
+    seed, songs, users
+        As asked for; `songs` counts readable tracks.
+    artists, tagged_songs
+        Artists, and songs whose artist has MusicBrainz tags.
+    lyrics_train, lyrics_test
+        Songs in each of the musiXmatch files; the last one's line is cut in mid-pair.
+    triplets
+        Well-formed lines of the Taste Profile file.
+    genres
+        The planted genres, in the order of all mixtures and preferences.
+    preference_strength
+        beta of :func:`fusionrec.formats.sample_model.planted_scores`.
+    injected
+        How often each kind of damage or oddity occurs:
+        ``hdf5_truncated``, ``hdf5_not_hdf5`` (files beside the songs' own);
+        ``title_invalid_utf8``, ``title_non_ascii``, ``year_zero``, ``hotttnesss_nan``,
+        ``no_mbtags``, ``no_lyrics`` (songs); ``shared_song_ids`` (pairs of tracks);
+        ``lyrics_cut_lines``; ``triplet_negative``, ``triplet_not_integer``,
+        ``triplet_two_fields``, ``triplet_unknown_song`` (lines, not in `triplets`);
+        ``mismatched_songs`` (pairs of this corpus), ``mismatched_foreign``.
+    """
+
+    seed: int
+    songs: int
+    users: int
+    artists: int
+    tagged_songs: int
+    lyrics_train: int
+    lyrics_test: int
+    triplets: int
+    genres: tuple[str, ...]
+    preference_strength: float
+    injected: dict[str, int]
+
+
+def write_sample(
+    out: str | Path,
+    *,
+    songs: int = 2000,
+    users: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> SampleTruth:
+    """Write a sample corpus into the folder `out`; the same arguments give the same bytes.
+
+    Beside the official files, ``truth_songs.tsv`` holds track, song, artist, genre (the
+    dominant one), popularity and the mixture (one column a genre) of every track, and
+    ``truth_users.tsv`` the user and their preference (one column a genre): what
+    :func:`fusionrec.formats.sample_model.planted_scores` takes. ``truth.json`` is written last.
+
+    Parameters
+    ----------
+    out
+        The folder, which is made; an earlier sample in it is replaced.
+    songs
+        Readable tracks, at least 50.
+    users
+        Listeners, at least 1.
+    seed
+        Not negative.
+    progress
+        Called now and then with the songs and users written since the last call, `songs` +
+        `users` in all.
+
+    Raises
+    ------
+    ConfigError
+        A size or the seed is out of bounds, or `out` holds something else.
+    """
+    for name, value, least in (("songs", songs, MINIMUM_SONGS), ("users", users, 1)):
+        if value < least:
+            raise ConfigError(f"sample: {name} = {value}; use at least {least}")
+    if seed < 0:
+        raise ConfigError(f"sample: seed = {seed}; use 0 or more")
+    root = Path(out)
+    _clear(root)
+    model = PlantedModel(seed)
+    sizes = model.artist_sizes(songs)
+    corpus = CorpusWriter(root, model, songs, progress or (lambda _: None))
+    corpus.write(sizes, users)
+    counts, injected = corpus.counts, corpus.injected
+    truth = SampleTruth(
+        seed=seed,
+        songs=songs,
+        users=users,
+        artists=len(sizes),
+        tagged_songs=songs - injected["no_mbtags"],
+        lyrics_train=counts["lyrics_train"],
+        lyrics_test=counts["lyrics_test"],
+        triplets=counts["triplets"],
+        genres=GENRES,
+        preference_strength=PREFERENCE_STRENGTH,
+        injected=dict(sorted(injected.items())),
+    )
+    _mark(root, {"complete": True, **asdict(truth)})
+    return truth
+
+
+def read_truth(root: str | Path) -> SampleTruth:
+    """The truth of the sample corpus in the folder `root`.
+
+    Raises
+    ------
+    ConfigError
+        `root` holds no sample corpus, or one whose writing was cut short.
+    """
+    content = _marker(Path(root))
+    if content is None or not content.pop("complete"):
+        raise ConfigError(f"{root}: no complete sample corpus (truth.json); write one first")
+    content.pop("format")
+    content["genres"] = tuple(content["genres"])
+    return SampleTruth(**content)
+
+
+def _marker(root: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((root / "truth.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return None
+    return content
+
+
+def _mark(root: Path, content: dict[str, Any]) -> None:
+    text = json.dumps({"format": _FORMAT, **content}, indent=2) + "\n"
+    part = root / "truth.json.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(root / "truth.json")
+
+
+def _clear(root: Path) -> None:
+    """Make `root`, rid of an earlier sample, and mark it as a sample not yet complete."""
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        if _marker(root) is None:
+            raise ConfigError(
+                f"{root}: exists and is not a sample corpus; name an empty or a new folder"
+            )
+        if (root / "MillionSong").exists():
+            shutil.rmtree(root / "MillionSong")
+    for path in TEXT_FILES.values():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+    _mark(root, {"complete": False})

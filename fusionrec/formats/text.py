@@ -1,0 +1,241 @@
+"""Reading line-oriented files, plain or zipped, in byte ranges that partition them exactly."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow as pa
+
+from fusionrec.errors import SourceError
+from fusionrec.formats.batch import Batch, Rejects
+
+BLOCK_BYTES = 4 << 20
+"""Bytes read, and parsed, at a time."""
+
+_EXCERPT_BYTES = 120
+_BOM = b"\xef\xbb\xbf"
+
+
+def decode(value: bytes | str) -> tuple[str, bool]:
+    """Text of `value` as valid UTF-8, and whether anything had to be replaced by U+FFFD."""
+    raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    try:
+        return raw.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace"), True
+
+
+def excerpt(line: bytes) -> str:
+    """Beginning of a damaged line, for a reject's detail."""
+    return decode(line[:_EXCERPT_BYTES])[0]
+
+
+def rows_to_batch(
+    rows: Sequence[tuple[object, ...]],
+    schema: pa.Schema,
+    rejects: Rejects,
+    read: int,
+    damaged_text: int,
+) -> Batch:
+    """Batch whose table has `rows` in `schema`."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    return Batch(table, rejects.to_table(), read=read, damaged_text=damaged_text)
+
+
+def is_zip(path: str) -> bool:
+    """Whether the file's name says that it is a zip archive."""
+    return path.lower().endswith(".zip")
+
+
+def byte_ranges(path: str, size: int) -> list[tuple[int, int]]:
+    """Cut a file into ranges that the range readers can read independently.
+
+    Parameters
+    ----------
+    path
+        A text file; a zip archive is one range, as it can only be read from its beginning.
+    size
+        Bytes a range, at least 1; the last one may be shorter.
+
+    Returns
+    -------
+    list of (int, int)
+        `(start, stop)` in bytes, ascending, covering the file without a gap or an
+        overlap; empty for an empty file.
+
+    Raises
+    ------
+    SourceError
+        The file does not exist or cannot be read.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
+    try:
+        total = os.path.getsize(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if is_zip(path):
+        return [(0, total)]
+    return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive whole lines.
+
+    Attributes
+    ----------
+    data
+        The lines, each ended by a newline byte (CR LF and a missing last newline are mended).
+    first
+        Position of the first line among the lines of the range, from 0.
+    cut
+        The last line is the file's last and had no newline: it may have been cut short.
+    """
+
+    data: bytes
+    first: int
+    cut: bool
+
+
+class LineReader:
+    """The lines whose first byte lies in `[start, stop)`.
+
+    So any set of ranges that partitions the bytes of a file partitions its lines.
+
+    Parameters
+    ----------
+    path
+        A text file, or a zip archive that holds one; an archive is read whole.
+    start, stop
+        Byte range; `stop=None` means the end of the file.
+
+    Raises
+    ------
+    SourceError
+        While reading: the file is missing, unreadable, or no usable zip archive.
+    """
+
+    def __init__(self, path: str, start: int = 0, stop: int | None = None) -> None:
+        if start < 0:
+            raise ValueError(f"start must not be negative, not {start}")
+        if start and is_zip(path):
+            raise ValueError(f"{path}: a zip archive can only be read from byte 0")
+        self.path = path
+        self.source = os.path.basename(path)
+        self.damage: str | None = None
+        """Why a zip archive could not be read to its end; known once `blocks` is exhausted."""
+        self._start = start
+        self._stop = None if is_zip(path) else stop
+        self._first_byte = start
+        self._lines_before: int | None = 0 if start == 0 else None
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the lines in blocks of about :data:`BLOCK_BYTES`."""
+        with _open(self.path) as stream:
+            position = self._start
+            if position:
+                # The line that runs across `start` belongs to the range before this one.
+                stream.seek(position - 1)
+                position += len(stream.readline()) - 1
+            self._first_byte = position
+            first = 0
+            while self._stop is None or position < self._stop:
+                want = BLOCK_BYTES if self._stop is None else self._stop - position
+                data = self._read(stream, min(want, BLOCK_BYTES))
+                if not data:
+                    return
+                if position == 0 and data.startswith(_BOM):
+                    position, data = len(_BOM), data[len(_BOM) :]
+                position += len(data)
+                cut = not data.endswith(b"\n")
+                if b"\r\n" in data:
+                    data = data.replace(b"\r\n", b"\n")
+                block = Block(data + b"\n" if cut else data, first, cut)
+                first += block.data.count(b"\n")
+                yield block
+
+    def lines(self) -> Iterator[tuple[int, bytes, bool]]:
+        """Yield `(position in the range from 0, line without its newline, cut)` one by one."""
+        for block in self.blocks():
+            lines = block.data.split(b"\n")
+            lines.pop()
+            last = len(lines) - 1
+            for i, line in enumerate(lines):
+                yield block.first + i, line, block.cut and i == last
+
+    def number(self, position: int) -> int:
+        """Line number in the file, from 1, of the line at `position` in this range.
+
+        The lines before the range are only counted when a number is first asked for.
+        """
+        if self._lines_before is None:
+            self._lines_before = _count_newlines(self.path, self._first_byte)
+        return self._lines_before + position + 1
+
+    def note_damage(self, rejects: Rejects, read: int) -> None:
+        """Add the damage of a zip archive, if any, once its lines have been read."""
+        if self.damage is not None:
+            rejects.add(self.source, f"after {read} lines", "damaged zip archive", self.damage)
+
+    def _read(self, stream: IO[bytes], size: int) -> bytes:
+        try:
+            data = stream.read(size)
+            return data if data.endswith(b"\n") else data + stream.readline()
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            if not is_zip(self.path):
+                raise _unreadable(self.path, error) from error
+            self.damage = str(error) or type(error).__name__
+            return b""
+
+
+def _count_newlines(path: str, stop: int) -> int:
+    count = 0
+    with _open(path) as stream:
+        while stop > 0 and (data := stream.read(min(stop, BLOCK_BYTES))):
+            count += data.count(b"\n")
+            stop -= len(data)
+    return count
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    try:
+        stream = _open_member(path) if is_zip(path) else open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with stream:
+        yield stream
+
+
+def _open_member(path: str) -> IO[bytes]:
+    try:
+        archive = zipfile.ZipFile(path)
+        names = [
+            n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")
+        ]
+        if len(names) != 1:
+            raise SourceError(
+                f"{path}: a zip archive with {len(names)} files where one text file is expected; "
+                "unpack it and give the text file itself"
+            )
+        return archive.open(names[0])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise SourceError(
+            f"{path}: not a readable zip archive ({error}); download it again or give the "
+            "unpacked text file"
+        ) from error
+
+
+def _unreadable(path: str, error: Exception) -> SourceError:
+    if isinstance(error, FileNotFoundError):
+        return SourceError(f"{path}: no such file; check the path of this source in the config")
+    return SourceError(f"{path}: cannot be read ({error}); check the file and its permissions")

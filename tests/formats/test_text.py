@@ -1,0 +1,99 @@
+"""Line ranges, against splitting the whole file at once."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fusionrec.errors import SourceError
+from fusionrec.formats import text
+from fusionrec.formats.text import LineReader, byte_ranges, decode
+
+
+def lines(path: str, start: int = 0, stop: int | None = None) -> list[bytes]:
+    return [line for _, line, _ in LineReader(path, start, stop).lines()]
+
+
+@settings(deadline=None)
+@given(
+    content=st.lists(st.sampled_from([b"a", b"bc", b"", b"\xff d"]), max_size=6).map(b"\n".join),
+    data=st.data(),
+)
+def test_ranges_partition_the_lines_at_every_cut(
+    content: bytes, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "lines.txt"
+    path.write_bytes(content)
+    expected = content.split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    for cut in range(len(content) + 2):
+        assert lines(str(path), 0, cut) + lines(str(path), cut) == expected
+        reader = LineReader(str(path), cut)
+        numbers = [reader.number(position) for position, _, _ in reader.lines()]
+        assert numbers == list(range(len(expected) - len(numbers) + 1, len(expected) + 1))
+    size = data.draw(st.integers(1, len(content) + 1))
+    ranges = byte_ranges(str(path), size)
+    assert [line for r in ranges for line in lines(str(path), *r)] == expected
+    assert all(stop - start <= size for start, stop in ranges)
+
+
+def test_small_blocks_give_the_same_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\ntwo\r\n\nlonger than a block\nlast")
+    expected = [b"one", b"two", b"", b"longer than a block", b"last"]
+    for block in (1, 2, 3, 7, 100):
+        monkeypatch.setattr(text, "BLOCK_BYTES", block)
+        read = list(LineReader(str(path)).lines())
+        assert [line for _, line, _ in read] == expected
+        assert [position for position, _, _ in read] == [0, 1, 2, 3, 4]
+        assert [cut for _, _, cut in read] == [False] * 4 + [True]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\ntwo\n")
+    assert lines(str(path)) == [b"one", b"two"]
+    assert lines(str(path), 0, 1) + lines(str(path), 1) == [b"one", b"two"]
+
+
+def test_a_zip_archive_is_its_text(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.txt.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", b"one\ntwo\n")
+        archive.writestr("__MACOSX/a.txt", b"resource fork")
+    ((start, stop),) = byte_ranges(path, 1)
+    assert start == 0
+    assert lines(path, start, stop) == [b"one", b"two"]
+    with pytest.raises(ValueError, match="byte 0"):
+        LineReader(path, 1)
+
+
+def test_unusable_sources_are_named(tmp_path: Path) -> None:
+    fake, two, gone = (str(tmp_path / n) for n in ("fake.zip", "two.zip", "gone.txt"))
+    Path(fake).write_bytes(b"not an archive")
+    with zipfile.ZipFile(two, "w") as archive:
+        archive.writestr("a.txt", b"one")
+        archive.writestr("b.txt", b"two")
+    for path in (fake, two, gone, str(tmp_path)):
+        with pytest.raises(SourceError, match=path):
+            lines(path)
+    with pytest.raises(SourceError, match=r"gone\.txt: no such file"):
+        byte_ranges(gone, 10)
+
+
+@settings(deadline=None)
+@given(st.binary() | st.text(st.characters()))
+@example("\udd00")
+@example("\udcff")
+def test_decoded_text_is_always_valid(value: bytes | str) -> None:
+    decoded, damaged = decode(value)
+    decoded.encode("utf-8")
+    if not damaged:
+        assert decoded in (value, value.decode("utf-8") if isinstance(value, bytes) else value)
+    else:
+        assert "\ufffd" in decoded
