@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
@@ -64,14 +65,12 @@ def _load(path: Path | None, overrides: list[str] | None, workspace: str | None)
 
 
 def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
-    from pipelines import run as pipeline
-
+    # Imported by name, so that a stage without torch or transformers starts fast.
+    module = importlib.import_module(f"pipelines.{name}")
     if name == "run":
-        manifests = pipeline.run(resolved)
-        _print_results(resolved, manifests["evaluate"], as_json)
+        _print_results(resolved, module.run(resolved)["evaluate"], as_json)
         return
-    stage = next(stage for stage in pipeline.STAGES if stage.name == name)
-    manifest = stage.run(resolved)
+    manifest = module.STAGE.run(resolved)
     if name == "evaluate":
         _print_results(resolved, manifest, as_json)
     elif as_json:

@@ -73,18 +73,23 @@ def start(config: ClusterConfig) -> None:
 
 
 def _quieten() -> None:
+    import ray.data  # configures its own logging when imported, so that comes first
+
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
+    context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
 
 
+def _resource(name: str) -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get(name, 0.0)
+
+
 def cpus() -> int:
     """CPUs of the whole cluster."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(_resource("CPU")))
 
 
 class _Guarded:
@@ -156,7 +161,7 @@ def map_shards(
         mapped = dataset.map(_Guarded(function))
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
-        gpus = int(ray.cluster_resources().get("GPU", 0) / num_gpus) if num_gpus else 0
+        gpus = int(_resource("GPU") / num_gpus) if num_gpus else 0
         if num_gpus and not gpus:
             raise errors.ConfigError(
                 f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
@@ -164,7 +169,7 @@ def map_shards(
             )
         size = min(len(shards), pool or gpus)
         mapped = dataset.map(
-            _GuardedActor,
+            _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
             fn_constructor_args=(function, *actor_arguments),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
             **options,
@@ -186,7 +191,9 @@ def run_task(
     function: Callable[..., T], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
 ) -> T:
     """Run one function in a worker, so that its data never reach the driver."""
-    return gather([submit(function, *arguments, num_cpus=num_cpus, num_gpus=num_gpus)])[0]
+    reference = submit(function, *arguments, num_cpus=num_cpus, num_gpus=num_gpus)
+    result: T = gather([reference])[0]
+    return result
 
 
 def submit(

@@ -35,7 +35,15 @@ from pipelines.workspace import StageRun, Workspace, local_fingerprint
 Shard = dict[str, Any]
 Report = dict[str, Any]
 
-_STAGING = ("raw_songs", "kept", "mismatched", "raw_lyrics", "raw_plays", "raw_unmatched")
+_STAGING = (
+    "raw_songs",
+    "kept",
+    "mismatched",
+    "raw_lyrics",
+    "raw_plays",
+    "raw_users",
+    "raw_unmatched",
+)
 _REJECTS = (
     "song_rejects",
     "mismatch_rejects",
@@ -159,9 +167,7 @@ def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
         batch = taste_profile.read_mismatches(mismatches)
         rejected = batch.rejects.num_rows
         run.write(batch.rejects, "mismatch_rejects")
-        pairs = set(
-            zip(*(batch.table[name].to_pylist() for name in columns), strict=True)
-        )
+        pairs = set(zip(*(batch.table[name].to_pylist() for name in columns), strict=True))
         wrong = np.fromiter(
             (pair in pairs for pair in zip(table.song_id, table.track_id, strict=True)),
             bool,
@@ -222,7 +228,7 @@ def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
 
 def _lyrics_ranges(path: str, config: Any) -> list[tuple[int, int]]:
     if path.endswith(".db"):
-        tracks = musixmatch.num_tracks(path)
+        tracks = musixmatch.num_lyrics_db(path)
         step = config.rows_per_shard
         return [(i, min(tracks, i + step)) for i in range(0, tracks, step)]
     return byte_ranges(path, config.bytes_per_shard)
@@ -326,6 +332,7 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
     strange = table["song_id"].filter(pc.and_not(pc.invert(known), mismatched))
     raw = pa.table({"user_id": table["user_id"], "song": codes, "plays": table["plays"]})
     run.write(raw.filter(known), "raw_plays", shard["part"])
+    run.write(pa.table({"user_id": pc.unique(table["user_id"])}), "raw_users", shard["part"])
     counted = pc.value_counts(strange.combine_chunks())
     run.write(
         pa.table({"song_id": counted.field("values"), "rows": counted.field("counts")}),
@@ -344,9 +351,9 @@ def _write_users(run: StageRun) -> pa.Array:
     """User ids in order of first appearance, so that codes run along the files."""
     workspace, stage = run.workspace, run.stage
     users = pa.array([], pa.string())
-    for part in workspace.parts(stage, "raw_plays"):
-        here = workspace.read_part(stage, "raw_plays", part, ["user_id"])["user_id"]
-        users = pc.unique(pa.chunked_array([users, pc.unique(here)]))
+    for part in workspace.parts(stage, "raw_users"):
+        here = workspace.read_part(stage, "raw_users", part)["user_id"]
+        users = pc.unique(pa.chunked_array([users, *here.chunks]))
     run.write(pa.table({"user_id": users}, schema=schemas.USERS), "users")
     return users
 
@@ -365,7 +372,9 @@ def _code_plays(run: StageRun, users: Any, shard: Shard) -> Report:
 def _write_unmatched(run: StageRun) -> int:
     table = run.workspace.read(run.stage, "raw_unmatched")
     rejects = Rejects()
-    for row in table.group_by("song_id").aggregate([("rows", "sum")]).sort_by("song_id").to_pylist():
+    for row in (
+        table.group_by("song_id").aggregate([("rows", "sum")]).sort_by("song_id").to_pylist()
+    ):
         rejects.add(
             "plays",
             row["song_id"],
@@ -452,7 +461,8 @@ def _fingerprint(config: Config) -> Any:
                 "and the keys below it to the files it holds"
             )
         if path.is_dir():
-            paths += [path / folder for folder in msd_hdf5.track_dirs(str(path))]
+            tree = path / "data" if (path / "data").is_dir() else path
+            paths += [tree / folder for folder in msd_hdf5.track_dirs(str(path))]
         else:
             paths.append(path)
     return local_fingerprint(paths)
@@ -468,3 +478,9 @@ STAGE = Stage(
     work=work,
     fingerprint=_fingerprint,
 )
+
+
+if __name__ == "__main__":
+    from pipelines.cli import stage_main
+
+    stage_main(STAGE.name)

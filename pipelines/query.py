@@ -82,7 +82,9 @@ def like(uri: str, text: str, top: int) -> dict[str, Any]:
         raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
     table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
     probabilities = matrix(table["probabilities"])
-    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[0].as_py()
+    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[
+        0
+    ].as_py()
     if where is None:
         raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
     scores = probabilities @ probabilities[where]

@@ -211,9 +211,11 @@ class Workspace:
         run = StageRun(self, stage, digest, dict(key), time.time())
         if manifest is not None:
             self.fs.delete_file(self.path(stage, "manifest.json"))
-        elif self.exists(stage, "inprogress.json"):
-            if self.read_json(stage, "inprogress.json").get("key") == digest:
-                return run
+        elif (
+            self.exists(stage, "inprogress.json")
+            and self.read_json(stage, "inprogress.json").get("key") == digest
+        ):
+            return run
         self.delete(stage)
         self.write_json({"key": digest, "schema_version": SCHEMA_VERSION}, stage, "inprogress.json")
         return run

@@ -1,0 +1,147 @@
+"""Songs into train, validation and test, by hashing their ids (paper 5.3; split by song or artist).
+
+Nothing here draws random numbers: a song's place follows from the seed, its id (or its
+artist's) and the set of songs, so that rows may come in any order and from any worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionrec.errors import ConfigError, DataError
+
+PARTS = ("train", "validation", "test")
+
+
+def stable_hash(ids: Iterable[object], *, seed: int, purpose: str) -> NDArray[np.uint64]:
+    """Hash ids to 64 bits, the same on every machine and in every process.
+
+    Parameters
+    ----------
+    ids
+        Ids, as anything whose `str` is the id (strings, Arrow scalars).
+    seed
+        Another seed gives unrelated hashes.
+    purpose
+        Another purpose gives unrelated hashes too, so that one seed serves every choice.
+
+    Returns
+    -------
+    Array of shape (ids,), uint64: the first 8 bytes of BLAKE2b, little-endian.
+    """
+    prefix = blake2b(f"{seed}\x1f{purpose}\x1f".encode(), digest_size=8)
+    digests = bytearray()
+    for item in ids:
+        state = prefix.copy()
+        state.update(str(item).encode())
+        digests += state.digest()
+    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
+
+
+def assign(
+    song_ids: Sequence[str],
+    artist_ids: Sequence[str],
+    *,
+    by: Literal["song", "artist"],
+    folds: int,
+    test_fold: int,
+    validation: float,
+    seed: int,
+) -> tuple[NDArray[np.object_], NDArray[np.int32]]:
+    """Assign every song a fold and a part.
+
+    Groups (single songs, or all songs of an artist) are put in the order of their hash.
+    Fold f takes groups until the folds so far hold (f + 1)/`folds` of the songs: by song the
+    folds differ by one song at most, by artist by less than the two largest artists.
+    `test_fold` is the test part. The rest is ordered by a second hash and its first groups,
+    up to the share `validation` of its songs, are the validation part; it is cut by the same
+    groups, so an artist split is artist-disjoint between all three parts.
+
+    Parameters
+    ----------
+    song_ids
+        Shape (songs,), each id once.
+    artist_ids
+        Shape (songs,). A song with an empty artist id is a group of its own.
+    by
+        `song` (the paper's random split, 5.3) or `artist` (no artist in two folds).
+    folds
+        Parts of equal size to cut the songs into, at least 2; 5 is the paper's 80/20.
+    test_fold
+        The fold, from 0, that is the test part.
+    validation
+        Share of the remaining songs, from 0 to 0.9.
+    seed
+        Another seed gives another split.
+
+    Returns
+    -------
+    part
+        Shape (songs,), object: `train`, `validation` or `test`.
+    fold
+        Shape (songs,), int32, from 0 to `folds` - 1.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of its bounds.
+    DataError
+        A song id occurs twice, or the train or the test part comes out empty.
+    """
+    if by not in ("song", "artist"):
+        raise ConfigError(f"split.by is {by!r}: set it to song or artist")
+    if folds < 2:
+        raise ConfigError(f"split.folds is {folds}: set it to 2 or more")
+    if not 0 <= test_fold < folds:
+        raise ConfigError(f"split.test_fold is {test_fold}: set it between 0 and {folds - 1}")
+    if not 0 <= validation <= 0.9:
+        raise ConfigError(f"split.validation is {validation}: set it between 0 and 0.9")
+    if len(song_ids) != len(artist_ids):
+        raise ValueError(f"{len(song_ids)} song ids but {len(artist_ids)} artist ids")
+    if len(set(song_ids)) != len(song_ids):
+        raise DataError("songs: a song_id occurs more than once: keep one track for each song")
+
+    if by == "artist":
+        # The prefixes keep an artist id from meeting a song id that reads the same.
+        keys = [
+            f"artist {artist}" if artist else f"song {song}"
+            for song, artist in zip(song_ids, artist_ids, strict=True)
+        ]
+    else:
+        keys = [f"song {song}" for song in song_ids]
+    names, group, sizes = np.unique(
+        np.array(keys, dtype=object), return_inverse=True, return_counts=True
+    )
+
+    first = stable_hash(names, seed=seed, purpose="fold")
+    fold_of_group = _songs_before(first, sizes) * folds // max(len(song_ids), 1)
+    second = stable_hash(names, seed=seed, purpose="validation")
+    rest_sizes = np.where(fold_of_group == test_fold, 0, sizes)
+    quota = round(validation * int(rest_sizes.sum()))
+    in_validation = _songs_before(second, rest_sizes) < quota
+
+    part_of_group = np.where(in_validation, "validation", "train").astype(object)
+    part_of_group[fold_of_group == test_fold] = "test"
+    part: NDArray[Any] = part_of_group[group]
+    for needed in ("train", "test"):
+        if not np.any(part == needed):
+            raise DataError(
+                f"split: no song is left for the {needed} part out of {len(song_ids)} songs in "
+                f"{len(names)} groups (split.by {by}): add songs, or lower split.folds or "
+                "split.validation"
+            )
+    return part, fold_of_group[group].astype(np.int32)
+
+
+def _songs_before(hashes: NDArray[np.uint64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Songs in the groups that come earlier in hash order, for every group."""
+    # Groups arrive sorted by name, so the stable sort settles equal hashes by name.
+    order = np.argsort(hashes, kind="stable")
+    before = np.empty(len(sizes), dtype=np.int64)
+    before[order] = np.cumsum(sizes[order]) - sizes[order]
+    return before

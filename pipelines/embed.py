@@ -1,0 +1,259 @@
+"""Embed: every modality into one vector a song, in parts aligned with `songs`.
+
+- metadata (paper 3.1.4): a Word2Vec for each text field, fitted on training songs by three
+  parallel tasks (each reads one column, about 25 MB at a million songs); then a map.
+- lyrics (3.1.5): TF-IDF weights by map-reduce; then a pool of actors, each with one
+  encoder, turns the most significant words of every bag into a vector.
+- audio: statistics of the Echo Nest segments.
+
+The driver holds the word weights (40 kB) and one report a part.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fusionrec.features.words import FieldWord2Vec, load_vectors
+
+from fusionrec import schemas
+from fusionrec.config import Config, LyricsConfig
+from fusionrec.errors import DataError
+from fusionrec.features import audio, metadata, tfidf
+from pipelines import cluster
+from pipelines.pretrain import lyrics_weights
+from pipelines.stage import Counts, Stage, resumable
+from pipelines.tables import vectors
+from pipelines.workspace import StageRun, Workspace, part_name
+
+log = logging.getLogger("fusionrec")
+
+PRETRAIN = "pretrain"
+"""The value of `embed.lyrics.encoder` that asks for the workspace's own encoder."""
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Embed each modality the config names."""
+    parts = [{"part": int(name[5:10])} for name in workspace.parts("ingest", "songs")]
+    embed: dict[str, Callable[..., Counts]] = {
+        "metadata": embed_metadata,
+        "lyrics": embed_lyrics,
+        "audio": embed_audio,
+    }
+    return {name: embed[name](config, run, parts) for name in config.embed.modalities}
+
+
+# --- metadata ----------------------------------------------------------------------------
+
+
+def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+    """Fit one Word2Vec a field, then transform every part."""
+    fits = [cluster.submit(_fit_field, config, run, f) for f in metadata.TEXT_FIELDS]
+    numbers = cluster.submit(_number_statistics, run)
+    means: dict[str, float] = cluster.gather([*fits, numbers])[-1]
+    reports = cluster.map_shards(
+        resumable(run, "metadata", partial(_metadata_part, run, means)),
+        parts,
+        description="embedding metadata",
+    )
+    return _summed(reports)
+
+
+def _training_songs(workspace: Workspace, columns: list[str]) -> pa.Table:
+    songs = workspace.read("ingest", "songs", columns)
+    part = workspace.read("split", "split", ["part"])["part"]
+    return songs.filter(pc.equal(part, "train"))
+
+
+def _fit_field(config: Config, run: StageRun, field: str) -> int:
+    settings = config.embed.metadata
+    texts = _training_songs(run.workspace, [field])[field].to_pylist()
+    model = FieldWord2Vec.fit(
+        texts,
+        dimension=settings.dimension,
+        epochs=settings.epochs,
+        seed=config.seed,
+        initial=load_vectors(settings.vectors) if settings.vectors else None,
+    )
+    run.write_bytes(model.to_bytes(), "word2vec", f"{field}.safetensors")
+    return len(texts)
+
+
+def _number_statistics(run: StageRun) -> dict[str, float]:
+    means = metadata.number_statistics(_training_songs(run.workspace, list(metadata.NUMBERS)))
+    run.write_json(means, "word2vec", "number_means.json")
+    return means
+
+
+def _metadata_part(run: StageRun, means: dict[str, float], shard: dict[str, Any]) -> Counts:
+    songs = run.workspace.read_part("ingest", "songs", part_name(shard["part"]))
+    fields = {
+        field: FieldWord2Vec.from_bytes(
+            run.workspace.read_bytes(run.stage, "word2vec", f"{field}.safetensors")
+        )
+        for field in metadata.TEXT_FIELDS
+    }
+    rows, counts = metadata.metadata_features(songs, fields, means)
+    present = np.ones(len(rows), bool)
+    _write(run, "metadata", shard["part"], songs["song_id"], rows, present)
+    return {"songs": len(rows), **counts, "dimension": rows.shape[1]}
+
+
+# --- lyrics ------------------------------------------------------------------------------
+
+
+def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+    """Fit the word weights, then encode every part's bags in a pool of actors."""
+    weights = lyrics_weights(config, run.workspace)
+    settings = config.embed.lyrics
+    reports = cluster.map_shards(
+        _lyrics_encoder,
+        parts,
+        description="encoding lyrics",
+        actor_arguments=(run, settings, weights),
+        num_gpus=settings.num_gpus,
+    )
+    counts = _summed(reports)
+    if counts["songs_with_lyrics"] == 0:
+        raise DataError(
+            "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics or "
+            "leave lyrics out: --set embed.modalities=[metadata]"
+        )
+    return {**counts, "encoder": settings.encoder, "dtype": reports[0]["dtype"]}
+
+
+def _lyrics_encoder(
+    run: StageRun, settings: LyricsConfig, weights: np.ndarray
+) -> Callable[[dict[str, Any]], Counts]:
+    """Load the encoder once an actor; the result encodes one part."""
+    # Imported here, so that only encoder actors pay for torch and transformers.
+    import torch
+    from fusionrec.features.encoder import load_encoder
+
+    torch.set_num_threads(1)
+    device = "cuda" if settings.num_gpus and torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as scratch:
+        name = settings.encoder
+        if name == PRETRAIN:
+            name = _download_encoder(run.workspace, Path(scratch))
+        encoder = load_encoder(name, device=device, dtype=settings.dtype)
+    vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
+
+    def encode(shard: dict[str, Any]) -> Counts:
+        part = shard["part"]
+        songs = run.workspace.read_part("ingest", "songs", part_name(part), ["song_id", "track_id"])
+        bags = run.workspace.read_part("ingest", "lyrics", part_name(part))
+        texts = tfidf.significant_texts(bags, weights, settings.tfidf, vocabulary, settings.words)
+        spoken = [i for i, text in enumerate(texts) if text]
+        rows = np.zeros((songs.num_rows, encoder.hidden_size), np.float32)
+        present = np.zeros(songs.num_rows, bool)
+        if spoken:
+            tracks = bags["track_id"].take(spoken).combine_chunks()
+            where = pc.index_in(tracks, value_set=songs["track_id"].combine_chunks()).to_numpy()
+            rows[where] = encoder.encode(
+                [texts[i] for i in spoken],
+                pooling=settings.pooling,
+                token_budget=settings.token_budget,
+            )
+            present[where] = True
+        _write(run, "lyrics", part, songs["song_id"], rows, present)
+        return {
+            "songs": songs.num_rows,
+            "songs_with_lyrics": int(present.sum()),
+            "dimension": encoder.hidden_size,
+            "dtype": str(encoder.dtype),
+        }
+
+    return resumable(run, "lyrics", encode)
+
+
+def _download_encoder(workspace: Workspace, folder: Path) -> str:
+    from pyarrow import fs as pafs
+
+    selector = pafs.FileSelector(workspace.path("pretrain", "model"))
+    for info in workspace.fs.get_file_info(selector):
+        content = workspace.read_bytes("pretrain", "model", info.base_name)
+        (folder / info.base_name).write_bytes(content)
+    return str(folder)
+
+
+# --- audio -------------------------------------------------------------------------------
+
+
+def embed_audio(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+    """Statistics of timbre, pitches and loudness for every part."""
+    reports = cluster.map_shards(
+        resumable(run, "audio", partial(_audio_part, run)), parts, description="embedding audio"
+    )
+    return _summed(reports)
+
+
+def _audio_part(run: StageRun, shard: dict[str, Any]) -> Counts:
+    name = part_name(shard["part"])
+    songs = run.workspace.read_part("ingest", "songs", name)
+    segments = schemas.SEGMENTS.empty_table()
+    if name in run.workspace.parts("ingest", "segments"):
+        segments = run.workspace.read_part("ingest", "segments", name)
+    rows, present = audio.audio_features(songs, segments)
+    _write(run, "audio", shard["part"], songs["song_id"], rows, present)
+    return {
+        "songs": songs.num_rows,
+        "songs_with_audio": int(present.sum()),
+        "dimension": rows.shape[1],
+    }
+
+
+# --- shared ------------------------------------------------------------------------------
+
+
+def _write(
+    run: StageRun,
+    modality: str,
+    part: int,
+    songs: pa.ChunkedArray,
+    rows: np.ndarray,
+    present: np.ndarray,
+) -> None:
+    columns = [songs.combine_chunks(), vectors(rows), pa.array(present)]
+    schema = schemas.features(rows.shape[1])
+    run.write(pa.Table.from_arrays(columns, schema=schema), modality, part)
+
+
+def _summed(reports: list[Counts]) -> Counts:
+    """Counts added up over parts; the dimension is the same in all."""
+    totals: Counts = {}
+    for report in reports:
+        for name, value in report.items():
+            if name == "dimension":
+                totals[name] = value
+            elif isinstance(value, int):
+                totals[name] = totals.get(name, 0) + value
+    return totals
+
+
+STAGE = Stage(
+    name="embed",
+    needs=lambda config: (
+        ("ingest", "split", "pretrain")
+        if "lyrics" in config.embed.modalities and config.embed.lyrics.encoder == PRETRAIN
+        else ("ingest", "split")
+    ),
+    settings=lambda config: {
+        "embed": config.embed.model_dump(exclude={"lyrics": {"num_gpus", "token_budget"}}),
+        "seed": config.seed,
+    },
+    work=work,
+)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import stage_main
+
+    stage_main(STAGE.name)

@@ -1,0 +1,52 @@
+"""A run killed at any moment goes on when the command is repeated."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.workspace import Workspace
+from tests.pipelines.conftest import arguments
+
+pytestmark = pytest.mark.slow
+
+
+def start(corpus: Path, workspace: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipelines.run", *arguments(corpus, workspace)]
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def kill_when(corpus: Path, workspace: Path, sign: Path) -> None:
+    """Start the run and SIGKILL its whole process group as soon as `sign` appears."""
+    process = start(corpus, workspace)
+    deadline = time.monotonic() + 240
+    while not sign.exists():
+        assert process.poll() is None, f"the run ended before {sign.name} appeared"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
+
+
+@pytest.mark.parametrize("stage", ["ingest", "embed", "train"])
+def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage) -> None:
+    workspace = tmp_path / "workspace"
+    kill_when(corpus, workspace, workspace / stage / "inprogress.json")
+    found = Workspace(str(workspace))
+    assert found.manifest(stage) is None
+    done = {path.parent.name: path.stat().st_mtime_ns for path in workspace.glob("*/manifest.json")}
+    assert start(corpus, workspace).wait(timeout=300) == 0
+    for name, written in done.items():
+        assert (workspace / name / "manifest.json").stat().st_mtime_ns == written, name
+    expected = Workspace(str(finished)).require("evaluate")["counts"]
+    counts = found.require("evaluate")["counts"]
+    for name in ("map", "auc", "users", "test_accuracy"):
+        assert counts[name] == expected[name]
+    assert not list(workspace.glob("*/inprogress.json"))

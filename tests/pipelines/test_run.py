@@ -1,0 +1,164 @@
+"""The whole pipeline on a small sample corpus, as a user sees it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fusionrec import config
+from pipelines.run import STAGES, run
+from pipelines.workspace import Workspace
+from tests.pipelines.conftest import arguments, overrides
+
+
+def summary(workspace) -> dict:
+    return Workspace(str(workspace)).require("evaluate")["counts"]
+
+
+def keys(workspace) -> dict[str, str]:
+    found = Workspace(str(workspace))
+    return {
+        s.name: found.require(s.name)["finished"] + found.require(s.name)["key"] for s in STAGES
+    }
+
+
+def test_the_method_beats_random_with_its_interval_clear_of_it(finished) -> None:
+    results = summary(finished)
+    low, high = results["map_interval"]
+    assert low < results["map"] < high
+    assert low > results["random_map"] * 1.1
+    assert results["auc_interval"][0] > 0.5
+    assert results["test_accuracy"] > results["majority_share"]
+    assert results["candidates"] > 50
+    assert results["relevant"] > 1
+
+
+def test_ingest_finds_the_damage_the_corpus_declares(finished, corpus) -> None:
+    truth = json.loads((corpus / "truth.json").read_text())
+    counts = Workspace(str(finished)).require("ingest")["counts"]
+    assert counts["tracks"] == truth["songs"]
+    assert counts["tracks_rejected"] == 2
+    assert counts["songs"] < counts["tracks"]
+    rejects = Workspace(str(finished)).read("ingest", "rejects").to_pandas()
+    assert set(rejects["action"]) == {"dropped", "nulled", "unmatched"}
+    assert rejects["action"].value_counts().to_dict() == counts["rejects"]
+    reasons = set(rejects["reason"])
+    for reason in (
+        "year unknown",
+        "line cut short",
+        "song id not in the corpus",
+        "play count is not an integer",
+        "play count is negative or zero",
+    ):
+        assert reason in reasons, reason
+
+
+def test_repeating_the_command_redoes_nothing(finished, corpus, ray_session) -> None:
+    before = keys(finished)
+    run(config.load(None, overrides(corpus, finished)))
+    assert keys(finished) == before
+
+
+def test_changing_eta_redoes_nothing_before_train(finished, corpus, ray_session, tmp_path) -> None:
+    import shutil
+
+    place = tmp_path / "copy"
+    shutil.copytree(finished, place)
+    before = keys(place)
+    run(config.load(None, overrides(corpus, place, train__eta=0.002)))
+    changed = {stage for stage, key in keys(place).items() if key != before[stage]}
+    assert changed == {"train", "recommend", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"recommend__protocol": "oord"},
+        {"recommend__protocol": "paper", "label__fit_on": "all"},
+        {"split__by": "artist"},
+        {"label__embedding": "multihot", "embed__lyrics__tfidf": "printed"},
+        {
+            "ingest__segments": "full",
+            "embed__modalities": "[metadata, audio]",
+            "fuse__missing": "drop",
+            "split__require_tags": True,
+        },
+    ],
+    ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()),
+)
+def test_every_choice_runs_to_the_end(corpus, finished, ray_session, tmp_path, settings) -> None:
+    import shutil
+
+    place = tmp_path / "copy"
+    shutil.copytree(finished, place)
+    manifests = run(config.load(None, overrides(corpus, place, **settings)))
+    results = manifests["evaluate"]["counts"]
+    assert results["map"] > results["random_map"]
+    assert results["users"] > 50
+    if settings.get("split__by") == "artist":
+        split = Workspace(str(place)).read("split", "split").to_pandas()
+        assert (split.groupby("artist_id")["part"].nunique() == 1).all()
+
+
+def test_no_heard_profile_song_is_recommended_and_lists_are_test_songs(finished) -> None:
+    workspace = Workspace(str(finished))
+    split = workspace.read("split", "split").to_pandas()
+    test_songs = set(split.loc[split["part"] == "test", "song_id"])
+    lists = workspace.read("recommend", "recommendations").to_pandas()
+    assert len(lists) == lists["user_id"].nunique()
+    for row in lists.itertuples():
+        assert set(row.song_ids) <= test_songs
+        assert len(set(row.song_ids)) == len(row.song_ids) == min(500, row.candidates)
+        assert (np.diff(row.scores) <= 0).all()
+
+
+def test_user_and_like_answer_without_ray(finished) -> None:
+    user = Workspace(str(finished)).read("recommend", "recommendations", ["user_id"])["user_id"][0]
+    song = Workspace(str(finished)).read("ingest", "songs").slice(3, 1).to_pylist()[0]
+    code = (
+        "import sys; from pipelines import cli\n"
+        "try:\n cli.main(sys.argv[1:])\n"
+        "finally:\n print('RAY' if {'ray','torch'} & set(sys.modules) else 'LIGHT')"
+    )
+    for question in (
+        ["--user", user.as_py()],
+        ["--like", f"{song['artist_name']} - {song['title']}"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "recommend", "-w", str(finished), "-n", "5", *question],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "LIGHT" in done.stdout
+        assert done.stdout.count(" 0.") + done.stdout.count(" 1.") >= 5
+
+
+def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.evaluate", "--json", *arguments(corpus, finished)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1])["map"] == summary(finished)["map"]
+
+
+def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
+    import shutil
+
+    from pipelines.query import status
+
+    rows = {row["stage"]: row for row in status(str(finished))["stages"]}
+    assert {row["state"] for row in rows.values()} == {"finished"}
+    assert rows["ingest"]["counts"]["tracks"] == 400
+    place = tmp_path / "copy"
+    shutil.copytree(finished, place)
+    workspace = Workspace(str(place))
+    manifest = workspace.require("fuse")
+    workspace.write_json({**manifest, "key": "other"}, "fuse", "manifest.json")
+    states = {row["stage"]: row["state"] for row in status(str(place))["stages"]}
+    assert states["embed"] == "finished"
+    assert states["train"] == states["evaluate"] == "stale"

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from fusionrec import config
+from fusionrec.errors import ConfigError
+
+CONFIGS = Path(__file__).parent.parent / "pipelines" / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configs_are_valid_and_survive_a_round_trip(path, tmp_path) -> None:
+    resolved = config.load(path)
+    again = tmp_path / "resolved.yaml"
+    again.write_text(config.to_yaml(resolved))
+    assert config.load(again) == resolved
+
+
+def test_every_key_is_documented() -> None:
+    for name, _, doc in config.describe():
+        assert len(doc) > 8, name
+
+
+def test_overrides_reach_nested_keys_and_parse_numbers() -> None:
+    resolved = config.load(None, ["train.eta=1e-4", "embed.lyrics.words=7", "label.k=3"])
+    assert resolved.train.eta == 1e-4
+    assert resolved.embed.lyrics.words == 7
+    assert resolved.label.k == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.etta=1", "unknown key 'train.etta'; did you mean 'train.eta'"),
+        ("trian.eta=1", "unknown key 'trian'; did you mean 'train'"),
+        ("train.eta=7", "train.eta is 7: Input should be less than or equal to 1"),
+        ("train.eta=fast", "train.eta is 'fast'"),
+        ("label.k=1", "label.k is 1: Input should be greater than or equal to 2"),
+        ("split.test_fold=5", "split.test_fold is 5, but with split.folds 5 it must be below 5"),
+        ("embed.modalities=[audio]", "needs ingest.segments: full"),
+        ("recommend.protocol=paper", "set label.fit_on: all"),
+        ("train.eta", "write it as section.key=value"),
+        ("seed.x=1", "seed is {'x': 1}"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(override, message) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: [", "is not valid YAML"),
+        ("- 1", "must be a mapping"),
+        (None, "no such config file"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, content, message) -> None:
+    path = tmp_path / "bad.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.load(path)
+    assert str(path) in str(caught.value)
