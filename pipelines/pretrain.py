@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from fusionrec.features.word_tokenizer import build_tokenizer
-from fusionrec.ranking.hashing import uniform_hashes
+from fusionrec.ranking.split import stable_hash
 
 from fusionrec.config import Config
 from fusionrec.errors import DataError
@@ -58,7 +58,7 @@ def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
             "or leave lyrics out with --set embed.modalities=[metadata]"
         )
 
-    order = np.argsort(uniform_hashes(bags["track_id"].to_pylist(), seed, "pretrain"))
+    order = np.argsort(stable_hash(bags["track_id"].to_pylist(), seed=seed, purpose="pretrain"))
     return bags.take(np.sort(order[:limit]))
 
 
@@ -103,14 +103,15 @@ def _pretrain(config: Config, run: StageRun, weights: np.ndarray) -> Counts:
         tokenizer,
         mlm.MlmSettings(
             hidden_size=settings.hidden_size,
+            intermediate_size=2 * settings.hidden_size,
             layers=settings.layers,
             heads=settings.heads,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
             max_tokens=max_tokens,
-            seed=config.seed,
         ),
+        seed=config.seed,
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

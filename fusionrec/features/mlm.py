@@ -11,7 +11,6 @@ the vocabulary.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.features.encoder import quiet_transformers
@@ -50,11 +49,8 @@ class MlmSettings:
         Longest text in tokens, special ones included; the rest of a text is cut.
     epochs, batch_size
         Passes over the training texts, and texts in a step.
-    learning_rate, warmup_share, weight_decay
-        AdamW's peak rate, the share of the steps that lead up to it (linearly, then linearly
-        down to 0), and the decay of matrices.
-    dropout
-        Probability in RoBERTa's hidden layers and attention.
+    learning_rate
+        AdamW's peak rate, reached linearly in a tenth of the steps, then linearly down to 0.
     mask_probability
         Share of the tokens to predict.
     heldout_share
@@ -69,9 +65,6 @@ class MlmSettings:
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    dropout: float = 0.1
     mask_probability: float = 0.15
     heldout_share: float = 0.05
 
@@ -159,7 +152,7 @@ def pretrain(
         torch.manual_seed(seed)
         model = _new_model(tokenizer, settings)
         losses = _train(model, training, tokenizer, settings, generator, progress)
-    perplexity, unigram = _perplexities(model, heldout, training, tokenizer, settings, seed)
+    perplexity, unigram = _perplexities(model, heldout, training, tokenizer, settings, generator)
     log.info(
         "pretrained an encoder of %d parameters on %d texts in %d steps: "
         "held-out perplexity %.1f, of word frequencies %.1f, of chance %d",
@@ -191,8 +184,7 @@ def mask_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Choose the tokens to predict, and hide them: 80 % masked, 10 % random, 10 % as they are.
 
-    Special tokens other than ``<unk>`` are never chosen; neither is ``<unk>``, which stands
-    for no one word.
+    Special tokens (``<unk>`` too, which stands for no one word) are neither chosen nor put in.
 
     Parameters
     ----------
@@ -208,15 +200,16 @@ def mask_tokens(
     labels
         Int64, shape (B, T): the token to predict, or :data:`IGNORED`.
     """
-    special = torch.isin(ids_BT, torch.tensor(tokenizer.all_special_ids))
-    draw = torch.rand(ids_BT.shape, generator=generator)
-    chosen = (draw < probability) & ~special
-    labels = ids_BT.masked_fill(~chosen, IGNORED)
+    special = torch.tensor(tokenizer.all_special_ids)
+    ordinary = torch.arange(len(tokenizer))
+    ordinary = ordinary[~torch.isin(ordinary, special)]
+    chosen = torch.rand(ids_BT.shape, generator=generator) < probability
+    chosen &= ~torch.isin(ids_BT, special)
     fate = torch.rand(ids_BT.shape, generator=generator)
-    random_ids = torch.randint(len(tokenizer), ids_BT.shape, generator=generator)
-    inputs = torch.where(chosen & (fate < 0.9), random_ids, ids_BT)
+    replacement = ordinary[torch.randint(len(ordinary), ids_BT.shape, generator=generator)]
+    inputs = torch.where(chosen & (fate < 0.9), replacement, ids_BT)
     inputs = inputs.masked_fill(chosen & (fate < 0.8), int(tokenizer.mask_token_id))
-    return inputs, labels
+    return inputs, ids_BT.masked_fill(~chosen, IGNORED)
 
 
 def _tokenize(
@@ -240,8 +233,6 @@ def _new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> Rob
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=settings.intermediate_size,
-        hidden_dropout_prob=settings.dropout,
-        attention_probs_dropout_prob=settings.dropout,
         # RoBERTa's positions start after the padding token's id.
         max_position_embeddings=settings.max_tokens + pad + 1,
         type_vocab_size=1,
@@ -262,39 +253,34 @@ def _train(
     progress: Callable[[int, int, float], None] | None,
 ) -> list[float]:
     """Train `model` in place; the loss of every step, in nats."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    total = settings.epochs * math.ceil(len(training) / settings.batch_size)
-    warmup = max(1, round(total * settings.warmup_share))
+    parameters = list(model.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01)
+    per_epoch = math.ceil(len(training) / settings.batch_size)
+    total = settings.epochs * per_epoch
+    warmup = max(1, round(0.1 * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup)),
     )
-    batches = itertools.chain.from_iterable(
-        _epoch(training, settings.batch_size, generator) for _ in range(settings.epochs)
-    )
-    losses = []
+    pad = int(tokenizer.pad_token_id)
+    losses: list[float] = []
     model.train()
-    for step, batch in enumerate(batches, start=1):
-        ids_BT = _pad(batch, int(tokenizer.pad_token_id))
-        loss, predicted = _loss(model, ids_BT, tokenizer, settings.mask_probability, generator)
-        optimiser.zero_grad()
+    for step in range(total):
+        if step % per_epoch == 0:
+            batches = _epoch(training, settings.batch_size, generator)
+        ids_BT = _padded(batches[step % per_epoch], pad)
+        inputs, labels = mask_tokens(ids_BT, tokenizer, settings.mask_probability, generator)
+        loss, predicted = _loss(model, inputs, labels, pad)
         # The mean over no token is undefined; such a step (a few short texts) changes nothing.
         if predicted:
-            (loss / predicted).backward()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss / predicted)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             losses.append(loss.item() / predicted)
         schedule.step()
         if progress:
-            progress(step, total, losses[-1] if losses else math.nan)
+            progress(step + 1, total, losses[-1] if losses else math.nan)
     model.eval()
     return losses
 
@@ -304,36 +290,34 @@ def _epoch(
 ) -> list[list[Tensor]]:
     """Every text once, in batches of like length, in random order."""
     order = torch.randperm(len(training), generator=generator).tolist()
-    batches = []
-    for window in itertools.batched(order, _WINDOW * batch_size):
-        by_length = sorted(window, key=lambda i: len(training[i]))
-        batches += [
-            [training[i] for i in batch] for batch in itertools.batched(by_length, batch_size)
-        ]
-    shuffled = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[i] for i in shuffled]
+    window = _WINDOW * batch_size
+    for start in range(0, len(order), window):
+        order[start : start + window] = sorted(
+            order[start : start + window], key=lambda i: len(training[i])
+        )
+    batches = _cut([training[i] for i in order], batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def _pad(batch: Sequence[Tensor], pad: int) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(list(batch), batch_first=True, padding_value=pad)
+def _cut(bags: Sequence[Tensor], batch_size: int) -> list[list[Tensor]]:
+    return [list(bags[i : i + batch_size]) for i in range(0, len(bags), batch_size)]
+
+
+def _padded(batch: list[Tensor], pad: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
 
 
 def _loss(
-    model: RobertaForMaskedLM,
-    ids_BT: Tensor,
-    tokenizer: PreTrainedTokenizerBase,
-    probability: float,
-    generator: torch.Generator,
+    model: RobertaForMaskedLM, inputs_BT: Tensor, labels_BT: Tensor, pad: int
 ) -> tuple[Tensor, int]:
     """Summed cross-entropy of the tokens to predict, and how many they are."""
-    inputs_BT, labels_BT = mask_tokens(ids_BT, tokenizer, probability, generator)
     hidden = model.roberta(
-        input_ids=inputs_BT, attention_mask=(ids_BT != tokenizer.pad_token_id).long()
+        input_ids=inputs_BT, attention_mask=(inputs_BT != pad).long()
     ).last_hidden_state
     chosen = labels_BT != IGNORED
     # Scores over W tokens are wanted at the P tokens to predict only: a seventh of the work.
     logits_PW = model.lm_head(hidden[chosen])
-    return F.cross_entropy(logits_PW, labels_BT[chosen], reduction="sum"), int(chosen.sum())
+    return cross_entropy(logits_PW, labels_BT[chosen], reduction="sum"), int(chosen.sum())
 
 
 @torch.no_grad()
@@ -343,30 +327,26 @@ def _perplexities(
     training: Sequence[Tensor],
     tokenizer: PreTrainedTokenizerBase,
     settings: MlmSettings,
-    seed: int,
+    generator: torch.Generator,
 ) -> tuple[float, float]:
     """Held-out perplexity of the model and of the training texts' token frequencies.
 
-    Every held-out text is masked afresh until about a thousand tokens have been predicted, so
-    that a handful of texts still gives a steady number.
+    The held-out texts are masked anew until a thousand tokens have been predicted (20 times at
+    most), so that a handful of texts still gives a steady number.
     """
-    counts = torch.bincount(torch.cat(list(training)), minlength=len(tokenizer)).double() + 1
-    counts[torch.tensor(tokenizer.all_special_ids)] = 0
-    log_frequency = (counts / counts.sum()).log()
-    generator = torch.Generator().manual_seed(seed)
+    frequency = torch.bincount(torch.cat(list(training)), minlength=len(tokenizer)).double() + 1
+    frequency[torch.tensor(tokenizer.all_special_ids)] = 0
+    log_share = (frequency / frequency.sum()).log()
     pad = int(tokenizer.pad_token_id)
+    batches = _cut(heldout, settings.batch_size)
     loss, unigram, predicted = 0.0, 0.0, 0
     for _ in range(20):
-        for batch in itertools.batched(heldout, settings.batch_size):
-            ids_BT = _pad(batch, pad)
-            state = generator.get_state()
-            batch_loss, batch_predicted = _loss(
-                model, ids_BT, tokenizer, settings.mask_probability, generator
-            )
-            generator.set_state(state)
-            labels = mask_tokens(ids_BT, tokenizer, settings.mask_probability, generator)[1]
+        for batch in batches:
+            ids_BT = _padded(batch, pad)
+            inputs, labels = mask_tokens(ids_BT, tokenizer, settings.mask_probability, generator)
+            batch_loss, batch_predicted = _loss(model, inputs, labels, pad)
             loss += batch_loss.item()
-            unigram -= log_frequency[labels[labels != IGNORED]].sum().item()
+            unigram -= log_share[labels[labels != IGNORED]].sum().item()
             predicted += batch_predicted
         if predicted >= 1000:
             break

@@ -163,13 +163,14 @@ def _mark(root: Path, content: dict[str, Any]) -> None:
 
 def _clear(root: Path) -> None:
     """Make `root`, rid of an earlier sample, and mark it as a sample not yet complete."""
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        if _marker(root) is None:
-            raise ConfigError(
-                f"{root}: exists and is not a sample corpus; name an empty or a new folder"
-            )
-        if (root / "MillionSong").exists():
-            shutil.rmtree(root / "MillionSong")
+    occupied = root.exists() and (not root.is_dir() or any(root.iterdir()))
+    if occupied and _marker(root) is None:
+        raise ConfigError(
+            f"{root}: exists and is not a sample corpus; name an empty or a new folder"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    _mark(root, {"complete": False})
+    if (root / "MillionSong").exists():
+        shutil.rmtree(root / "MillionSong")
     for path in TEXT_FILES.values():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-    _mark(root, {"complete": False})

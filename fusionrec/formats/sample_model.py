@@ -77,7 +77,7 @@ class PlantedModel:
         self.words, home = sample_words.vocabulary(rng)
         zipf = (np.arange(len(self.words)) + 3.7) ** -1.05
         favoured = home[None, :] == np.arange(G)[:, None]
-        weights = zipf * np.where(favoured, 4.0, 1.0)
+        weights = zipf * np.where(favoured, 6.0, 1.0)
         self._word_shares = weights / weights.sum(axis=1, keepdims=True)
         # Coefficient 0 of timbre is loudness-like; the others are centred.
         self._timbre_means = rng.normal(0.0, 7.0, (G, 12)) + np.array([45.0] + [0.0] * 11)
@@ -154,7 +154,7 @@ class PlantedModel:
         """Counts of every vocabulary word in song `index`'s lyrics, shape (VOCABULARY_SIZE,)."""
         rng = self._rng(_LYRICS, index)
         # Each song is about something: its own words recur, whatever its genre.
-        shares = (mixture @ self._word_shares) * np.exp(rng.normal(0.0, 0.8, len(self.words)))
+        shares = (mixture @ self._word_shares) * np.exp(rng.normal(0.0, 0.6, len(self.words)))
         length = int(np.clip(rng.lognormal(np.log(140.0), 0.55), 12, 1500))
         counts: NDArray[np.int64] = rng.multinomial(length, shares / shares.sum())
         return counts

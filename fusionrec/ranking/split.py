@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
 
-PARTS = ("train", "validation", "test")
-
 
 def stable_hash(ids: Iterable[object], *, seed: int, purpose: str) -> NDArray[np.uint64]:
     """Hash ids to 64 bits, the same on every machine and in every process.
@@ -57,7 +55,7 @@ def assign(
 
     Groups (single songs, or all songs of an artist) are put in the order of their hash.
     Fold f takes groups until the folds so far hold (f + 1)/`folds` of the songs: by song the
-    folds differ by one song at most, by artist by less than the two largest artists.
+    folds differ by one song at most, by artist each ends less than an artist late.
     `test_fold` is the test part. The rest is ordered by a second hash and its first groups,
     up to the share `validation` of its songs, are the validation part; it is cut by the same
     groups, so an artist split is artist-disjoint between all three parts.

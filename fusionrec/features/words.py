@@ -1,0 +1,146 @@
+"""Word2Vec over a text field (paper section 3.1.4)."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gensim.models import KeyedVectors, Word2Vec
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from fusionrec.errors import ConfigError
+from fusionrec.labels.embedding import stable_hash
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+
+def tokenize(text: str | None) -> list[str]:
+    """Lower-cased words: letters and digits of any script, with apostrophes inside."""
+    if not text:
+        return []
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
+
+
+def load_vectors(path: str) -> KeyedVectors:
+    """A user's own vectors in the word2vec format, text or binary (``.bin``).
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is a pickle, or is not in the word2vec format.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise ConfigError(f"embed.metadata.vectors: {path}: there is no such file")
+    if place.suffix in (".kv", ".model", ".pkl", ".pickle", ".wordvectors"):
+        raise ConfigError(
+            f"embed.metadata.vectors: {path}: a pickled model is not loaded, since it could run "
+            "code; save it with KeyedVectors.save_word2vec_format"
+        )
+    try:
+        return KeyedVectors.load_word2vec_format(path, binary=place.suffix == ".bin")
+    except (ValueError, EOFError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"embed.metadata.vectors: {path}: not in the word2vec format ({error}); "
+            "text files and .bin files of KeyedVectors.save_word2vec_format are read"
+        ) from None
+
+
+@dataclass(frozen=True)
+class FieldWord2Vec:
+    """Word vectors of one field.
+
+    Attributes
+    ----------
+    words
+        The words that have a vector.
+    vectors
+        Float32, shape (words, m).
+    """
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+
+    @staticmethod
+    def fit(
+        texts: Sequence[str | None],
+        *,
+        dimension: int = 100,
+        epochs: int = 10,
+        seed: int = 0,
+        initial: KeyedVectors | None = None,
+    ) -> FieldWord2Vec:
+        """Skip-gram Word2Vec on the field's own texts, on one thread so that a seed decides.
+
+        Parameters
+        ----------
+        texts
+            The field's texts of the training songs.
+        dimension, epochs, seed
+            m, passes and the seed.
+        initial
+            Pre-trained vectors; words that occur in both start from them (fine-tuning).
+
+        Raises
+        ------
+        ConfigError
+            If `initial` has another dimension.
+        """
+        sentences = [tokens for tokens in map(tokenize, texts) if tokens]
+        if not sentences:
+            return FieldWord2Vec((), np.zeros((0, dimension), np.float32))
+        if initial is not None and initial.vector_size != dimension:
+            raise ConfigError(
+                f"embed.metadata.vectors has {initial.vector_size} dimensions; set "
+                f"embed.metadata.dimension to that (it is {dimension})"
+            )
+        model = Word2Vec(
+            vector_size=dimension,
+            window=5,
+            min_count=1,
+            sg=1,
+            workers=1,
+            seed=seed,
+            hashfxn=stable_hash,
+        )
+        model.build_vocab(sentences)
+        if initial is not None:
+            for word, row in model.wv.key_to_index.items():
+                if word in initial:
+                    model.wv.vectors[row] = initial[word]
+        model.train(sentences, total_examples=len(sentences), epochs=epochs)
+        return FieldWord2Vec(tuple(model.wv.index_to_key), model.wv.vectors.astype(np.float32))
+
+    def transform(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of each text's known words, float32 (n, m), and whether any is known, bool (n,).
+
+        A text without a known word has the zero vector.
+        """
+        row = {word: i for i, word in enumerate(self.words)}
+        means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
+        known = np.zeros(len(texts), bool)
+        for i, text in enumerate(texts):
+            rows = [row[word] for word in tokenize(text) if word in row]
+            if rows:
+                means[i] = self.vectors[rows].mean(axis=0)
+                known[i] = True
+        return means, known
+
+    def to_bytes(self) -> bytes:
+        """As safetensors, with the words in its metadata."""
+        metadata = {"words": json.dumps(self.words, ensure_ascii=False)}
+        content: bytes = save_safetensors({"vectors": self.vectors}, metadata)
+        return content
+
+    @staticmethod
+    def from_bytes(content: bytes) -> FieldWord2Vec:
+        """The inverse of :meth:`to_bytes`."""
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        words = tuple(json.loads(header["__metadata__"]["words"]))
+        return FieldWord2Vec(words, load_safetensors(content)["vectors"])

@@ -1,0 +1,86 @@
+"""K-Means over label vectors, and the elbow curve (paper sections 3.1 and 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from fusionrec.errors import DataError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """k clusters, numbered by falling number of songs.
+
+    Attributes
+    ----------
+    centroids
+        Float32, shape (k, m).
+    inertia
+        Sum over songs of the squared distance to their centroid.
+    """
+
+    centroids: np.ndarray
+    inertia: float
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest centroid, int32 (n,), and the distance to it, float32 (n,)."""
+        distances = _distances(X, self.centroids)
+        nearest = distances.argmin(axis=1)
+        return nearest.astype(np.int32), distances[np.arange(len(X)), nearest].astype(np.float32)
+
+
+def fit_kmeans(
+    X: np.ndarray, k: int, *, sample_weight: np.ndarray, seed: int, n_init: int = 10
+) -> Classes:
+    """Cluster the vectors of distinct tag lists.
+
+    Each list weighs as many as the songs that carry it: the objective is the paper's,
+    over all songs, at a small part of the cost (3,063 rows instead of 116,479).
+
+    Parameters
+    ----------
+    X
+        Float32, shape (lists, m).
+    k
+        Number of classes.
+    sample_weight
+        Songs of each list, shape (lists,).
+    seed, n_init
+        Of scikit-learn's KMeans; the best of `n_init` starts is kept.
+
+    Raises
+    ------
+    DataError
+        If there are fewer distinct vectors than classes.
+    """
+    distinct = len(np.unique(X, axis=0))
+    if distinct < k:
+        raise DataError(
+            f"label.k is {k}, but the training songs have {distinct} distinct tag lists; "
+            "lower label.k"
+        )
+    model = KMeans(k, n_init=n_init, random_state=seed).fit(X, sample_weight=sample_weight)
+    songs = np.bincount(model.labels_, weights=sample_weight, minlength=k)
+    order = np.lexsort((np.arange(k), -songs))
+    return Classes(model.cluster_centers_[order].astype(np.float32), float(model.inertia_))
+
+
+def elbow(
+    X: np.ndarray, ks: Iterable[int], *, sample_weight: np.ndarray, seed: int
+) -> list[tuple[int, float]]:
+    """(k, inertia) for each k, the elbow method's curve (paper 3.3, figures 4 and 5)."""
+    return [
+        (k, fit_kmeans(X, k, sample_weight=sample_weight, seed=seed, n_init=3).inertia) for k in ks
+    ]
+
+
+def _distances(X: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    # In blocks of rows: the differences of all pairs would not fit for many tags.
+    blocks = np.array_split(X, max(1, X.size * len(centroids) >> 22))
+    return np.concatenate(
+        [np.linalg.norm(b[:, None, :].astype(np.float64) - centroids[None], axis=2) for b in blocks]
+    )
