@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray's C++ core writes advice about Ray Data's own actors straight to the terminal.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 
 import ray
@@ -63,13 +67,28 @@ def start(config: ClusterConfig) -> None:
         if config.object_store_mb is not None:
             options["object_store_memory"] = config.object_store_mb << 20
     try:
-        ray.init(**options)
+        with _silent_stderr():
+            ray.init(**options)
     except ConnectionError as error:
         raise errors.InputError(
             f"cluster.address {address!r}: no Ray cluster answers there ({error}); "
             "start one with `ray start --head`, or leave the key out for a local run"
         ) from None
     _quieten()
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep what Ray's C++ core says about its own log level off the terminal."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _quieten() -> None:

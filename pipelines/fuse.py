@@ -119,14 +119,14 @@ def _covariance(
         sums = CoMoments.of(scaler.transform(rows, mask))
         total = sums if total is None else total + sums
     assert total is not None
-    arrays = {"total": total.total, "products": total.products, "count": np.array(total.count)}
+    arrays = {"total": total.total, "products": total.products, "count": np.array([total.count])}
     _save(run, "covariance", shard["part"], arrays)
     return {}
 
 
 def _fit_pca(run: StageRun, groups: int, variance: float) -> Counts:
     sums = (_load(run, "covariance", i) for i in range(groups))
-    total = reduce(add, (CoMoments(int(s["count"]), s["total"], s["products"]) for s in sums))
+    total = reduce(add, (CoMoments(int(s["count"][0]), s["total"], s["products"]) for s in sums))
     pca = PCA.fit(total, variance)
     scaler = _load(run, "scaler", 0)
     run.write_bytes(

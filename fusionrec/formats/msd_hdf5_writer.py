@@ -155,9 +155,10 @@ def write_track(
     # which would be most of a file.
     with h5py.File(path, "w", libver="v110") as file:
         file.attrs["TITLE"] = np.bytes_("H5 Song File")
+        groups: dict[str, h5py.Group] = {}
         for name, columns in tables.items():
             dtype, group_title, table_title = _TABLES[name]
-            group = file.create_group(name)
+            group = groups[name] = file.create_group(name)
             group.attrs["TITLE"] = np.bytes_(group_title)
             table = _create(group, "songs", _row(path, name, dtype, columns))
             table.attrs["TITLE"] = np.bytes_(table_title)
@@ -169,7 +170,8 @@ def write_track(
                     f"{path}: {name} has shape {values.shape}, the layout asks for "
                     f"(n{', 12' if width else ','})"
                 )
-            _create(file, name, values)
+            group_name, _, array_name = name.partition("/")
+            _create(groups[group_name], array_name, values)
 
 
 def _row(

@@ -35,7 +35,7 @@ class SampleTruth:
     artists, tagged_songs
         Artists, and songs whose artist has MusicBrainz tags.
     lyrics_train, lyrics_test
-        Songs in each of the musiXmatch files; the last one's line is cut in mid-pair.
+        Songs in each of the musiXmatch files, the test file's cut last line included.
     triplets
         Well-formed lines of the Taste Profile file.
     genres

@@ -80,8 +80,8 @@ class PlantedModel:
         weights = zipf * np.where(favoured, 6.0, 1.0)
         self._word_shares = weights / weights.sum(axis=1, keepdims=True)
         # Coefficient 0 of timbre is loudness-like; the others are centred.
-        self._timbre_means = rng.normal(0.0, 7.0, (G, 12)) + np.array([45.0] + [0.0] * 11)
-        self._timbre_scales = 24.0 * np.exp(rng.normal(0.0, 0.08, (G, 12)))
+        self._timbre_means = rng.normal(0.0, 11.0, (G, 12)) + np.array([45.0] + [0.0] * 11)
+        self._timbre_scales = 24.0 * np.exp(rng.normal(0.0, 0.04, (G, 12)))
         self._chroma = rng.dirichlet(np.full(12, 1.5), G)
 
     def _rng(self, stream: int, index: int) -> np.random.Generator:
@@ -90,8 +90,8 @@ class PlantedModel:
     def artist_sizes(self, songs: int) -> NDArray[np.int64]:
         """Songs of each artist, long-tailed, summing to `songs`; shape (artists,)."""
         rng = self._rng(_SIZES, 0)
-        cap = max(3, min(60, songs // 40))
-        sizes = np.minimum(rng.pareto(1.3, songs) * 4.0 + 1.0, cap).astype(np.int64)
+        cap = max(4, min(60, songs // 20))
+        sizes = np.minimum(rng.pareto(1.2, songs) * 2.5 + 1.0, cap).astype(np.int64)
         last = int(np.searchsorted(np.cumsum(sizes), songs))
         sizes = sizes[: last + 1]
         sizes[-1] -= sizes.sum() - songs

@@ -84,7 +84,11 @@ class SharedBatchNorm(nn.BatchNorm1d):
 
 
 class ResidualBlock(nn.Module):
-    """Two linear layers with batch normalisation around a skip connection (figure 2)."""
+    """Two linear layers, batch normalisation, ReLU and dropout, and a skip connection (figure 2).
+
+    Dropout stays inside the branch: on the main path it would shift the variance that the
+    next batch normalisation sees between training and evaluation, block after block.
+    """
 
     def __init__(self, width: int, p: float, context: BatchContext, group: Collective) -> None:
         super().__init__()
@@ -127,7 +131,6 @@ class FusionNetwork(nn.Module):
             layers += [
                 nn.Linear(before, width),
                 nn.ReLU(),
-                SharedDropout(p, self.context),
                 ResidualBlock(width, p, self.context, group),
             ]
         self.hidden = nn.Sequential(*layers)

@@ -44,15 +44,21 @@ OFFICIAL_TABLES = {
         ("duration", FLOAT),
         ("end_of_fade_in", FLOAT),
         ("energy", FLOAT),
-        *(
-            (f"idx_{name}", INT)
-            for name in (
-                "bars_confidence bars_start beats_confidence beats_start sections_confidence "
-                "sections_start segments_confidence segments_loudness_max "
-                "segments_loudness_max_time segments_loudness_start segments_pitches "
-                "segments_start segments_timbre tatums_confidence tatums_start"
-            ).split()
-        ),
+        ("idx_bars_confidence", INT),
+        ("idx_bars_start", INT),
+        ("idx_beats_confidence", INT),
+        ("idx_beats_start", INT),
+        ("idx_sections_confidence", INT),
+        ("idx_sections_start", INT),
+        ("idx_segments_confidence", INT),
+        ("idx_segments_loudness_max", INT),
+        ("idx_segments_loudness_max_time", INT),
+        ("idx_segments_loudness_start", INT),
+        ("idx_segments_pitches", INT),
+        ("idx_segments_start", INT),
+        ("idx_segments_timbre", INT),
+        ("idx_tatums_confidence", INT),
+        ("idx_tatums_start", INT),
         ("key", INT),
         ("key_confidence", FLOAT),
         ("loudness", FLOAT),

@@ -24,7 +24,12 @@ def test_layers_are_in_the_papers_order() -> None:
     widths = [layer.out_features for layer in network.hidden if isinstance(layer, nn.Linear)]
     assert tuple(widths) == HIDDEN == (256, 128, 128, 256, 512)
     kinds = [type(layer).__name__ for layer in network.hidden]
-    assert kinds == ["Linear", "ReLU", "SharedDropout", "ResidualBlock"] * 5
+    assert kinds == ["Linear", "ReLU", "ResidualBlock"] * 5
+    body = [type(layer).__name__ for layer in network.hidden[2].body]
+    assert body == ["Linear", "SharedBatchNorm", "ReLU", "SharedDropout"] + [
+        "Linear",
+        "SharedBatchNorm",
+    ]
 
 
 def test_song_vectors_are_probabilities() -> None:
@@ -37,7 +42,7 @@ def test_song_vectors_are_probabilities() -> None:
 
 def test_dropout_keeps_the_expectation_and_the_share() -> None:
     network = FusionNetwork(features=10, classes=3, p=0.25).train()
-    dropout = network.hidden[2]
+    dropout = network.hidden[2].body[3]
     network.context.rows = 2000
     out = dropout(torch.ones(2000, 50))
     assert abs(float((out == 0).float().mean()) - 0.25) < 0.01
