@@ -91,6 +91,11 @@ def build_tokenizer(
     )
 
 
+def is_count(token: str) -> bool:
+    """Whether a token stands for a count, such as ``:3``, and not for a word."""
+    return _COUNT.fullmatch(token) is not None
+
+
 def _checked(vocabulary: Sequence[str]) -> Sequence[str]:
     """`vocabulary`, or the error that names its first unusable word."""
     seen = set(SPECIAL_TOKENS)
