@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -57,6 +58,7 @@ def start(config: ClusterConfig) -> None:
         "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
     }
     if address:
+        _check_reachable(address)
         options["address"] = address
     else:
         options |= {
@@ -70,11 +72,26 @@ def start(config: ClusterConfig) -> None:
         with _silent_stderr():
             ray.init(**options)
     except ConnectionError as error:
-        raise errors.InputError(
-            f"cluster.address {address!r}: no Ray cluster answers there ({error}); "
-            "start one with `ray start --head`, or leave the key out for a local run"
-        ) from None
+        raise _unreachable(address, error) from None
     _quieten()
+
+
+def _check_reachable(address: str) -> None:
+    """Fail at once where nothing listens: ray.init itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise _unreachable(address, error) from None
+
+
+def _unreachable(address: str | None, error: Exception) -> errors.InputError:
+    return errors.InputError(
+        f"cluster.address {address!r}: no Ray cluster answers there ({error}); "
+        "start one with `ray start --head`, or leave the key out for a local run"
+    )
 
 
 @contextlib.contextmanager

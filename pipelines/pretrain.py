@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from fusionrec.features.word_tokenizer import build_tokenizer
-from fusionrec.ranking.split import stable_hash
 
 from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.features import mlm, tfidf
+from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.ranking.split import stable_hash
 from pipelines import cluster
 from pipelines.stage import Counts, Stage
 from pipelines.workspace import StageRun, Workspace, part_name

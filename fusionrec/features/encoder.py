@@ -289,8 +289,8 @@ def _local_copy(name: str) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import HFValidationError
 
-    if Path(name).expanduser().is_dir():
-        directory = Path(name).expanduser()
+    directory = Path(name).expanduser()
+    if name and directory.is_dir():
         fault = _fault({path.name for path in directory.iterdir()})
         if fault:
             raise EncoderError(f"embed.lyrics.encoder = {name}: {fault}")
@@ -320,14 +320,15 @@ def _download(name: str) -> Path:
         )
     try:
         # Asked first and once: the download itself retries an unreachable hub for minutes.
-        siblings = hub.HfApi().model_info(name, timeout=_HUB_TIMEOUT).siblings or []
+        api = hub.HfApi()
+        siblings = api.model_info(name, timeout=_HUB_TIMEOUT).siblings or []
         files = {sibling.rfilename for sibling in siblings}
         fault = _fault(files)
         if fault:
             raise EncoderError(f"embed.lyrics.encoder = {name} on the hub: {fault}")
         log.info("downloading %s from the Hugging Face hub", name)
         wanted = [f for f in files if f.endswith((".json", ".txt", ".model", ".safetensors"))]
-        return Path(hub.snapshot_download(name, allow_patterns=[f for f in wanted if "/" not in f]))
+        return Path(api.snapshot_download(name, allow_patterns=[f for f in wanted if "/" not in f]))
     except EncoderError:
         raise
     except Exception as error:  # the hub client's, the HTTP library's and the system's own

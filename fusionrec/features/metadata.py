@@ -20,8 +20,9 @@ NUMBERS = ("year", "duration", "artist_hotttnesss")
 
 
 def number_statistics(songs: pa.Table) -> dict[str, float]:
-    """Mean of each number over the songs that have it; 0 where none has."""
-    return {name: float(pc.mean(songs[name]).as_py() or 0.0) for name in NUMBERS}
+    """Mean of each number over the songs that have it (not null, not NaN); 0 where none has."""
+    known = {name: songs[name].filter(pc.is_finite(songs[name])) for name in NUMBERS}
+    return {name: float(pc.mean(column).as_py() or 0.0) for name, column in known.items()}
 
 
 def metadata_features(
@@ -52,7 +53,7 @@ def metadata_features(
     missing = []
     for name in NUMBERS:
         column = songs[name].cast(pa.float64())
-        absent = pc.is_null(column, nan_is_null=True)
+        absent = pc.invert(pc.fill_null(pc.is_finite(column), False))
         filled = pc.if_else(absent, means[name], column)
         blocks.append(filled.to_numpy(zero_copy_only=False).astype(np.float32)[:, None])
         missing.append(absent.to_numpy(zero_copy_only=False).astype(np.float32)[:, None])

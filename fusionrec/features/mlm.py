@@ -235,7 +235,7 @@ def _new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> Rob
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=settings.intermediate_size,
-        # Dropout of attention weights would cost a third of the time: it rules out the fused kernel.
+        # Dropout of attention weights would rule out the fused kernel, a third of the time.
         attention_probs_dropout_prob=0.0,
         # RoBERTa's positions start after the padding token's id.
         max_position_embeddings=settings.max_tokens + pad + 1,

@@ -58,10 +58,15 @@ class Scaler:
 
     @staticmethod
     def fit(moments: Moments) -> Scaler:
-        """The scaler of these moments; a constant column has scale 1."""
-        deviation = np.sqrt(moments.squares / np.maximum(moments.count, 1))
-        negligible = deviation <= 10 * np.finfo(np.float64).eps * np.abs(moments.mean)
-        return Scaler(moments.mean, np.where(negligible, 1.0, deviation))
+        """The scaler of these moments; a constant column has scale 1.
+
+        Constant is what varies no more than rounding could explain (Chan, Golub & LeVeque
+        1983), as in StandardScaler.
+        """
+        variance = moments.squares / np.maximum(moments.count, 1)
+        rounding = moments.count * np.finfo(np.float64).eps
+        constant = variance <= rounding * variance + (rounding * moments.mean) ** 2
+        return Scaler(moments.mean, np.where(constant, 1.0, np.sqrt(variance)))
 
     def transform(self, rows: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Scaled rows, float64 (n, D); 0 where `present`, (n, D) or (n, 1), is not set."""

@@ -17,7 +17,10 @@ from safetensors.numpy import save as save_safetensors
 from fusionrec.errors import ConfigError
 from fusionrec.labels.embedding import stable_hash
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+# `\w` leaves out combining marks, which would cut Hindi words at every vowel sign and
+# "İstanbul", lower-cased, after its dot.
+_MARKS = "".join(chr(c) for c in range(0x300, 0x1F000) if unicodedata.category(chr(c))[0] == "M")
+_WORD = re.compile(rf"\w[\w{_MARKS}]*(?:'\w[\w{_MARKS}]*)*")
 
 
 def tokenize(text: str | None) -> list[str]:
@@ -28,7 +31,7 @@ def tokenize(text: str | None) -> list[str]:
 
 
 def load_vectors(path: str) -> KeyedVectors:
-    """A user's own vectors in the word2vec format, text or binary (``.bin``).
+    """A user's own vectors in the word2vec format, text or binary (``.bin``), gzipped or not.
 
     Raises
     ------
@@ -44,10 +47,10 @@ def load_vectors(path: str) -> KeyedVectors:
             "code; save it with KeyedVectors.save_word2vec_format"
         )
     try:
-        return KeyedVectors.load_word2vec_format(path, binary=place.suffix == ".bin")
-    except (ValueError, EOFError, UnicodeDecodeError, OSError) as error:
+        return KeyedVectors.load_word2vec_format(path, binary=".bin" in place.suffixes)
+    except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
         raise ConfigError(
-            f"embed.metadata.vectors: {path}: not in the word2vec format ({error}); "
+            f"embed.metadata.vectors: {path}: not in the word2vec format ({error!r}); "
             "text files and .bin files of KeyedVectors.save_word2vec_format are read"
         ) from None
 

@@ -35,6 +35,15 @@ def distinct_lists(
     )
 
 
+def known_tags(lists: Sequence[Sequence[str]], tags: Iterable[str]) -> np.ndarray:
+    """How many tags of each list an embedding with these `tags` knows, int64 (lists,).
+
+    An embedding ignores the rest; a list with 0 has the zero vector, which means nothing.
+    """
+    known = frozenset(tags)
+    return np.array([len(known.intersection(tags)) for tags in lists], np.int64)
+
+
 @dataclass(frozen=True)
 class MultiHot:
     """f(tau)_j = 1 if T_j is in tau, else 0 (paper 3.1.1).
@@ -108,6 +117,7 @@ class TagWord2Vec:
             shrink_windows=False,
             min_count=1,
             sg=1,
+            sample=0,  # a vocabulary of tags is small: down-sampling would drop most of them
             epochs=epochs,
             workers=1,
             seed=seed,

@@ -58,22 +58,27 @@ def test_masking_follows_80_10_10_and_spares_special_tokens() -> None:
 
 def test_planted_topics_are_learnt() -> None:
     settings = mlm.MlmSettings(
-        hidden_size=32, intermediate_size=64, epochs=25, max_tokens=24, heldout_share=0.1
+        hidden_size=64,
+        intermediate_size=128,
+        layers=1,
+        epochs=25,
+        learning_rate=5e-3,
+        max_tokens=24,
+        heldout_share=0.1,
     )
     steps: list[tuple[int, int, float]] = []
     result = mlm.pretrain(
-        topic_texts(420, seed=0),
+        topic_texts(600, seed=0),
         TOKENIZER,
         settings,
         seed=1,
         progress=lambda step, total, loss: steps.append((step, total, loss)),
     )
-    total = 25 * math.ceil(378 / 32)
+    total = 25 * math.ceil(540 / 32)
     assert [s[:2] for s in steps] == [(i, total) for i in range(1, total + 1)]
     assert [s[2] for s in steps] == result.losses
     assert np.mean(result.losses[-20:]) < 0.7 * np.mean(result.losses[:20])
-    # 72 equally frequent words; a model that knows the topic guesses among 12, and one that
-    # also knows that words do not repeat, among 3.
+    # 72 equally frequent words, of which a model that knows the topic guesses among 12.
     assert result.unigram_perplexity == pytest.approx(72, rel=0.05)
     assert result.heldout_perplexity < 20
     assert not result.model.training
@@ -126,7 +131,7 @@ def test_every_position_up_to_max_tokens_is_there() -> None:
     model = mlm.pretrain(topic_texts(4, seed=0), TOKENIZER, settings, seed=0).model
     assert model.config.max_position_embeddings == 9 + 2
     model(torch.full((1, 9), 7))
-    with pytest.raises(IndexError):
+    with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, 10), 7))
 
 

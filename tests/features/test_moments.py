@@ -76,3 +76,49 @@ def test_too_little_data_is_a_clear_error() -> None:
         PCA.fit(CoMoments.of(np.ones((1, 3))), 0.95)
     with pytest.raises(DataError, match="constant"):
         PCA.fit(CoMoments.of(np.ones((5, 3))), 0.95)
+
+
+def test_moments_of_partly_masked_shards_add_up_in_any_grouping() -> None:
+    x = rows(120, 4)
+    mask = np.random.default_rng(1).random((120, 4)) < 0.5
+    mask[:50, 1] = False  # some shards have no value at all
+    x[~mask] = np.nan
+    for shards in (1, 4, 40):
+        parts = zip(np.array_split(x, shards), np.array_split(mask, shards), strict=True)
+        total = reduce(add, (Moments.of(*part) for part in parts))
+        exact = x.astype(np.float64)
+        np.testing.assert_array_equal(total.count, mask.sum(axis=0))
+        np.testing.assert_allclose(total.mean, np.nanmean(exact, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(
+            total.squares, np.nanvar(exact, axis=0) * mask.sum(axis=0), rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("shards", [1, 7])
+def test_what_rounding_explains_is_constant_as_in_scikit_learn(shards) -> None:
+    noise = np.random.default_rng(0).normal(size=5000)
+    x = np.stack([0.1 + noise * s for s in (0, 1e-15, 1e-9)], axis=1)
+    reference = StandardScaler().fit(x)
+    scale = fit(x, shards)[0].scale
+    np.testing.assert_allclose(scale, reference.scale_, rtol=1e-6)
+    assert scale[:2].tolist() == [1, 1]
+    assert scale[2] < 1e-8
+
+
+def test_a_column_nobody_has_scales_to_zero() -> None:
+    x = rows(10, 5)
+    mask = np.ones(x.shape, bool)
+    mask[:, 1] = False
+    scaler = Scaler.fit(Moments.of(x, mask))
+    assert (scaler.mean[1], scaler.scale[1]) == (0, 1)
+    assert not scaler.transform(x, mask)[:, 1].any()
+
+
+def test_fewer_songs_than_columns_leave_fewer_components() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 12))
+    scaler, sums = fit(x, 1)
+    pca = PCA.fit(sums, 1.0)
+    assert len(pca.components) == 4
+    coordinates = pca.transform(scaler.transform(x, ALL))
+    scaled = StandardScaler().fit_transform(x)
+    np.testing.assert_allclose(coordinates @ pca.components + pca.mean, scaled, atol=1e-5)

@@ -72,3 +72,26 @@ def test_an_empty_bag_gives_an_empty_text() -> None:
     table = pa.table({"track_id": ["a"], "mxm_id": [0], "words": [[]], "counts": [[]]}).cast(LYRICS)
     weights = np.ones(len(VOCABULARY))
     assert tfidf.significant_texts(table, weights, "sklearn", VOCABULARY, 4) == [""]
+
+
+def test_a_word_of_weight_zero_is_left_out_of_the_text() -> None:
+    table = pa.table({"track_id": ["a"], "mxm_id": [0], "words": [[0, 1]], "counts": [[3, 32767]]})
+    weights = np.array([0.0, 1.0])
+    texts = tfidf.significant_texts(table.cast(LYRICS), weights, "printed", ["no", "naïve"], 5)
+    assert texts == ["naïve:32767"]
+
+
+def test_slices_chunks_and_no_bags_at_all() -> None:
+    table = bags(30)
+    weights = tfidf.word_weights(tfidf.count(table, len(VOCABULARY)), "sklearn")
+    whole = tfidf.significant_texts(table, weights, "sklearn", VOCABULARY, 4)
+    chunked = pa.concat_tables([table.slice(0, 11), table.slice(11)])
+    for part, expected in (
+        (chunked, whole),
+        (table.slice(7, 9), whole[7:16]),
+        (table.slice(30), []),
+        (LYRICS.empty_table(), []),
+    ):
+        texts = tfidf.significant_texts(part, weights, "sklearn", VOCABULARY, 4)
+        assert texts == expected
+        assert tfidf.count(part, len(VOCABULARY)).documents == len(expected)

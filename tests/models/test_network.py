@@ -26,10 +26,8 @@ def test_layers_are_in_the_papers_order() -> None:
     kinds = [type(layer).__name__ for layer in network.hidden]
     assert kinds == ["Linear", "ReLU", "ResidualBlock"] * 5
     body = [type(layer).__name__ for layer in network.hidden[2].body]
-    assert body == ["Linear", "SharedBatchNorm", "ReLU", "SharedDropout"] + [
-        "Linear",
-        "SharedBatchNorm",
-    ]
+    linear = ["Linear", "SharedBatchNorm"]
+    assert body == [*linear, "ReLU", "SharedDropout", *linear]
 
 
 def test_song_vectors_are_probabilities() -> None:

@@ -20,6 +20,7 @@ SETTINGS = {
     "pretrain.epochs": 2,
     "train.workers": 0,
     "train.epochs": 20,
+    "train.batch_size": 32,
     "recommend.users_per_shard": 60,
     "evaluate.resamples": 500,
 }
