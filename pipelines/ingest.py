@@ -24,16 +24,14 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.config import Config
-from fusionrec.errors import SourceError, TooManyRejectsError
-from fusionrec.formats import msd_hdf5, msd_sqlite, musixmatch, taste_profile
-from fusionrec.formats.batch import Batch, Rejects
-from fusionrec.formats.text import byte_ranges
+from fusionrec.errors import SourceError
+from fusionrec.formats import msd_hdf5, msd_sqlite, taste_profile
 from pipelines import cluster
+from pipelines.ingest_lyrics import read_lyrics
+from pipelines.ingest_plays import read_plays
+from pipelines.sources import Report, Shard, non_empty, place, report, totals
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.workspace import StageRun, Workspace, local_fingerprint
-
-Shard = dict[str, Any]
-Report = dict[str, Any]
 
 _STAGING = (
     "raw_songs",
@@ -79,35 +77,35 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
         shards,
         description="reading songs",
     )
-    totals = _totals(reports, limit, "songs", config.source.songs)
-    if totals["rows"] == 0:
+    total = totals(reports, limit, "songs", config.source.songs)
+    if total["rows"] == 0:
         raise SourceError(
-            f"{_place(config, config.source.songs)}: no readable track among "
-            f"{totals['read']:,} files or rows; point source.songs at the Million Song Dataset"
+            f"{place(config, config.source.songs)}: no readable track among "
+            f"{total['read']:,} files or rows; point source.songs at the Million Song Dataset"
         )
     mismatches = config.source.mismatches
     catalogue = cluster.run_task(
-        _catalogue, run, str(_place(config, mismatches)) if mismatches else None
+        _catalogue, run, str(place(config, mismatches)) if mismatches else None
     )
     finished = cluster.map_shards(
         partial(_keep_catalogued, run), shards, description="writing the catalogue"
     )
     return {
-        "tracks": totals["rows"],
-        "tracks_with_mbtags": totals["with_mbtags"],
-        "tracks_with_terms": totals["with_terms"],
-        "tracks_rejected": totals["dropped"],
-        "song_files_or_rows": totals["read"],
+        "tracks": total["rows"],
+        "tracks_with_mbtags": total["with_mbtags"],
+        "tracks_with_terms": total["with_terms"],
+        "tracks_rejected": total["dropped"],
+        "song_files_or_rows": total["read"],
         **catalogue,
-        "songs": sum(report["rows"] for report in finished),
-        "songs_damaged_text": totals["damaged_text"],
-        "song_rejects": totals["reasons"],
+        "songs": sum(shard["rows"] for shard in finished),
+        "songs_damaged_text": total["damaged_text"],
+        "song_rejects": total["reasons"],
     }
 
 
 def song_shards(config: Config) -> list[Shard]:
     """Where each shard of the song source lies: folders of the tree, or ranges of rows."""
-    path = _place(config, config.source.songs)
+    path = place(config, config.source.songs)
     if not path.exists():
         raise SourceError(f"{path}: does not exist; set source.root and source.songs")
     step = config.ingest.rows_per_shard
@@ -125,7 +123,7 @@ def song_shards(config: Config) -> list[Shard]:
     shard: Shard = {"path": str(path)}
     if path.suffix == ".db":
         rows = cluster.run_task(msd_sqlite.num_rows, str(path))
-        shard |= {"kind": "sqlite", "terms": str(_place(config, terms)) if terms else None}
+        shard |= {"kind": "sqlite", "terms": str(place(config, terms)) if terms else None}
     elif path.suffix in (".h5", ".hdf5"):
         rows = cluster.run_task(msd_hdf5.num_rows, str(path))
         shard |= {"kind": "aggregate"}
@@ -150,10 +148,10 @@ def _read_song_shard(run: StageRun, segments: bool, shard: Shard) -> Report:
     if batch.segments is not None:
         run.write(batch.segments, "segments", shard["part"])
     run.write(batch.rejects, "song_rejects", shard["part"])
-    return _report(
+    return report(
         batch,
-        with_mbtags=_non_empty(batch.table["mbtags"]),
-        with_terms=_non_empty(batch.table["terms"]),
+        with_mbtags=non_empty(batch.table["mbtags"]),
+        with_terms=non_empty(batch.table["terms"]),
     )
 
 
@@ -197,195 +195,6 @@ def _keep_catalogued(run: StageRun, shard: Shard) -> Report:
     return {"rows": table.num_rows}
 
 
-# --- lyrics ------------------------------------------------------------------------------
-
-
-def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
-    """Bags to `lyrics`, in parts aligned with those of `songs`; the others to `other_lyrics`."""
-    paths = [_place(config, path) for path in config.source.lyrics]
-    if not paths:
-        return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
-    shards: list[Shard] = []
-    for path in paths:
-        ranges = cluster.run_task(_lyrics_ranges, str(path), config.ingest)
-        shards += [{"path": str(path), "start": a, "stop": b} for a, b in ranges]
-    shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
-    vocabulary = cluster.run_task(_write_vocabulary, run, [str(path) for path in paths])
-    reports = cluster.map_shards(
-        resumable(run, "lyrics", partial(_read_lyrics_shard, run)),
-        shards,
-        description="reading lyrics",
-    )
-    totals = _totals(reports, limit, "lyrics", ", ".join(config.source.lyrics))
-    return {
-        "lyrics": totals["rows"],
-        "lyrics_rejected": totals["dropped"],
-        "vocabulary": vocabulary,
-        **cluster.run_task(_join_lyrics, run),
-        "lyrics_rejects": totals["reasons"],
-    }
-
-
-def _lyrics_ranges(path: str, config: Any) -> list[tuple[int, int]]:
-    if path.endswith(".db"):
-        tracks = musixmatch.num_lyrics_db(path)
-        step = config.rows_per_shard
-        return [(i, min(tracks, i + step)) for i in range(0, tracks, step)]
-    return byte_ranges(path, config.bytes_per_shard)
-
-
-def _write_vocabulary(run: StageRun, paths: list[str]) -> int:
-    words = musixmatch.read_vocabulary(paths[0])
-    for path in paths[1:]:
-        if musixmatch.read_vocabulary(path) != words:
-            raise SourceError(
-                f"{path}: its vocabulary differs from that of {paths[0]}; "
-                "source.lyrics must name files of one release"
-            )
-    run.write(pa.table({"word": words}, schema=schemas.VOCABULARY), "vocabulary")
-    return len(words)
-
-
-def _read_lyrics_shard(run: StageRun, shard: Shard) -> Report:
-    read = musixmatch.read_lyrics_db if shard["path"].endswith(".db") else musixmatch.read_lyrics
-    batch = read(shard["path"], shard["start"], shard["stop"])
-    run.write(batch.table, "raw_lyrics", shard["part"])
-    run.write(batch.rejects, "lyrics_rejects", shard["part"])
-    return _report(batch)
-
-
-def _join_lyrics(run: StageRun) -> Counts:
-    workspace, stage = run.workspace, run.stage
-    lyrics = workspace.read(stage, "raw_lyrics")
-    first = np.unique(lyrics["track_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
-    repeated = lyrics.num_rows - len(first)
-    lyrics = lyrics.take(np.sort(first))
-    raw_tracks = workspace.read(stage, "raw_songs", ["track_id"])["track_id"].combine_chunks()
-    known = pc.is_in(lyrics["track_id"], value_set=raw_tracks)
-    matched = 0
-    for part in workspace.parts(stage, "songs"):
-        tracks = workspace.read_part(stage, "songs", part, ["track_id"])["track_id"]
-        rows = pc.index_in(tracks, value_set=lyrics["track_id"].combine_chunks()).drop_null()
-        matched += len(rows)
-        run.write(lyrics.take(rows), "lyrics", int(part[5:10]))
-    others = lyrics.filter(pc.invert(known))
-    run.write(others, "other_lyrics")
-    rejects = Rejects()
-    for track in others["track_id"].to_pylist():
-        rejects.add("lyrics", track, "track id not in the corpus", action="unmatched")
-    run.write(rejects.to_table(), "lyrics_unmatched")
-    return {
-        "tracks_with_lyrics": lyrics.num_rows - others.num_rows,
-        "songs_with_lyrics": matched,
-        "lyrics_of_other_tracks": others.num_rows,
-        "lyrics_repeated": repeated,
-    }
-
-
-# --- plays -------------------------------------------------------------------------------
-
-
-def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
-    """Triplets to `plays`, as codes: a user's row in `users`, a song's row in `songs`."""
-    shards: list[Shard] = []
-    for path in config.source.plays:
-        place = str(_place(config, path))
-        ranges = cluster.run_task(byte_ranges, place, config.ingest.bytes_per_shard)
-        shards += [{"path": place, "start": a, "stop": b} for a, b in ranges]
-    shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
-    songs = cluster.submit(_song_ids, run)
-    reports = cluster.map_shards(
-        resumable(run, "plays", partial(_read_plays_shard, run, songs)),
-        shards,
-        description="reading plays",
-    )
-    totals = _totals(reports, limit, "plays", ", ".join(config.source.plays))
-    users = cluster.submit(_write_users, run)
-    cluster.map_shards(partial(_code_plays, run, users), shards, description="coding plays")
-    unmatched = cluster.run_task(_write_unmatched, run)
-    on_corpus = totals["on_songs"] + totals["on_mismatched"]
-    return {
-        "triplets": totals["rows"],
-        "triplets_rejected": totals["dropped"],
-        "triplets_on_corpus": on_corpus,
-        "triplets_on_mismatched_songs": totals["on_mismatched"],
-        "plays": totals["on_songs"],
-        "users": len(cluster.gather([users])[0]),
-        "play_songs_not_in_corpus": unmatched,
-        "play_rejects": totals["reasons"],
-    }
-
-
-def _song_ids(run: StageRun) -> tuple[pa.Array, pa.Array]:
-    songs = run.workspace.read(run.stage, "songs", ["song_id"])["song_id"].combine_chunks()
-    wrong = run.workspace.read(run.stage, "mismatched")["song_id"].combine_chunks()
-    return songs, wrong
-
-
-def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
-    batch = taste_profile.read_triplets(shard["path"], shard["start"], shard["stop"])
-    song_ids, wrong = cluster.gather([songs])[0]
-    table = batch.table
-    codes = pc.index_in(table["song_id"], value_set=song_ids).cast(pa.int32())
-    known = pc.is_valid(codes)
-    mismatched = pc.is_in(table["song_id"], value_set=wrong)
-    strange = table["song_id"].filter(pc.and_not(pc.invert(known), mismatched))
-    raw = pa.table({"user_id": table["user_id"], "song": codes, "plays": table["plays"]})
-    run.write(raw.filter(known), "raw_plays", shard["part"])
-    run.write(pa.table({"user_id": pc.unique(table["user_id"])}), "raw_users", shard["part"])
-    counted = pc.value_counts(strange.combine_chunks())
-    run.write(
-        pa.table({"song_id": counted.field("values"), "rows": counted.field("counts")}),
-        "raw_unmatched",
-        shard["part"],
-    )
-    run.write(batch.rejects, "play_rejects", shard["part"])
-    return _report(
-        batch,
-        on_songs=pc.sum(known).as_py() or 0,
-        on_mismatched=pc.sum(mismatched).as_py() or 0,
-    )
-
-
-def _write_users(run: StageRun) -> pa.Array:
-    """User ids in order of first appearance, so that codes run along the files."""
-    workspace, stage = run.workspace, run.stage
-    users = pa.array([], pa.string())
-    for part in workspace.parts(stage, "raw_users"):
-        here = workspace.read_part(stage, "raw_users", part)["user_id"]
-        users = pc.unique(pa.chunked_array([users, *here.chunks]))
-    run.write(pa.table({"user_id": users}, schema=schemas.USERS), "users")
-    return users
-
-
-def _code_plays(run: StageRun, users: Any, shard: Shard) -> Report:
-    part = f"part-{shard['part']:05d}.parquet"
-    raw = run.workspace.read_part(run.stage, "raw_plays", part)
-    codes = pc.index_in(raw["user_id"], value_set=cluster.gather([users])[0]).cast(pa.int32())
-    table = pa.table(
-        {"user": codes, "song": raw["song"], "plays": raw["plays"]}, schema=schemas.PLAYS
-    )
-    run.write(table.sort_by([("user", "ascending"), ("song", "ascending")]), "plays", shard["part"])
-    return {"rows": table.num_rows}
-
-
-def _write_unmatched(run: StageRun) -> int:
-    table = run.workspace.read(run.stage, "raw_unmatched")
-    rejects = Rejects()
-    for row in (
-        table.group_by("song_id").aggregate([("rows", "sum")]).sort_by("song_id").to_pylist()
-    ):
-        rejects.add(
-            "plays",
-            row["song_id"],
-            "song id not in the corpus",
-            f"{row['rows_sum']} rows",
-            "unmatched",
-        )
-    run.write(rejects.to_table(), "play_unmatched")
-    return len(rejects.rows)
-
-
 def _merge_rejects(run: StageRun) -> Counts:
     actions = dict.fromkeys(schemas.REJECT_ACTIONS, 0)
     for number, artifact in enumerate(_REJECTS):
@@ -400,52 +209,6 @@ def _merge_rejects(run: StageRun) -> Counts:
     return {"rejects": actions}
 
 
-# --- reports -----------------------------------------------------------------------------
-
-
-def _report(batch: Batch, **more: int) -> Report:
-    dropped = pc.equal(batch.rejects["action"], "dropped")
-    reasons = pc.value_counts(batch.rejects["reason"].combine_chunks())
-    return {
-        "read": batch.read,
-        "rows": batch.table.num_rows,
-        "dropped": pc.sum(dropped).as_py() or 0,
-        "damaged_text": batch.damaged_text,
-        "reasons": {row["values"]: row["counts"] for row in reasons.to_pylist()},
-        **more,
-    }
-
-
-def _totals(reports: list[Report], limit: float, what: str, source: str) -> dict[str, Any]:
-    totals: dict[str, Any] = {"read": 0, "rows": 0, "dropped": 0, "damaged_text": 0, "reasons": {}}
-    for report in reports:
-        for name, value in report.items():
-            if name == "reasons":
-                for reason, count in value.items():
-                    totals[name][reason] = totals[name].get(reason, 0) + count
-            else:
-                totals[name] = totals.get(name, 0) + value
-    if totals["dropped"] > limit * max(1, totals["read"]):
-        listed = ", ".join(f"{count:,} x {reason}" for reason, count in totals["reasons"].items())
-        raise TooManyRejectsError(
-            f"{source}: {totals['dropped']:,} of {totals['read']:,} {what} rejected, more than "
-            f"ingest.max_reject_share {limit:g} allows ({listed}); "
-            "mend the file, or raise the share if this is expected"
-        )
-    return totals
-
-
-def _non_empty(lists: pa.ChunkedArray) -> int:
-    return int(pc.sum(pc.greater(pc.list_value_length(lists), 0)).as_py() or 0)
-
-
-# --- where the source is -----------------------------------------------------------------
-
-
-def _place(config: Config, path: str) -> Path:
-    return Path(config.source.root).expanduser() / path
-
-
 def _fingerprint(config: Config) -> Any:
     """Files by size and time; the tree by its folders' times, which change with their files."""
     source = config.source
@@ -454,7 +217,7 @@ def _fingerprint(config: Config) -> Any:
     for name in named:
         if name is None:
             continue
-        path = _place(config, name)
+        path = place(config, name)
         if not path.exists():
             raise SourceError(
                 f"{path}: does not exist; set source.root to the folder of the corpus "

@@ -69,7 +69,8 @@ def test_keys_outside_the_twelve_mark_no_column() -> None:
     rows = [{"track_id": "b", "key": key} for key in (-1, 0, 11, 12)]
     segments = pa.Table.from_pylist([segment_row("b", 2)], schema=SEGMENTS)
     values, _ = audio_features(pa.Table.from_pylist(rows, schema=SONGS), segments)
-    first_key = NAMES.index("key_0")
+    tempo, first_key = NAMES.index("tempo"), NAMES.index("key_0")
+    assert not values[:, tempo:first_key].any()
     expected = np.zeros((4, 12))
     expected[1, 0] = expected[2, 11] = 1
     np.testing.assert_array_equal(values[:, first_key:], expected)

@@ -122,3 +122,10 @@ def test_fewer_songs_than_columns_leave_fewer_components() -> None:
     coordinates = pca.transform(scaler.transform(x, ALL))
     scaled = StandardScaler().fit_transform(x)
     np.testing.assert_allclose(coordinates @ pca.components + pca.mean, scaled, atol=1e-5)
+
+
+@pytest.mark.parametrize(("variance", "kept"), [(0.4, 1), (0.5, 2), (0.6, 2), (0.75, 3)])
+def test_a_share_reached_exactly_is_not_exceeded(variance, kept) -> None:
+    # Shares of 1/2, 1/4 and 1/4; scikit-learn too wants more than `variance`.
+    sums = CoMoments(5, np.zeros(3), np.diag([2.0, 1.0, 1.0]))
+    assert len(PCA.fit(sums, variance).components) == kept
