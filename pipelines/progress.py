@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 log = logging.getLogger("fusionrec")
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextlib.contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that advances by its argument.
 
-    On a terminal a bar is drawn; otherwise a line is logged at every tenth of the way,
-    once the step has taken longer than a second.
+    On a terminal a bar is drawn; otherwise a line is logged every few seconds.
     """
     console = Console(stderr=True)
     if console.is_terminal and log.isEnabledFor(logging.INFO):
@@ -27,13 +27,13 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
             task = bar.add_task(f"  {description}", total=total)
             yield lambda step: bar.advance(task, step)
         return
-    done, shown, started = 0, 0, time.monotonic()
+    done, shown = 0, time.monotonic()
 
     def advance(step: int) -> None:
         nonlocal done, shown
         done += step
-        if total and done * 10 // total > shown and time.monotonic() - started > 1:
-            shown = done * 10 // total
+        if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
             log.info("%s: %d of %d", description, done, total)
 
     yield advance
