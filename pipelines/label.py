@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from fusionrec.labels.classes import elbow, fit_kmeans
-from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists
+from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 
 from fusionrec import schemas
 from fusionrec.config import Config
@@ -84,6 +84,7 @@ def _label(config: Config, run: StageRun) -> Counts:
     return {
         "tagged_songs": int(used.sum()),
         "songs_without_tags": int((~tagged).sum()),
+        "songs_with_unseen_tags_only": int((known_tags(lists, embedding.tags) == 0)[codes].sum()),
         "distinct_tag_lists": len(lists),
         "distinct_tags": len({tag for tags in lists for tag in tags}),
         "classes": label.k,

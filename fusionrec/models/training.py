@@ -8,7 +8,7 @@ rounding only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,6 @@ def fit(
     *,
     collective: Collective | None = None,
     device: str = "cpu",
-    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[FusionNetwork, list[Epoch]]:
     """Train a network from the seed.
 
@@ -129,15 +128,14 @@ def fit(
         network.context.generator.manual_seed(settings.seed * 1_000_003 + epoch)
         loss = _train_epoch(model, network, optimiser, x_ND, y_N, weights_K, settings, epoch, group)
         if epoch % every == 0 or epoch == settings.epochs:
-            row = Epoch(
-                epoch,
-                loss,
-                accuracy(network, data.train_x, data.train_y, device),
-                accuracy(network, data.test_x, data.test_y, device),
+            curve.append(
+                Epoch(
+                    epoch,
+                    loss,
+                    accuracy(network, data.train_x, data.train_y, device),
+                    accuracy(network, data.test_x, data.test_y, device),
+                )
             )
-            curve.append(row)
-            if on_epoch is not None:
-                on_epoch(row)
     return network.cpu().eval(), curve
 
 
