@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from fusionrec.labels.classes import elbow, fit_kmeans
-from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
+from fusionrec.labels.classes import elbow, fit_kmeans
+from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from pipelines import cluster
 from pipelines.split import LEFT_OUT
 from pipelines.stage import Counts, Stage
