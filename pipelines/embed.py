@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fusionrec.features.words import FieldWord2Vec, load_vectors
 
 from fusionrec import schemas
 from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
 from fusionrec.features import audio, metadata, tfidf
+from fusionrec.features.words import FieldWord2Vec, load_vectors
 from pipelines import cluster
 from pipelines.pretrain import lyrics_weights
 from pipelines.stage import Counts, Stage, resumable
@@ -135,6 +135,7 @@ def _lyrics_encoder(
     """Load the encoder once an actor; the result encodes one part."""
     # Imported here, so that only encoder actors pay for torch and transformers.
     import torch
+
     from fusionrec.features.encoder import load_encoder
 
     torch.set_num_threads(1)
