@@ -64,13 +64,13 @@ class SharedBatchNorm(nn.BatchNorm1d):
     def forward(self, x_BH: Tensor) -> Tensor:
         if not self.training or self.collective.world == 1:
             return super().forward(x_BH)
-        width = x_BH.shape[1]
-        sums = self.collective.sum_with_gradient(
-            torch.cat([x_BH.sum(0), x_BH.square().sum(0), x_BH.new_tensor([x_BH.shape[0]])])
-        )
-        rows = sums[-1]
-        mean_H = sums[:width] / rows
-        variance_H = (sums[width:-1] / rows - mean_H.square()).clamp_min(0)
+        counted = torch.cat([x_BH.sum(0), x_BH.new_tensor([x_BH.shape[0]])])
+        sums = self.collective.sum_with_gradient(counted)
+        rows, mean_H = sums[-1], sums[:-1] / sums[-1]
+        # A second sum, of squared deviations: the mean square less the squared mean would
+        # lose digits, and workers would differ by more than rounding.
+        centred_BH = x_BH - mean_H
+        variance_H = self.collective.sum_with_gradient(centred_BH.square().sum(0)) / rows
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -79,7 +79,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
             self.running_mean.lerp_(mean_H.detach(), momentum)
             self.running_var.lerp_(variance_H.detach() * rows / (rows - 1), momentum)
             self.num_batches_tracked.add_(1)
-        normal_BH = (x_BH - mean_H) * torch.rsqrt(variance_H + self.eps)
+        normal_BH = centred_BH * torch.rsqrt(variance_H + self.eps)
         return normal_BH * self.weight + self.bias
 
 

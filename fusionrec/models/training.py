@@ -119,9 +119,9 @@ def fit(
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.eta)
     x_ND = torch.from_numpy(data.train_x).to(device)
     y_N = torch.from_numpy(data.train_y).to(device)
-    weights_K = torch.ones(data.classes, device=device)
+    weights_K = x_ND.new_ones(data.classes)
     if settings.class_weights:
-        weights_K = torch.from_numpy(class_weights(data.train_y, data.classes)).to(device)
+        weights_K = torch.from_numpy(class_weights(data.train_y, data.classes)).to(x_ND)
     every = max(1, settings.epochs // 100)
     curve: list[Epoch] = []
     for epoch in range(1, settings.epochs + 1):
