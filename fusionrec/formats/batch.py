@@ -46,6 +46,8 @@ class Batch:
         Items (files, lines, rows) looked at, readable or not.
     damaged_text
         Strings in which invalid UTF-8 was replaced by U+FFFD.
+    direct
+        Files that were read without libhdf5 (:mod:`fusionrec.formats.hdf5_direct`).
     """
 
     table: pa.Table
@@ -53,3 +55,4 @@ class Batch:
     segments: pa.Table | None = None
     read: int = 0
     damaged_text: int = 0
+    direct: int = 0

@@ -7,17 +7,13 @@ and the segment analysis that stands in for the audio the authors lacked (sectio
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+import h5py
 
 from fusionrec.errors import SourceError
-from fusionrec.formats.batch import Batch, Rejects
+from fusionrec.formats.batch import Batch
 from fusionrec.formats.hdf5_access import (
-    SEGMENT_ARRAYS,
-    TAG_ARRAYS,
     Damage,
     Row,
     SongFile,
@@ -26,13 +22,10 @@ from fusionrec.formats.hdf5_access import (
     row_count,
     tables,
 )
-from fusionrec.formats.song_rows import SongRows
-from fusionrec.schemas import SEGMENTS
+from fusionrec.formats.song_batch import SongBatch
 
 _ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
 _SKIPPED_DIRECTORY = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
-
-Floats = npt.NDArray[np.float32]
 
 
 def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False) -> Batch:
@@ -55,21 +48,57 @@ def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False)
         files are in `rejects`, action `dropped`; unusable fields, action `nulled`. The
         arrays of a file that has none at all (a one-row summary) are empty.
     """
-    output = _Output(segments)
-    for path in paths:
-        source = os.path.relpath(path, root) if root else os.path.basename(path)
-        item = os.path.splitext(os.path.basename(path))[0]
-        try:
-            with open_file(path) as file:
-                songs = SongFile(file, segments)
-                if songs.count != 1:
-                    detail = f"{songs.count} rows: read it as an aggregate file"
-                    raise Damage(*(("more than one row", detail) if songs.count else ("no rows",)))
-                row = songs.rows(0, 1)[0]
-        except Damage as damage:
-            row = damage
-        output.add(source, item, row)
-    return output.batch(len(paths))
+    songs = SongBatch(segments)
+    prefix = os.path.join(root, "") if root else ""
+
+    def name_of(number: int) -> str:
+        path = paths[number]
+        return path.removeprefix(prefix) if prefix else os.path.basename(path)
+
+    for number, path in enumerate(paths):
+        if not _add_directly(songs, number, path):
+            item = os.path.splitext(os.path.basename(path))[0]
+            row = read_by_libhdf5(path, segments, songs.direct.learn)
+            songs.add(number, name_of(number), item, row)
+    return songs.batch(len(paths), name_of)
+
+
+def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
+    """Read a file without libhdf5, if its layout is known."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(file).st_size
+        head = os.read(file, min(size, songs.direct.head_bytes))
+
+        def read(count: int, start: int) -> bytes:
+            return os.pread(file, count, start)
+
+        return songs.direct.add(number, head, size, read)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+
+
+def read_by_libhdf5(
+    path: str, segments: bool, learn: Callable[[h5py.File], None] | None = None
+) -> Row | Damage:
+    """Read one per-track file by libhdf5; `learn` is called on it if it has no fault."""
+    try:
+        with open_file(path) as file:
+            track = SongFile(file, segments)
+            if track.count != 1:
+                detail = f"{track.count} rows: read it as an aggregate file"
+                raise Damage(*(("more than one row", detail) if track.count else ("no rows",)))
+            row = track.rows(0, 1)[0]
+            if learn and not isinstance(row, Damage):
+                learn(file)
+    except Damage as damage:
+        return damage
+    return row
 
 
 def num_rows(path: str) -> int:
@@ -119,7 +148,7 @@ def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) 
     SourceError
         The file is missing, damaged as a whole, or lacks one of the three tables.
     """
-    output = _Output(segments)
+    output = SongBatch(segments)
     source = os.path.basename(path)
     try:
         with open_file(path) as file:
@@ -128,7 +157,7 @@ def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) 
             for first in range(start, stop, _ROWS_AT_A_TIME):
                 rows = read_rows(songs, first, min(first + _ROWS_AT_A_TIME, stop))
                 for i, row in enumerate(rows, first):
-                    output.add(source, f"row {i}", row)
+                    output.add(i, source, f"row {i}", row)
     except Damage as damage:
         raise _unusable(path, damage) from damage
     return output.batch(max(0, stop - start))
@@ -195,56 +224,3 @@ def _unusable(path: str, damage: Damage) -> SourceError:
         f"{path}: {damage.reason}{detail}; give an HDF5 file of the Million Song Dataset with the "
         "tables /metadata/songs, /analysis/songs and /musicbrainz/songs"
     )
-
-
-class _Output:
-    """Collects rows into a batch."""
-
-    def __init__(self, segments: bool) -> None:
-        self._rejects = Rejects()
-        self._songs = SongRows(self._rejects)
-        self._tracks: list[str] = []
-        self._segments: list[dict[str, Floats]] | None = [] if segments else None
-
-    def add(self, source: str, item: str, row: Row | Damage) -> None:
-        """Append a row, or file why there is none."""
-        if isinstance(row, Damage):
-            self._rejects.add(source, item, row.reason, row.detail)
-            return
-        lists: dict[str, object] = {spec.column: [] for spec in TAG_ARRAYS.values()}
-        track = self._songs.add(source, item, lists | row.raw)
-        if track is None or self._segments is None:
-            return
-        with np.errstate(over="ignore"):
-            parts = {name: part.astype(np.float32) for name, part in row.segments.items()}
-        reason = ""
-        if len({len(part) for part in parts.values()}) > 1:
-            reason = "segment arrays differ in length"
-        elif not all(np.isfinite(part).all() for part in parts.values()):
-            reason = "segments have NaN"
-        if reason:
-            self._rejects.add(source, track, reason, action="nulled")
-        self._tracks.append(track)
-        self._segments.append({} if reason else parts)
-
-    def batch(self, read: int) -> Batch:
-        """All rows so far."""
-        return Batch(
-            self._songs.to_table(),
-            self._rejects.to_table(),
-            None if self._segments is None else self._segment_table(self._segments),
-            read,
-            self._songs.damaged_text,
-        )
-
-    def _segment_table(self, rows: list[dict[str, Floats]]) -> pa.Table:
-        columns = [pa.array(self._tracks, pa.string())]
-        for spec in SEGMENT_ARRAYS.values():
-            empty = np.zeros((0, spec.width) if spec.width else 0, np.float32)
-            parts = [row.get(spec.column, empty) for row in rows]
-            offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
-            values = pa.array(np.concatenate([empty, *parts]).reshape(-1))
-            if spec.width:
-                values = pa.FixedSizeListArray.from_arrays(values, spec.width)
-            columns.append(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values))
-        return pa.Table.from_arrays(columns, schema=SEGMENTS)

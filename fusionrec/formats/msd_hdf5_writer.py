@@ -95,6 +95,12 @@ _TABLES: dict[str, tuple[np.dtype[Any], str, str]] = {
     ),
 }
 
+_TABLE_CHUNKS = {"analysis": 37, "metadata": 3, "musicbrainz": 1024}
+"""Rows of a chunk, as PyTables chose them."""
+
+_CHUNK_BYTES = 8192
+"""Bytes of an array's chunk; whole rows of them."""
+
 ARRAYS: dict[str, tuple[str, int]] = {
     "analysis/bars_confidence": ("<f8", 0),
     "analysis/bars_start": ("<f8", 0),
@@ -151,17 +157,16 @@ def write_track(
     if unknown:
         raise ValueError(f"{path}: no such array in the official layout: {unknown[0]!r}")
     tables = {"analysis": analysis, "metadata": metadata, "musicbrainz": musicbrainz}
-    # Single-chunk indices (HDF5 1.10) take no room; the older B-trees are 2 KiB an array,
-    # which would be most of a file.
-    with h5py.File(path, "w", libver="v110") as file:
+    with h5py.File(path, "w") as file:
         file.attrs["TITLE"] = np.bytes_("H5 Song File")
-        groups: dict[str, h5py.Group] = {}
+        contents: list[tuple[h5py.Dataset, NDArray[Any]]] = []
         for name, columns in tables.items():
             dtype, group_title, table_title = _TABLES[name]
-            group = groups[name] = file.create_group(name)
+            group = file.create_group(name)
             group.attrs["TITLE"] = np.bytes_(group_title)
-            table = _create(group, "songs", _row(path, name, dtype, columns))
+            table = _create(group, "songs", dtype, 0, _TABLE_CHUNKS[name])
             table.attrs["TITLE"] = np.bytes_(table_title)
+            contents.append((table, _row(path, name, dtype, columns)))
         for name, (element, width) in ARRAYS.items():
             shape = (0, width) if width else (0,)
             values = np.asarray(arrays.get(name, np.zeros(shape)), dtype=element)
@@ -170,8 +175,14 @@ def write_track(
                     f"{path}: {name} has shape {values.shape}, the layout asks for "
                     f"(n{', 12' if width else ','})"
                 )
-            group_name, _, array_name = name.partition("/")
-            _create(groups[group_name], array_name, values)
+            rows = _CHUNK_BYTES // (values.dtype.itemsize * max(1, width))
+            contents.append((_create(file, name, values.dtype, width, rows), values))
+        # All is created before anything is written, as the official program did it, so that
+        # every file has its headers in the same places.
+        for dataset, values in contents:
+            if len(values):
+                dataset.resize(len(values), axis=0)
+                dataset[...] = values
 
 
 def _row(
@@ -186,14 +197,17 @@ def _row(
     return row
 
 
-def _create(parent: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
-    """A gzip and shuffle dataset of one chunk (an empty one cannot have a chunk)."""
-    if not len(values):
-        return parent.create_dataset(name, data=values, track_times=False)
+def _create(
+    parent: h5py.Group, name: str, dtype: np.dtype[Any], width: int, chunk_rows: int
+) -> h5py.Dataset:
+    """An empty, extendible dataset, shuffled and compressed."""
+    columns = (width,) if width else ()
     return parent.create_dataset(
         name,
-        data=values,
-        chunks=values.shape,
+        shape=(0, *columns),
+        maxshape=(None, *columns),
+        chunks=(chunk_rows, *columns),
+        dtype=dtype,
         compression="gzip",
         compression_opts=1,
         shuffle=True,

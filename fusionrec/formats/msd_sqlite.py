@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from fusionrec.errors import SourceError
 from fusionrec.formats.batch import Batch, Rejects
-from fusionrec.formats.song_rows import SongRows
+from fusionrec.formats.song_rows import SongRows, file_rejects
 
 _COLUMNS = (
     "track_id",
@@ -76,7 +76,7 @@ def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, s
         A file is missing, no SQLite database, or lacks its tables.
     """
     rejects = Rejects()
-    rows = SongRows(rejects)
+    rows = SongRows()
     source = os.path.basename(track_metadata_db)
     connection = connect(track_metadata_db)
     try:
@@ -94,14 +94,14 @@ def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, s
     artists = sorted({a for a in (row["artist_id"] for _, row in found) if isinstance(a, bytes)})
     mbtags = _tags(artist_term_db, "artist_mbtag", "mbtag", artists)
     terms = _tags(artist_term_db, "artist_term", "term", artists)
-    for item, row in found:
+    for number, (item, row) in enumerate(found):
         artist = row["artist_id"] if isinstance(row["artist_id"], bytes) else b""
         tags = mbtags.get(artist, [])
         row |= {"mbtags": tags, "mbtag_counts": [1] * len(tags), "terms": terms.get(artist, [])}
-        rows.add(source, item, row)
-    return Batch(
-        rows.to_table(), rejects.to_table(), read=len(keys), damaged_text=rows.damaged_text
-    )
+        rows.add(number, source, item, row)
+    songs = rows.clean()
+    file_rejects(rejects, songs.rejects)
+    return Batch(songs.table, rejects.to_table(), read=len(keys), damaged_text=songs.damaged_text)
 
 
 def _rows(

@@ -1,130 +1,339 @@
-"""From a song's raw fields, whatever the container, to a row of the songs artifact."""
+"""From songs' raw fields, whatever the container, to rows of the songs artifact.
+
+Columns are cleaned whole, not value by value: a million songs have twenty million values.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import decode
 from fusionrec.schemas import SONGS
 
+IDS = ("track_id", "song_id")
 TEXTS = ("title", "release", "artist_id", "artist_name")
 FLOATS = ("duration", "artist_hotttnesss", "artist_familiarity", "tempo", "loudness")
 INTEGERS = ("key", "mode", "time_signature")
+TAGS = {"mbtags": "mbtag_counts", "terms": "term_weights"}
+"""Lists of tags, and the list of numbers beside each."""
 
 _FIRST_YEAR, _LAST_YEAR = 1860, 2100  # no recording is older
 _INT32 = range(-(2**31), 2**31)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A column of lists.
+
+    Attributes
+    ----------
+    values
+        Those of all lists, one after the other.
+    lengths
+        Int64, shape (songs,).
+    """
+
+    values: Sequence[Any] | npt.NDArray[Any]
+    lengths: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(lists: Sequence[Sequence[object]]) -> Ragged:
+        """From a list of lists."""
+        return Ragged(list(chain.from_iterable(lists)), np.array([*map(len, lists)], np.int64))
+
+    def take(self, rows: Sequence[int]) -> Ragged:
+        """The lists of some songs."""
+        lists = self.lists()
+        return Ragged.of([lists[row] for row in rows])
+
+    def lists(self) -> list[list[object]]:
+        """One list a song."""
+        stops = np.cumsum(self.lengths)
+        values = self.values.tolist() if isinstance(self.values, np.ndarray) else self.values
+        return [
+            list(values[stop - n : stop])
+            for stop, n in zip(stops.tolist(), self.lengths.tolist(), strict=True)
+        ]
+
+
+Column = Sequence[Any] | npt.NDArray[Any]
+Reject = tuple[int, str, str, str, str, str]
+"""Number of the row, and the fields of :data:`fusionrec.schemas.REJECTS`."""
+
+
+@dataclass(frozen=True)
+class CleanSongs:
+    """Songs that could be used, and what was wrong with them and with the others.
+
+    Attributes
+    ----------
+    table
+        Schema :data:`fusionrec.schemas.SONGS`.
+    numbers
+        Int64, shape (rows of the table,): the number of each row, ascending if they were.
+    rejects
+        By column, not by row; :func:`file_rejects` sorts them.
+    damaged_text
+        Texts in which bytes had to be replaced.
+    """
+
+    table: pa.Table
+    numbers: npt.NDArray[np.int64]
+    rejects: list[Reject]
+    damaged_text: int
 
 
 class SongRows:
-    """Rows of :data:`fusionrec.schemas.SONGS`, cleaned as they are added.
+    """Songs collected one by one, for containers that are read so."""
 
-    Parameters
-    ----------
-    rejects
-        Receives what is dropped or emptied.
-    """
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._names: list[tuple[str, str]] = []
+        self._rows: list[Mapping[str, object]] = []
 
-    def __init__(self, rejects: Rejects) -> None:
-        self.damaged_text = 0
-        self._rejects = rejects
-        self._columns: dict[str, list[object]] = {name: [] for name in SONGS.names}
-
-    def add(self, source: str, item: str, raw: Mapping[str, object]) -> str | None:
-        """Clean one song and append it.
+    def add(self, number: int, source: str, item: str, raw: Mapping[str, object]) -> None:
+        """Append a song.
 
         Parameters
         ----------
+        number
+            Its place among all songs of the batch.
         source, item
             What its rejects are filed under; a readable track id takes the place of `item`.
         raw
             Values by column of the songs artifact: bytes or str for text, numbers, and
-            sequences for the lists. A column that is not in `raw` does not exist in the
+            lists for the lists. A column that the first song lacks does not exist in the
             source and is null, or an empty list, without a reject.
-
-        Returns
-        -------
-        str or None
-            The track id; None where the row was dropped, as it has no track or song id.
         """
-        ids = {name: self.text(raw.get(name)).strip() for name in ("track_id", "song_id")}
-        item = ids["track_id"] or item
-        for name, value in ids.items():
-            if not value:
-                self._rejects.add(source, item, f"empty {name}")
-                return None
-        row: dict[str, object] = dict(ids)
+        self._numbers.append(number)
+        self._names.append((source, item))
+        self._rows.append(raw)
 
-        def null(reason: str, detail: str = "") -> None:
-            self._rejects.add(source, item, reason, detail, "nulled")
+    def clean(self) -> CleanSongs:
+        """All songs so far; see :func:`clean_songs`."""
+        names = self._rows[0] if self._rows else ()
+        columns = {name: [row.get(name) for row in self._rows] for name in names}
+        lists = {
+            name: Ragged.of([_sequence(value) for value in columns.pop(name)])
+            for name in (*TAGS, *TAGS.values())
+            if name in columns
+        }
+        return clean_songs(self._numbers, self._names.__getitem__, columns, lists)
+
+
+def clean_songs(
+    numbers: Sequence[int],
+    name_of: Callable[[int], tuple[str, str]],
+    columns: Mapping[str, Column],
+    lists: Mapping[str, Ragged],
+) -> CleanSongs:
+    """Clean songs, column by column.
+
+    A song without a track or song id is dropped. An unusable field is emptied: text that is
+    empty, a number that is NaN or infinite, a duration that is not positive, a year that is
+    0 or absurd, an empty tag, tag numbers that do not match their tags.
+
+    Parameters
+    ----------
+    numbers
+        Each song's place in its batch, carried along.
+    name_of
+        The source and item under which song i (a position in the columns) files its rejects.
+    columns, lists
+        Columns of the songs artifact, of equal length: bytes or str for text, numbers (a
+        list or an array); and those of lists. One that is missing gives nulls, or empty
+        lists, without a reject.
+    """
+    cleaner = _Cleaner(numbers, name_of)
+    ids = {name: cleaner.texts(columns.get(name, [None] * len(numbers))) for name in IDS}
+    kept = []
+    for i, (track, song) in enumerate(zip(*(ids[name] for name in IDS), strict=True)):
+        if track and song:
+            kept.append(i)
+        else:
+            cleaner.reject(i, f"empty {'song_id' if track else 'track_id'}", track, "dropped")
+    if len(kept) < len(numbers):
+        columns = {
+            name: column[kept] if isinstance(column, np.ndarray) else [column[i] for i in kept]
+            for name, column in columns.items()
+        }
+        lists = {name: column.take(kept) for name, column in lists.items()}
+    ids = {name: [values[i] for i in kept] for name, values in ids.items()}
+    return cleaner.table(ids, kept, columns, lists)
+
+
+def file_rejects(rejects: Rejects, found: Sequence[Reject]) -> None:
+    """Append what was found wrong, in the order of the rows."""
+    for _, source, item, reason, detail, action in sorted(found, key=lambda reject: reject[0]):
+        rejects.add(source, item, reason, detail, action)
+
+
+class _Cleaner:
+    """The state of one call of :func:`clean_songs`."""
+
+    def __init__(self, numbers: Sequence[int], name_of: Callable[[int], tuple[str, str]]) -> None:
+        self._numbers = numbers
+        self._name_of = name_of
+        self._found: list[Reject] = []
+        self._damaged = 0
+
+    def reject(self, i: int, reason: str, track: str, action: str, detail: str = "") -> None:
+        source, item = self._name_of(i)
+        self._found.append((self._numbers[i], source, track or item, reason, detail, action))
+
+    def texts(self, column: Column) -> list[str]:
+        """Every value as stripped text; empty if it is neither bytes nor str."""
+        try:
+            return [value.decode().strip() for value in column]
+        except (AttributeError, UnicodeDecodeError):
+            return [self._text(value).strip() for value in column]
+
+    def table(
+        self,
+        ids: dict[str, list[str]],
+        kept: list[int],
+        columns: Mapping[str, Column],
+        lists: Mapping[str, Ragged],
+    ) -> CleanSongs:
+        """Clean the rest of the songs `kept`, whose ids are clean."""
+        tracks = ids["track_id"]
+        arrays: dict[str, pa.Array] = {name: pa.array(v, pa.string()) for name, v in ids.items()}
+
+        def null(row: int, reason: str, detail: str = "") -> None:
+            self.reject(kept[row], reason, tracks[row], "nulled", detail)
 
         for name in TEXTS:
-            row[name] = self.text(raw.get(name)).strip() or None
-            if row[name] is None:
-                null(f"{name} is empty")
-        for name in FLOATS:
-            row[name] = _float(raw.get(name))
-            if row[name] is None and name in raw:
-                null(f"{name} is NaN", _show(raw[name]))
-        if isinstance(row["duration"], float) and row["duration"] <= 0:
-            null("duration is not positive", _show(row["duration"]))
-            row["duration"] = None
-        row["song_hotttnesss"] = _float(raw.get("song_hotttnesss"))  # NaN for most songs
-        for name in INTEGERS:
-            row[name] = _integer(raw.get(name))
-            if row[name] is None and name in raw:
-                null(f"{name} is not an integer", _show(raw[name]))
-        year = _integer(raw.get("year"))
-        known = year is not None and _FIRST_YEAR <= year <= _LAST_YEAR
-        row["year"] = year if known else None
-        if not known:
-            null("year unknown", _show(raw.get("year")))
-        for name, companion in (("mbtags", "mbtag_counts"), ("terms", "term_weights")):
-            row[name], row[companion], reasons = self._tags(raw, name, companion)
-            for reason in reasons:
-                null(reason)
-        for name, column in self._columns.items():
-            column.append(row[name])
-        return ids["track_id"]
+            texts = self.texts(columns.get(name, [None] * len(kept)))
+            arrays[name] = pa.array([text or None for text in texts], pa.string())
+            for row in (row for row, text in enumerate(texts) if not text):
+                null(row, f"{name} is empty")
+        for name in (*FLOATS, "song_hotttnesss"):
+            values, usable = _floats(columns.get(name), len(kept))
+            if name in columns and name != "song_hotttnesss":  # which most songs lack
+                for row in np.flatnonzero(~usable).tolist():
+                    null(row, f"{name} is NaN", _show(columns[name][row]))
+            if name == "duration":
+                for row in np.flatnonzero(usable & (values <= 0)).tolist():
+                    null(row, "duration is not positive", _show(columns[name][row]))
+                usable &= values > 0
+            with np.errstate(over="ignore", invalid="ignore"):
+                arrays[name] = pa.array(values.astype(np.float32), mask=~usable)
+        for name in (*INTEGERS, "year"):
+            numbers, whole = _integers(columns.get(name), len(kept))
+            if name == "year":
+                whole &= (numbers >= _FIRST_YEAR) & (numbers <= _LAST_YEAR)
+            for row in np.flatnonzero(~whole).tolist():
+                raw = columns[name][row] if name in columns else None
+                if name == "year":
+                    null(row, "year unknown", _show(raw))
+                elif name in columns:
+                    null(row, f"{name} is not an integer", _show(raw))
+            arrays[name] = pa.array(np.where(whole, numbers, 0).astype(np.int32), mask=~whole)
+        for name, companion in TAGS.items():
+            arrays[name], arrays[companion] = self._tags(lists, name, len(kept), null)
+        table = pa.Table.from_arrays([arrays[field.name] for field in SONGS], schema=SONGS)
+        rows = np.array([self._numbers[i] for i in kept], np.int64)
+        return CleanSongs(table, rows, self._found, self._damaged)
 
-    def text(self, value: object) -> str:
-        """`value` as text, empty if it is neither bytes nor str; replaced bytes are counted."""
+    def _tags(
+        self,
+        lists: Mapping[str, Ragged],
+        name: str,
+        rows: int,
+        null: Callable[[int, str], None],
+    ) -> tuple[pa.Array, pa.Array]:
+        """Tags, and the numbers beside them (null where there are none or too few)."""
+        companion = TAGS[name]
+        tags = lists.get(name) or Ragged.of([()] * rows)
+        numbers = lists.get(companion)
+        texts = self.texts(tags.values)
+        type_ = SONGS.field(companion).type
+        if not all(texts) or (numbers and not np.array_equal(numbers.lengths, tags.lengths)):
+            tags = Ragged(texts, tags.lengths)
+            return self._mended_tags(tags, numbers, name, null)
+        if numbers is None:
+            none = pa.array([None if length else [] for length in tags.lengths.tolist()], type_)
+            return _lists(pa.array(texts, pa.string()), tags.lengths), none
+        convert = _integers if companion == "mbtag_counts" else _floats
+        values, usable = convert(numbers.values, len(numbers.values))
+        beside = pa.array(np.where(usable, values, 0), mask=~usable).cast(
+            type_.value_type, safe=False
+        )
+        return _lists(pa.array(texts, pa.string()), tags.lengths), _lists(beside, tags.lengths)
+
+    def _mended_tags(
+        self, tags: Ragged, numbers: Ragged | None, name: str, null: Callable[[int, str], None]
+    ) -> tuple[pa.Array, pa.Array]:
+        """The same where a tag is empty, or the numbers are not one a tag: song by song."""
+        companion = TAGS[name]
+        convert = _integer if companion == "mbtag_counts" else _float
+        all_tags: list[list[object]] = []
+        all_numbers: list[list[object] | None] = []
+        beside = numbers.lists() if numbers else [None] * len(tags.lengths)
+        for row, (texts, raw) in enumerate(zip(tags.lists(), beside, strict=True)):
+            kept: list[object] | None = None if texts and raw is None else []
+            if raw is not None:
+                kept = [convert(number) for number in raw]
+                if len(kept) != len(texts):
+                    kept = None
+                    null(row, f"{companion} do not match {name}")
+            if not all(texts):
+                null(row, f"empty tag in {name}")
+                if kept is not None:
+                    kept = [n for n, text in zip(kept, texts, strict=True) if text]
+                texts = [text for text in texts if text]
+            all_tags.append(texts)
+            all_numbers.append(kept)
+        return (
+            pa.array(all_tags, SONGS.field(name).type),
+            pa.array(all_numbers, SONGS.field(companion).type),
+        )
+
+    def _text(self, value: object) -> str:
         if not isinstance(value, bytes | str):
             return ""
         text, damaged = decode(value)
-        self.damaged_text += damaged
+        self._damaged += damaged
         return text
 
-    def to_table(self) -> pa.Table:
-        """All rows, schema :data:`fusionrec.schemas.SONGS`."""
-        arrays = [pa.array(self._columns[field.name], field.type) for field in SONGS]
-        return pa.Table.from_arrays(arrays, schema=SONGS)
 
-    def _tags(
-        self, raw: Mapping[str, object], name: str, companion: str
-    ) -> tuple[list[str], list[int | None] | list[float | None] | None, list[str]]:
-        """Tags, the numbers beside them (None where there are none), and what is wrong."""
-        tags = [self.text(tag).strip() for tag in _sequence(raw.get(name))]
-        reasons = []
-        convert = _integer if companion == "mbtag_counts" else _float
-        numbers: list[object] | None = None
-        if companion in raw:
-            numbers = [convert(number) for number in _sequence(raw[companion])]
-            if len(numbers) != len(tags):
-                numbers = None
-                reasons.append(f"{companion} do not match {name}")
-        elif not tags:
-            numbers = []
-        if not all(tags):
-            reasons.append(f"empty tag in {name}")
-            if numbers is not None:
-                numbers = [n for n, tag in zip(numbers, tags, strict=True) if tag]
-            tags = [tag for tag in tags if tag]
-        return tags, numbers, reasons  # type: ignore[return-value]
+def _lists(values: pa.Array, lengths: npt.NDArray[np.int64]) -> pa.ListArray:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _floats(
+    column: Column | None, rows: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Values, and whether each is a number that a float32 can hold."""
+    if isinstance(column, np.ndarray):
+        values = column.astype(np.float64)
+    else:
+        found = [_float(value) for value in column] if column is not None else [None] * rows
+        values = np.array([math.nan if value is None else value for value in found], np.float64)
+    return values, np.abs(values) <= _FLOAT32_MAX  # False for NaN
+
+
+def _integers(
+    column: Column | None, rows: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Values, and whether each is a whole number that an int32 can hold."""
+    if isinstance(column, np.ndarray) and column.dtype.kind == "i":
+        values = column.astype(np.int64)
+        return values, (values >= _INT32.start) & (values < _INT32.stop)
+    found = [_integer(value) for value in column] if column is not None else [None] * rows
+    usable = np.array([value is not None for value in found], bool)
+    return np.array([value or 0 for value in found], np.int64), usable
 
 
 def _sequence(value: object) -> Sequence[object]:
@@ -133,13 +342,17 @@ def _sequence(value: object) -> Sequence[object]:
 
 def _float(value: object) -> float | None:
     """`value` if it is a number that a float32 can hold."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return float(value) if abs(value) <= float(np.finfo(np.float32).max) else None
+    return float(value) if abs(value) <= _FLOAT32_MAX else None
 
 
 def _integer(value: object) -> int | None:
     """`value` if it is a whole number that an int32 can hold."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and value in _INT32 else None
