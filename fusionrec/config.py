@@ -31,7 +31,10 @@ def _key(default: Any, doc: str, **bounds: Any) -> Any:
 class SourceConfig(Section):
     """Where the Million Song Dataset's files lie; relative paths are below `root`."""
 
-    root: str = _key("", "folder that holds the corpus; the paths below are relative to it")
+    root: str = _key(
+        "",
+        "folder or URI (s3://, gs://, hdfs://) of the corpus; the paths below are relative to it",
+    )
     songs: str = _key(
         "MillionSong",
         "HDF5 tree (A/B/C folders), one aggregate or summary .h5 file, or track_metadata.db",
@@ -55,10 +58,12 @@ class SourceConfig(Section):
 class IngestConfig(Section):
     """Reading the source files into Parquet."""
 
-    segments: Literal["none", "full"] = _key(
-        "none", "`full` also reads the segment arrays, which the audio modality needs"
+    segments: Literal["none", "stats", "full"] = _key(
+        "none",
+        "segment arrays: not read, reduced to each song's statistics (all that the audio "
+        "modality needs), or kept",
     )
-    folders_per_shard: int = _key(64, "folders of the HDF5 tree read by one task", ge=1)
+    files_per_shard: int = _key(1_000, "files of the HDF5 tree read by one task", ge=1)
     rows_per_shard: int = _key(
         20_000, "rows of an aggregate HDF5 or SQLite file read by one task", ge=1
     )
@@ -231,7 +236,7 @@ class Config(Section):
             )
         if "audio" in self.embed.modalities and self.ingest.segments == "none":
             raise ValueError(
-                "embed.modalities names audio, which needs ingest.segments: full (it is none)"
+                "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
             )
         if self.recommend.protocol == "paper" and self.label.fit_on != "all":
             raise ValueError(

@@ -47,6 +47,18 @@ SEGMENTS = pa.schema(
     ]
 )
 
+
+def segment_statistics(dimension: int) -> pa.Schema:
+    """Schema of what :func:`fusionrec.features.audio.segment_statistics` makes of segments."""
+    return pa.schema(
+        [
+            ("track_id", pa.string()),
+            ("segments", pa.int32()),  # how many the track has
+            ("statistics", pa.list_(pa.float32(), dimension)),
+        ]
+    )
+
+
 LYRICS = pa.schema(
     [
         ("track_id", pa.string()),

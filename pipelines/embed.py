@@ -199,10 +199,15 @@ def embed_audio(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> C
 def _audio_part(run: StageRun, shard: dict[str, Any]) -> Counts:
     name = part_name(shard["part"])
     songs = run.workspace.read_part("ingest", "songs", name)
-    segments = schemas.SEGMENTS.empty_table()
-    if name in run.workspace.parts("ingest", "segments"):
-        segments = run.workspace.read_part("ingest", "segments", name)
-    rows, present = audio.audio_features(songs, segments)
+    workspace = run.workspace
+    if name in workspace.parts("ingest", "segment_statistics"):
+        statistics = workspace.read_part("ingest", "segment_statistics", name)
+    else:
+        segments = schemas.SEGMENTS.empty_table()
+        if name in workspace.parts("ingest", "segments"):
+            segments = workspace.read_part("ingest", "segments", name)
+        statistics = audio.segment_statistics(segments)
+    rows, present = audio.audio_features(songs, statistics)
     _write(run, "audio", shard["part"], songs["song_id"], rows, present)
     return {
         "songs": songs.num_rows,

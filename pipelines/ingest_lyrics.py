@@ -28,10 +28,10 @@ def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
         return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
     shards: list[Shard] = []
     for path in paths:
-        ranges = cluster.run_task(_lyrics_ranges, str(path), config.ingest)
-        shards += [{"path": str(path), "start": a, "stop": b} for a, b in ranges]
+        ranges = cluster.run_task(_lyrics_ranges, path, config.ingest)
+        shards += [{"path": path, "start": a, "stop": b} for a, b in ranges]
     shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
-    vocabulary = cluster.run_task(_write_vocabulary, run, [str(path) for path in paths])
+    vocabulary = cluster.run_task(_write_vocabulary, run, paths)
     reports = cluster.map_shards(
         resumable(run, "lyrics", partial(_read_lyrics_shard, run)),
         shards,

@@ -23,7 +23,7 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     """Triplets to `plays`, as codes: a user's row in `users`, a song's row in `songs`."""
     shards: list[Shard] = []
     for path in config.source.plays:
-        file = str(place(config, path))
+        file = place(config, path)
         ranges = cluster.run_task(byte_ranges, file, config.ingest.bytes_per_shard)
         shards += [{"path": file, "start": a, "stop": b} for a, b in ranges]
     shards = [{**shard, "part": i} for i, shard in enumerate(shards)]

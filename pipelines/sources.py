@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,15 +9,16 @@ import pyarrow.compute as pc
 
 from fusionrec.config import Config
 from fusionrec.errors import TooManyRejectsError
+from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
 
 Shard = dict[str, Any]
 Report = dict[str, Any]
 
 
-def place(config: Config, path: str) -> Path:
-    """A source path of the config, below `source.root`."""
-    return Path(config.source.root).expanduser() / path
+def place(config: Config, path: str) -> str:
+    """A source path of the config, below `source.root`: a local path or a URI."""
+    return files.join(config.source.root, path)
 
 
 def report(batch: Batch, **more: int) -> Report:
@@ -30,6 +30,7 @@ def report(batch: Batch, **more: int) -> Report:
         "rows": batch.table.num_rows,
         "dropped": pc.sum(dropped).as_py() or 0,
         "damaged_text": batch.damaged_text,
+        "direct": batch.direct,
         "reasons": {row["values"]: row["counts"] for row in reasons.to_pylist()},
         **more,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusionrec.config import Config
+from fusionrec.errors import SourceError
 from pipelines import cluster
 from pipelines.workspace import StageRun, Workspace
 
@@ -62,13 +63,20 @@ class Stage:
     def run(self, config: Config) -> Manifest:
         """Bring the stage up to date and return its manifest."""
         workspace = Workspace(config.workspace)
-        run = workspace.begin(self.name, self.key(config, workspace))
+        key = self.key(config, workspace)
+        run = workspace.begin(self.name, key)
         if run is None:
             log.info("%s: up to date", self.name)
             return workspace.require(self.name)
         log.info("%s: started", self.name)
         cluster.start(config.cluster)
-        manifest = run.commit(self.work(config, workspace, run), seed=config.seed)
+        counts = self.work(config, workspace, run)
+        if self.fingerprint is not None and self.fingerprint(config) != key["source"]:
+            raise SourceError(
+                f"{self.name}: the source files changed while they were being read; "
+                "leave them alone and run the command again"
+            )
+        manifest = run.commit(counts, seed=config.seed)
         log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
         return manifest
 

@@ -9,11 +9,12 @@ and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,21 +80,37 @@ class Workspace:
         with self.fs.open_input_stream(self.path(*parts)) as stream:
             return bytes(stream.read())
 
-    def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write a file atomically: all of it appears, or nothing."""
+    @contextlib.contextmanager
+    def replacing(self, *parts: str) -> Iterator[Any]:
+        """A stream to write a file; it appears with all that was written, or not at all.
+
+        Raises
+        ------
+        WorkspaceError
+            The filesystem refuses: it is full, or read-only.
+        """
         target = self.path(*parts)
         folder, _, name = target.rpartition("/")
         temporary = f"{folder}/.tmp-{uuid.uuid4().hex}-{name}"
         try:
             self.fs.create_dir(folder, recursive=True)
             with self.fs.open_output_stream(temporary) as stream:
-                stream.write(content)
+                yield stream
             self.fs.move(temporary, target)
-        except OSError as error:
-            raise WorkspaceError(
-                f"{target}: cannot be written ({error}); "
-                "free space there, or choose another folder with --set workspace=..."
-            ) from None
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.fs.delete_file(temporary)
+            if isinstance(error, OSError):
+                raise WorkspaceError(
+                    f"{target}: cannot be written ({error}); "
+                    "free space there, or choose another folder with --set workspace=..."
+                ) from None
+            raise
+
+    def write_bytes(self, content: bytes, *parts: str) -> None:
+        """Write a file atomically: all of it appears, or nothing."""
+        with self.replacing(*parts) as stream:
+            stream.write(content)
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file's value."""
@@ -239,6 +256,24 @@ class StageRun:
         """Write one part of an artifact."""
         self.workspace.write_table(table, self.stage, artifact, part_name(part))
 
+    @contextlib.contextmanager
+    def writing(
+        self, schema: pa.Schema, artifact: str, part: int, *, wanted: bool = True
+    ) -> Iterator[pq.ParquetWriter]:
+        """Write one part of an artifact table by table; it appears, whole, at the end.
+
+        If it is not `wanted`, what is written goes nowhere.
+        """
+        if not wanted:
+            with pq.ParquetWriter(pa.BufferOutputStream(), schema) as writer:
+                yield writer
+            return
+        with (
+            self.workspace.replacing(self.stage, artifact, part_name(part)) as stream,
+            pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+        ):
+            yield writer
+
     def write_json(self, value: Any, *parts: str) -> None:
         """Write a JSON file of the stage."""
         self.workspace.write_json(value, self.stage, *parts)
@@ -272,15 +307,6 @@ class StageRun:
 def part_name(part: int) -> str:
     """The file name of part number `part`."""
     return f"part-{part:05d}.parquet"
-
-
-def local_fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
-    """Path, size and modification time of files and folders: changes when they do."""
-    rows = []
-    for path in paths:
-        status = path.stat()
-        rows.append([str(path), status.st_size if path.is_file() else 0, status.st_mtime_ns])
-    return rows
 
 
 def _version(package: str) -> str | None:

@@ -6,9 +6,9 @@ allocated because a header says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import numpy.typing as npt
+
+from fusionrec.formats import files
 
 MAX_ELEMENTS = 10_000_000
 """Most elements of an array that one track, or one block of rows, may ask for."""
@@ -68,12 +70,16 @@ class Damage(Exception):  # noqa: N818 - never leaves the readers, which turn it
         self.detail = detail
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_file(path: str) -> Iterator[h5py.File]:
     """Open a file for reading; whatever goes wrong within is raised as :class:`Damage`."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
+        with contextlib.ExitStack() as stack:
+            if files.is_uri(path):
+                source = stack.enter_context(files.open_binary(path))
+                yield stack.enter_context(h5py.File(source, "r"))
+            else:
+                yield stack.enter_context(h5py.File(path, "r", locking=False))
     except Damage:
         raise
     except FileNotFoundError as error:
@@ -84,7 +90,7 @@ def open_file(path: str) -> Iterator[h5py.File]:
 
 def _reason(path: str, error: Exception) -> str:
     try:
-        with open(path, "rb") as file:
+        with files.open_binary(path) as file:
             signature = file.read(len(_SIGNATURE))
     except OSError:
         return "unreadable HDF5 file"

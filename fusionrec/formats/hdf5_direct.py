@@ -42,8 +42,10 @@ _WHOLE_FILE = 8 << 20
 _NODE = struct.Struct("<4sBBH16x")
 """Head of a node of a B-tree: signature, type, level, entries; siblings."""
 
-_SINGLE = {rank: struct.Struct(f"<8s16xII{rank + 1}QQ8x{rank + 1}Q") for rank in (1, 2)}
-"""A node of a B-tree of chunks that has one: its key, the chunk's address, the end's key."""
+_SINGLE = struct.Struct("<8s16xIIQQQ8xQQ")
+"""A node of a B-tree of chunks of one dimension that has one: key, address, the end's key."""
+
+_ONE_LEAF = b"TREE\x01\x00\x01\x00"
 
 _MAX_LEVELS = 4
 _EXTRA = 4096
@@ -103,12 +105,13 @@ class DirectTracks:
             return False
         return True
 
-    def learn(self, file: h5py.File) -> None:
-        """Learn the layout of a file that libhdf5 has just read without a fault."""
+    def learn(self, file: h5py.File, head: bytes) -> None:
+        """Learn the layout of a file that libhdf5 has just read without a fault.
+
+        `head` is the file's first :data:`HEAD_BYTES` bytes.
+        """
         if len(self._layouts) >= _MAX_LAYOUTS:
             return
-        with open(file.filename, "rb") as raw:
-            head = raw.read(HEAD_BYTES)
         names = [*TABLES, *TAG_ARRAYS, *(SEGMENT_ARRAYS if self.segments else ())]
         layout = learn(file, head, names)
         if layout is not None and not any(known.fits(head) for known in self._layouts):
@@ -209,29 +212,32 @@ class _Track:
         self._head = head
         self._view = memoryview(head)
         self._read = read
-        self._end, self._slots = layout.slots(head)
+        self._places = layout.places
+        self._numbers = layout.numbers.unpack_from(head)
+        self._end = self._numbers[0]
         if self._end > size:  # libhdf5 says that it is truncated
             raise Unfamiliar
 
     def length(self, name: str) -> int:
         """Rows of a data set."""
-        return self._slots[name][0]
+        rows: int = self._numbers[self._places[name][0]]
+        return rows
 
     def row(self, name: str) -> bytearray:
         """The only row of a table."""
         data = self._datasets[name]
-        if self._slots[name][0] != 1:
+        if self.length(name) != 1:
             raise Unfamiliar
         row = self._chunks(data)[0][:: data.chunk_rows]
-        # The arrays of a file of one track are all its own.
-        if any(any(row[start:stop]) for start, stop in data.bounds):
-            raise Unfamiliar
+        for start, stop in data.bounds:
+            if any(row[start:stop]):  # the arrays of a file of one track are all its own
+                raise Unfamiliar
         return row
 
     def texts(self, name: str) -> list[bytearray]:
         """All elements of an array of text."""
         data = self._datasets[name]
-        rows, step = self._slots[name][0], data.chunk_rows
+        rows, step = self.length(name), data.chunk_rows
         found: list[bytearray] = []
         for chunk in self._chunks(data):
             here = range(min(step, rows - len(found)))
@@ -249,7 +255,7 @@ class _Track:
     def planes(self, name: str) -> list[bytearray]:
         """The first bytes of all elements of an array of numbers, their second bytes, ..."""
         data = self._datasets[name]
-        rows, step, width = self._slots[name][0], data.chunk_rows, data.dtype.itemsize
+        rows, step, width = self.length(name), data.chunk_rows, data.dtype.itemsize
         chunks = self._chunks(data)
         if len(chunks) == 1:
             chunk = chunks[0]
@@ -263,7 +269,7 @@ class _Track:
     def array(self, name: str) -> npt.NDArray[Any]:
         """All of an array of numbers, in the type that the file has."""
         data = self._datasets[name]
-        rows, step, width = self._slots[name][0], data.chunk_rows, data.dtype.itemsize
+        rows, step, width = self.length(name), data.chunk_rows, data.dtype.itemsize
         joined = np.frombuffer(b"".join(self._chunks(data)), np.uint8)
         planes = joined.reshape(-1, width, step * data.width)
         bytes_ = np.empty((len(planes), step * data.width, width), np.uint8)
@@ -274,45 +280,32 @@ class _Track:
 
     def _chunks(self, data: DirectDataset) -> list[bytearray]:
         """All chunks of a data set, inflated, in order."""
-        rows, index = self._slots[data.name]
+        rows, index = (self._numbers[place] for place in self._places[data.name])
         if rows == 0:
             return []
         if rows > _MAX_ROWS:
             raise Unfamiliar
+        if rows <= data.chunk_rows and data.rank == 1 and index + _SINGLE.size <= len(self._head):
+            # Most arrays are one chunk: its index at one go.
+            head, stored, skipped, first, zero, address, end, over = _SINGLE.unpack_from(
+                self._head, index
+            )
+            if head == _ONE_LEAF and not (skipped or first or zero) and (end or over):
+                return [self._chunk(address, stored, data.chunk_bytes)]
         expected = -(-rows // data.chunk_rows)
-        places = self._only_chunk(index, data) if expected == 1 else ()
-        if not places:
-            places = self._walk(index, data, 0, expected, _MAX_LEVELS)
+        places = self._walk(index, data, 0, expected, _MAX_LEVELS)
         if len(places) != expected:
             raise Unfamiliar
-        size, most = data.chunk_bytes, data.chunk_bytes + _EXTRA
-        view, at_hand = self._view, len(self._head)
-        chunks = []
-        for address, stored in places:
-            if not 0 < stored <= most:
-                raise Unfamiliar
-            stop = address + stored
-            # Not by _bytes: a track has thirty of them.
-            within = stop <= at_hand and stop <= self._end
-            chunk = zlib_decompress(
-                view[address:stop] if within else self._bytes(address, stored), size
-            )
-            if len(chunk) != size:
-                raise Unfamiliar
-            chunks.append(chunk)
-        return chunks
+        return [self._chunk(address, stored, data.chunk_bytes) for address, stored in places]
 
-    def _only_chunk(self, node: int, data: DirectDataset) -> Sequence[tuple[int, int]]:
-        """Address and stored size of a single chunk, read at one go; nothing if it is not so."""
-        single = _SINGLE[data.rank]
-        if node + single.size > len(self._head):
-            return ()
-        head, stored, skipped, *keys = single.unpack_from(self._head, node)
-        if head != b"TREE\x01\x00\x01\x00" or skipped:
-            return ()
-        child = keys.pop(data.rank + 1)
-        first, end = keys[: data.rank + 1], keys[data.rank + 1 :]
-        return () if any(first) or not any(end) else ((child, stored),)
+    def _chunk(self, address: int, stored: int, size: int) -> bytearray:
+        """One chunk, inflated to `size` bytes."""
+        if not 0 < stored <= size + _EXTRA:
+            raise Unfamiliar
+        chunk = zlib_decompress(self._bytes(address, stored), size)
+        if len(chunk) != size:
+            raise Unfamiliar
+        return chunk
 
     def _walk(
         self, node: int, data: DirectDataset, first: int, expected: int, levels: int

@@ -91,7 +91,8 @@ class Layout:
     numbers
         Reads the end of the file, then length and index address of each data set, all at once.
     places
-        By data set, where among `numbers` its length and its index's address are.
+        By data set, where among `numbers` its length and its index's address are; the first
+        of the numbers is where the file ends.
     """
 
     datasets: dict[str, DirectDataset]
@@ -105,11 +106,6 @@ class Layout:
         if len(head) < self.structure.size:
             return False
         return self.structure.unpack_from(head) == self.expected
-
-    def slots(self, head: bytes) -> tuple[int, dict[str, tuple[int, int]]]:
-        """Where the file ends, and each data set's length and its index's address."""
-        found = self.numbers.unpack_from(head)
-        return found[0], {name: (found[a], found[b]) for name, (a, b) in self.places.items()}
 
 
 def learn(file: h5py.File, head: bytes, names: Iterable[str]) -> Layout | None:

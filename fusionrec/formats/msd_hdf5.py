@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import h5py
 
 from fusionrec.errors import SourceError
+from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.hdf5_access import (
     Damage,
@@ -22,6 +24,7 @@ from fusionrec.formats.hdf5_access import (
     row_count,
     tables,
 )
+from fusionrec.formats.hdf5_layout import HEAD_BYTES
 from fusionrec.formats.song_batch import SongBatch
 
 _ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
@@ -49,7 +52,7 @@ def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False)
         arrays of a file that has none at all (a one-row summary) are empty.
     """
     songs = SongBatch(segments)
-    prefix = os.path.join(root, "") if root else ""
+    prefix = f"{root.partition('?')[0].rstrip('/')}/" if root else ""
 
     def name_of(number: int) -> str:
         path = paths[number]
@@ -58,13 +61,15 @@ def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False)
     for number, path in enumerate(paths):
         if not _add_directly(songs, number, path):
             item = os.path.splitext(os.path.basename(path))[0]
-            row = read_by_libhdf5(path, segments, songs.direct.learn)
+            row = read_by_libhdf5(path, segments, partial(_learn, songs, path))
             songs.add(number, name_of(number), item, row)
     return songs.batch(len(paths), name_of)
 
 
 def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
     """Read a file without libhdf5, if its layout is known."""
+    if files.is_uri(path):
+        return _add_remote(songs, number, path)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -81,6 +86,22 @@ def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
         return False
     finally:
         os.close(file)
+
+
+def _add_remote(songs: SongBatch, number: int, path: str) -> bool:
+    filesystem, inner = files.resolve(path)
+    try:
+        with filesystem.open_input_file(inner) as file:
+            size = file.size()
+            head = file.read_at(min(size, songs.direct.head_bytes), 0)
+            return songs.direct.add(number, head, size, file.read_at)
+    except OSError:
+        return False
+
+
+def _learn(songs: SongBatch, path: str, file: h5py.File) -> None:
+    with files.open_binary(path) as raw:
+        songs.direct.learn(file, raw.read(HEAD_BYTES))
 
 
 def read_by_libhdf5(
@@ -164,13 +185,28 @@ def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) 
 
 
 def track_dirs(root: str) -> list[str]:
+    """Folders below `root` that hold tracks; see :func:`track_counts`."""
+    return [folder for folder, _ in track_counts(root)]
+
+
+def track_counts(root: str, below: str = "") -> list[tuple[str, int]]:
     """Folders below `root` (or below its `data`, if it has one) that hold `.h5` files.
+
+    One folder is listed at a time, and only its name and number of files are kept.
+
+    Parameters
+    ----------
+    root
+        Local path or URI.
+    below
+        Begin at this folder, one of :func:`tops`.
 
     Returns
     -------
-    list of str
-        Paths for :func:`track_files`, sorted: `A/B/C` in the official tree, `.` for files
-        that lie in the top folder itself. `AdditionalFiles` and hidden folders are left out.
+    list of (str, int)
+        Sorted paths for :func:`track_files`, `A/B/C` in the official tree and `.` for files
+        that lie in the top folder itself, and how many tracks each holds.
+        `AdditionalFiles` and hidden folders are left out.
 
     Raises
     ------
@@ -178,12 +214,44 @@ def track_dirs(root: str) -> list[str]:
         `root` is not a folder.
     """
     base = _base(root)
-    found = []
-    for folder, folders, files in os.walk(base):
-        folders[:] = [f for f in folders if f != _SKIPPED_DIRECTORY and not f.startswith(".")]
-        if any(_is_track(name) for name in files):
-            found.append(os.path.relpath(folder, base).replace(os.sep, "/"))
+    found: list[tuple[str, int]] = []
+    waiting = [below]
+    while waiting:
+        place = waiting.pop()
+        where = files.join(base, place) if place not in ("", ".") else base
+        try:
+            folders, names = files.list_folder(where)
+        except OSError as error:
+            raise _unlisted(where, error) from error
+        count = sum(_is_track(name) for name in names)
+        if count:
+            found.append((place or ".", count))
+        # What lies in the top folder itself is listed as ".", not again with the folders.
+        if place != ".":
+            waiting += [f"{place}/{name}" if place else name for name in folders if _entered(name)]
     return sorted(found)
+
+
+def tops(root: str) -> list[str]:
+    """Where :func:`track_counts` can begin so that all of them together list the whole tree."""
+    return [".", *(name for name in files.list_folder(_base(root))[0] if _entered(name))]
+
+
+def track_folder(root: str, directory: str) -> str:
+    """Full path of one folder of :func:`track_dirs`."""
+    base = _base(root)
+    return base if directory == "." else files.join(base, directory)
+
+
+def _unlisted(folder: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{folder}: cannot be listed ({error.strerror or error}); "
+        "check the folder of the HDF5 files"
+    )
+
+
+def _entered(name: str) -> bool:
+    return name != _SKIPPED_DIRECTORY and not name.startswith(".")
 
 
 def track_files(root: str, directory: str) -> list[str]:
@@ -194,24 +262,21 @@ def track_files(root: str, directory: str) -> list[str]:
     SourceError
         The folder does not exist or cannot be listed.
     """
-    folder = os.path.normpath(os.path.join(_base(root), directory))
+    folder = track_folder(root, directory)
     try:
-        return [
-            os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _is_track(name)
-        ]
+        names = files.list_folder(folder)[1]
     except OSError as error:
-        raise SourceError(
-            f"{folder}: cannot be listed ({error.strerror}); check the folder of the HDF5 files"
-        ) from error
+        raise _unlisted(folder, error) from error
+    return [files.join(folder, name) for name in names if _is_track(name)]
 
 
 def _base(root: str) -> str:
-    if not os.path.isdir(root):
+    if not files.is_folder(root):
         raise SourceError(
             f"{root}: no such folder; give the folder that holds the HDF5 tree A/B/C/*.h5"
         )
-    data = os.path.join(root, "data")
-    return data if os.path.isdir(data) else root
+    data = files.join(root, "data")
+    return data if files.is_folder(data) else root
 
 
 def _is_track(name: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from fusionrec.errors import SourceError
+from fusionrec.formats import files
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.song_rows import SongRows, file_rejects
 
@@ -149,6 +150,8 @@ def _tags(
 
 def connect(path: str) -> sqlite3.Connection:
     """Open a database read-only, with text as bytes; a missing file is a SourceError."""
+    if files.is_uri(path):
+        raise SourceError(f"{path}: SQLite reads local files only; copy the database to a disk")
     if not os.path.isfile(path):
         raise SourceError(
             f"{path}: no such database file; check the path of this source in the config"

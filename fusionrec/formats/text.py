@@ -13,6 +13,7 @@ from typing import IO
 import pyarrow as pa
 
 from fusionrec.errors import SourceError
+from fusionrec.formats import files
 from fusionrec.formats.batch import Batch, Rejects
 
 BLOCK_BYTES = 4 << 20
@@ -79,7 +80,7 @@ def byte_ranges(path: str, size: int) -> list[tuple[int, int]]:
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     try:
-        total = os.path.getsize(path)
+        total = files.size(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     if is_zip(path):
@@ -209,7 +210,7 @@ def _count_newlines(path: str, stop: int) -> int:
 @contextmanager
 def _open(path: str) -> Iterator[IO[bytes]]:
     try:
-        stream = _open_member(path) if is_zip(path) else open(path, "rb")  # noqa: SIM115
+        stream = _open_member(path) if is_zip(path) else files.open_binary(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     with stream:
@@ -218,7 +219,7 @@ def _open(path: str) -> Iterator[IO[bytes]]:
 
 def _open_member(path: str) -> IO[bytes]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(files.open_binary(path))
         names = [
             n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")
         ]

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.features.audio import DIMENSION, NAMES, audio_features
+from fusionrec.features.audio import DIMENSION, NAMES, audio_features, segment_statistics
 from fusionrec.schemas import SEGMENTS, SONGS
 
 RNG = np.random.default_rng(0)
@@ -18,74 +18,60 @@ def segment_row(track: str, n: int) -> dict:
     }
 
 
-def test_statistics_by_hand() -> None:
-    songs = pa.Table.from_pylist(
+def features(songs: list[dict], segments: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    statistics = segment_statistics(pa.Table.from_pylist(segments, schema=SEGMENTS))
+    return audio_features(pa.Table.from_pylist(songs, schema=SONGS), statistics)
+
+
+def test_songs_with_and_without_segments() -> None:
+    rows, present = features(
         [
             {"track_id": "none", "tempo": 99.0},
             {"track_id": "b", "tempo": 120.0, "loudness": -5.0, "mode": 1, "key": 7},
             {"track_id": "empty", "tempo": 99.0},
             {"track_id": "one", "tempo": None, "loudness": -3.0, "mode": 0, "key": None},
+            {"track_id": "b2", "key": 12},
         ],
-        schema=SONGS,
+        [segment_row("one", 1), segment_row("empty", 0), segment_row("b", 9), segment_row("b2", 9)],
     )
-    segments = pa.Table.from_pylist(
-        [segment_row("one", 1), segment_row("empty", 0), segment_row("b", 9)], schema=SEGMENTS
-    )
-    rows, present = audio_features(songs, segments)
-    assert rows.shape == (4, DIMENSION) == (4, 89)
-    assert present.tolist() == [False, True, False, True]
+    assert rows.shape == (5, DIMENSION)
+    assert rows.dtype == np.float32
+    assert present.tolist() == [False, True, False, True, True]
     assert not rows[[0, 2]].any()
     value = dict(zip(NAMES, rows[1], strict=True))
-    np.testing.assert_allclose(value["timbre_mean_3"], TIMBRE[:, 3].mean(), rtol=1e-5)
-    np.testing.assert_allclose(value["pitches_std_11"], PITCHES[:, 11].std(), rtol=1e-5)
-    np.testing.assert_allclose(value["loudness_max_mean"], LOUDNESS.mean(), rtol=1e-5)
-    difference = np.diff(TIMBRE[:, 0])
-    np.testing.assert_allclose(value["timbre_difference_std_0"], difference.std(), rtol=1e-5)
     assert (value["tempo"], value["loudness"], value["mode"]) == (120, -5, 1)
     assert [value[f"key_{i}"] for i in range(12)] == [float(i == 7) for i in range(12)]
     single = dict(zip(NAMES, rows[3], strict=True))
-    assert single["timbre_difference_mean_0"] == single["timbre_std_0"] == single["tempo"] == 0
+    # One segment: a mean, but nothing that varies.
+    np.testing.assert_allclose(single["timbre_mean_3"], TIMBRE[0, 3], rtol=1e-6)
+    assert not any(single[n] for n in NAMES if "covariance" in n or "difference" in n)
+    assert not any(single[f"key_{i}"] for i in range(12))
+    assert not any(rows[4, NAMES.index(f"key_{i}")] for i in range(12))
     assert np.isfinite(rows).all()
 
 
 def test_every_column_is_what_its_name_says() -> None:
-    songs = pa.Table.from_pylist([{"track_id": "b"}], schema=SONGS)
-    segments = pa.Table.from_pylist([segment_row("b", 9)], schema=SEGMENTS)
-    value = dict(zip(NAMES, audio_features(songs, segments)[0][0].tolist(), strict=True))
-    blocks = {"timbre": TIMBRE, "pitches": PITCHES, "timbre_difference": TIMBRE[1:] - TIMBRE[:-1]}
-    for name, frames in blocks.items():
+    rows, _ = features([{"track_id": "b", "tempo": 90.0}], [segment_row("b", 9)])
+    value = dict(zip(NAMES, rows[0].tolist(), strict=True))
+    expected = {"tempo": 90.0, "loudness": 0.0, "mode": 0.0, **{f"key_{i}": 0 for i in range(12)}}
+    for what, frames in (("timbre", TIMBRE), ("pitches", PITCHES)):
+        covariance = np.cov(frames.T, ddof=0)
         for i in range(12):
-            mean = frames[:, i].sum() / len(frames)
-            deviation = np.sqrt(((frames[:, i] - mean) ** 2).sum() / len(frames))
-            assert abs(value.pop(f"{name}_mean_{i}") - mean) < 1e-5
-            assert abs(value.pop(f"{name}_std_{i}") - deviation) < 1e-5
-    assert abs(value.pop("loudness_max_mean") - LOUDNESS.mean()) < 1e-5
-    assert abs(value.pop("loudness_max_std") - LOUDNESS.std()) < 1e-5
-    assert len(value) == 15
-    assert set(value.values()) == {0.0}  # tempo, loudness, mode and key are null
+            expected[f"{what}_mean_{i}"] = frames[:, i].mean()
+            for j in range(i, 12):
+                expected[f"{what}_covariance_{i}_{j}"] = covariance[i, j]
+    difference = np.diff(TIMBRE, axis=0)
+    for i in range(12):
+        expected[f"timbre_difference_mean_{i}"] = difference[:, i].mean()
+        expected[f"timbre_difference_std_{i}"] = difference[:, i].std()
+    for what, values in (("", LOUDNESS), ("_difference", np.diff(LOUDNESS))):
+        expected[f"loudness_max{what}_mean"] = values.mean()
+        expected[f"loudness_max{what}_std"] = values.std()
+    assert value.keys() == expected.keys()
+    np.testing.assert_allclose([value[n] for n in NAMES], [expected[n] for n in NAMES], atol=1e-6)
 
 
-def test_keys_outside_the_twelve_mark_no_column() -> None:
-    rows = [{"track_id": "b", "key": key} for key in (-1, 0, 11, 12)]
-    segments = pa.Table.from_pylist([segment_row("b", 2)], schema=SEGMENTS)
-    values, _ = audio_features(pa.Table.from_pylist(rows, schema=SONGS), segments)
-    tempo, first_key = NAMES.index("tempo"), NAMES.index("key_0")
-    assert not values[:, tempo:first_key].any()
-    expected = np.zeros((4, 12))
-    expected[1, 0] = expected[2, 11] = 1
-    np.testing.assert_array_equal(values[:, first_key:], expected)
-
-
-def test_rows_do_not_depend_on_how_tables_are_chunked() -> None:
-    tracks = [f"T{i}" for i in range(6)]
-    songs = pa.Table.from_pylist([{"track_id": t} for t in tracks], schema=SONGS)
-    segments = pa.Table.from_pylist(
-        [segment_row(t, i + 1) for i, t in enumerate(tracks)], schema=SEGMENTS
-    )
-    whole, _ = audio_features(songs, segments)
-    chunked = pa.concat_tables([segments.slice(0, 2), segments.slice(2, 1), segments.slice(3)])
-    np.testing.assert_array_equal(audio_features(songs, chunked)[0], whole)
-    values, present = audio_features(songs.slice(2, 3), segments.slice(3))
-    assert present.tolist() == [False, True, True]
-    np.testing.assert_array_equal(values[1:], whole[3:5])
-    assert not audio_features(songs, SEGMENTS.empty_table())[1].any()
+def test_no_segments_at_all() -> None:
+    rows, present = features([{"track_id": "a"}], [])
+    assert not present.any()
+    assert not rows.any()
