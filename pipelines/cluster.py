@@ -128,6 +128,10 @@ def cpus() -> int:
     return max(1, int(_resource("CPU")))
 
 
+_RETRIES = 10
+"""How often a task may lose its worker or node before the stage fails."""
+
+
 class _Guarded:
     """Calls a shard function; our own errors travel as data, so that no traceback hides them."""
 
@@ -194,7 +198,7 @@ def map_shards(
     )
     options: dict[str, Any] = {"num_gpus": num_gpus or None}
     if actor_arguments is None:
-        mapped = dataset.map(_Guarded(function))
+        mapped = dataset.map(_Guarded(function), max_retries=_RETRIES)
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
         gpus = int(_resource("GPU") / num_gpus) if num_gpus else 0
@@ -236,7 +240,7 @@ def submit(
     function: Callable[..., Any], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
 ) -> Any:
     """Start one function in a worker; pass the result to :func:`gather`."""
-    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(_run_guarded)
+    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=_RETRIES)(_run_guarded)
     return remote.remote(function, *arguments)
 
 

@@ -26,7 +26,7 @@ from fusionrec.formats import files, msd_hdf5
 from pipelines import cluster
 from pipelines.ingest_lyrics import read_lyrics
 from pipelines.ingest_plays import read_plays
-from pipelines.ingest_songs import read_songs
+from pipelines.ingest_songs import NOTES, read_songs
 from pipelines.sources import place
 from pipelines.stage import Counts, Stage
 from pipelines.workspace import StageRun, Workspace
@@ -57,7 +57,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     lyrics = read_lyrics(config, run, limit)
     plays = read_plays(config, run, limit)
     counts = {**songs, **lyrics, **plays, **cluster.run_task(_merge_rejects, run)}
-    for staging in (*_STAGING, *_REJECTS, "reports"):
+    for staging in (*_STAGING, *_REJECTS, NOTES, "reports"):
         workspace.delete(run.stage, staging)
     run.write_json(counts, "report.json")
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -24,6 +25,9 @@ from pipelines.workspace import StageRun, part_name
 
 _AT_ONCE = 250
 """Tracks in memory at once where their segments are read, about 100 kB each."""
+
+NOTES = "notes"
+"""Where the ingest stage keeps its :class:`CrashNotes` while it runs."""
 
 Segments = Literal["none", "stats", "full"]
 
@@ -119,7 +123,7 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
     tables, rejects, statistics = [], [], []
     counts: Report = {}
     with run.writing(schemas.SEGMENTS, "segments", part, wanted=segments == "full") as writer:
-        for batch in _batches(shard, segments != "none"):
+        for batch in _batches(shard, segments != "none", CrashNotes(run, part)):
             tables.append(batch.table)
             rejects.append(batch.rejects)
             if batch.segments is not None and segments == "full":
@@ -139,14 +143,45 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
     }
 
 
-def _batches(shard: Shard, segments: bool) -> Iterator[Batch]:
+class CrashNotes:
+    """Remembers which file libhdf5 had open when a worker died.
+
+    A shard whose worker dies is read anew by another worker; a file that two died on is left
+    out then, instead of stopping the run.
+    """
+
+    def __init__(self, run: StageRun, part: int) -> None:
+        self._run = run
+        self._place = (NOTES, f"{part:05d}.json")
+        self._deaths: dict[str, int] = {}
+        if run.workspace.exists(run.stage, *self._place):
+            note = run.read_json(*self._place)
+            self._deaths = note["deaths"]
+            if note["open"]:
+                self._deaths[note["open"]] = self._deaths.get(note["open"], 0) + 1
+
+    @contextlib.contextmanager
+    def __call__(self, path: str) -> Iterator[bool]:
+        """Whether `path` may be opened; for :func:`fusionrec.formats.msd_hdf5.read_tracks`."""
+        if self._deaths.get(path, 0) >= 2:
+            yield False
+            return
+        self._write(path)
+        yield True
+        self._write("")
+
+    def _write(self, path: str) -> None:
+        self._run.write_json({"open": path, "deaths": self._deaths}, *self._place)
+
+
+def _batches(shard: Shard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:
     """A shard's tracks; few at a time where each has its segments with it."""
     path = shard["path"]
     if shard["kind"] == "tree":
         names = [name for folder in shard["folders"] for name in _files(path, *folder)]
         step = _AT_ONCE if segments else max(1, len(names))
         for i in range(0, len(names), step):
-            yield msd_hdf5.read_tracks(names[i : i + step], path, segments=segments)
+            yield msd_hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
         return
     start, stop = shard["start"], shard["stop"]
     if shard["kind"] == "sqlite":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import h5py
@@ -31,7 +32,13 @@ _ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
 _SKIPPED_DIRECTORY = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
 
 
-def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False) -> Batch:
+def read_tracks(
+    paths: Sequence[str],
+    root: str = "",
+    *,
+    segments: bool = False,
+    watch: Callable[[str], AbstractContextManager[bool]] = lambda path: nullcontext(True),
+) -> Batch:
     """Read per-track files.
 
     Parameters
@@ -42,6 +49,9 @@ def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False)
         Folder that the rejects name the files from; "" names them without their folders.
     segments
         Read the segment arrays too.
+    watch
+        Entered around every call of libhdf5, which a damaged file can crash, process and all;
+        if it gives False, the file is rejected unread.
 
     Returns
     -------
@@ -61,7 +71,10 @@ def read_tracks(paths: Sequence[str], root: str = "", *, segments: bool = False)
     for number, path in enumerate(paths):
         if not _add_directly(songs, number, path):
             item = os.path.splitext(os.path.basename(path))[0]
-            row = read_by_libhdf5(path, segments, partial(_learn, songs, path))
+            row: Row | Damage = Damage("crashes the HDF5 library")
+            with watch(path) as allowed:
+                if allowed:
+                    row = read_by_libhdf5(path, segments, partial(_learn, songs, path))
             songs.add(number, name_of(number), item, row)
     return songs.batch(len(paths), name_of)
 

@@ -19,6 +19,9 @@ from fusionrec.formats.batch import Batch, Rejects
 BLOCK_BYTES = 4 << 20
 """Bytes read, and parsed, at a time."""
 
+MAX_LINE_BYTES = 16 << 20
+"""The longest line, beyond a block's end, that is read into memory."""
+
 _EXCERPT_BYTES = 120
 _BOM = b"\xef\xbb\xbf"
 
@@ -146,7 +149,7 @@ class LineReader:
             if position:
                 # The line that runs across `start` belongs to the range before this one.
                 stream.seek(position - 1)
-                position += len(stream.readline()) - 1
+                position += len(self._line(stream)) - 1
             self._first_byte = position
             first = 0
             while self._stop is None or position < self._stop:
@@ -187,10 +190,20 @@ class LineReader:
         if self.damage is not None:
             rejects.add(self.source, f"after {read} lines", "damaged zip archive", self.damage)
 
+    def _line(self, stream: IO[bytes]) -> bytes:
+        """The rest of a line, which must end some time: a file without newlines is no text."""
+        line = stream.readline(MAX_LINE_BYTES)
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            raise SourceError(
+                f"{self.path}: has a line of more than {MAX_LINE_BYTES:,} bytes, so it is not the "
+                "text file that this source expects; check the path in the config"
+            )
+        return line
+
     def _read(self, stream: IO[bytes], size: int) -> bytes:
         try:
             data = stream.read(size)
-            return data if data.endswith(b"\n") else data + stream.readline()
+            return data if data.endswith(b"\n") else data + self._line(stream)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             if not is_zip(self.path):
                 raise _unreadable(self.path, error) from error

@@ -1,0 +1,142 @@
+"""Ingest of a growing number of files: is the memory of driver and workers flat?
+
+    fusionrec sample --songs 50000 --users 20000 --out CORPUS
+    python benchmarks/ingest_scale.py CORPUS --files 10000 50000 [--segments stats] [--json]
+
+Each size is a run of `fusionrec ingest` of its own over a tree of links to the corpus's
+folders. The memory is each process's own (anonymous resident memory, without Ray's shared
+object store), read every 100 ms; a size's figures are ratios to the smallest size's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from fusionrec.formats import msd_hdf5
+
+
+def link_tree(songs: str, target: Path, count: int) -> int:
+    """A tree of links to the folders of another, with at least `count` files if it has them."""
+    linked = 0
+    for folder, files in msd_hdf5.track_counts(songs):
+        if linked >= count:
+            break
+        place = target / folder
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(Path(msd_hdf5.track_folder(songs, folder)).resolve())
+        linked += files
+    return linked
+
+
+class Memory(threading.Thread):
+    """Watches a process and all below it.
+
+    Attributes
+    ----------
+    driver, workers
+        Most anonymous resident memory of the process, and of any of Ray's workers, in bytes.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self.driver = self.workers = 0
+
+    def run(self) -> None:
+        """Read until the process ends."""
+        while os.path.exists(f"/proc/{self._pid}/status"):
+            family = {self._pid}
+            for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+                status = _status(pid)
+                if int(status.get("PPid", "0")) not in family:
+                    continue
+                family.add(pid)
+                if status["Name"].startswith("ray::"):
+                    self.workers = max(self.workers, _anonymous(status))
+            self.driver = max(self.driver, _anonymous(_status(self._pid)))
+            time.sleep(0.1)
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _anonymous(status: dict[str, str]) -> int:
+    return int(status.get("RssAnon", "0 kB").split()[0]) << 10
+
+
+def ingest(corpus: Path, count: int, segments: str, cpus: int) -> dict[str, Any]:
+    """Run one size."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "tree"
+        files = link_tree(str(corpus / "MillionSong"), tree, count)
+        settings = {
+            "source.root": corpus,
+            "source.songs": tree,
+            "workspace": Path(scratch) / "workspace",
+            "ingest.segments": segments,
+            "cluster.num_cpus": cpus,
+        }
+        command = [sys.executable, "-m", "pipelines.cli", "ingest"]
+        command += [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        memory = Memory(process.pid)
+        memory.start()
+        _, errors = process.communicate()
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            sys.exit(errors.decode())
+        manifest = json.loads((Path(scratch) / "workspace/ingest/manifest.json").read_text())
+        memory.join()
+    return {
+        "files": files,
+        "read_directly": manifest["counts"]["song_files_read_directly"],
+        "files_per_second": files / seconds,
+        "driver_mb": memory.driver / 1e6,
+        "worker_mb": memory.workers / 1e6,
+    }
+
+
+def main() -> None:
+    """Run all sizes and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000, 50_000])
+    parser.add_argument("--segments", choices=["none", "stats", "full"], default="stats")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
+    options = parser.parse_args()
+    rows = [ingest(options.corpus, n, options.segments, options.cpus) for n in options.files]
+    print(
+        f"{'files':>8}{'directly':>10}{'files/s':>9}{'driver MB':>11}{'worker MB':>11}"
+        f"{'driver':>9}{'worker':>9}",
+        file=sys.stderr,
+    )
+    for row in rows:
+        ratios = [row[key] / rows[0][key] for key in ("driver_mb", "worker_mb")]
+        print(
+            f"{row['files']:>8,}{row['read_directly']:>10,}{row['files_per_second']:>9,.0f}"
+            f"{row['driver_mb']:>11,.0f}{row['worker_mb']:>11,.0f}"
+            f"{ratios[0]:>8.2f}x{ratios[1]:>8.2f}x",
+            file=sys.stderr,
+        )
+    if options.json:
+        print(json.dumps({"segments": options.segments, "cpus": options.cpus, "runs": rows}))
+
+
+if __name__ == "__main__":
+    main()
