@@ -1,0 +1,285 @@
+"""Workers, actors and nodes that die, disks that fill up, sources that change."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fusionrec import config as config_module
+from fusionrec.errors import SourceError, WorkspaceError
+from fusionrec.formats.sample import write_sample
+from pipelines import embed, ingest
+from pipelines.ingest_songs import CrashNotes
+from pipelines.workspace import StageRun, Workspace
+from tests.pipelines.conftest import arguments, overrides
+
+
+def artifact(workspace: Path, stage: str, name: str) -> pa.Table:
+    return Workspace(str(workspace)).read(stage, name)
+
+
+def ray_processes(title: str) -> list[int]:
+    """Processes of this machine's Ray that run something of this title."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            command = (folder / "cmdline").read_bytes()
+            if command.startswith(b"ray::") and title.encode() in command:
+                found.append(int(folder.name))
+    return found
+
+
+@contextlib.contextmanager
+def killing(title: str, sign: Path, times: int = 2) -> Iterator[list[int]]:
+    """While it lasts: once `sign` appears, SIGKILL processes of Ray that run `title`."""
+    killed: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() and len(killed) < times:
+            if any(sign.parent.glob(sign.name)):
+                for pid in ray_processes(title)[:1]:
+                    if pid not in killed:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                            killed.append(pid)
+                        time.sleep(0.3)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def copied(finished: Path, target: Path, *stages: str) -> Path:
+    """A workspace with some of the finished stages."""
+    for stage in stages:
+        shutil.copytree(finished / stage, target / stage)
+    return target
+
+
+@pytest.mark.slow
+def test_ingest_survives_the_death_of_workers(corpus, finished, ray_session, tmp_path) -> None:
+    settings = overrides(corpus, tmp_path, ingest__files_per_shard=4, ingest__bytes_per_shard=4096)
+    with killing("Map(_Guarded)", tmp_path / "ingest/reports/*.json", times=3) as killed:
+        ingest.STAGE.run(config_module.load(None, settings))
+    assert killed
+    for name in ("songs", "plays", "users", "vocabulary", "other_lyrics"):
+        expected = artifact(finished, "ingest", name)
+        found = artifact(tmp_path, "ingest", name)
+        if name == "plays":  # sorted within parts, which here are others
+            expected, found = (
+                t.sort_by([(c, "ascending") for c in t.column_names]) for t in (expected, found)
+            )
+        assert found.equals(expected), name
+    counts = Workspace(str(tmp_path)).require("ingest")["counts"]
+    expected_counts = Workspace(str(finished)).require("ingest")["counts"]
+    for name in ("tracks", "songs", "lyrics", "triplets", "plays", "rejects"):
+        assert counts[name] == expected_counts[name], name
+
+
+@pytest.mark.slow
+def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, tmp_path) -> None:
+    workspace = copied(finished, tmp_path / "workspace", "ingest", "split", "pretrain")
+    sign = workspace / "embed/lyrics/*.parquet"
+    with killing("_MapWorker", workspace / "embed" / "inprogress.json", times=2) as killed:
+        embed.STAGE.run(config_module.load(None, overrides(corpus, workspace)))
+    assert killed
+    assert list(sign.parent.glob(sign.name))
+    for name in ("metadata", "lyrics"):
+        found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
+        assert found.equals(expected), name
+
+
+@pytest.mark.slow
+def test_a_node_is_lost(corpus, finished, tmp_path) -> None:
+    """A second node joins, works and is killed in mid-ingest; in a process of its own."""
+    script = Path(__file__).with_name("node_loss.py")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    settings = [str(o) for o in overrides(corpus, tmp_path / "w", ingest__files_per_shard=4)]
+    done = subprocess.run(
+        [sys.executable, str(script), *settings],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "removed a node" in done.stdout
+    for name in ("songs", "users"):
+        found, expected = (artifact(w, "ingest", name) for w in (tmp_path / "w", finished))
+        assert found.equals(expected), name
+
+
+# --- disks -------------------------------------------------------------------------------
+
+
+def in_mount(options: str, corpus: Path, target: Path) -> subprocess.CompletedProcess:
+    """`fusionrec ingest` into a small file system of its own, in a mount namespace of its own."""
+    target.mkdir()
+    ingesting = [sys.executable, "-m", "pipelines.cli", "ingest"]
+    ingesting += arguments(corpus, target / "workspace")
+    script = (
+        f'mount -t tmpfs -o {options} tmpfs "$0" || exit 77; shift 0; "$@"; code=$?; '
+        'find "$0" -name manifest.json -o -name ".tmp-*"; exit $code'
+    )
+    return subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", script, str(target), *ingesting],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"), [("size=64k", "No space left"), ("ro", "Read-only file system")]
+)
+def test_a_disk_that_takes_nothing_more(corpus, tmp_path, options, message) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not there")
+    done = in_mount(options, corpus, tmp_path / "disk")
+    if done.returncode in (1, 77) and "fusionrec:" not in done.stderr:
+        pytest.skip(f"no mount namespaces here: {done.stderr.strip()}")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == ""  # no manifest, no half file
+
+
+class _Full:
+    """A stream on a full disk."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def write(self, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch) -> None:
+    workspace = Workspace(str(tmp_path))
+    workspace.write_bytes(b"old", "stage", "file")
+
+    class FullDisk:
+        def __getattr__(self, name):
+            return getattr(Workspace(str(tmp_path)).fs, name)
+
+        def open_output_stream(self, path):
+            Path(path).touch()
+            return _Full()
+
+    monkeypatch.setattr(workspace, "fs", FullDisk())
+    with pytest.raises(WorkspaceError, match=r"stage/file: cannot be written .*No space left"):
+        workspace.write_bytes(b"new", "stage", "file")
+    assert [p.name for p in (tmp_path / "stage").iterdir()] == ["file"]
+    assert (tmp_path / "stage" / "file").read_bytes() == b"old"
+
+
+def test_a_part_is_whole_or_absent(tmp_path) -> None:
+    run = Workspace(str(tmp_path)).begin("stage", {})
+    assert run is not None
+    schema = pa.schema([("a", pa.int32())])
+
+    def write() -> None:
+        with run.writing(schema, "rows", 0) as writer:
+            writer.write_table(pa.table({"a": pa.array([1], pa.int32())}))
+            raise RuntimeError("killed in the middle")
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert run.workspace.parts("stage", "rows") == []
+    assert not list((tmp_path / "stage" / "rows").iterdir())
+
+
+# --- sources that change -----------------------------------------------------------------
+
+
+@pytest.fixture
+def own_corpus(tmp_path) -> Path:
+    write_sample(tmp_path / "corpus", songs=60, users=20, seed=2)
+    return tmp_path / "corpus"
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "goes"])
+def test_a_source_changes_while_it_is_read(
+    own_corpus, ray_session, tmp_path, monkeypatch, change
+) -> None:
+    """Changed between reading and the end of the stage: an error, and no manifest."""
+    triplets = own_corpus / "tasteprofile" / "train_triplets.txt"
+    merge = ingest._merge_rejects
+
+    def changing(run: StageRun):
+        if change == "grows":
+            with triplets.open("a") as file:
+                file.write("someone\tSOAAAAA12A6D4F0000\t1\n")
+        elif change == "shrinks":
+            os.truncate(triplets, 100)
+        else:
+            triplets.unlink()
+        return merge(run)
+
+    settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
+    monkeypatch.setattr(ingest, "_merge_rejects", changing)
+    with pytest.raises(SourceError, match=r"changed while|does not exist"):
+        ingest.STAGE.run(settings)
+    assert Workspace(str(tmp_path / "w")).manifest("ingest") is None
+
+
+def test_files_disappear_between_listing_and_reading(own_corpus, ray_session, tmp_path) -> None:
+    from pipelines import ingest_songs
+
+    settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
+    shards = ingest_songs.song_shards(settings)
+    run = Workspace(str(tmp_path / "w")).begin("ingest", {})
+    assert run is not None
+    folder = own_corpus / "MillionSong" / "data" / shards[0]["folders"][0][0]
+    next(folder.glob("*.h5")).unlink()
+    with pytest.raises(SourceError, match=r"had \d+ \.h5 files when this run began and has"):
+        ingest_songs._read_song_shard(run, "none", shards[0])
+    shutil.rmtree(folder)
+    with pytest.raises(SourceError, match="cannot be listed"):
+        ingest_songs._read_song_shard(run, "none", shards[0])
+    assert run.workspace.parts("ingest", "raw_songs") == []
+
+
+def test_a_file_that_workers_die_on_is_left_out(own_corpus, tmp_path) -> None:
+    from fusionrec.formats import hdf5_direct, msd_hdf5
+
+    run = Workspace(str(tmp_path / "w")).begin("ingest", {})
+    assert run is not None
+    root = str(own_corpus / "MillionSong")
+    paths = [p for d in msd_hdf5.track_dirs(root) for p in msd_hdf5.track_files(root, d)]
+    for _ in range(2):  # dies within, so what follows the yield never runs
+        entered = CrashNotes(run, 0)(paths[3])
+        assert entered.__enter__() is True
+    with CrashNotes(run, 0)(paths[0]) as allowed:  # another one is opened, and closed
+        assert allowed
+    hdf5_direct._known_layouts.cache_clear()
+    expected = msd_hdf5.read_tracks(paths[:3] + paths[4:], root)
+    hdf5_direct._known_layouts.cache_clear()
+    # Without known layouts the file goes to libhdf5.
+    batch = msd_hdf5.read_tracks([paths[3], *paths[:3], *paths[4:]], root, watch=CrashNotes(run, 0))
+    assert batch.table.equals(expected.table)
+    assert ("crashes the HDF5 library", "dropped") in {
+        (r["reason"], r["action"]) for r in batch.rejects.to_pylist()
+    }
