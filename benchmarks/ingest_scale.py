@@ -78,18 +78,11 @@ def _anonymous(status: dict[str, str]) -> int:
     return int(status.get("RssAnon", "0 kB").split()[0]) << 10
 
 
-def ingest(corpus: Path, count: int, segments: str, cpus: int) -> dict[str, Any]:
-    """Run one size."""
+def measured(settings: dict[str, Any], cpus: int) -> dict[str, Any]:
+    """Run `fusionrec ingest` into a workspace that is thrown away, and watch it."""
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch) / "tree"
-        files = link_tree(str(corpus / "MillionSong"), tree, count)
-        settings = {
-            "source.root": corpus,
-            "source.songs": tree,
-            "workspace": Path(scratch) / "workspace",
-            "ingest.segments": segments,
-            "cluster.num_cpus": cpus,
-        }
+        workspace = Path(scratch) / "workspace"
+        settings = {**settings, "workspace": workspace, "cluster.num_cpus": cpus}
         command = [sys.executable, "-m", "pipelines.cli", "ingest"]
         command += [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
         start = time.perf_counter()
@@ -100,15 +93,28 @@ def ingest(corpus: Path, count: int, segments: str, cpus: int) -> dict[str, Any]
         seconds = time.perf_counter() - start
         if process.returncode:
             sys.exit(errors.decode())
-        manifest = json.loads((Path(scratch) / "workspace/ingest/manifest.json").read_text())
+        counts = json.loads((workspace / "ingest" / "manifest.json").read_text())["counts"]
         memory.join()
     return {
-        "files": files,
-        "read_directly": manifest["counts"]["song_files_read_directly"],
-        "files_per_second": files / seconds,
+        "seconds": seconds,
+        "read_directly": counts["song_files_read_directly"],
         "driver_mb": memory.driver / 1e6,
         "worker_mb": memory.workers / 1e6,
     }
+
+
+def ingest(corpus: Path, count: int, segments: str, cpus: int) -> dict[str, Any]:
+    """Run one size."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "tree"
+        files = link_tree(str(corpus / "MillionSong"), tree, count)
+        settings = {
+            "source.root": corpus,
+            "source.songs": tree,
+            "ingest.segments": segments,
+        }
+        run = measured(settings, cpus)
+    return {"files": files, "files_per_second": files / run["seconds"], **run}
 
 
 def main() -> None:

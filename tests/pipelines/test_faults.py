@@ -95,7 +95,7 @@ def test_ingest_survives_the_death_of_workers(corpus, finished, ray_session, tmp
 def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, tmp_path) -> None:
     workspace = copied(finished, tmp_path / "workspace", "ingest", "split", "pretrain")
     sign = workspace / "embed/lyrics/*.parquet"
-    with killing("_MapWorker", workspace / "embed" / "inprogress.json", times=2) as killed:
+    with killing("MapWorker", workspace / "embed" / "inprogress.json", times=2) as killed:
         embed.STAGE.run(config_module.load(None, overrides(corpus, workspace)))
     assert killed
     assert list(sign.parent.glob(sign.name))
