@@ -126,7 +126,14 @@ class LyricsConfig(Section):
     words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
     pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
     dtype: Literal["auto", "float32", "bfloat16"] = _key("auto", "the encoder's precision")
-    token_budget: int = _key(4096, "padded tokens in one batch", ge=16)
+    token_budget: int | None = _key(
+        None, "tokens in one batch; null for 4,096 on a CPU and 65,536 on a GPU", ge=16
+    )
+    compiled: bool = _key(
+        False,
+        "compile the model with torch.compile, for architectures that cannot be packed "
+        "(RoBERTa's and BERT's can, which is quicker)",
+    )
     num_gpus: float = _key(0.0, "GPUs of one encoder actor; 0 runs it on the CPU", ge=0)
 
 

@@ -31,7 +31,7 @@ from pipelines import cluster
 from pipelines.pretrain import lyrics_weights
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import vectors
-from pipelines.workspace import StageRun, Workspace, part_name
+from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 log = logging.getLogger("fusionrec")
 
@@ -41,7 +41,7 @@ PRETRAIN = "pretrain"
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Embed each modality the config names."""
-    parts = [{"part": int(name[5:10])} for name in workspace.parts("ingest", "songs")]
+    parts = [{"part": part_number(name)} for name in workspace.parts("ingest", "songs")]
     embed: dict[str, Callable[..., Counts]] = {
         "metadata": embed_metadata,
         "lyrics": embed_lyrics,
@@ -126,7 +126,9 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> 
             "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics or "
             "leave lyrics out: --set embed.modalities=[metadata]"
         )
-    return {**counts, "encoder": settings.encoder, "dtype": reports[0]["dtype"]}
+    chosen = {name: reports[0][name] for name in ("dtype", "path")}
+    log.info("lyrics encoder %s: %s, %s", settings.encoder, chosen["dtype"], chosen["path"])
+    return {**counts, "encoder": settings.encoder, **chosen}
 
 
 def _lyrics_encoder(
@@ -144,7 +146,9 @@ def _lyrics_encoder(
         name = settings.encoder
         if name == PRETRAIN:
             name = _download_encoder(run.workspace, Path(scratch))
-        encoder = load_encoder(name, device=device, dtype=settings.dtype)
+        encoder = load_encoder(
+            name, device=device, dtype=settings.dtype, compiled=settings.compiled
+        )
     vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
 
     def encode(shard: dict[str, Any]) -> Counts:
@@ -169,7 +173,8 @@ def _lyrics_encoder(
             "songs": songs.num_rows,
             "songs_with_lyrics": int(present.sum()),
             "dimension": encoder.hidden_size,
-            "dtype": str(encoder.dtype),
+            "dtype": encoder.dtype,
+            "path": encoder.path,
         }
 
     return resumable(run, "lyrics", encode)
@@ -252,7 +257,9 @@ STAGE = Stage(
         else ("ingest", "split")
     ),
     settings=lambda config: {
-        "embed": config.embed.model_dump(exclude={"lyrics": {"num_gpus", "token_budget"}}),
+        "embed": config.embed.model_dump(
+            exclude={"lyrics": {"num_gpus", "token_budget", "compiled"}}
+        ),
         "seed": config.seed,
     },
     work=work,

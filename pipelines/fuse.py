@@ -24,7 +24,7 @@ from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import matrix, vectors
-from pipelines.workspace import StageRun, Workspace, part_name
+from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 _GROUPS = 16
 Arrays = dict[str, np.ndarray]
@@ -32,7 +32,7 @@ Arrays = dict[str, np.ndarray]
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit scaler and PCA on training songs, then transform all songs."""
-    parts = [int(name[5:10]) for name in workspace.parts("ingest", "songs")]
+    parts = [part_number(name) for name in workspace.parts("ingest", "songs")]
     groups = [
         {"part": i, "parts": group.tolist()}
         for i, group in enumerate(np.array_split(parts, min(_GROUPS, len(parts))))

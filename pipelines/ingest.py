@@ -6,8 +6,8 @@ songs and a million users the largest hold
 
 - the catalogue task: (song_id, track_id) of every track, about 100 MB;
 - the lyrics join: the musiXmatch bags, 237,662 x 80 pairs, about 100 MB;
-- the users task: one copy of each user id, about 60 MB;
-- the id maps broadcast through the object store: 40 MB for songs, 60 MB for users.
+- the users task: a dictionary of all user ids, about 150 MB;
+- the song ids broadcast through the object store, 40 MB.
 
 The driver holds a list of folders (17,576 in the full tree) and a report a shard.
 """
@@ -38,6 +38,7 @@ _STAGING = (
     "raw_lyrics",
     "raw_plays",
     "raw_users",
+    "user_codes",
     "raw_unmatched",
 )
 _REJECTS = (

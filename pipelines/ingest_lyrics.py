@@ -18,7 +18,7 @@ from fusionrec.formats.text import byte_ranges
 from pipelines import cluster
 from pipelines.sources import Report, Shard, place, report, totals
 from pipelines.stage import Counts, resumable
-from pipelines.workspace import StageRun
+from pipelines.workspace import StageRun, part_number
 
 
 def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
@@ -88,7 +88,7 @@ def _join_lyrics(run: StageRun) -> Counts:
         tracks = workspace.read_part(stage, "songs", part, ["track_id"])["track_id"]
         rows = pc.index_in(tracks, value_set=lyrics["track_id"].combine_chunks()).drop_null()
         matched += len(rows)
-        run.write(lyrics.take(rows), "lyrics", int(part[5:10]))
+        run.write(lyrics.take(rows), "lyrics", part_number(part))
     others = lyrics.filter(pc.invert(known))
     run.write(others, "other_lyrics")
     rejects = Rejects()

@@ -16,7 +16,7 @@ from fusionrec.formats.text import byte_ranges
 from pipelines import cluster
 from pipelines.sources import Report, Shard, place, report, totals
 from pipelines.stage import Counts, resumable
-from pipelines.workspace import StageRun
+from pipelines.workspace import StageRun, part_name, part_number
 
 
 def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
@@ -34,8 +34,8 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         description="reading plays",
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
-    users = cluster.submit(_write_users, run)
-    cluster.map_shards(partial(_code_plays, run, users), shards, description="coding plays")
+    users = cluster.run_task(_write_users, run)
+    cluster.map_shards(partial(_code_plays, run), shards, description="coding plays")
     unmatched = cluster.run_task(_write_unmatched, run)
     on_corpus = total["on_songs"] + total["on_mismatched"]
     return {
@@ -44,7 +44,7 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         "triplets_on_corpus": on_corpus,
         "triplets_on_mismatched_songs": total["on_mismatched"],
         "plays": total["on_songs"],
-        "users": len(cluster.gather([users])[0]),
+        "users": users,
         "play_songs_not_in_corpus": unmatched,
         "play_rejects": total["reasons"],
     }
@@ -64,9 +64,11 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
     known = pc.is_valid(codes)
     mismatched = pc.is_in(table["song_id"], value_set=wrong)
     strange = table["song_id"].filter(pc.and_not(pc.invert(known), mismatched))
-    raw = pa.table({"user_id": table["user_id"], "song": codes, "plays": table["plays"]})
+    # Users are written once a shard, and their rows as positions among them.
+    listeners = table["user_id"].combine_chunks().dictionary_encode()
+    raw = pa.table({"user": listeners.indices, "song": codes, "plays": table["plays"]})
     run.write(raw.filter(known), "raw_plays", shard["part"])
-    run.write(pa.table({"user_id": pc.unique(table["user_id"])}), "raw_users", shard["part"])
+    run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard["part"])
     counted = pc.value_counts(strange.combine_chunks())
     run.write(
         pa.table({"song_id": counted.field("values"), "rows": counted.field("counts")}),
@@ -81,23 +83,30 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
     )
 
 
-def _write_users(run: StageRun) -> pa.Array:
-    """User ids in order of first appearance, so that codes run along the files."""
+def _write_users(run: StageRun) -> int:
+    """User ids in order of first appearance, so that codes run along the files.
+
+    Each shard's own users get their codes in `user_codes`, in parts aligned with its plays.
+    """
     workspace, stage = run.workspace, run.stage
-    users = pa.array([], pa.string())
+    codes: dict[str, int] = {}
     for part in workspace.parts(stage, "raw_users"):
-        here = workspace.read_part(stage, "raw_users", part)["user_id"]
-        users = pc.unique(pa.chunked_array([users, *here.chunks]))
-    run.write(pa.table({"user_id": users}, schema=schemas.USERS), "users")
-    return users
+        here = workspace.read_part(stage, "raw_users", part)["user_id"].to_pylist()
+        found = pa.array([codes.setdefault(user, len(codes)) for user in here], pa.int32())
+        run.write(pa.table({"code": found}), "user_codes", part_number(part))
+    run.write(
+        pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS), "users"
+    )
+    return len(codes)
 
 
-def _code_plays(run: StageRun, users: Any, shard: Shard) -> Report:
-    part = f"part-{shard['part']:05d}.parquet"
+def _code_plays(run: StageRun, shard: Shard) -> Report:
+    part = part_name(shard["part"])
     raw = run.workspace.read_part(run.stage, "raw_plays", part)
-    codes = pc.index_in(raw["user_id"], value_set=cluster.gather([users])[0]).cast(pa.int32())
+    codes = run.workspace.read_part(run.stage, "user_codes", part)["code"]
     table = pa.table(
-        {"user": codes, "song": raw["song"], "plays": raw["plays"]}, schema=schemas.PLAYS
+        {"user": codes.take(raw["user"]), "song": raw["song"], "plays": raw["plays"]},
+        schema=schemas.PLAYS,
     )
     run.write(table.sort_by([("user", "ascending"), ("song", "ascending")]), "plays", shard["part"])
     return {"rows": table.num_rows}

@@ -25,7 +25,7 @@ from fusionrec.features.word_tokenizer import build_tokenizer
 from fusionrec.ranking.split import stable_hash
 from pipelines import cluster
 from pipelines.stage import Counts, Stage
-from pipelines.workspace import StageRun, Workspace, part_name
+from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -64,7 +64,7 @@ def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
 
 def lyrics_weights(config: Config, workspace: Workspace) -> np.ndarray:
     """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
-    shards = [{"part": int(name[5:10])} for name in workspace.parts("ingest", "lyrics")]
+    shards = [{"part": part_number(name)} for name in workspace.parts("ingest", "lyrics")]
     words = workspace.read("ingest", "vocabulary").num_rows
     reports = cluster.map_shards(
         partial(_count, workspace, words), shards, description="document frequencies"

@@ -13,7 +13,7 @@ from fusionrec.config import Config
 from fusionrec.ranking import split
 from pipelines import cluster
 from pipelines.stage import Counts, Stage
-from pipelines.workspace import StageRun, Workspace
+from pipelines.workspace import StageRun, Workspace, part_number
 
 LEFT_OUT = "none"
 """The part of songs that `split.require_tags` leaves out."""
@@ -55,7 +55,7 @@ def _assign(config: Config, run: StageRun) -> Counts:
     start = 0
     for name in workspace.parts("ingest", "songs"):
         rows = workspace.read_part("ingest", "songs", name, ["song_id"]).num_rows
-        run.write(table.slice(start, rows), "split", int(name[5:10]))
+        run.write(table.slice(start, rows), "split", part_number(name))
         start += rows
     counted = pc.value_counts(table["part"].combine_chunks()).to_pylist()
     sizes = {row["values"]: row["counts"] for row in counted}

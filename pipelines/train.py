@@ -33,7 +33,7 @@ from fusionrec.models.training import Epoch, Settings, TrainingSet, fit, predict
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import matrix, vectors
-from pipelines.workspace import StageRun, Workspace
+from pipelines.workspace import StageRun, Workspace, part_number
 
 log = logging.getLogger("fusionrec")
 
@@ -52,7 +52,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     else:
         _train_distributed(config, job)
     result: dict[str, Any] = run.read_json("result.json")
-    shards = [{"part": int(name[5:10])} for name in workspace.parts("fuse", "fused")]
+    shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     cluster.map_shards(
         resumable(run, "song_vectors", partial(_write_song_vectors, run)),
         shards,

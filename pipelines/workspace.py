@@ -309,6 +309,11 @@ def part_name(part: int) -> str:
     return f"part-{part:05d}.parquet"
 
 
+def part_number(name: str) -> int:
+    """The inverse of :func:`part_name`."""
+    return int(name.removeprefix("part-").removesuffix(".parquet"))
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from fusionrec.errors import EncoderError
+from fusionrec.features.hub import first_line, local_copy
+from fusionrec.features.packed import PackedEncoder, supports
+from fusionrec.features.pieces import PieceTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,24 +30,7 @@ log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean"]
-
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_TOKENIZERS = (
-    {"tokenizer.json"},
-    {"vocab.json", "merges.txt"},
-    {"vocab.txt"},
-    {"sentencepiece.bpe.model"},
-    {"spiece.model"},
-)
-_HUB_TIMEOUT = 5.0
-"""Seconds to wait for the hub's first answer."""
-
-_WAYS_OUT = (
-    "either set embed.lyrics.encoder to a local directory with config.json, the tokenizer and "
-    "model.safetensors (or fill the Hugging Face cache that HF_HOME names), or pretrain an "
-    "encoder on the corpus's own lyrics: --set embed.lyrics.encoder=pretrain"
-)
+Path = Literal["packed", "padded", "compiled"]
 
 
 class LyricsEncoder:
@@ -61,17 +46,33 @@ class LyricsEncoder:
         Precision of the weights and of the forward pass, "float32" or "bfloat16".
     max_tokens
         Longest text the model has positions for, special tokens included.
+    path
+        "packed": texts are laid end to end (:mod:`fusionrec.features.packed`); "padded":
+        transformers' own forward pass; "compiled": the same, compiled.
     """
 
     def __init__(
-        self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: Dtype
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: Dtype,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.name = name
         self.dtype: Dtype = dtype
         self.hidden_size = int(model.config.hidden_size)
         self.max_tokens = _position_limit(model.config, tokenizer)
-        self._model = model
+        self._device = model.device
         self._tokenizer = tokenizer
+        self._tokenize = PieceTokenizer(tokenizer)
+        self._packed = PackedEncoder(model) if supports(model) and not compiled else None
+        # Packed, its layers' weights are in another layout: one copy is enough.
+        self._model: Any = None if self._packed else model
+        if compiled:
+            self._model = torch.compile(model, dynamic=True)
+        self.path: Path = "compiled" if compiled else "packed" if self._packed else "padded"
 
     @torch.inference_mode()
     def encode(
@@ -79,7 +80,7 @@ class LyricsEncoder:
         texts: Sequence[str],
         *,
         pooling: Pooling = "cls",
-        token_budget: int = 4096,
+        token_budget: int | None = None,
         max_tokens: int = 512,
     ) -> NDArray[np.float32]:
         """One vector a text, in the order of `texts` (paper section 3.1.5).
@@ -94,7 +95,8 @@ class LyricsEncoder:
             "cls": the last layer's vector of the first token. "mean": the mean of the last
             layer over the text's tokens, special ones included, padding not.
         token_budget
-            Most tokens in a batch, padding included; a text longer than that is a batch.
+            Most tokens in a batch, padding included; a text longer than that is a batch. None
+            is 4,096 on a CPU, whose caches are small, and 65,536 elsewhere.
         max_tokens
             Longest text in tokens, special ones included; the rest of a text is cut. Never more
             than the model has positions for (512 for RoBERTa).
@@ -109,6 +111,8 @@ class LyricsEncoder:
         ValueError
             A text is empty, or `token_budget` or `max_tokens` leaves room for no token.
         """
+        if token_budget is None:
+            token_budget = 4_096 if self._device.type == "cpu" else 65_536
         special = self._tokenizer.num_special_tokens_to_add()
         if token_budget < 1 or max_tokens <= special:
             raise ValueError(
@@ -121,16 +125,18 @@ class LyricsEncoder:
         vectors = np.zeros((len(texts), self.hidden_size), np.float32)
         if not texts:
             return vectors
-        ids: list[list[int]] = self._tokenizer(
-            list(texts), truncation=True, max_length=min(max_tokens, self.max_tokens)
-        )["input_ids"]
+        ids = self._tokenize(texts, min(max_tokens, self.max_tokens))
         for batch in _batches([len(row) for row in ids], token_budget):
             vectors[batch] = self._forward([ids[i] for i in batch], pooling)
         return vectors
 
     def _forward(self, rows: list[list[int]], pooling: Pooling) -> NDArray[np.float32]:
         """Vectors of one batch, float32, shape (B, H)."""
-        device = self._model.device
+        vectors: NDArray[np.float32]
+        if self._packed:
+            vectors = self._packed(rows, pooling).cpu().numpy()
+            return vectors
+        device = self._device
         lengths = torch.tensor([len(row) for row in rows])
         mask_BT = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         # On the right, so that the first token stays the start token.
@@ -144,7 +150,7 @@ class LyricsEncoder:
             pooled = hidden_BTH[:, 0]
         else:
             pooled = (hidden_BTH * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
-        vectors: NDArray[np.float32] = pooled.cpu().numpy()
+        vectors = pooled.cpu().numpy()
         return vectors
 
 
@@ -153,6 +159,7 @@ def load_encoder(
     *,
     device: str = "cpu",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    compiled: bool = False,
 ) -> LyricsEncoder:
     """Load an encoder from a local directory, the Hugging Face cache or the hub, in that order.
 
@@ -169,6 +176,9 @@ def load_encoder(
         "auto" takes bfloat16 where the hardware multiplies it (a CUDA device that does, a CPU
         with AVX512-BF16) and the hidden size is 256 or more, below which it gains nothing;
         else float32.
+    compiled
+        Compile transformers' own forward pass by torch.compile, at the cost of a minute or so
+        at first use: for models that cannot be packed.
 
     Raises
     ------
@@ -178,7 +188,7 @@ def load_encoder(
     import transformers
 
     with quiet_transformers():
-        directory = _local_copy(name_or_dir)
+        directory = local_copy(name_or_dir)
         # Layers the file lacks are drawn at random: the caller's random state is left alone.
         with _told(name_or_dir), torch.random.fork_rng(devices=[]):
             options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -204,8 +214,13 @@ def load_encoder(
             f"{name_or_dir}: the tokenizer has more tokens than config.json's vocab_size "
             f"({config.vocab_size}); take the tokenizer that belongs to the model"
         )
-    log.info("lyrics encoder %s: %s on %s (%s)", name_or_dir, chosen, device, reason)
-    return LyricsEncoder(name_or_dir, model.eval().to(device), tokenizer, chosen)
+    encoder = LyricsEncoder(
+        name_or_dir, model.eval().to(device), tokenizer, chosen, compiled=compiled
+    )
+    log.info(
+        "lyrics encoder %s: %s on %s (%s), %s", name_or_dir, chosen, device, reason, encoder.path
+    )
+    return encoder
 
 
 @contextlib.contextmanager
@@ -275,80 +290,6 @@ def _told(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # tokenizers raises bare Exception
         raise EncoderError(
-            f"{name}: transformers cannot load it ({type(error).__name__}: {_line(error)}); "
+            f"{name}: transformers cannot load it ({type(error).__name__}: {first_line(error)}); "
             "it must be an encoder that AutoModel loads without code of its own"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
-
-
-def _local_copy(name: str) -> Path:
-    """The directory that holds the model `name`, downloaded to the cache if need be."""
-    import huggingface_hub as hub
-    from huggingface_hub.errors import HFValidationError
-
-    directory = Path(name).expanduser()
-    if name and directory.is_dir():
-        fault = _fault({path.name for path in directory.iterdir()})
-        if fault:
-            raise EncoderError(f"embed.lyrics.encoder = {name}: {fault}")
-        return directory
-    try:
-        cached = hub.try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
-        raise EncoderError(
-            f"embed.lyrics.encoder = {name} is neither a directory nor a hub name; {_WAYS_OUT}"
-        ) from None
-    if isinstance(cached, str):
-        fault = _fault({path.name for path in Path(cached).parent.iterdir()})
-        if fault is None:
-            return Path(cached).parent
-        log.info("the cached copy of %s is not complete: %s", name, fault)
-    return _download(name)
-
-
-def _download(name: str) -> Path:
-    """Fetch the files the encoder needs from the hub into the cache."""
-    import huggingface_hub as hub
-
-    if hub.is_offline_mode():
-        raise EncoderError(
-            f"embed.lyrics.encoder = {name} is not a directory nor in the Hugging Face cache, and "
-            f"HF_HUB_OFFLINE is set; {_WAYS_OUT}"
-        )
-    try:
-        # Asked first and once: the download itself retries an unreachable hub for minutes.
-        api = hub.HfApi()
-        siblings = api.model_info(name, timeout=_HUB_TIMEOUT).siblings or []
-        files = {sibling.rfilename for sibling in siblings}
-        fault = _fault(files)
-        if fault:
-            raise EncoderError(f"embed.lyrics.encoder = {name} on the hub: {fault}")
-        log.info("downloading %s from the Hugging Face hub", name)
-        wanted = [f for f in files if f.endswith((".json", ".txt", ".model", ".safetensors"))]
-        return Path(api.snapshot_download(name, allow_patterns=[f for f in wanted if "/" not in f]))
-    except EncoderError:
-        raise
-    except Exception as error:  # the hub client's, the HTTP library's and the system's own
-        raise EncoderError(
-            f"embed.lyrics.encoder = {name} is not a directory nor in the Hugging Face cache, and "
-            f"the hub does not give it ({_line(error)}); {_WAYS_OUT}"
-        ) from error
-
-
-def _fault(files: set[str]) -> str | None:
-    """What keeps a directory of `files` from being an encoder, and what to do; else None."""
-    if "config.json" not in files:
-        return "config.json is missing; copy the whole model directory"
-    if not any(needed <= files for needed in _TOKENIZERS):
-        return "tokenizer.json is missing; copy the whole model directory"
-    if files.isdisjoint(_WEIGHTS):
-        if files.isdisjoint(_PICKLED):
-            return "model.safetensors is missing; copy the whole model directory"
-        return (
-            "its weights are pickled (pytorch_model.bin), which can run code; convert them to "
-            "model.safetensors, or take a model that has it"
-        )
-    return None
