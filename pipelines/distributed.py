@@ -6,10 +6,13 @@ writes its result, from the first worker, into the stage's folder.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray.train
@@ -20,6 +23,7 @@ from ray.train.torch import TorchTrainer
 from fusionrec.errors import DataError, FusionrecError, StageError
 from fusionrec.models.collective import Collective
 from pipelines import cluster
+from pipelines.progress import progress
 from pipelines.stage import Counts
 from pipelines.workspace import StageRun
 
@@ -29,6 +33,8 @@ Work = Callable[[dict[str, Any], Collective, str], Counts]
 """Takes the job, the place among the workers and the torch device; returns the result."""
 
 _RESULT = "result.json"
+_PROGRESS = "progress.json"
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run(
@@ -62,6 +68,59 @@ def run(
     if "error" in result:
         raise DataError(result["error"])
     return result
+
+
+class Reporter:
+    """Tells the driver how far the work is, through a small file of the stage's folder.
+
+    Parameters
+    ----------
+    run
+        The stage.
+    seconds
+        The file is written at most this often.
+    """
+
+    def __init__(self, run: StageRun, seconds: float = 2.0) -> None:
+        self.run = run
+        self.seconds = seconds
+        self.told = 0.0
+
+    def __call__(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
+        if step == total or time.monotonic() - self.told >= self.seconds:
+            self.told = time.monotonic()
+            self.run.write_json({"step": step, "total": total}, _PROGRESS)
+
+
+@contextlib.contextmanager
+def shown_progress(run: StageRun, description: str) -> Iterator[None]:
+    """Show, while the block runs, what a :class:`Reporter` of the stage tells."""
+    # What an interrupted run left behind says nothing about this one.
+    run.write_json({"step": 0, "total": 0}, _PROGRESS)
+    finished = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(run, description, finished), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
+    found = {"step": 0, "total": 0}
+    while not found["total"]:
+        if finished.wait(_SECONDS_BETWEEN_LOOKS):
+            return
+        found = run.read_json(_PROGRESS)
+    with progress(description, found["total"]) as advance:
+        advance(shown := found["step"])
+        while not finished.wait(_SECONDS_BETWEEN_LOOKS):
+            step = run.read_json(_PROGRESS)["step"]
+            # Less than before where Ray Train started the work anew.
+            advance(step - shown)
+            shown = step
 
 
 def _distributed(packed: dict[str, Any], workers: int, num_gpus: float) -> None:

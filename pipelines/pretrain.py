@@ -33,9 +33,10 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit the word weights, then train; the first worker writes the model."""
     job = {"config": config, "run": run, "weights": lyrics_weights(config, workspace)}
     settings = config.pretrain
-    return distributed.run(
-        _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
-    )
+    with distributed.shown_progress(run, "pre-training"):
+        return distributed.run(
+            _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
+        )
 
 
 def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
@@ -127,7 +128,13 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
         vocabulary, counts=settings.positions, model_max_length=settings.max_tokens
     )
     result = mlm_training.pretrain(
-        texts, tokenizer, settings, seed=config.seed, collective=collective, device=device
+        texts,
+        tokenizer,
+        settings,
+        seed=config.seed,
+        collective=collective,
+        device=device,
+        progress=distributed.Reporter(run) if collective.rank == 0 else None,
     )
     if collective.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
