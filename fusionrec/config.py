@@ -148,14 +148,30 @@ class EmbedConfig(Section):
 
 
 class PretrainConfig(Section):
-    """The small RoBERTa of `embed.lyrics.encoder: pretrain`."""
+    """The small RoBERTa of `embed.lyrics.encoder: pretrain` (masked-word modelling)."""
 
+    workers: int = _key(
+        1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
+    )
+    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
     hidden_size: int = _key(128, "width of the encoder", ge=8)
     layers: int = _key(2, "transformer layers", ge=1)
     heads: int = _key(4, "attention heads; divides hidden_size", ge=1)
+    positions: bool = _key(
+        True,
+        "the encoder sees words with their counts and the place of each; false: the words "
+        "alone, as a set",
+    )
     epochs: int = _key(5, "passes over the bags", ge=1)
-    batch_size: int = _key(64, "bags in a batch", ge=1)
+    batch_size: int = _key(64, "bags in a batch, over all workers", ge=1)
     learning_rate: float = _key(1e-3, "AdamW's peak rate", gt=0)
+    mask_probability: float = _key(0.15, "share of the tokens that are to be predicted", gt=0, lt=1)
+    heldout_share: float = _key(
+        0.05, "share of the bags that only measure the perplexity", gt=0, le=0.5
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = _key(
+        "auto", "precision of the matrix products; auto: bfloat16 where the hardware has it"
+    )
     max_bags: int = _key(50_000, "bags used at most, chosen by hash", ge=1)
 
 

@@ -1,12 +1,13 @@
 """Pretrain: a small RoBERTa by masked-word modelling on the corpus's own lyrics.
 
-It never sees the lyrics of validation or test songs. One task reads the bags (at most
-`pretrain.max_bags`, about 25 MB of text) and trains.
+It never sees the lyrics of validation or test songs. Each Ray Train worker reads the bags
+(at most `pretrain.max_bags`, about 25 MB of text) and trains on its share of every batch;
+the driver reads none of them.
 """
 
 from __future__ import annotations
 
-import os
+import math
 import tempfile
 from functools import partial, reduce
 from operator import add
@@ -16,22 +17,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from fusionrec.config import Config
 from fusionrec.errors import DataError
-from fusionrec.features import mlm, tfidf
+from fusionrec.features import mlm, mlm_training, tfidf
 from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.models.collective import Collective
 from fusionrec.ranking.split import stable_hash
-from pipelines import cluster
+from pipelines import cluster, distributed
 from pipelines.stage import Counts, Stage
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
-    """Fit the word weights, then train in one task."""
-    weights = lyrics_weights(config, workspace)
-    return cluster.run_task(_pretrain, config, run, weights)
+    """Fit the word weights, then train; the first worker writes the model."""
+    job = {"config": config, "run": run, "weights": lyrics_weights(config, workspace)}
+    settings = config.pretrain
+    with distributed.shown_progress(run, "pre-training"):
+        return distributed.run(
+            _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
+        )
 
 
 def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
@@ -88,50 +93,73 @@ def _count(workspace: Workspace, words: int, shard: dict[str, Any]) -> Counts:
     }
 
 
-def _pretrain(config: Config, run: StageRun, weights: np.ndarray) -> Counts:
-    workspace, lyrics = run.workspace, config.embed.lyrics
-    vocabulary = workspace.read("ingest", "vocabulary")["word"].to_pylist()
-    bags = training_bags(workspace, config.pretrain.max_bags, config.seed)
-    texts = tfidf.significant_texts(bags, weights, lyrics.tfidf, vocabulary, lyrics.words)
+def settings_of(config: Config) -> mlm.MlmSettings:
+    """The encoder's size and training from the config.
+
+    A word takes a token, and one more for its count where the encoder knows positions:
+    without them it could not tell whose count a count is, so it gets the words alone.
+    """
+    chosen = config.pretrain
+    return mlm.MlmSettings(
+        hidden_size=chosen.hidden_size,
+        intermediate_size=2 * chosen.hidden_size,
+        layers=chosen.layers,
+        heads=chosen.heads,
+        max_tokens=min(510, (2 if chosen.positions else 1) * config.embed.lyrics.words + 2),
+        positions=chosen.positions,
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        learning_rate=chosen.learning_rate,
+        mask_probability=chosen.mask_probability,
+        heldout_share=chosen.heldout_share,
+        dtype=chosen.dtype,
+    )
+
+
+def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Counts:
+    config: Config = job["config"]
+    run: StageRun = job["run"]
+    lyrics, settings = config.embed.lyrics, settings_of(config)
+    vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
+    bags = training_bags(run.workspace, config.pretrain.max_bags, config.seed)
+    texts = tfidf.significant_texts(bags, job["weights"], lyrics.tfidf, vocabulary, lyrics.words)
     texts = [text for text in texts if text]
-    settings = config.pretrain
-    max_tokens = min(510, 2 * lyrics.words + 2)
-    tokenizer = build_tokenizer(vocabulary, model_max_length=max_tokens)
-    torch.set_num_threads(max(1, os.cpu_count() or 1))
-    result = mlm.pretrain(
+    tokenizer = build_tokenizer(
+        vocabulary, counts=settings.positions, model_max_length=settings.max_tokens
+    )
+    result = mlm_training.pretrain(
         texts,
         tokenizer,
-        mlm.MlmSettings(
-            hidden_size=settings.hidden_size,
-            intermediate_size=2 * settings.hidden_size,
-            layers=settings.layers,
-            heads=settings.heads,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            max_tokens=max_tokens,
-        ),
+        settings,
         seed=config.seed,
+        collective=collective,
+        device=device,
+        progress=distributed.Reporter(run) if collective.rank == 0 else None,
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        mlm.save(result, tokenizer, folder)
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        for path in files:
-            run.write_bytes(path.read_bytes(), "model", path.name)
+    if collective.rank == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            mlm.save(result, tokenizer, folder)
+            for path in sorted(path for path in folder.iterdir() if path.is_file()):
+                run.write_bytes(path.read_bytes(), "model", path.name)
     return {
         "bags": len(texts),
-        "parameters": sum(p.numel() for p in result.model.parameters()),
-        "heldout_perplexity": result.heldout_perplexity,
-        "unigram_perplexity": result.unigram_perplexity,
+        "parameters": sum(p.numel() for p in result.model.parameters() if p.requires_grad),
+        "steps": len(result.losses),
+        "heldout_perplexity": _number(result.heldout_perplexity),
+        "unigram_perplexity": _number(result.unigram_perplexity),
     }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 STAGE = Stage(
     name="pretrain",
     needs=lambda config: ("ingest", "split"),
     settings=lambda config: {
-        "pretrain": config.pretrain.model_dump(),
+        "pretrain": config.pretrain.model_dump(exclude={"workers", "num_gpus"}),
         "words": config.embed.lyrics.words,
         "tfidf": config.embed.lyrics.tfidf,
         "seed": config.seed,

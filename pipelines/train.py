@@ -8,50 +8,33 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import math
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
 from fusionrec.config import Config
-from fusionrec.errors import DataError, FusionrecError, StageError
 from fusionrec.models.collective import Collective
 from fusionrec.models.network import HIDDEN, FusionNetwork
 from fusionrec.models.training import Epoch, Settings, TrainingSet, fit, predict
-from pipelines import cluster
+from pipelines import cluster, distributed
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import matrix, vectors
 from pipelines.workspace import StageRun, Workspace, part_number
 
-log = logging.getLogger("fusionrec")
-
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Train, then compute all song vectors."""
-    job = {
-        "run": run,
-        "settings": settings_of(config),
-        "classes": config.label.k,
-        "gpu": config.train.num_gpus > 0,
-    }
-    if config.train.workers == 0:
-        log.info("train: in one task, without Ray Train (train.workers: 0)")
-        cluster.run_task(_train_alone, job, num_gpus=config.train.num_gpus)
-    else:
-        _train_distributed(config, job)
-    result: dict[str, Any] = run.read_json("result.json")
+    train = config.train
+    job = {"run": run, "settings": settings_of(config), "classes": config.label.k}
+    result = distributed.run(_train, job, run, workers=train.workers, num_gpus=train.num_gpus)
     shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     cluster.map_shards(
         resumable(run, "song_vectors", partial(_write_song_vectors, run)),
@@ -74,82 +57,30 @@ def settings_of(config: Config) -> Settings:
     )
 
 
-def _train_distributed(config: Config, job: dict[str, Any]) -> None:
-    log.info("train: Ray Train starts %d worker(s)", config.train.workers)
-    gpus = config.train.num_gpus
-    with tempfile.TemporaryDirectory(prefix="fusionrec-train-") as scratch:
-        trainer = TorchTrainer(
-            _worker_loop,
-            train_loop_config=job,
-            scaling_config=ScalingConfig(
-                num_workers=config.train.workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
-            ),
-            run_config=RunConfig(
-                storage_path=scratch, failure_config=FailureConfig(max_failures=2)
-            ),
-        )
-        try:
-            trainer.fit()
-        except FusionrecError:
-            raise
-        except Exception as error:
-            raise StageError(f"train: Ray Train failed: {cluster.root_cause(error)}") from error
-    failure = job["run"].read_json("result.json").get("error")
-    if failure:
-        raise DataError(failure)
-
-
-def _worker_loop(job: dict[str, Any]) -> None:
-    context = ray.train.get_context()
-    collective = Collective(context.get_world_rank(), context.get_world_size())
-    _train(job, collective)
-    # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
-    # The curve of all epochs is in epochs.csv.
-    ray.train.report({"rank": collective.rank})
-
-
-def _train_alone(job: dict[str, Any]) -> None:
-    _train(job, Collective())
-    failure = job["run"].read_json("result.json").get("error")
-    if failure:
-        raise DataError(failure)
-
-
-def _train(job: dict[str, Any], collective: Collective) -> None:
+def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
     run: StageRun = job["run"]
-    device = "cuda" if job["gpu"] and torch.cuda.is_available() else "cpu"
+    # The layers are too small for more.
     torch.set_num_threads(1)
-    try:
-        data, counts = load_training_set(run.workspace, job["classes"])
-        network, curve = fit(data, job["settings"], collective=collective, device=device)
-    except DataError as error:
-        # Ray Train would retry: bad data stay bad, so the driver raises this instead.
-        if collective.rank == 0:
-            run.write_json({"error": str(error)}, "result.json")
-        return
+    data, counts = load_training_set(run.workspace, job["classes"])
+    network, curve = fit(data, job["settings"], collective=collective, device=device)
+    shape = {
+        "features": data.train_x.shape[1],
+        "classes": data.classes,
+        "hidden": HIDDEN,
+        "p": job["settings"].p,
+    }
     if collective.rank == 0:
-        shape = {
-            "features": data.train_x.shape[1],
-            "classes": data.classes,
-            "hidden": HIDDEN,
-            "p": job["settings"].p,
-        }
         run.write_bytes(save_safetensors(network.state_dict()), "model", "weights.safetensors")
         run.write_json({**shape, **asdict(job["settings"])}, "model", "config.json")
         run.write_bytes(_curve_csv(curve), "epochs.csv")
-        run.write_json(
-            {
-                "train_accuracy": curve[-1].train_accuracy,
-                "test_accuracy": _number(curve[-1].test_accuracy),
-                "loss": curve[-1].loss,
-                "parameters": sum(p.numel() for p in network.parameters()),
-                **counts,
-                **shape,
-            },
-            "result.json",
-        )
+    return {
+        "train_accuracy": curve[-1].train_accuracy,
+        "test_accuracy": _number(curve[-1].test_accuracy),
+        "loss": curve[-1].loss,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        **counts,
+        **shape,
+    }
 
 
 def load_training_set(workspace: Workspace, classes: int) -> tuple[TrainingSet, Counts]:

@@ -1,41 +1,33 @@
-"""Masked-word pretraining of a small RoBERTa on the corpus's own lyrics.
+"""Masked-word modelling on bags of words: the encoder, its objective and its files.
 
 Stands in for roberta-base (paper section 3.1.5) where no pre-trained encoder is
 at hand, and needs no network. The objective is RoBERTa's: 15 % of the tokens are
 to be predicted, of which 80 % are masked, 10 % replaced by a random token and
-10 % left as they are, drawn anew in every epoch.
+10 % left as they are, drawn anew in every epoch. `mlm_training` holds the training.
 
 Shapes: B texts in a batch, T tokens in its longest text, P tokens to predict, W tokens in
-the vocabulary.
+the vocabulary, H the encoder's width.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fusionrec.errors import ConfigError, DataError
+from fusionrec.errors import ConfigError
 from fusionrec.features.encoder import quiet_transformers
-from fusionrec.features.word_tokenizer import is_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, RobertaForMaskedLM
 
-log = logging.getLogger(__name__)
-
 IGNORED = -100
 """Label of a token that is not to be predicted."""
-
-_WINDOW = 50
-"""Batches whose texts are sorted by length together: little padding, and still shuffled."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +40,20 @@ class MlmSettings:
         RoBERTa's dimensions; `heads` divides `hidden_size`.
     max_tokens
         Longest text in tokens, special ones included; the rest of a text is cut.
+    positions
+        Whether the encoder knows where in the text a token stands. Without, its position
+        table is zero and stays so, also in the saved file, and a text is a set of tokens.
     epochs, batch_size
-        Passes over the training texts, and texts in a step.
+        Passes over the training texts, and texts in a step, over all workers.
     learning_rate
         AdamW's peak rate, reached linearly in a tenth of the steps, then linearly down to 0.
     mask_probability
         Share of the tokens to predict.
     heldout_share
         Share of the texts on which the perplexity is measured; never trained on.
+    dtype
+        Precision of the matrix products in training; weights and sums are float32 in any
+        case. "auto" is bfloat16 where the hardware multiplies it.
     """
 
     hidden_size: int = 128
@@ -63,11 +61,13 @@ class MlmSettings:
     heads: int = 4
     intermediate_size: int = 256
     max_tokens: int = 128
+    positions: bool = True
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 3e-3
     mask_probability: float = 0.15
     heldout_share: float = 0.05
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
@@ -106,76 +106,51 @@ class PretrainResult:
     unigram_perplexity: float
 
 
-def pretrain(
-    texts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: MlmSettings,
-    *,
-    seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
-) -> PretrainResult:
-    """Train a RoBERTa from scratch on `texts`.
+@dataclass(frozen=True)
+class TokenBags:
+    """Token ids of many texts, one after the other in one tensor.
 
-    The same inputs, seed and number of torch threads give the same weights. torch's global
-    random state is left as it was.
-
-    Parameters
+    Attributes
     ----------
-    texts
-        Such as ``"love:12 you:3"``, in the order in which the tokens get their positions.
-    tokenizer
-        With padding, mask and start tokens; `word_tokenizer.build_tokenizer` makes one.
-    settings
-        Size and training.
-    seed
-        Of the weights, the held-out texts, the order, the masks and dropout.
-    progress
-        Called after each step with the step (from 1), the number of steps and the loss.
-
-    Raises
-    ------
-    DataError
-        Fewer than two texts have a token.
+    ids
+        Int64, shape (tokens of all texts,).
+    starts
+        Int64, shape (texts + 1,): text i is ``ids[starts[i] : starts[i + 1]]``.
     """
-    bags = _tokenize(texts, tokenizer, settings.max_tokens)
-    if len(bags) < 2:
-        raise DataError(
-            f"pretraining an encoder needs two songs with lyrics or more, not {len(bags)}; name "
-            "more musiXmatch files in source.lyrics or leave out --set embed.modalities=[metadata]"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(bags), generator=generator).tolist()
-    heldout_size = min(max(1, round(len(bags) * settings.heldout_share)), len(bags) - 1)
-    heldout = [bags[i] for i in order[:heldout_size]]
-    training = [bags[i] for i in order[heldout_size:]]
 
-    # Weights and dropout draw from torch's global generator.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _new_model(tokenizer, settings)
-        losses = _train(model, training, tokenizer, settings, generator, progress)
-    perplexity, unigram = _perplexities(model, heldout, training, tokenizer, settings, generator)
-    log.info(
-        "pretrained an encoder of %d parameters on %d texts in %d steps: "
-        "held-out perplexity %.1f, of word frequencies %.1f, of chance %d",
-        sum(parameter.numel() for parameter in model.parameters()),
-        len(training),
-        len(losses),
-        perplexity,
-        unigram,
-        len(tokenizer),
+    ids: Tensor
+    starts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text, int64, shape (texts,)."""
+        return self.starts.diff()
+
+    def padded(self, rows_B: Tensor, pad: int) -> Tensor:
+        """The texts `rows_B` as one batch, int64, shape (B, T), padded on the right."""
+        starts_B, lengths_B = self.starts[rows_B], self.lengths[rows_B]
+        place_T = torch.arange(int(lengths_B.max()))
+        there_BT = place_T < lengths_B[:, None]
+        ids_BT = torch.full(there_BT.shape, pad)
+        ids_BT[there_BT] = self.ids[(starts_B[:, None] + place_T)[there_BT]]
+        return ids_BT
+
+
+def tokenize(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> TokenBags:
+    """Token ids of every text that has a token besides the special ones, others left out."""
+    rows: list[list[int]] = (
+        tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
     )
-    return PretrainResult(model, losses, perplexity, unigram)
-
-
-def save(result: PretrainResult, tokenizer: PreTrainedTokenizerBase, directory: Path | str) -> None:
-    """Write config.json, model.safetensors and the tokenizer's files into `directory`.
-
-    `encoder.load_encoder` and transformers' AutoModel and AutoTokenizer read it.
-    """
-    with quiet_transformers():
-        result.model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
+    empty = tokenizer.num_special_tokens_to_add()
+    rows = [row for row in rows if len(row) > empty]
+    lengths = torch.tensor([0, *(len(row) for row in rows)])
+    ids = torch.tensor([token for row in rows for token in row], dtype=torch.int64)
+    return TokenBags(ids, lengths.cumsum(0))
 
 
 def mask_tokens(
@@ -214,18 +189,8 @@ def mask_tokens(
     return inputs, ids_BT.masked_fill(~chosen, IGNORED)
 
 
-def _tokenize(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> list[Tensor]:
-    """Token ids of every text that has a token besides the special ones."""
-    if not texts:
-        return []
-    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    empty = tokenizer.num_special_tokens_to_add()
-    return [torch.tensor(row) for row in ids if len(row) > empty]
-
-
-def _new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> RobertaForMaskedLM:
+def new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> RobertaForMaskedLM:
+    """A RoBERTa with random weights, drawn from torch's global generator."""
     from transformers import RobertaConfig, RobertaForMaskedLM
 
     pad = int(tokenizer.pad_token_id)
@@ -235,7 +200,9 @@ def _new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> Rob
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=settings.intermediate_size,
-        # Dropout of attention weights would rule out the fused kernel, a third of the time.
+        # Without dropout, which so small a model does not need, a run does not depend on the
+        # number of workers, and attention takes the fused kernel.
+        hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         # RoBERTa's positions start after the padding token's id.
         max_position_embeddings=settings.max_tokens + pad + 1,
@@ -245,118 +212,52 @@ def _new_model(tokenizer: PreTrainedTokenizerBase, settings: MlmSettings) -> Rob
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return RobertaForMaskedLM(config)
+    model = RobertaForMaskedLM(config)
+    if not settings.positions:
+        table: nn.Embedding = model.roberta.embeddings.position_embeddings
+        table.weight.requires_grad_(False).zero_()
+    return model
 
 
-def _train(
-    model: RobertaForMaskedLM,
-    training: Sequence[Tensor],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: MlmSettings,
-    generator: torch.Generator,
-    progress: Callable[[int, int, float], None] | None,
-) -> list[float]:
-    """Train `model` in place; the loss of every step, in nats."""
-    parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01)
-    per_epoch = math.ceil(len(training) / settings.batch_size)
-    total = settings.epochs * per_epoch
-    warmup = max(1, round(0.1 * total))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup)),
-    )
-    pad = int(tokenizer.pad_token_id)
-    losses: list[float] = []
-    model.train()
-    for step in range(total):
-        if step % per_epoch == 0:
-            batches = _epoch(training, settings.batch_size, generator)
-        ids_BT = _padded(batches[step % per_epoch], pad)
-        inputs, labels = mask_tokens(ids_BT, tokenizer, settings.mask_probability, generator)
-        loss, predicted = _loss(model, inputs, labels, pad)
-        # The mean over no token is undefined; such a step (a few short texts) changes nothing.
-        if predicted:
-            optimiser.zero_grad()
-            torch.autograd.backward(loss / predicted)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            losses.append(loss.item() / predicted)
-        schedule.step()
-        if progress:
-            progress(step + 1, total, losses[-1] if losses else math.nan)
-    model.eval()
-    return losses
+class MaskedWordLoss(nn.Module):
+    """A masked-word model with its summed loss as output."""
+
+    def __init__(self, model: RobertaForMaskedLM, pad: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad = pad
+
+    def forward(self, inputs_BT: Tensor, labels_BT: Tensor) -> Tensor:
+        """Summed cross-entropy of the tokens to predict, in nats, a scalar."""
+        hidden_BTH = self.model.roberta(
+            input_ids=inputs_BT, attention_mask=self._padding_mask(inputs_BT)
+        ).last_hidden_state
+        chosen_BT = labels_BT != IGNORED
+        # Scores over W tokens are wanted at the P tokens to predict only: a seventh of the work.
+        logits_PW = self.model.lm_head(hidden_BTH[chosen_BT])
+        if logits_PW.dtype == torch.bfloat16:
+            logits_PW = logits_PW.float()
+        return cross_entropy(logits_PW, labels_BT[chosen_BT], reduction="sum")
+
+    def _padding_mask(self, inputs_BT: Tensor) -> Tensor:
+        """What is added to the attention scores, shape (B, 1, 1, T).
+
+        In the precision of the scores: from a mask of ones and zeros transformers makes one in
+        single precision and of shape (B, 1, T, T), which costs a fifth of the time.
+        """
+        kind = inputs_BT.device.type
+        halves = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if halves else self.model.dtype
+        mask_BT = torch.zeros(inputs_BT.shape, dtype=dtype, device=inputs_BT.device)
+        mask_BT.masked_fill_(inputs_BT == self.pad, torch.finfo(dtype).min)
+        return mask_BT[:, None, None]
 
 
-def _epoch(
-    training: Sequence[Tensor], batch_size: int, generator: torch.Generator
-) -> list[list[Tensor]]:
-    """Every text once, in batches of like length, in random order."""
-    order = torch.randperm(len(training), generator=generator).tolist()
-    window = _WINDOW * batch_size
-    for start in range(0, len(order), window):
-        order[start : start + window] = sorted(
-            order[start : start + window], key=lambda i: len(training[i])
-        )
-    batches = _cut([training[i] for i in order], batch_size)
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+def save(result: PretrainResult, tokenizer: PreTrainedTokenizerBase, directory: Path | str) -> None:
+    """Write config.json, model.safetensors and the tokenizer's files into `directory`.
 
-
-def _cut(bags: Sequence[Tensor], batch_size: int) -> list[list[Tensor]]:
-    return [list(bags[i : i + batch_size]) for i in range(0, len(bags), batch_size)]
-
-
-def _padded(batch: list[Tensor], pad: int) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
-
-
-def _loss(
-    model: RobertaForMaskedLM, inputs_BT: Tensor, labels_BT: Tensor, pad: int
-) -> tuple[Tensor, int]:
-    """Summed cross-entropy of the tokens to predict, and how many they are."""
-    hidden = model.roberta(
-        input_ids=inputs_BT, attention_mask=(inputs_BT != pad).long()
-    ).last_hidden_state
-    chosen = labels_BT != IGNORED
-    # Scores over W tokens are wanted at the P tokens to predict only: a seventh of the work.
-    logits_PW = model.lm_head(hidden[chosen])
-    return cross_entropy(logits_PW, labels_BT[chosen], reduction="sum"), int(chosen.sum())
-
-
-@torch.no_grad()
-def _perplexities(
-    model: RobertaForMaskedLM,
-    heldout: Sequence[Tensor],
-    training: Sequence[Tensor],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: MlmSettings,
-    generator: torch.Generator,
-) -> tuple[float, float]:
-    """Held-out perplexity of the model and of the training texts' word frequencies.
-
-    The held-out texts are masked anew until a thousand words have been predicted (20 times at
-    most), so that a handful of texts still gives a steady number.
+    `encoder.load_encoder` and transformers' AutoModel and AutoTokenizer read it.
     """
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    is_word = torch.tensor([not is_count(token) for token in tokens])
-    is_word[torch.tensor(tokenizer.all_special_ids)] = False
-    seen = torch.bincount(torch.cat(list(training)), minlength=len(tokenizer)).double() + 1
-    log_share = (seen / seen[is_word].sum()).log()
-    pad = int(tokenizer.pad_token_id)
-    loss, unigram, predicted = 0.0, 0.0, 0
-    for _ in range(20):
-        for batch in _cut(heldout, settings.batch_size):
-            inputs, labels = mask_tokens(
-                _padded(batch, pad), tokenizer, settings.mask_probability, generator
-            )
-            labels[~is_word[labels.clamp(min=0)]] = IGNORED
-            batch_loss, batch_predicted = _loss(model, inputs, labels, pad)
-            loss += batch_loss.item()
-            unigram -= log_share[labels[labels != IGNORED]].sum().item()
-            predicted += batch_predicted
-        if predicted >= 1000:
-            break
-    if not predicted:
-        return math.nan, math.nan
-    return math.exp(loss / predicted), math.exp(unigram / predicted)
+    with quiet_transformers():
+        result.model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)

@@ -26,13 +26,18 @@ _COUNT = re.compile(r":\d+$")
 
 
 def build_tokenizer(
-    vocabulary: Sequence[str], max_count: int = 20, *, model_max_length: int
+    vocabulary: Sequence[str],
+    max_count: int = 20,
+    *,
+    counts: bool = True,
+    model_max_length: int,
 ) -> PreTrainedTokenizerFast:
-    """Tokenizer with one token a word and one token a count (paper section 3.1.5).
+    """Tokenizer with one token a word and, unless left out, one a count (paper section 3.1.5).
 
     ``"love:12 you:3"`` becomes ``<s> love :12 you :3 </s>``. The colon stays with the count,
     so the count of ``love:12`` and the word of ``12:1`` are different tokens. A word outside
-    the vocabulary becomes ``<unk>``, its count stays.
+    the vocabulary becomes ``<unk>``, its count stays. Without `counts` the same text becomes
+    ``<s> love you </s>``, for an encoder that could not tell whose count a count is.
 
     Parameters
     ----------
@@ -40,6 +45,8 @@ def build_tokenizer(
         The words; word i gets the id ``5 + i``, the count c the id ``4 + len(vocabulary) + c``.
     max_count
         Largest count with a token of its own; larger ones become ``:max_count``.
+    counts
+        Whether counts become tokens; else they are dropped.
     model_max_length
         Tokens, special ones included, at which a text is cut when asked to.
 
@@ -62,14 +69,16 @@ def build_tokenizer(
             f"max_count must be 1 or more and model_max_length 3 or more, "
             f"not {max_count} and {model_max_length}"
         )
-    counts = [f":{count}" for count in range(1, max_count + 1)]
-    tokens = [*SPECIAL_TOKENS, *_checked(vocabulary), *counts]
+    tokens = [*SPECIAL_TOKENS, *_checked(vocabulary)]
+    if counts:
+        tokens += [f":{count}" for count in range(1, max_count + 1)]
+        unwanted, instead = rf":(?:{_larger_than(max_count)})(?=\s|$)", f":{max_count}"
+    else:
+        unwanted, instead = r":\d+(?=\s|$)", ""
     ids = {token: index for index, token in enumerate(tokens)}
 
     backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    backend.normalizer = normalizers.Replace(
-        Regex(rf":(?:{_larger_than(max_count)})(?=\s|$)"), f":{max_count}"
-    )
+    backend.normalizer = normalizers.Replace(Regex(unwanted), instead)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_COUNT.pattern), "isolated")]
     )

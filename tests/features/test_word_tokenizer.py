@@ -43,6 +43,23 @@ def test_ids_by_hand(text: str, ids: list[int]) -> None:
     assert tokenizer(text)["input_ids"] == [0, *ids, 2]
 
 
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("love:12 12:1345", [LOVE, TWELVE]),
+        ("nobody:3 d'ou:2  été:4\na:b:5", [3, DOU, ETE, AB]),
+        ("love 12", [LOVE, TWELVE]),
+        (":3", []),
+    ],
+)
+def test_counts_may_be_left_out(text: str, ids: list[int], tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(WORDS, counts=False, model_max_length=32)
+    assert len(tokenizer) == 5 + 5
+    assert tokenizer(text)["input_ids"] == [0, *ids, 2]
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == [0, *ids, 2]
+
+
 def test_saved_files_give_the_same_ids_through_autotokenizer(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(WORDS, max_count=7, model_max_length=5)
     tokenizer.save_pretrained(tmp_path)

@@ -18,6 +18,7 @@ SETTINGS = {
     "pretrain.heads": 2,
     "pretrain.layers": 1,
     "pretrain.epochs": 2,
+    "pretrain.workers": 0,
     "train.workers": 0,
     "train.epochs": 20,
     "train.batch_size": 32,

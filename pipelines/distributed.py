@@ -1,0 +1,172 @@
+"""Data-parallel work: one function on every Ray Train worker, or in one task without Ray Train.
+
+Nothing but the work itself is different: the function gets its place among the workers and
+writes its result, from the first worker, into the stage's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from fusionrec.errors import DataError, FusionrecError, StageError
+from fusionrec.models.collective import Collective
+from pipelines import cluster
+from pipelines.progress import progress
+from pipelines.stage import Counts
+from pipelines.workspace import StageRun
+
+log = logging.getLogger("fusionrec")
+
+Work = Callable[[dict[str, Any], Collective, str], Counts]
+"""Takes the job, the place among the workers and the torch device; returns the result."""
+
+_RESULT = "result.json"
+_PROGRESS = "progress.json"
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def run(
+    work: Work, job: dict[str, Any], stage_run: StageRun, *, workers: int, num_gpus: float
+) -> Counts:
+    """Run `work` on `workers` workers (0: in one task) and return the first one's result.
+
+    Parameters
+    ----------
+    work
+        A function of a module. Every worker runs it; the first one's result, which must be
+        JSON, is written to the stage's folder and returned.
+    num_gpus
+        GPUs of one worker.
+
+    Raises
+    ------
+    DataError
+        What the work found wrong with the data; Ray Train does not retry it.
+    StageError
+        A worker failed otherwise, more often than Ray Train retries.
+    """
+    name = stage_run.stage
+    packed = {"work": work, "job": job, "run": stage_run, "gpu": num_gpus > 0}
+    if workers == 0:
+        log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
+        cluster.run_task(_alone, packed, num_gpus=num_gpus)
+    else:
+        _distributed(packed, workers, num_gpus)
+    result: Counts = stage_run.read_json(_RESULT)
+    if "error" in result:
+        raise DataError(result["error"])
+    return result
+
+
+class Reporter:
+    """Tells the driver how far the work is, through a small file of the stage's folder.
+
+    Parameters
+    ----------
+    run
+        The stage.
+    seconds
+        The file is written at most this often.
+    """
+
+    def __init__(self, run: StageRun, seconds: float = 2.0) -> None:
+        self.run = run
+        self.seconds = seconds
+        self.told = 0.0
+
+    def __call__(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
+        if step == total or time.monotonic() - self.told >= self.seconds:
+            self.told = time.monotonic()
+            self.run.write_json({"step": step, "total": total}, _PROGRESS)
+
+
+@contextlib.contextmanager
+def shown_progress(run: StageRun, description: str) -> Iterator[None]:
+    """Show, while the block runs, what a :class:`Reporter` of the stage tells."""
+    # What an interrupted run left behind says nothing about this one.
+    run.write_json({"step": 0, "total": 0}, _PROGRESS)
+    finished = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(run, description, finished), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
+    found = {"step": 0, "total": 0}
+    while not found["total"]:
+        if finished.wait(_SECONDS_BETWEEN_LOOKS):
+            return
+        found = run.read_json(_PROGRESS)
+    with progress(description, found["total"]) as advance:
+        advance(shown := found["step"])
+        while not finished.wait(_SECONDS_BETWEEN_LOOKS):
+            step = run.read_json(_PROGRESS)["step"]
+            # Less than before where Ray Train started the work anew.
+            advance(step - shown)
+            shown = step
+
+
+def _distributed(packed: dict[str, Any], workers: int, num_gpus: float) -> None:
+    name = packed["run"].stage
+    log.info("%s: Ray Train starts %d worker(s)", name, workers)
+    with tempfile.TemporaryDirectory(prefix=f"fusionrec-{name}-") as scratch:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config=packed,
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=num_gpus > 0,
+                resources_per_worker={"CPU": 1, **({"GPU": num_gpus} if num_gpus else {})},
+            ),
+            run_config=RunConfig(
+                storage_path=scratch, failure_config=FailureConfig(max_failures=2)
+            ),
+        )
+        try:
+            trainer.fit()
+        except FusionrecError:
+            raise
+        except Exception as error:
+            raise StageError(f"{name}: Ray Train failed: {cluster.root_cause(error)}") from error
+
+
+def _worker(packed: dict[str, Any]) -> None:
+    context = ray.train.get_context()
+    collective = Collective(context.get_world_rank(), context.get_world_size())
+    _work(packed, collective, on_this_node=context.get_local_world_size())
+    # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
+    ray.train.report({"rank": collective.rank})
+
+
+def _alone(packed: dict[str, Any]) -> None:
+    _work(packed, Collective(), on_this_node=1)
+
+
+def _work(packed: dict[str, Any], collective: Collective, on_this_node: int) -> None:
+    device = "cuda" if packed["gpu"] and torch.cuda.is_available() else "cpu"
+    # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
+    try:
+        result = packed["work"](packed["job"], collective, device)
+    except DataError as error:
+        # Ray Train would retry: bad data stay bad, so the driver raises this instead.
+        result = {"error": str(error)}
+    if collective.rank == 0:
+        packed["run"].write_json(result, _RESULT)
