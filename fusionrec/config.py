@@ -108,6 +108,9 @@ class MetadataConfig(Section):
 
     dimension: int = _key(100, "size of each field's Word2Vec", ge=2, le=2000)
     epochs: int = _key(10, "Word2Vec passes over a field", ge=1)
+    threads: int = _key(
+        1, "threads of a field's Word2Vec; with more than one, two runs differ a little", ge=1
+    )
     vectors: str | None = _key(
         None, "word2vec file (text or .bin) to start each field's Word2Vec from"
     )

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -271,13 +272,24 @@ def _revive(kind: str, message: str) -> errors.FusionrecError:
 
 def root_cause(error: BaseException) -> str:
     """The innermost exception of a chain that Ray wrapped, on one line."""
-    while isinstance(getattr(error, "cause", None), BaseException) or error.__cause__:
-        cause = getattr(error, "cause", None) or error.__cause__
-        if cause is None or cause is error:
+    seen = {id(error)}
+    while True:
+        cause = getattr(error, "cause", None)
+        cause = cause if isinstance(cause, BaseException) else error.__cause__
+        if cause is None or id(cause) in seen:
             break
+        seen.add(id(cause))
         error = cause
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ray.exceptions.RayError):
+        # A traceback as text: its last line that names an exception says what happened.
+        named = [line for line in lines if _EXCEPTION_LINE.match(line)]
+        if named:
+            return named[-1]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+
+
+_EXCEPTION_LINE = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b(:|$)")
 
 
 def _plain(value: Any) -> Any:

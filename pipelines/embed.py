@@ -55,7 +55,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit one Word2Vec a field, then transform every part."""
-    fits = [cluster.submit(_fit_field, config, run, f) for f in metadata.TEXT_FIELDS]
+    # Three at a time, or one after the other where each wants all CPUs.
+    threads = min(config.embed.metadata.threads, cluster.cpus())
+    fits = [
+        cluster.submit(_fit_field, config, run, field, num_cpus=threads)
+        for field in metadata.TEXT_FIELDS
+    ]
     numbers = cluster.submit(_number_statistics, run)
     means: dict[str, float] = cluster.gather([*fits, numbers])[-1]
     reports = cluster.map_shards(
@@ -80,6 +85,7 @@ def _fit_field(config: Config, run: StageRun, field: str) -> int:
         dimension=settings.dimension,
         epochs=settings.epochs,
         seed=config.seed,
+        threads=settings.threads,
         initial=load_vectors(settings.vectors) if settings.vectors else None,
     )
     run.write_bytes(model.to_bytes(), "word2vec", f"{field}.safetensors")

@@ -43,13 +43,14 @@ def metadata_features(
     -------
     tuple
         Float32, shape (songs, D), columns as :func:`column_names` says; and counts of texts
-        without a known word and of missing numbers.
+        without a known word (the zero vector), of unknown words and of missing numbers.
     """
     blocks, counts = [], {}
     for name in TEXT_FIELDS:
-        vectors, known = fields[name].transform(songs[name].to_pylist())
+        vectors, known, unknown = fields[name].transform(songs[name].to_pylist())
         blocks.append(vectors)
         counts[f"{name}_without_known_word"] = int((~known).sum())
+        counts[f"{name}_unknown_words"] = unknown
     missing = []
     for name in NUMBERS:
         column = songs[name].cast(pa.float64())

@@ -78,8 +78,9 @@ class FieldWord2Vec:
         epochs: int = 10,
         seed: int = 0,
         initial: KeyedVectors | None = None,
+        threads: int = 1,
     ) -> FieldWord2Vec:
-        """Skip-gram Word2Vec on the field's own texts, on one thread so that a seed decides.
+        """Skip-gram Word2Vec on the field's own texts.
 
         Parameters
         ----------
@@ -89,6 +90,8 @@ class FieldWord2Vec:
             m, passes and the seed.
         initial
             Pre-trained vectors; words that occur in both start from them (fine-tuning).
+        threads
+            On one, the seed decides every bit; more are quicker, and two runs differ a little.
 
         Raises
         ------
@@ -108,7 +111,7 @@ class FieldWord2Vec:
             window=5,
             min_count=1,
             sg=1,
-            workers=1,
+            workers=threads,
             seed=seed,
             hashfxn=stable_hash,
         )
@@ -120,20 +123,27 @@ class FieldWord2Vec:
         model.train(sentences, total_examples=len(sentences), epochs=epochs)
         return FieldWord2Vec(tuple(model.wv.index_to_key), model.wv.vectors.astype(np.float32))
 
-    def transform(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of each text's known words, float32 (n, m), and whether any is known, bool (n,).
+    def transform(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Mean of each text's known words.
 
-        A text without a known word has the zero vector.
+        Returns
+        -------
+        tuple
+            Float32, shape (n, m), the zero vector for a text without a known word; bool, shape
+            (n,), whether any is known; and how many words were not known, in all texts.
         """
         row = {word: i for i, word in enumerate(self.words)}
         means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
         known = np.zeros(len(texts), bool)
+        unknown = 0
         for i, text in enumerate(texts):
-            rows = [row[word] for word in tokenize(text) if word in row]
+            words = tokenize(text)
+            rows = [row[word] for word in words if word in row]
+            unknown += len(words) - len(rows)
             if rows:
                 means[i] = self.vectors[rows].mean(axis=0)
                 known[i] = True
-        return means, known
+        return means, known, unknown
 
     def to_bytes(self) -> bytes:
         """As safetensors, with the words in its metadata."""

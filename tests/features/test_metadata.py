@@ -54,6 +54,7 @@ def test_columns_are_text_means_numbers_and_where_numbers_are_missing() -> None:
         "release_without_known_word": 1,
         "artist_name_without_known_word": 0,
         "year_missing": 1,
+        **{f"{name}_unknown_words": 0 for name in TEXT_FIELDS},
         "duration_missing": 0,
         "artist_hotttnesss_missing": 1,
     }

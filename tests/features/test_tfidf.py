@@ -1,11 +1,18 @@
+import os
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.sparse import vstack
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
 from fusionrec.features import tfidf
+from fusionrec.formats.musixmatch import read_lyrics, read_vocabulary
+from fusionrec.formats.text import byte_ranges
 from fusionrec.schemas import LYRICS
 
 VOCABULARY = [f"w{i:03d}" for i in range(40)]  # in alphabetical order, as scikit-learn's
@@ -95,3 +102,25 @@ def test_slices_chunks_and_no_bags_at_all() -> None:
         texts = tfidf.significant_texts(part, weights, "sklearn", VOCABULARY, 4)
         assert texts == expected
         assert tfidf.count(part, len(VOCABULARY)).documents == len(expected)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    "FUSIONREC_REAL_CORPUS" not in os.environ, reason="FUSIONREC_REAL_CORPUS is not set"
+)
+def test_shards_of_the_real_corpus_equal_tfidf_vectorizer() -> None:
+    path = os.path.join(os.environ["FUSIONREC_REAL_CORPUS"], "musixmatch", "mxm_dataset_test.txt")
+    words = read_vocabulary(path)
+    shards = [read_lyrics(path, *r).table for r in byte_ranges(path, 300_000)]
+    assert len(shards) > 3
+    total = reduce(add, (tfidf.count(shard, len(words)) for shard in shards))
+    weights = tfidf.word_weights(total, "sklearn")
+    found = vstack([tfidf.transform(shard, weights, "sklearn") for shard in shards])
+    table = pa.concat_tables(shards)
+    documents = [
+        {words[w]: c for w, c in zip(row["words"], row["counts"], strict=True)}
+        for row in table.to_pylist()
+    ]
+    counts = DictVectorizer(sort=False).fit([dict.fromkeys(words, 0)]).transform(documents)
+    expected = TfidfTransformer().fit_transform(counts)
+    assert abs(found - expected).max() < 1e-12

@@ -21,7 +21,8 @@ def test_words_are_lower_case_of_any_script() -> None:
 def test_a_text_is_the_mean_of_its_known_words() -> None:
     model = FieldWord2Vec.fit(TITLES, dimension=6, epochs=2, seed=0)
     row = {word: model.vectors[i] for i, word in enumerate(model.words)}
-    vectors, known = model.transform(["stop unknownword music", "unknownword", None])
+    vectors, known, unknown = model.transform(["stop unknownword music", "unknownword", None])
+    assert unknown == 2
     np.testing.assert_allclose(vectors[0], (row["stop"] + row["music"]) / 2, rtol=1e-6)
     assert not vectors[1:].any()
     assert known.tolist() == [True, False, False]
@@ -36,7 +37,7 @@ def test_bytes_and_back() -> None:
 
 def test_no_text_at_all_gives_zero_vectors() -> None:
     model = FieldWord2Vec.fit([None, ""], dimension=6)
-    vectors, known = model.transform(["a"])
+    vectors, known, _ = model.transform(["a"])
     assert vectors.shape == (1, 6)
     assert not known.any()
 

@@ -41,11 +41,11 @@ def arguments(*args: object, **kwargs: object) -> list[str]:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
-    """A sample corpus of 400 songs and 200 users."""
+    """A sample corpus of 800 songs and 400 users."""
     from fusionrec.formats.sample import write_sample
 
     place = tmp_path_factory.mktemp("corpus") / "sample"
-    write_sample(place, songs=400, users=200, seed=1)
+    write_sample(place, songs=800, users=400, seed=1)
     return place
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 
 from fusionrec import config as config_module
-from fusionrec.errors import SourceError, WorkspaceError
+from fusionrec.errors import SourceError, StageError, WorkspaceError
 from fusionrec.formats.sample import write_sample
-from pipelines import embed, ingest
+from pipelines import cluster, embed, ingest
 from pipelines.ingest_songs import CrashNotes
 from pipelines.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments, overrides
@@ -123,6 +123,25 @@ def test_a_node_is_lost(corpus, finished, tmp_path) -> None:
     for name in ("songs", "users"):
         found, expected = (artifact(w, "ingest", name) for w in (tmp_path / "w", finished))
         assert found.equals(expected), name
+
+
+def test_a_source_on_another_filesystem(corpus, finished, ray_session, tmp_path) -> None:
+    settings = overrides(f"file://{corpus}", tmp_path / "w")
+    ingest.STAGE.run(config_module.load(None, settings))
+    for name in ("songs", "plays", "users", "lyrics"):
+        found, expected = (artifact(w, "ingest", name) for w in (tmp_path / "w", finished))
+        assert found.equals(expected), name
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("division by zero"), KeyError("no such")])
+def test_what_a_worker_raised_is_named(ray_session, raised) -> None:
+    """Not Ray Data's advice about retries, which is the last line of its exception."""
+
+    def fail(shard):
+        raise raised
+
+    with pytest.raises(StageError, match=f"failing: a worker failed: {type(raised).__name__}"):
+        cluster.map_shards(fail, [{"part": 0}], description="failing")
 
 
 # --- disks -------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ def test_the_method_beats_random_with_its_interval_clear_of_it(finished) -> None
     results = summary(finished)
     low, high = results["map_interval"]
     assert low < results["map"] < high
-    assert low > results["random_map"] * 1.1
-    assert results["auc"] > 0.5  # 200 users: its interval is wide
+    assert low > results["random_map"]
+    assert results["auc_interval"][0] > 0.5
     assert results["test_accuracy"] > results["majority_share"]
     assert results["candidates"] > 50
     assert results["relevant"] > 1
@@ -156,7 +156,7 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
     assert {row["state"] for row in rows.values()} == {"finished"}
-    assert rows["ingest"]["counts"]["tracks"] == 400
+    assert rows["ingest"]["counts"]["tracks"] == 800
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     workspace = Workspace(str(place))

@@ -1,0 +1,67 @@
+"""The benchmark scripts run, at small sizes; what they measure is for their readers to judge."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusionrec.formats.sample import write_sample
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("benchmarks") / "corpus"
+    write_sample(place, songs=120, users=30, seed=5)
+    return place
+
+
+def result(script: str, *arguments: object) -> dict:
+    """What a script prints as JSON, which is the last line."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, arguments), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=BENCHMARKS.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_ingest(corpus) -> None:
+    pytest.importorskip("tables")
+    found = result("ingest.py", corpus / "MillionSong", "--rounds", 1, "--slow-files", 10)
+    assert found["read_directly"] > 0.9 * found["files"]
+    assert found["ratio_to_getters"].keys() == {"metadata", "segments"}
+    assert all(ratio > 1 for ratio in found["ratio_to_getters"].values())
+
+
+def test_embed(corpus) -> None:
+    found = result(
+        "embed.py", corpus, *("--layers", 2, "--hidden", 128, "--words", 20, "--songs", 16),
+        *("--naive-songs", 4, "--rounds", 1, "--vocabulary", 600),
+    )  # fmt: skip
+    assert found["worst_cosine_to_float32"] > 0.999
+    assert found["tokenised_by_piece"] is True
+    assert found["ratio_to_naive"]["naive float32"] == 1
+
+
+def test_ingest_scale(corpus) -> None:
+    found = result("ingest_scale.py", corpus, "--files", 60, 110)
+    first, second = found["runs"]
+    assert 60 <= first["files"] < second["files"]
+    assert first["worker_mb"] > 10
+    assert first["driver_mb"] > 10
+
+
+def test_plays_scale(corpus) -> None:
+    found = result("plays_scale.py", corpus, "--rows", 2_000, 300_000)
+    assert [run["rows"] for run in found["runs"]] == [2_000, 300_000]
+    assert found["worker_memory_ratio"] > 0
