@@ -7,9 +7,9 @@ import importlib
 import json
 import logging
 import os
-import re
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -134,7 +134,7 @@ _RETRIES = 10
 
 
 class _Guarded:
-    """Calls a shard function; our own errors travel as data, so that no traceback hides them."""
+    """Calls a shard function; exceptions travel as data, which Ray Data would bury in advice."""
 
     def __init__(self, function: Callable[[Shard], Report]) -> None:
         self.function = function
@@ -143,8 +143,8 @@ class _Guarded:
         row = json.loads(item["item"])
         try:
             report, error = json.dumps(self.function(row["shard"]), default=_plain), ""
-        except errors.FusionrecError as raised:
-            report, error = str(raised), type(raised).__name__
+        except Exception as raised:
+            error, report = _as_data(raised)
         return {"number": row["number"], "report": report, "error": error}
 
 
@@ -154,12 +154,22 @@ class _GuardedActor(_Guarded):
     def __init__(self, factory: Callable[..., Callable[[Shard], Report]], *arguments: Any) -> None:
         try:
             super().__init__(factory(*arguments))
-        except errors.FusionrecError as error:
+        except Exception as error:
             super().__init__(partial(_raise, error))
 
 
-def _raise(error: errors.FusionrecError, shard: Shard) -> Report:
+def _raise(error: Exception, shard: Shard) -> Report:
     raise error
+
+
+def _as_data(raised: Exception) -> tuple[str, str]:
+    """Name of one of our errors and its message; no name and the traceback of any other."""
+    if isinstance(raised, errors.FusionrecError):
+        return type(raised).__name__, str(raised)
+    return _FOREIGN, "".join(traceback.format_exception(raised))
+
+
+_FOREIGN = "foreign"
 
 
 def map_shards(
@@ -220,7 +230,7 @@ def map_shards(
         with progress(description, len(shards)) as advance:
             for row in mapped.iter_rows():
                 if row["error"]:
-                    raise _revive(row["error"], row["report"])
+                    raise _revive(row["error"], row["report"], description)
                 reports[int(row["number"])] = json.loads(row["report"])
                 advance(1)
     except ray.exceptions.RayError as error:
@@ -253,18 +263,25 @@ def gather(references: Sequence[Any]) -> list[Any]:
         raise errors.StageError(f"a worker failed: {root_cause(error)}") from error
     for kind, value in results:
         if kind:
-            raise _revive(kind, value)
+            raise _revive(kind, value, "task")
     return [value for _, value in results]
 
 
 def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
     try:
         return "", function(*arguments)
-    except errors.FusionrecError as error:
-        return type(error).__name__, str(error)
+    except Exception as error:
+        return _as_data(error)
 
 
-def _revive(kind: str, message: str) -> errors.FusionrecError:
+def _revive(kind: str, message: str, description: str) -> errors.FusionrecError:
+    """The error that a worker met; its traceback there is the cause, which --debug shows."""
+    if kind == _FOREIGN:
+        error = errors.StageError(
+            f"{description}: a worker failed: {message.strip().splitlines()[-1]}"
+        )
+        error.__cause__ = RuntimeError(f"in the worker:\n{message}")
+        return error
     found = getattr(importlib.import_module("fusionrec.errors"), kind)(message)
     assert isinstance(found, errors.FusionrecError)
     return found
@@ -281,15 +298,7 @@ def root_cause(error: BaseException) -> str:
         seen.add(id(cause))
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, ray.exceptions.RayError):
-        # A traceback as text: its last line that names an exception says what happened.
-        named = [line for line in lines if _EXCEPTION_LINE.match(line)]
-        if named:
-            return named[-1]
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"
-
-
-_EXCEPTION_LINE = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b(:|$)")
 
 
 def _plain(value: Any) -> Any:

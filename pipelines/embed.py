@@ -204,7 +204,13 @@ def embed_audio(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> C
     reports = cluster.map_shards(
         resumable(run, "audio", partial(_audio_part, run)), parts, description="embedding audio"
     )
-    return _summed(reports)
+    counts = _summed(reports)
+    if counts["songs_with_audio"] == 0:
+        raise DataError(
+            "no song of the corpus has segments; they are in the HDF5 tree and in aggregate files. "
+            "Leave audio out: --set 'embed.modalities=[metadata,lyrics]'"
+        )
+    return counts
 
 
 def _audio_part(run: StageRun, shard: dict[str, Any]) -> Counts:

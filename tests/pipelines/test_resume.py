@@ -22,12 +22,12 @@ def start(corpus: Path, workspace: Path) -> subprocess.Popen:
     )
 
 
-def kill_when(corpus: Path, workspace: Path, sign: Path) -> None:
-    """Start the run and SIGKILL its whole process group as soon as `sign` appears."""
+def kill_when(corpus: Path, workspace: Path, sign: str) -> None:
+    """Start the run and SIGKILL its whole process group as soon as a file `sign` appears."""
     process = start(corpus, workspace)
     deadline = time.monotonic() + 240
-    while not sign.exists():
-        assert process.poll() is None, f"the run ended before {sign.name} appeared"
+    while not any(workspace.glob(sign)):
+        assert process.poll() is None, f"the run ended before {sign} appeared"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -35,16 +35,29 @@ def kill_when(corpus: Path, workspace: Path, sign: Path) -> None:
     subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
 
 
-@pytest.mark.parametrize("stage", ["ingest", "embed", "train"])
-def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage) -> None:
+@pytest.mark.parametrize(
+    ("stage", "sign"),
+    [
+        ("ingest", "ingest/reports/songs-*.json"),
+        ("embed", "embed/reports/lyrics-*.json"),
+        ("train", "train/inprogress.json"),
+    ],
+)
+def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage, sign) -> None:
     workspace = tmp_path / "workspace"
-    kill_when(corpus, workspace, workspace / stage / "inprogress.json")
+    kill_when(corpus, workspace, sign)
     found = Workspace(str(workspace))
     assert found.manifest(stage) is None
-    done = {path.parent.name: path.stat().st_mtime_ns for path in workspace.glob("*/manifest.json")}
+    # Finished stages, and finished shards of the killed one, are not done again.
+    done = {path: path.stat().st_mtime_ns for path in workspace.glob("*/manifest.json")}
+    for report in (workspace / "embed").glob("reports/*.json"):
+        artifact, part = report.stem.split("-")
+        file = workspace / "embed" / artifact / f"part-{part}.parquet"
+        done[file] = file.stat().st_mtime_ns
+    assert stage != "embed" or any(path.parent.name == "lyrics" for path in done)
     assert start(corpus, workspace).wait(timeout=300) == 0
-    for name, written in done.items():
-        assert (workspace / name / "manifest.json").stat().st_mtime_ns == written, name
+    for path, written in done.items():
+        assert path.stat().st_mtime_ns == written, path
     expected = Workspace(str(finished)).require("evaluate")["counts"]
     counts = found.require("evaluate")["counts"]
     for name in ("map", "auc", "users", "test_accuracy"):
