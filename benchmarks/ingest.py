@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec.formats import hdf5_direct, msd_hdf5
-from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
+from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS, Damage
 from fusionrec.formats.song_batch import SongBatch
 
 
@@ -95,6 +95,11 @@ def _chunks(path: str, names: Sequence[str]) -> list[tuple[bytes, int]]:
     return chunks
 
 
+def sound(path: str) -> bool:
+    """Whether a file has what all contestants read: the getters stop at the first damage."""
+    return not isinstance(msd_hdf5.read_by_libhdf5(path, segments=True), Damage)
+
+
 def best(function: Callable[[Sequence[str], bool], int], paths: Sequence[str], mode: bool) -> float:
     """Files per CPU second of one round."""
     start = time.process_time()
@@ -117,6 +122,7 @@ def main() -> None:
         path
         for folder in msd_hdf5.track_dirs(options.folder)
         for path in msd_hdf5.track_files(options.folder, folder)
+        if sound(path)
     ][: options.files]
     slow = paths[:: max(1, len(paths) // options.slow_files)]
     contestants: dict[str, tuple[Callable[[Sequence[str], bool], int], list[str]]] = {
