@@ -161,7 +161,7 @@ class PretrainConfig(Section):
     layers: int = _key(2, "transformer layers", ge=1)
     heads: int = _key(4, "attention heads; divides hidden_size", ge=1)
     positions: bool = _key(
-        True,
+        False,
         "the encoder sees words with their counts and the place of each; false: the words "
         "alone, as a set",
     )
