@@ -37,7 +37,7 @@ def test_overrides_reach_nested_keys_and_parse_numbers() -> None:
         ("train.eta=fast", "train.eta is 'fast'"),
         ("label.k=1", "label.k is 1: Input should be greater than or equal to 2"),
         ("split.test_fold=5", "split.test_fold is 5, but with split.folds 5 it must be below 5"),
-        ("embed.modalities=[audio]", "needs ingest.segments: full"),
+        ("embed.modalities=[audio]", "needs ingest.segments: stats"),
         ("recommend.protocol=paper", "set label.fit_on: all"),
         ("train.eta", "write it as section.key=value"),
         ("seed.x=1", "seed is {'x': 1}"),

@@ -135,7 +135,7 @@ class TrackColumns:
         self._layout = layout
         self._rows: dict[str, list[bytearray]] = {name: [] for name in TABLES}
         self._lengths: dict[str, list[int]] = {name: [] for name in TAG_ARRAYS}
-        self._texts: dict[str, list[bytearray]] = {
+        self._texts: dict[str, list[bytes]] = {
             name: [] for name, spec in TAG_ARRAYS.items() if spec.kind == "S"
         }
         # Of every number its first byte, its second byte, ...: put together at the end.
@@ -161,8 +161,8 @@ class TrackColumns:
         self.segments.append(arrays)
         for found, row in rows:
             found.append(row)
-        for found, elements in texts:
-            found += elements
+        for collected, elements in texts:
+            collected += elements
         for planes_, parts in planes:
             for plane, part in zip(planes_, parts, strict=True):
                 plane.append(part)
@@ -181,12 +181,12 @@ class TrackColumns:
                     column = records[name]
                     columns[name] = np.ascontiguousarray(column)
                     if kind == "S":
-                        columns[name] = column.tolist()
-                        if terminated:
-                            columns[name] = [v.partition(b"\0")[0] for v in columns[name]]
+                        columns[name] = _ended(column.tolist(), terminated)
         lists = {
             spec.column: Ragged(
-                self._texts[name] if spec.kind == "S" else self._numbers(name),
+                _ended(self._texts[name], self._layout.datasets[name].terminated)
+                if spec.kind == "S"
+                else self._numbers(name),
                 np.array(self._lengths[name], np.int64),
             )
             for name, spec in TAG_ARRAYS.items()
@@ -196,6 +196,13 @@ class TrackColumns:
     def _numbers(self, name: str) -> npt.NDArray[Any]:
         planes = [np.frombuffer(b"".join(plane), np.uint8) for plane in self._planes[name]]
         return np.stack(planes, axis=1).view(self._layout.datasets[name].dtype)[:, 0]
+
+
+def _ended(texts: list[bytes], terminated: bool) -> list[bytes]:
+    """Texts that end at their first zero byte, if their type says so, as libhdf5 gives them."""
+    if terminated and b"\0".join(texts).count(b"\0") >= len(texts):
+        return [text.partition(b"\0")[0] for text in texts]
+    return texts
 
 
 @cache
@@ -234,22 +241,19 @@ class _Track:
                 raise Unfamiliar
         return row
 
-    def texts(self, name: str) -> list[bytearray]:
-        """All elements of an array of text."""
+    def texts(self, name: str) -> list[bytes]:
+        """All elements of an array of text, without the zeros at their ends."""
         data = self._datasets[name]
         rows, step = self.length(name), data.chunk_rows
-        found: list[bytearray] = []
+        found: list[bytes] = []
         for chunk in self._chunks(data):
             here = range(min(step, rows - len(found)))
             # A zero in one byte of every element ends them all.
             stop = chunk.find(bytes(step))
             if not data.terminated and chunk.count(0, stop) < len(chunk) - stop:
                 stop = -1
-            used = chunk[:stop] if stop >= 0 else chunk
-            if data.terminated:
-                found += [used[i::step].partition(b"\0")[0] for i in here]
-            else:
-                found += [used[i::step].rstrip(b"\0") for i in here]
+            used = bytes(memoryview(chunk)[:stop]) if stop >= 0 else bytes(chunk)
+            found += [used[i::step].rstrip(b"\0") for i in here]
         return found
 
     def planes(self, name: str) -> list[bytearray]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TAG_ARRAYS, Damage, Row
 from fusionrec.formats.hdf5_direct import DirectTracks, TrackColumns
-from fusionrec.formats.song_rows import Reject, SongRows, clean_songs, file_rejects
+from fusionrec.formats.song_rows import NameOf, Reject, SongRows, clean_songs, file_rejects
 from fusionrec.schemas import SEGMENTS
 
 Floats = npt.NDArray[np.float32]
@@ -117,11 +117,11 @@ class SongBatch:
             ]
 
 
-def _namer(name_of: Callable[[int], str], group: TrackColumns) -> Callable[[int], tuple[str, str]]:
+def _namer(name_of: Callable[[int], str], group: TrackColumns) -> NameOf:
     """What the rejects of the group's i-th track are filed under."""
 
-    def source_and_item(i: int) -> tuple[str, str]:
+    def source_and_item(i: int, track: str) -> tuple[str, str]:
         source = name_of(group.numbers[i])
-        return source, os.path.splitext(os.path.basename(source))[0]
+        return source, track or os.path.splitext(os.path.basename(source))[0]
 
     return source_and_item

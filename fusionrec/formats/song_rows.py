@@ -67,6 +67,7 @@ class Ragged:
 
 
 Column = Sequence[Any] | npt.NDArray[Any]
+NameOf = Callable[[int, str], tuple[str, str]]
 Reject = tuple[int, str, str, str, str, str]
 """Number of the row, and the fields of :data:`fusionrec.schemas.REJECTS`."""
 
@@ -128,12 +129,17 @@ class SongRows:
             for name in (*TAGS, *TAGS.values())
             if name in columns
         }
-        return clean_songs(self._numbers, self._names.__getitem__, columns, lists)
+
+        def name_of(i: int, track: str) -> tuple[str, str]:
+            source, item = self._names[i]
+            return source, track or item
+
+        return clean_songs(self._numbers, name_of, columns, lists)
 
 
 def clean_songs(
     numbers: Sequence[int],
-    name_of: Callable[[int], tuple[str, str]],
+    name_of: NameOf,
     columns: Mapping[str, Column],
     lists: Mapping[str, Ragged],
 ) -> CleanSongs:
@@ -148,7 +154,8 @@ def clean_songs(
     numbers
         Each song's place in its batch, carried along.
     name_of
-        The source and item under which song i (a position in the columns) files its rejects.
+        The source and item under which song i (a position in the columns) files its rejects,
+        given its track id, which may be empty.
     columns, lists
         Columns of the songs artifact, of equal length: bytes or str for text, numbers (a
         list or an array); and those of lists. One that is missing gives nulls, or empty
@@ -181,15 +188,15 @@ def file_rejects(rejects: Rejects, found: Sequence[Reject]) -> None:
 class _Cleaner:
     """The state of one call of :func:`clean_songs`."""
 
-    def __init__(self, numbers: Sequence[int], name_of: Callable[[int], tuple[str, str]]) -> None:
+    def __init__(self, numbers: Sequence[int], name_of: NameOf) -> None:
         self._numbers = numbers
         self._name_of = name_of
         self._found: list[Reject] = []
         self._damaged = 0
 
     def reject(self, i: int, reason: str, track: str, action: str, detail: str = "") -> None:
-        source, item = self._name_of(i)
-        self._found.append((self._numbers[i], source, track or item, reason, detail, action))
+        source, item = self._name_of(i, track)
+        self._found.append((self._numbers[i], source, item, reason, detail, action))
 
     def texts(self, column: Column) -> list[str]:
         """Every value as stripped text; empty if it is neither bytes nor str."""
