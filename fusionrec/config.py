@@ -200,6 +200,11 @@ class TrainConfig(Section):
     eta: float = _key(0.001, "Adam's learning rate", gt=0, le=1)
     p: float = _key(0.5, "dropout probability", ge=0, lt=1)
     class_weights: bool = _key(True, "weigh the cross-entropy by inverse class frequency")
+    dtype: Literal["float32", "float64"] = _key(
+        "float32",
+        "precision of the training; in float64 the number of workers changes the result by less "
+        "than 1e-5, in float32 Adam amplifies rounding from step to step",
+    )
 
 
 class RecommendConfig(Section):

@@ -54,6 +54,7 @@ def settings_of(config: Config) -> Settings:
         p=train.p,
         class_weights=train.class_weights,
         seed=config.seed,
+        dtype=train.dtype,
     )
 
 

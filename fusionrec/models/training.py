@@ -52,6 +52,7 @@ class Settings:
     p: float
     class_weights: bool
     seed: int
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def fit(
     Returns
     -------
     tuple
-        The network in evaluation mode on the CPU, and the curve: every epoch of short
+        The network in evaluation mode on the CPU in float32, and the curve: every epoch of short
         runs, about 100 evenly spaced ones (the last among them) of longer ones.
 
     Raises
@@ -111,13 +112,14 @@ def fit(
         )
     group = collective or Collective()
     torch.manual_seed(settings.seed)
-    network = FusionNetwork(data.train_x.shape[1], data.classes, settings.p, group).to(device)
+    network = FusionNetwork(data.train_x.shape[1], data.classes, settings.p, group)
+    network = network.to(device, getattr(torch, settings.dtype))
     model: nn.Module = network
     if group.world > 1:
         # Batch statistics are equal on all workers already: nothing to broadcast.
         model = DistributedDataParallel(network, forward_sync_buffers=False)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.eta)
-    x_ND = torch.from_numpy(data.train_x).to(device)
+    x_ND = torch.from_numpy(data.train_x).to(network.output.weight)
     y_N = torch.from_numpy(data.train_y).to(device)
     weights_K = x_ND.new_ones(data.classes)
     if settings.class_weights:
@@ -132,30 +134,32 @@ def fit(
                 Epoch(
                     epoch,
                     loss,
-                    accuracy(network, data.train_x, data.train_y, device),
-                    accuracy(network, data.test_x, data.test_y, device),
+                    accuracy(network, data.train_x, data.train_y),
+                    accuracy(network, data.test_x, data.test_y),
                 )
             )
-    return network.cpu().eval(), curve
+    return network.cpu().float().eval(), curve
 
 
-def accuracy(network: FusionNetwork, x: np.ndarray, y: np.ndarray, device: str = "cpu") -> float:
+def accuracy(network: FusionNetwork, x: np.ndarray, y: np.ndarray) -> float:
     """Share of songs whose most probable class is `y` (paper section 3.3); NaN without songs."""
     if len(y) == 0:
         return float("nan")
-    return float((predict(network, x, device)[0].argmax(axis=1) == y).mean())
+    return float((predict(network, x)[0].argmax(axis=1) == y).mean())
 
 
 def predict(
-    network: FusionNetwork, x: np.ndarray, device: str = "cpu", batch: int = 8192
+    network: FusionNetwork, x: np.ndarray, batch: int = 8192
 ) -> tuple[np.ndarray, np.ndarray]:
     """F(s), float32 (songs, k), and the last hidden layer, float32 (songs, 512)."""
     blocks = [
-        network.song_vectors(torch.from_numpy(x[start : start + batch]).to(device))
+        network.song_vectors(torch.from_numpy(x[start : start + batch]).to(network.output.weight))
         for start in range(0, len(x), batch)
     ]
-    probabilities = torch.cat([p for p, _ in blocks]).cpu().numpy()
-    return probabilities, torch.cat([h for _, h in blocks]).cpu().numpy()
+    probabilities, hidden = (
+        torch.cat(part).float().cpu().numpy() for part in zip(*blocks, strict=True)
+    )
+    return probabilities, hidden
 
 
 def _train_epoch(

@@ -60,33 +60,25 @@ def test_too_few_songs_is_a_clear_error() -> None:
         fit(empty, SETTINGS)
 
 
-def doubles() -> TrainingSet:
-    """In double precision, rounding that Adam amplifies stays far below any real difference."""
-    torch.set_default_dtype(torch.float64)
-    data = blobs()
-    return replace(data, train_x=data.train_x.astype(float), test_x=data.test_x.astype(float))
-
-
-@pytest.fixture
-def double_precision():
-    yield doubles()
-    torch.set_default_dtype(torch.float32)
+DOUBLE = replace(SETTINGS, dtype="float64")
+"""In double precision, rounding that Adam amplifies stays far below any real difference."""
 
 
 def _worker(rank: int, world: int, store: str, out) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    data = doubles()
-    network, curve = fit(data, SETTINGS, collective=Collective(rank, world))
+    data = blobs()
+    network, curve = fit(data, DOUBLE, collective=Collective(rank, world))
     if rank == 0:
         out.put(([row.loss for row in curve], predict(network, data.test_x)[0]))
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_curve_does_not_depend_on_the_number_of_workers(tmp_path, double_precision, world) -> None:
+def test_curve_does_not_depend_on_the_number_of_workers(tmp_path, world) -> None:
     """The same loss curve to 1e-6 and F(s) to 1e-5 after 6 epochs, in double precision."""
-    network, curve = fit(double_precision, SETTINGS)
+    data = blobs()
+    network, curve = fit(data, DOUBLE)
     context = mp.get_context("spawn")
     out = context.Queue()
     workers = [
@@ -99,5 +91,5 @@ def test_curve_does_not_depend_on_the_number_of_workers(tmp_path, double_precisi
     for worker in workers:
         worker.join()
     np.testing.assert_allclose(losses, [row.loss for row in curve], atol=1e-6)
-    expected = predict(network, double_precision.test_x)[0]
+    expected = predict(network, data.test_x)[0]
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
