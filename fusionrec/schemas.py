@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(
@@ -106,12 +106,34 @@ LABELS = pa.schema([("song_id", pa.string()), ("class", pa.int32()), ("distance"
 
 
 def features(dimension: int) -> pa.Schema:
-    """Schema of one modality's features, or of the fused matrix, of `dimension` columns."""
+    """Schema of one modality's features, of `dimension` columns."""
     return pa.schema(
         [
             ("song_id", pa.string()),
             ("vector", pa.list_(pa.float32(), dimension)),
             ("present", pa.bool_()),
+        ]
+    )
+
+
+def fused(dimension: int, blocks: int) -> pa.Schema:
+    """Schema of the fused matrix: `dimension` columns, in `blocks` of them by modality."""
+    return pa.schema(
+        [
+            *features(dimension),
+            # Which blocks the song has; all `present` where the modalities share one.
+            ("blocks", pa.list_(pa.bool_(), blocks)),
+        ]
+    )
+
+
+def examples(dimension: int, blocks: int) -> pa.Schema:
+    """Schema of labelled songs to be streamed to the training."""
+    return pa.schema(
+        [
+            ("vector", pa.list_(pa.float32(), dimension)),
+            ("blocks", pa.list_(pa.bool_(), blocks)),
+            ("class", pa.int64()),
         ]
     )
 

@@ -66,6 +66,8 @@ def _load(path: Path | None, overrides: list[str] | None, workspace: str | None)
 
 def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
     # Imported by name, so that a stage without torch or transformers starts fast.
+    from pipelines import query
+
     module = importlib.import_module(f"pipelines.{name}")
     if name == "run":
         _print_results(resolved, module.run(resolved)["evaluate"], as_json)
@@ -74,9 +76,34 @@ def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
     if name == "evaluate":
         _print_results(resolved, manifest, as_json)
     elif as_json:
-        print(json.dumps(manifest["counts"]))
+        print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
+    elif name == "tune":
+        _print_search(resolved, manifest["counts"])
+    elif name == "report":
+        print(manifest["counts"]["table_1"])
+        Console().print(query.artifacts_table(resolved.workspace, name))
     else:
         _print_counts(name, manifest["counts"])
+
+
+def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str, Any]:
+    """A stage's counts; for a search, with its trials."""
+    if name != "tune":
+        return counts
+    from pipelines import query
+
+    return {**counts, "rows": query.trials(resolved.workspace)}
+
+
+def _print_search(resolved: Config, counts: dict[str, Any]) -> None:
+    from pipelines import query
+
+    console = Console()
+    console.print(query.trials_table(query.trials(resolved.workspace), counts["metric"]))
+    _print_counts("tune", counts)
+    console.print(query.artifacts_table(resolved.workspace, "tune"))
+    best = f"{resolved.workspace.rstrip('/')}/tune/best.yaml"
+    console.print(f"Train the best with: fusionrec train --config {best}", soft_wrap=True)
 
 
 def _stage_command(name: str, summary: str) -> None:
@@ -103,6 +130,8 @@ _stage_command(
 _stage_command("embed", "Turn metadata, lyrics and audio into one vector each per song.")
 _stage_command("fuse", "Scale and concatenate the modalities, and reduce them by PCA.")
 _stage_command("train", "Train the fusion network under Ray Train and compute F(s) of all songs.")
+_stage_command("tune", "Search k, eta, p and more with Ray Tune, judged on the validation songs.")
+_stage_command("report", "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.")
 _stage_command("evaluate", "Compute mAP@500, AUC and their intervals, and print the results.")
 
 

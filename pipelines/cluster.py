@@ -129,8 +129,17 @@ def cpus() -> int:
     return max(1, int(_resource("CPU")))
 
 
+def gpus() -> float:
+    """GPUs of the whole cluster."""
+    return _resource("GPU")
+
+
 _RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
+
+
+def _task_options() -> dict[str, Any]:
+    return {"max_retries": _RETRIES}
 
 
 class _Guarded:
@@ -209,7 +218,7 @@ def map_shards(
     )
     options: dict[str, Any] = {"num_gpus": num_gpus or None}
     if actor_arguments is None:
-        mapped = dataset.map(_Guarded(function), max_retries=_RETRIES)
+        mapped = dataset.map(_Guarded(function), ray_remote_args_fn=_task_options)
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
         gpus = int(_resource("GPU") / num_gpus) if num_gpus else 0
@@ -245,6 +254,25 @@ def run_task(
     reference = submit(function, *arguments, num_cpus=num_cpus, num_gpus=num_gpus)
     result: T = gather([reference])[0]
     return result
+
+
+def wait(references: Sequence[Any]) -> None:
+    """Wait for what :func:`submit` started, whose results stay in the object store.
+
+    Raises as :func:`map_shards` does.
+    """
+    for outcome in gather([submit(_outcome, [reference]) for reference in references]):
+        if outcome is not None:
+            kind, message = outcome
+            raise _revive(kind, message, "task")
+
+
+def _outcome(references: list[Any]) -> tuple[str, str] | None:
+    try:
+        kind, message = ray.get(references[0])
+    except ray.exceptions.RayError as error:
+        return _FOREIGN, root_cause(error)
+    return (kind, message) if kind else None
 
 
 def submit(

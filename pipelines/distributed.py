@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ray.data
 import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -38,7 +39,13 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run(
-    work: Work, job: dict[str, Any], stage_run: StageRun, *, workers: int, num_gpus: float
+    work: Work,
+    job: dict[str, Any],
+    stage_run: StageRun,
+    *,
+    workers: int,
+    num_gpus: float,
+    datasets: dict[str, ray.data.Dataset] | None = None,
 ) -> Counts:
     """Run `work` on `workers` workers (0: in one task) and return the first one's result.
 
@@ -49,6 +56,9 @@ def run(
         JSON, is written to the stage's folder and returned.
     num_gpus
         GPUs of one worker.
+    datasets
+        Each worker finds iterators over them in its job, as ``datasets``: `train` is split
+        among the workers, the others are whole.
 
     Raises
     ------
@@ -59,11 +69,12 @@ def run(
     """
     name = stage_run.stage
     packed = {"work": work, "job": job, "run": stage_run, "gpu": num_gpus > 0}
+    streams = datasets or {}
     if workers == 0:
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
-        cluster.run_task(_alone, packed, num_gpus=num_gpus)
+        cluster.run_task(_alone, packed, streams, num_gpus=num_gpus)
     else:
-        _distributed(packed, workers, num_gpus)
+        _distributed(packed, workers, num_gpus, streams)
     result: Counts = stage_run.read_json(_RESULT)
     if "error" in result:
         raise DataError(result["error"])
@@ -123,13 +134,32 @@ def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
             shown = step
 
 
-def _distributed(packed: dict[str, Any], workers: int, num_gpus: float) -> None:
+def report(metrics: dict[str, Any]) -> None:
+    """Show metrics on Ray Train's dashboard; all workers must call it, nothing without Ray Train.
+
+    It waits until Ray Train's controller polls, a second or two, so it is for now and then.
+    """
+    if _in_ray_train:
+        ray.train.report(metrics)
+
+
+_in_ray_train = False
+
+
+def _distributed(
+    packed: dict[str, Any], workers: int, num_gpus: float, streams: dict[str, ray.data.Dataset]
+) -> None:
     name = packed["run"].stage
     log.info("%s: Ray Train starts %d worker(s)", name, workers)
     with tempfile.TemporaryDirectory(prefix=f"fusionrec-{name}-") as scratch:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config=packed,
+            train_loop_config={**packed, "streams": sorted(streams)},
+            datasets={**streams},
+            dataset_config=ray.train.DataConfig(
+                datasets_to_split=["train"] if streams else [],
+                execution_options=_ordered(),
+            ),
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=num_gpus > 0,
@@ -148,23 +178,40 @@ def _distributed(packed: dict[str, Any], workers: int, num_gpus: float) -> None:
 
 
 def _worker(packed: dict[str, Any]) -> None:
+    global _in_ray_train
+    _in_ray_train = True
     context = ray.train.get_context()
+    streams = {name: ray.train.get_dataset_shard(name) for name in packed["streams"]}
     collective = Collective(context.get_world_rank(), context.get_world_size())
-    _work(packed, collective, on_this_node=context.get_local_world_size())
+    _work(packed, collective, streams, on_this_node=context.get_local_world_size())
     # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
     ray.train.report({"rank": collective.rank})
 
 
-def _alone(packed: dict[str, Any]) -> None:
-    _work(packed, Collective(), on_this_node=1)
+def _alone(packed: dict[str, Any], streams: dict[str, ray.data.Dataset]) -> None:
+    context = ray.data.DataContext.get_current()
+    context.execution_options = _ordered()
+    context.enable_progress_bars = False
+    iterators = {name: dataset.iterator() for name, dataset in streams.items()}
+    _work(packed, Collective(), iterators, on_this_node=1)
 
 
-def _work(packed: dict[str, Any], collective: Collective, on_this_node: int) -> None:
+def _ordered() -> ray.data.ExecutionOptions:
+    """The blocks of a dataset in its own order, so that a seed gives one order of the songs."""
+    return ray.data.ExecutionOptions(preserve_order=True)
+
+
+def _work(
+    packed: dict[str, Any],
+    collective: Collective,
+    streams: dict[str, ray.data.DataIterator],
+    on_this_node: int,
+) -> None:
     device = "cuda" if packed["gpu"] and torch.cuda.is_available() else "cpu"
     # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
     try:
-        result = packed["work"](packed["job"], collective, device)
+        result = packed["work"]({**packed["job"], "datasets": streams}, collective, device)
     except DataError as error:
         # Ray Train would retry: bad data stay bad, so the driver raises this instead.
         result = {"error": str(error)}

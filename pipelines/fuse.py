@@ -1,14 +1,18 @@
-"""Fuse: standard scaling, concatenation and PCA (paper 3.2, 5.3), fitted on training songs.
+"""Fuse: standard scaling and PCA (paper 3.2, 5.3), fitted on training songs.
 
-Two passes over the features, as map-reduce: moments of each modality over the songs that
-have it, then the covariance of the scaled, concatenated rows. What is reduced are D x D
-sums in float64 (9 MB for D = 1,073), from at most `_GROUPS` tasks; their number is fixed,
-so that rounding does not depend on the cluster.
+PCA is fitted on the concatenated modalities, as in the paper, or on each modality, where the
+fusion network is to see their borders. Two passes over the features, as map-reduce: moments of
+each modality over the songs that have it, then the covariance of the scaled rows. What is
+reduced are D x D sums in float64 (9 MB for D = 1,073), from at most `_GROUPS` tasks; their
+number is fixed, so that rounding does not depend on the cluster.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import pairwise
 from operator import add
 from typing import Any
 
@@ -30,26 +34,38 @@ _GROUPS = 16
 Arrays = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which modalities, whether PCA is fitted for each, and whether incomplete songs leave."""
+
+    modalities: tuple[str, ...]
+    blockwise: bool
+    drop: bool
+
+    def blocks(self, widths: Sequence[int]) -> list[tuple[slice, list[int]]]:
+        """The columns of each PCA, and the modalities they are of, given all widths."""
+        ends = np.cumsum([0, *widths]).tolist()
+        if not self.blockwise:
+            return [(slice(0, ends[-1]), list(range(len(widths))))]
+        return [(slice(a, b), [m]) for m, (a, b) in enumerate(pairwise(ends))]
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit scaler and PCA on training songs, then transform all songs."""
+    plan = Plan(config.embed.modalities, config.fuse.blockwise, config.fuse.missing == "drop")
     parts = [part_number(name) for name in workspace.parts("ingest", "songs")]
     groups = [
         {"part": i, "parts": group.tolist()}
         for i, group in enumerate(np.array_split(parts, min(_GROUPS, len(parts))))
     ]
-    modalities = config.embed.modalities
-    cluster.map_shards(
-        partial(_moments, run, modalities), groups, description="moments of the features"
-    )
+    cluster.map_shards(partial(_moments, run, plan), groups, description="moments of the features")
     cluster.run_task(_fit_scaler, run, len(groups))
     cluster.map_shards(
-        partial(_covariance, run, modalities, config.fuse.missing),
-        groups,
-        description="covariance of the features",
+        partial(_covariance, run, plan), groups, description="covariance of the features"
     )
-    fitted = cluster.run_task(_fit_pca, run, len(groups), config.fuse.variance)
+    fitted = cluster.run_task(_fit_pca, run, plan, len(groups), config.fuse.variance)
     reports = cluster.map_shards(
-        resumable(run, "fused", partial(_transform, run, modalities, config.fuse.missing)),
+        resumable(run, "fused", partial(_transform, run, plan)),
         [{"part": part} for part in parts],
         description="fusing",
     )
@@ -59,40 +75,70 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         "songs": sum(report["rows"] for report in reports),
         "songs_with_features": sum(report["present"] for report in reports),
         "songs_without": {
-            name: sum(report["missing"][name] for report in reports) for name in modalities
+            name: sum(report["missing"][name] for report in reports) for name in plan.modalities
         },
     }
 
 
-def read_features(
-    workspace: Workspace, modalities: tuple[str, ...], part: int
-) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """One part's song ids, rows (n, D), mask (n, D) and each modality's presence (n,)."""
-    rows, masks, present = [], [], {}
-    songs = None
-    for modality in modalities:
-        table = workspace.read_part("embed", modality, part_name(part))
-        songs = table["song_id"]
-        values = matrix(table["vector"])
-        here = table["present"].to_numpy(zero_copy_only=False)
-        rows.append(values)
-        masks.append(np.broadcast_to(here[:, None], values.shape))
-        present[modality] = here
-    assert songs is not None
-    return songs, np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), present
+@dataclass(frozen=True)
+class Features:
+    """One part's features of M modalities, side by side.
+
+    Attributes
+    ----------
+    songs
+        The song ids.
+    rows
+        Float32, shape (n, D).
+    present
+        Bool, shape (n, M).
+    widths
+        Columns of each modality; their sum is D.
+    """
+
+    songs: pa.ChunkedArray
+    rows: np.ndarray
+    present: np.ndarray
+    widths: tuple[int, ...]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Which of `rows` are there, bool, shape (n, D)."""
+        return np.repeat(self.present, self.widths, axis=1)
+
+    def with_all(self, modalities: Sequence[int]) -> np.ndarray:
+        """Which songs have all of these modalities, bool, shape (n,)."""
+        return np.asarray(self.present[:, modalities].all(axis=1))
+
+    @property
+    def complete(self) -> np.ndarray:
+        """Which songs have all modalities, bool, shape (n,)."""
+        return self.with_all(range(len(self.widths)))
 
 
-def _training_rows(
-    run: StageRun, modalities: tuple[str, ...], part: int
-) -> tuple[np.ndarray, np.ndarray]:
-    _, rows, mask, _ = read_features(run.workspace, modalities, part)
+def read_features(workspace: Workspace, modalities: tuple[str, ...], part: int) -> Features:
+    """One part's features of the modalities."""
+    tables = [workspace.read_part("embed", modality, part_name(part)) for modality in modalities]
+    rows = [matrix(table["vector"]) for table in tables]
+    present = [table["present"].to_numpy(zero_copy_only=False) for table in tables]
+    return Features(
+        tables[0]["song_id"],
+        np.concatenate(rows, axis=1),
+        np.stack(present, axis=1),
+        tuple(values.shape[1] for values in rows),
+    )
+
+
+def _training_rows(run: StageRun, plan: Plan, part: int) -> Features:
+    features = read_features(run.workspace, plan.modalities, part)
     split = run.workspace.read_part("split", "split", part_name(part), ["part"])["part"]
     train = split.to_numpy(zero_copy_only=False) == "train"
-    return rows[train], mask[train]
+    return replace(features, rows=features.rows[train], present=features.present[train])
 
 
-def _moments(run: StageRun, modalities: tuple[str, ...], shard: dict[str, Any]) -> Counts:
-    each = (Moments.of(*_training_rows(run, modalities, part)) for part in shard["parts"])
+def _moments(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
+    found = (_training_rows(run, plan, part) for part in shard["parts"])
+    each = (Moments.of(features.rows, features.mask) for features in found)
     total = reduce(add, each)
     _save(run, "moments", shard["part"], vars(total))
     return {}
@@ -106,70 +152,90 @@ def _fit_scaler(run: StageRun, groups: int) -> None:
     _save(run, "scaler", 0, vars(scaler))
 
 
-def _covariance(
-    run: StageRun, modalities: tuple[str, ...], missing: str, shard: dict[str, Any]
-) -> Counts:
+def _covariance(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
     scaler = Scaler(**_load(run, "scaler", 0))
-    total = None
+    totals: dict[int, CoMoments] = {}
     for part in shard["parts"]:
-        rows, mask = _training_rows(run, modalities, part)
-        if missing == "drop":
-            complete = mask.all(axis=1)
-            rows, mask = rows[complete], mask[complete]
-        sums = CoMoments.of(scaler.transform(rows, mask))
-        total = sums if total is None else total + sums
-    assert total is not None
-    arrays = {"total": total.total, "products": total.products, "count": np.array([total.count])}
-    _save(run, "covariance", shard["part"], arrays)
-    return {}
+        features = _training_rows(run, plan, part)
+        scaled = scaler.transform(features.rows, features.mask)
+        for i, (columns, modalities) in enumerate(plan.blocks(features.widths)):
+            used = np.ones(len(scaled), bool)
+            if plan.drop:
+                used = features.complete
+            elif plan.blockwise:
+                used = features.with_all(modalities)
+            sums = CoMoments.of(scaled[used, columns])
+            totals[i] = totals[i] + sums if i in totals else sums
+    for i, total in totals.items():
+        arrays = {
+            "total": total.total,
+            "products": total.products,
+            "count": np.array([total.count]),
+        }
+        _save(run, f"covariance-{i}", shard["part"], arrays)
+    return {"blocks": len(totals)}
 
 
-def _fit_pca(run: StageRun, groups: int, variance: float) -> Counts:
-    sums = (_load(run, "covariance", i) for i in range(groups))
-    total = reduce(add, (CoMoments(int(s["count"][0]), s["total"], s["products"]) for s in sums))
-    pca = PCA.fit(total, variance)
+def _fit_pca(run: StageRun, plan: Plan, groups: int, variance: float) -> Counts:
     scaler = _load(run, "scaler", 0)
-    run.write_bytes(
-        save_safetensors(
-            {
-                "scaler_mean": scaler["mean"],
-                "scaler_scale": scaler["scale"],
-                "pca_mean": np.ascontiguousarray(pca.mean),
-                "pca_components": np.ascontiguousarray(pca.components),
-                "pca_explained": np.ascontiguousarray(pca.explained),
-            }
-        ),
-        "transforms.safetensors",
-    )
+    fitted = {"scaler_mean": scaler["mean"], "scaler_scale": scaler["scale"]}
+    count, pcas = 0, []
+    for i in range(len(plan.modalities) if plan.blockwise else 1):
+        sums = (_load(run, f"covariance-{i}", group) for group in range(groups))
+        each = (CoMoments(int(s["count"][0]), s["total"], s["products"]) for s in sums)
+        total = reduce(add, each)
+        count = max(count, total.count)
+        pca = PCA.fit(total, variance)
+        fitted |= {f"pca_{name}_{i}": value for name, value in vars(pca).items()}
+        pcas.append(pca)
+    _save_transforms(run, fitted)
     return {
-        "training_songs": total.count,
-        "features": len(pca.mean),
-        "components": len(pca.components),
-        "explained_variance": float(pca.explained.sum()),
+        "training_songs": count,
+        "features": sum(len(pca.mean) for pca in pcas),
+        "components": sum(len(pca.components) for pca in pcas),
+        "blocks": [len(pca.components) for pca in pcas],
+        "explained_variance": float(np.mean([pca.explained.sum() for pca in pcas])),
     }
 
 
-def _transform(
-    run: StageRun, modalities: tuple[str, ...], missing: str, shard: dict[str, Any]
-) -> Counts:
+def _save_transforms(run: StageRun, arrays: Arrays) -> None:
+    content = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    run.write_bytes(save_safetensors(content), "transforms.safetensors")
+
+
+def _transform(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
     fitted = load_safetensors(run.workspace.read_bytes(run.stage, "transforms.safetensors"))
     scaler = Scaler(fitted["scaler_mean"], fitted["scaler_scale"])
-    pca = PCA(fitted["pca_mean"], fitted["pca_components"], fitted["pca_explained"])
-    songs, rows, mask, present = read_features(run.workspace, modalities, shard["part"])
-    fused = pca.transform(scaler.transform(rows, mask))
-    usable: np.ndarray = np.all(mask, axis=1) if missing == "drop" else np.any(mask, axis=1)
+    features = read_features(run.workspace, plan.modalities, shard["part"])
+    scaled = scaler.transform(features.rows, features.mask)
+    usable = features.complete if plan.drop else np.asarray(features.present.any(axis=1))
+    fused, blocks = [], []
+    for i, (columns, modalities) in enumerate(plan.blocks(features.widths)):
+        pca = PCA(*(fitted[f"pca_{name}_{i}"] for name in ("mean", "components", "explained")))
+        here = features.with_all(modalities) if plan.blockwise else usable
+        # An absent block is zeros, not the image of the mean under this PCA.
+        coordinates = pca.transform(scaled[:, columns])
+        fused.append(np.where(here[:, None], coordinates, 0.0) if plan.blockwise else coordinates)
+        blocks.append(here)
+    rows, flags = np.concatenate(fused, axis=1), np.stack(blocks, axis=1)
     run.write(
         pa.Table.from_arrays(
-            [songs.combine_chunks(), vectors(fused), pa.array(usable)],
-            schema=schemas.features(fused.shape[1]),
+            [
+                features.songs.combine_chunks(),
+                vectors(rows),
+                pa.array(usable),
+                pa.FixedSizeListArray.from_arrays(pa.array(flags.ravel()), flags.shape[1]),
+            ],
+            schema=schemas.fused(rows.shape[1], flags.shape[1]),
         ),
         "fused",
         shard["part"],
     )
+    absent = (~features.present).sum(axis=0).tolist()
     return {
         "rows": len(usable),
         "present": int(usable.sum()),
-        "missing": {name: int((~here).sum()) for name, here in present.items()},
+        "missing": dict(zip(plan.modalities, absent, strict=True)),
     }
 
 
@@ -188,7 +254,9 @@ STAGE = Stage(
     name="fuse",
     needs=lambda config: ("split", "embed"),
     settings=lambda config: {
-        "fuse": config.fuse.model_dump(),
+        "variance": config.fuse.variance,
+        "blockwise": config.fuse.blockwise,
+        "drop": config.fuse.missing == "drop",
         "modalities": config.embed.modalities,
     },
     work=work,

@@ -6,6 +6,7 @@ and reduces them to the distinct lists (3,063 there), on which everything else w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
-from fusionrec.labels.classes import elbow, fit_kmeans
+from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from pipelines import cluster
 from pipelines.split import LEFT_OUT
@@ -34,8 +35,40 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return counts
 
 
-def _label(config: Config, run: StageRun) -> Counts:
-    workspace, label = run.workspace, config.label
+@dataclass(frozen=True)
+class TaggedSongs:
+    """The songs with tags, reduced to their distinct tag lists.
+
+    Attributes
+    ----------
+    ids
+        Song ids, Arrow strings (N,).
+    lists
+        The distinct tag lists, L of them.
+    codes
+        Each song's list, int64 (N,).
+    fitted
+        Songs of each list that embedding and clusters may see, int64 (L,).
+    untagged
+        Songs without tags.
+    """
+
+    ids: pa.ChunkedArray
+    lists: list[tuple[str, ...]]
+    codes: np.ndarray
+    fitted: np.ndarray
+    untagged: int
+
+
+def tagged_songs(config: Config, workspace: Workspace) -> TaggedSongs:
+    """The tags of the songs of the split.
+
+    Raises
+    ------
+    DataError
+        If no song to be fitted on has tags.
+    """
+    label = config.label
     table = workspace.read("ingest", "songs", ["song_id", label.source])
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
     tag_lists = [tags or [] for tags in table[label.source].to_pylist()]
@@ -48,75 +81,104 @@ def _label(config: Config, run: StageRun) -> Counts:
             "from; set label.source to the other kind of tags, or add artist_term.db"
         )
     lists, codes, _ = distinct_lists([tag_lists[i] for i in np.flatnonzero(used)])
-    songs_of_list = np.bincount(codes[seen[used]], minlength=len(lists))
-    fitted = np.flatnonzero(songs_of_list)
-    embedding = _fit_embedding(config, [lists[i] for i in fitted], songs_of_list[fitted])
-    list_vectors = embedding.transform(lists)
-    classes = fit_kmeans(
-        list_vectors[fitted], label.k, sample_weight=songs_of_list[fitted], seed=config.seed
+    return TaggedSongs(
+        table["song_id"].filter(pa.array(used)),
+        lists,
+        codes,
+        np.bincount(codes[seen[used]], minlength=len(lists)),
+        int((~tagged).sum()),
     )
+
+
+def embed_lists(config: Config, songs: TaggedSongs) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Label vectors of the distinct lists, float32 (L, m), and the tags that have a vector."""
+    label, fitted = config.label, np.flatnonzero(songs.fitted)
+    lists = [songs.lists[i] for i in fitted]
+    embedding: MultiHot | TagWord2Vec
+    if label.embedding == "multihot":
+        embedding = MultiHot.fit(lists)
+    else:
+        embedding = TagWord2Vec.fit(
+            lists,
+            dimension=label.dimension,
+            epochs=label.epochs,
+            seed=config.seed,
+            counts=songs.fitted[fitted],
+        )
+    return embedding.transform(songs.lists), embedding.tags
+
+
+def fit_classes(config: Config, songs: TaggedSongs, list_vectors: np.ndarray) -> Classes:
+    """The k classes, fitted on the lists that may be seen."""
+    fitted = songs.fitted > 0
+    return fit_kmeans(
+        list_vectors[fitted],
+        config.label.k,
+        sample_weight=songs.fitted[fitted],
+        seed=config.seed,
+    )
+
+
+def _label(config: Config, run: StageRun) -> Counts:
+    songs = tagged_songs(config, run.workspace)
+    list_vectors, tags = embed_lists(config, songs)
+    classes = fit_classes(config, songs, list_vectors)
     of_list, distance = classes.predict(list_vectors)
     run.write(
         pa.table(
             {
-                "song_id": table["song_id"].filter(pa.array(used)),
-                "class": pa.array(of_list[codes], pa.int32()),
-                "distance": pa.array(distance[codes], pa.float32()),
+                "song_id": songs.ids,
+                "class": pa.array(of_list[songs.codes], pa.int32()),
+                "distance": pa.array(distance[songs.codes], pa.float32()),
             },
             schema=schemas.LABELS,
         ),
         "labels",
     )
+    counts = np.bincount(songs.codes, minlength=len(songs.lists))
     run.write(
         pa.table(
             {
-                "tags": pa.array([list(tags) for tags in lists], pa.list_(pa.string())),
+                "tags": pa.array([list(tags) for tags in songs.lists], pa.list_(pa.string())),
                 "class": pa.array(of_list, pa.int32()),
-                "songs": pa.array(np.bincount(codes, minlength=len(lists)), pa.int32()),
-                "fitted_songs": pa.array(songs_of_list, pa.int32()),
+                "songs": pa.array(counts, pa.int32()),
+                "fitted_songs": pa.array(songs.fitted, pa.int32()),
                 "vector": vectors(list_vectors),
             }
         ),
         "label_vectors",
     )
     run.write(pa.table({"centroid": vectors(classes.centroids)}), "centroids")
-    sizes = np.bincount(of_list[codes], minlength=label.k)
+    sizes = np.bincount(of_list[songs.codes], minlength=config.label.k)
+    unseen = known_tags(songs.lists, tags) == 0
     return {
-        "tagged_songs": int(used.sum()),
-        "songs_without_tags": int((~tagged).sum()),
-        "songs_with_unseen_tags_only": int((known_tags(lists, embedding.tags) == 0)[codes].sum()),
-        "distinct_tag_lists": len(lists),
-        "distinct_tags": len({tag for tags in lists for tag in tags}),
-        "classes": label.k,
+        "tagged_songs": len(songs.codes),
+        "songs_without_tags": songs.untagged,
+        "songs_with_unseen_tags_only": int(unseen[songs.codes].sum()),
+        "distinct_tag_lists": len(songs.lists),
+        "distinct_tags": len({tag for tags in songs.lists for tag in tags}),
+        "classes": config.label.k,
         "inertia": float(classes.inertia),
         "class_sizes": {str(c): int(n) for c, n in enumerate(sizes)},
     }
 
 
-def _fit_embedding(
-    config: Config, lists: list[tuple[str, ...]], songs: np.ndarray
-) -> MultiHot | TagWord2Vec:
-    label = config.label
-    if label.embedding == "multihot":
-        return MultiHot.fit(lists)
-    return TagWord2Vec.fit(
-        lists, dimension=label.dimension, epochs=label.epochs, seed=config.seed, counts=songs
-    )
-
-
 def _inertia(config: Config, run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
     table = run.workspace.read("label", "label_vectors", ["vector", "fitted_songs"])
     songs = table["fitted_songs"].to_numpy()
-    fitted = songs > 0
-    if shard["k"] > fitted.sum():
-        return {"k": shard["k"], "inertia": None}
-    points = elbow(
-        matrix(table["vector"])[fitted],
-        [shard["k"]],
-        sample_weight=songs[fitted],
-        seed=config.seed,
-    )
-    return {"k": shard["k"], "inertia": points[0][1]}
+    return inertia(matrix(table["vector"]), songs, shard["k"], config.seed)
+
+
+def inertia(
+    list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int
+) -> dict[str, Any]:
+    """One point of the elbow curve; null where there are fewer distinct vectors than k."""
+    fitted = fitted_songs > 0
+    points = list_vectors[fitted]
+    if k > len(np.unique(points, axis=0)):
+        return {"k": k, "inertia": None}
+    found = elbow(points, [k], sample_weight=fitted_songs[fitted], seed=seed)
+    return {"k": k, "inertia": found[0][1]}
 
 
 STAGE = Stage(

@@ -19,9 +19,11 @@ _STAGES = (
     "pretrain",
     "embed",
     "fuse",
+    "tune",
     "train",
     "recommend",
     "evaluate",
+    "report",
 )
 _NAMES = ("song_id", "artist_name", "title", "release")
 
@@ -171,18 +173,61 @@ def results_table(results: dict[str, Any]) -> Table:
     return table
 
 
-def artifacts_table(uri: str) -> Table:
-    """Where the artifacts of a workspace lie."""
+def trials(uri: str) -> list[dict[str, Any]]:
+    """The trials of a finished search."""
+    rows: list[dict[str, Any]] = Workspace(uri).read_json("tune", "trials.json")
+    return rows
+
+
+def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
+    """The table of trials that `tune` prints, the best first."""
+    table = Table(title="trials, the best first", title_justify="left")
+    measures = {"validation_map": "mAP", "validation_accuracy": "accuracy", "epoch": "epochs"}
+    hidden = ("epochs", "error", "seconds", "train_accuracy")
+    shown = [name for name in rows[0] if name not in hidden]
+    for name in (*shown, "outcome"):
+        table.add_column(measures.get(name, name.rpartition(".")[2]), justify="right")
+    order = sorted(rows, key=lambda row: (row["error"] is not None, -(row[metric] or 0.0)))
+    for row in order:
+        outcome = row["error"] or ("stopped" if row["epoch"] < row["epochs"] else "trained")
+        cells = (
+            "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+            for value in (row[name] for name in shown)
+        )
+        table.add_row(*cells, outcome)
+    return table
+
+
+_ARTIFACTS = {
+    "run": (
+        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        ("train/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
+        ("recommend/recommendations/", "every user's list (Parquet)"),
+        ("evaluate/metrics/", "one row a user; summary.json beside it"),
+    ),
+    "tune": (
+        ("tune/trials.csv", "every trial's values and measures; trials.json too"),
+        ("tune/search.png", "mAP and accuracy against each value; .svg and .csv too"),
+        ("tune/best.yaml", "the whole config with the best trial's values"),
+        ("tune/ray/", "Ray Tune's own files, for TensorBoard"),
+    ),
+    "report": (
+        ("report/report.md", "all of it on one page"),
+        ("report/table_1.csv", "Table 1"),
+        ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
+        ("report/cluster_sizes.png", "figures 6 and 7"),
+        ("report/accuracy.png", "figures 8 to 10"),
+    ),
+}
+
+
+def artifacts_table(uri: str, what: str = "run") -> Table:
+    """Where the artifacts of a workspace lie: those of `run`, `tune` or `report`."""
     table = Table.grid(padding=(0, 2))
     table.title = "Artifacts"
     table.title_justify = "left"
-    for place, what in (
-        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
-        ("train/", "model (safetensors), epochs.csv, song_vectors"),
-        ("recommend/recommendations/", "every user's list (Parquet)"),
-        ("evaluate/metrics/", "one row a user; summary.json beside it"),
-    ):
-        table.add_row(f"{uri.rstrip('/')}/{place}", what)
+    for place, holds in _ARTIFACTS[what]:
+        table.add_row(f"{uri.rstrip('/')}/{place}", holds)
     return table
 
 

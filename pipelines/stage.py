@@ -11,7 +11,7 @@ from typing import Any
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from pipelines import cluster
-from pipelines.workspace import StageRun, Workspace
+from pipelines.workspace import StageRun, Workspace, fingerprint
 
 log = logging.getLogger("fusionrec")
 
@@ -36,6 +36,8 @@ class Stage:
         Does the work and returns the counts for the manifest.
     fingerprint
         State of outside inputs, for stages that read any.
+    brings
+        Quick stages that are redone first where this config asks for another result of them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     work: Callable[[Config, Workspace, StageRun], Counts]
     fingerprint: Callable[[Config], Any] | None = None
+    brings: Sequence[Stage] = ()
 
     def key(self, config: Config, workspace: Workspace) -> dict[str, Any]:
         """What identifies this stage's result.
@@ -60,9 +63,20 @@ class Stage:
             key["source"] = self.fingerprint(config)
         return key
 
-    def run(self, config: Config) -> Manifest:
-        """Bring the stage up to date and return its manifest."""
-        workspace = Workspace(config.workspace)
+    def is_current(self, config: Config, workspace: Workspace) -> bool:
+        """Whether the stage is finished, with this config and these inputs."""
+        manifest = workspace.manifest(self.name)
+        return manifest is not None and manifest["key"] == fingerprint(self.key(config, workspace))
+
+    def run(self, config: Config, workspace: Workspace | None = None) -> Manifest:
+        """Bring the stage up to date and return its manifest.
+
+        The workspace is the config's, if no other is given.
+        """
+        workspace = workspace or Workspace(config.workspace)
+        for stage in self.brings:
+            if not stage.is_current(config, workspace):
+                stage.run(config, workspace)
         key = self.key(config, workspace)
         run = workspace.begin(self.name, key)
         if run is None:

@@ -1,14 +1,15 @@
 """Train: the fusion network under Ray Train, then F(s) of every song by Ray Data.
 
-Each worker reads the labelled songs' fused features, about 140 MB for the paper's
-116,479 songs and 300 columns; the driver reads none of them.
+Each worker holds the labelled songs' fused features, about 140 MB for the paper's 116,479
+songs and 300 columns; where they are more than `train.in_memory_mb`, Ray Data streams them
+from the workspace. The driver reads none of them. Checkpoints lie in the stage's folder, so a
+replaced worker, a new worker group and a repeated command all go on from the last one.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
+import logging
+import time
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -22,26 +23,60 @@ from safetensors.torch import save as save_safetensors
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import HIDDEN, FusionNetwork
-from fusionrec.models.training import Epoch, Settings, TrainingSet, fit, predict
-from pipelines import cluster, distributed
+from fusionrec.models.examples import PARTS, Feed, InMemory
+from fusionrec.models.network import FusionNetwork
+from fusionrec.models.training import Settings, Training, precision, predict
+from pipelines import cluster, distributed, fuse, label
+from pipelines.examples import (
+    Streamed,
+    datasets,
+    fused_blocks,
+    fusion_settings,
+    load_training_set,
+    write_examples,
+)
+from pipelines.monitor import Monitor
 from pipelines.stage import Counts, Stage, resumable
-from pipelines.tables import matrix, vectors
-from pipelines.workspace import StageRun, Workspace, part_number
+from pipelines.tables import flags, matrix, vectors
+from pipelines.workspace import StageRun, Workspace, part_name, part_number
+
+log = logging.getLogger("fusionrec")
+
+LAST = ("checkpoints", "last.safetensors")
+BEST = ("checkpoints", "best.safetensors")
+_SECONDS_BETWEEN_REPORTS = 30.0
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Train, then compute all song vectors."""
     train = config.train
-    job = {"run": run, "settings": settings_of(config), "classes": config.label.k}
-    result = distributed.run(_train, job, run, workers=train.workers, num_gpus=train.num_gpus)
+    job: dict[str, Any] = {"run": run, "config": config}
+    streams = None
+    fused = workspace.require("fuse")["counts"]
+    megabytes = fused["songs_with_features"] * fused["components"] * 4 / 2**20
+    if megabytes > train.in_memory_mb:
+        log.info(
+            "train: %.0f MB of features are streamed by Ray Data (train.in_memory_mb: %d)",
+            megabytes,
+            train.in_memory_mb,
+        )
+        job["songs"] = write_examples(config, workspace, run)
+        streams = datasets(run)
+    else:
+        log.info("train: %.0f MB of features are held in memory by each worker", megabytes)
+    with distributed.shown_progress(run, "training"):
+        result = distributed.run(
+            _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
+        )
+    for part in PARTS:
+        workspace.delete(run.stage, f"examples_{part}")
     shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     cluster.map_shards(
         resumable(run, "song_vectors", partial(_write_song_vectors, run)),
         shards,
         description="song vectors",
     )
-    return result
+    return {**result, "streamed": streams is not None}
 
 
 def settings_of(config: Config) -> Settings:
@@ -53,74 +88,118 @@ def settings_of(config: Config) -> Settings:
         eta=train.eta,
         p=train.p,
         class_weights=train.class_weights,
-        seed=config.seed,
+        label_smoothing=train.label_smoothing,
+        weight_decay=train.weight_decay,
+        schedule=train.schedule,
+        patience=train.patience,
+        evaluate_every=train.evaluate_every,
         dtype=train.dtype,
+        seed=config.seed,
     )
+
+
+def _feed(
+    job: dict[str, Any], settings: Settings, collective: Collective, device: str
+) -> tuple[Feed, Counts]:
+    config: Config = job["config"]
+    workspace = job["run"].workspace
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
+        "collective": collective,
+        "device": device,
+        "dtype": precision(settings.dtype, device)[1],
+    }
+    feed: Feed
+    if "songs" in job:
+        songs = job["songs"]
+        fusion = fusion_settings(config, fused_blocks(workspace))
+        feed = Streamed(job["datasets"], songs, fusion, **options)
+    else:
+        data = load_training_set(config, workspace)
+        feed = InMemory(data, **options)
+        songs = {part: np.bincount(data.of(part).y, minlength=data.classes) for part in PARTS}
+    test = songs["test"]
+    return feed, {
+        **{f"{part}_songs": int(songs[part].sum()) for part in PARTS},
+        "majority_share": float(test.max() / test.sum()) if test.sum() else None,
+    }
 
 
 def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
     run: StageRun = job["run"]
-    # The layers are too small for more.
+    config: Config = job["config"]
+    settings = settings_of(config)
+    # The layers are too small for more threads.
     torch.set_num_threads(1)
-    data, counts = load_training_set(run.workspace, job["classes"])
-    network, curve = fit(data, job["settings"], collective=collective, device=device)
-    shape = {
-        "features": data.train_x.shape[1],
-        "classes": data.classes,
-        "hidden": HIDDEN,
-        "p": job["settings"].p,
-    }
+    feed, counts = _feed(job, settings, collective, device)
+    training = Training(feed, settings, collective=collective, device=device)
+    if run.workspace.exists(run.stage, *LAST):
+        training.restore(run.workspace.read_bytes(run.stage, *LAST))
+        log.info("train: goes on from the checkpoint after epoch %d", training.epoch)
+    resumed = training.epoch
+    _run_epochs(training, run, config.train.checkpoint_every or max(1, settings.epochs // 20))
+    network, last = training.result(), training.curve[-1]
     if collective.rank == 0:
         run.write_bytes(save_safetensors(network.state_dict()), "model", "weights.safetensors")
-        run.write_json({**shape, **asdict(job["settings"])}, "model", "config.json")
-        run.write_bytes(_curve_csv(curve), "epochs.csv")
-    return {
-        "train_accuracy": curve[-1].train_accuracy,
-        "test_accuracy": _number(curve[-1].test_accuracy),
-        "loss": curve[-1].loss,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        **counts,
-        **shape,
-    }
-
-
-def load_training_set(workspace: Workspace, classes: int) -> tuple[TrainingSet, Counts]:
-    """Fused features and classes of the labelled songs of the train and test parts."""
-    labels = workspace.read("label", "labels", ["song_id", "class"]).to_pandas()
-    label_of = dict(zip(labels["song_id"], labels["class"], strict=True))
-    x: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    y: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for name in workspace.parts("fuse", "fused"):
-        table = workspace.read_part("fuse", "fused", name)
-        part = workspace.read_part("split", "split", name, ["part"])["part"].to_numpy(
-            zero_copy_only=False
+        run.write_json(
+            {"network": network.description(), "settings": asdict(settings)}, "model", "config.json"
         )
-        label = np.array([label_of.get(s, -1) for s in table["song_id"].to_pylist()], np.int64)
-        present = table["present"].to_numpy(zero_copy_only=False)
-        features = matrix(table["vector"])
-        for which in x:
-            rows = (part == which) & (label >= 0) & present
-            x[which].append(features[rows])
-            y[which].append(label[rows])
-    data = TrainingSet(
-        np.concatenate(x["train"]),
-        np.concatenate(y["train"]),
-        np.concatenate(x["test"]),
-        np.concatenate(y["test"]),
-        classes,
-    )
-    test = np.bincount(data.test_y, minlength=classes)
-    return data, {
-        "train_songs": len(data.train_y),
-        "test_songs": len(data.test_y),
-        "majority_share": float(test.max() / test.sum()) if test.sum() else None,
+    kept = last if settings.patience is None else training.best
+    return {
+        "workers": config.train.workers,
+        "device": device,
+        "epochs": training.epoch,
+        "kept_epoch": kept.epoch,
+        "train_accuracy": kept.train_accuracy,
+        "validation_accuracy": kept.validation_accuracy,
+        "test_accuracy": kept.test_accuracy,
+        "best_epoch": training.best_epoch,
+        "loss": last.loss,
+        "resumed_after_epoch": resumed,
+        "songs_per_second": round(
+            counts["train_songs"] * (training.epoch - resumed) / max(training.seconds_here, 1e-9)
+        ),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "classes": len(feed.counts),
+        **counts,
     }
+
+
+def _run_epochs(training: Training, run: StageRun, checkpoint_every: int) -> None:
+    """Train to the end, with checkpoints; the first worker writes what there is to see."""
+    first = training.group.rank == 0
+    monitor = Monitor(run, training.epoch) if first else None
+    progress = distributed.Reporter(run) if first else None
+    written_best, reported = 0, time.monotonic()
+    while not training.finished:
+        row = training.run_epoch()
+        if progress is not None:
+            progress(training.epoch, training.settings.epochs)
+        if monitor is not None and row is not None:
+            monitor.add(row)
+        if training.epoch % checkpoint_every and not training.finished:
+            continue
+        if monitor is not None:
+            if training.best_epoch > written_best:
+                run.write_bytes(training.save(best=True), *BEST)
+                written_best = training.best_epoch
+            run.write_bytes(training.save(), *LAST)
+            monitor.flush(training.curve)
+        # All workers report or none, as the first one's clock says.
+        due = first and time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS
+        flag = training.group.sum(torch.tensor(float(due), device=training.device))
+        if flag.item() and training.curve:
+            distributed.report(asdict(training.curve[-1]))
+            reported = time.monotonic()
+    if monitor is not None:
+        monitor.close()
 
 
 def load_network(workspace: Workspace) -> FusionNetwork:
     """The trained network of a workspace, in evaluation mode."""
     config = workspace.read_json("train", "model", "config.json")
-    network = FusionNetwork(config["features"], config["classes"], config["p"])
+    network = FusionNetwork.from_description(config["network"])
     network.load_state_dict(
         load_safetensors(workspace.read_bytes("train", "model", "weights.safetensors"))
     )
@@ -129,42 +208,32 @@ def load_network(workspace: Workspace) -> FusionNetwork:
 
 def _write_song_vectors(run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
-    part = shard["part"]
-    table = run.workspace.read_part("fuse", "fused", f"part-{part:05d}.parquet")
+    table = run.workspace.read_part("fuse", "fused", part_name(shard["part"]))
     table = table.filter(table["present"])
     network = load_network(run.workspace)
-    features = matrix(table["vector"])
-    if len(features):
-        probabilities, hidden = predict(network, features)
-    else:
-        probabilities = np.empty((0, network.output.out_features), np.float32)
-        hidden = np.empty((0, HIDDEN[-1]), np.float32)
+    probabilities, hidden = predict(network, matrix(table["vector"]), flags(table["blocks"]))
     schema = schemas.song_vectors(probabilities.shape[1], hidden.shape[1])
     columns = [table["song_id"].combine_chunks(), vectors(probabilities), vectors(hidden)]
-    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", part)
+    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", shard["part"])
     return {"rows": table.num_rows}
 
 
-def _curve_csv(curve: list[Epoch]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(asdict(curve[0])))
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in curve)
-    return text.getvalue().encode()
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def key_settings(config: Config) -> dict[str, Any]:
+    """What of the config the trained network depends on."""
+    moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+    return {
+        "train": config.train.model_dump(exclude=moving),
+        "fuse": config.fuse.model_dump(include={"operator", "align", "width", "missing"}),
+        "seed": config.seed,
+    }
 
 
 STAGE = Stage(
     name="train",
     needs=lambda config: ("split", "label", "fuse"),
-    settings=lambda config: {
-        "train": config.train.model_dump(exclude={"workers", "num_gpus"}),
-        "seed": config.seed,
-    },
+    settings=key_settings,
     work=work,
+    brings=(label.STAGE, fuse.STAGE),
 )
 
 

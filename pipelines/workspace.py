@@ -44,6 +44,8 @@ class Workspace:
     ----------
     uri
         A local folder, or a URI such as ``s3://bucket/prefix``.
+    linked
+        Stages that are read elsewhere on the same filesystem: the root of each.
 
     Raises
     ------
@@ -51,7 +53,8 @@ class Workspace:
         If no filesystem serves the URI.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, linked: Mapping[str, str] | None = None) -> None:
+        self.linked = dict(linked or {})
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         try:
             self.fs, self.root = pafs.FileSystem.from_uri(self.uri)
@@ -61,12 +64,18 @@ class Workspace:
                 "use a local folder or a URI that pyarrow reads"
             ) from None
 
-    def __reduce__(self) -> tuple[type[Workspace], tuple[str]]:
-        return Workspace, (self.uri,)
+    def __reduce__(self) -> tuple[type[Workspace], tuple[str, dict[str, str]]]:
+        return Workspace, (self.uri, self.linked)
+
+    def variant(self, *parts: str, stages: Sequence[str]) -> Workspace:
+        """A workspace below this one that reads some `stages` here and has others of its own."""
+        uri = "/".join((self.uri.rstrip("/"), *parts))
+        return Workspace(uri, dict.fromkeys(stages, self.root))
 
     def path(self, *parts: str) -> str:
         """A path below the root, as its filesystem spells it."""
-        return "/".join((self.root, *parts))
+        root = self.linked.get(parts[0], self.root) if parts else self.root
+        return "/".join((root, *parts))
 
     # --- files -------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from kneed import KneeLocator
 from sklearn.cluster import KMeans
 
 from fusionrec.errors import DataError
@@ -76,6 +78,17 @@ def elbow(
     return [
         (k, fit_kmeans(X, k, sample_weight=sample_weight, seed=seed, n_init=3).inertia) for k in ks
     ]
+
+
+def knee(curve: Sequence[tuple[int, float]]) -> int | None:
+    """The k at the elbow of a falling convex curve (Kneedle, by kneed); None without one."""
+    if len(curve) < 3:
+        return None
+    ks, inertias = zip(*sorted(curve), strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a curve without an elbow, which None says
+        found = KneeLocator(ks, inertias, curve="convex", direction="decreasing").elbow
+    return None if found is None else int(found)
 
 
 def _distances(X: np.ndarray, centroids: np.ndarray) -> np.ndarray:

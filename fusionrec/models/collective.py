@@ -1,29 +1,12 @@
-"""The few sums that data-parallel workers share; alone, each is the identity."""
+"""The few exchanges between data-parallel workers; alone, each is the identity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd import Function
-
-
-class _SumWithGradient(Function):
-    """y = sum over workers of x; each x therefore receives the sum of all workers' dL/dy."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = x.clone()
-        dist.all_reduce(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
 
 
 @dataclass(frozen=True)
@@ -34,17 +17,21 @@ class Collective:
     world: int = 1
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over the workers, without gradient."""
-        if self.world > 1:
-            dist.all_reduce(x)
-        return x
+        """Sum over the workers, in the order of their ranks."""
+        return x if self.world == 1 else self.gather(x).sum(0)
 
-    def sum_with_gradient(self, x: Tensor) -> Tensor:
-        """Sum over the workers, through which gradients flow back to each of them."""
+    def gather(self, x: Tensor) -> Tensor:
+        """Every worker's `x`, shape (world, *x.shape); meant for some kilobytes.
+
+        By an all-to-all exchange: gloo's, which is one message each way, takes 0.2 ms for a
+        thousand numbers on one machine, where its all-gather and all-reduce take up to 1.4.
+        """
         if self.world == 1:
-            return x
-        total: Tensor = _SumWithGradient.apply(x)  # type: ignore[no-untyped-call]
-        return total
+            return x[None]
+        copies = x.expand(self.world, *x.shape).contiguous()
+        each = torch.empty_like(copies)
+        dist.all_to_all_single(each, copies)
+        return each
 
     def slice(self, rows: int) -> tuple[int, int]:
         """The [start, stop) of this worker's share of a global batch of `rows`."""

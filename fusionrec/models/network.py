@@ -1,16 +1,19 @@
 """The fusion network F: S -> R^k (paper section 3.2, figures 1 to 3).
 
-Shapes: B songs in a batch, D fused features, H a hidden width, K classes.
+Shapes: B songs in a batch, D fused features, M modalities, H a hidden width, K classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from fusionrec.models.collective import Collective
+from fusionrec.models.fusion import Fusion, FusionSettings
 
 HIDDEN = (256, 128, 128, 256, 512)
 """Widths of the fully connected layers (paper section 3.2)."""
@@ -31,7 +34,11 @@ class BatchContext:
 
 
 class SharedDropout(nn.Module):
-    """Dropout whose mask depends on a song's place in the global batch, not on the worker."""
+    """Dropout whose mask depends on a song's place in the global batch, not on the worker.
+
+    The mask takes 16 random bits an element (so p is exact to 2^-17), which costs a fifth of
+    `nn.Dropout`'s Bernoulli numbers on a CPU.
+    """
 
     def __init__(self, p: float, context: BatchContext) -> None:
         super().__init__()
@@ -42,19 +49,52 @@ class SharedDropout(nn.Module):
         if not self.training or self.p == 0.0:
             return x_BH
         context = self.context
-        uniform = torch.rand(context.rows, x_BH.shape[1], generator=context.generator)
-        mine = uniform[context.offset : context.offset + x_BH.shape[0]].to(x_BH.device)
-        return x_BH * (mine >= self.p) / (1.0 - self.p)
+        words = torch.empty(
+            context.rows, -(-x_BH.shape[1] // 4), dtype=torch.int64, device=x_BH.device
+        )
+        words.random_(-(2**63), None, generator=context.generator)
+        mine = words[context.offset : context.offset + x_BH.shape[0]].view(torch.int16)
+        kept = mine[:, : x_BH.shape[1]] >= round(self.p * 2**16) - 2**15
+        return x_BH * (kept * (1.0 / (1.0 - self.p)))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
+class _Normalise(Function):
+    """Batch normalisation with the global batch's moments, and the gradient through them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BH: Tensor,
+        weight_H: Tensor,
+        bias_H: Tensor,
+        moments: tuple[Tensor, Tensor, Tensor],
+        collective: Collective,
+    ) -> Tensor:
+        mean_H, scale_H, rows = moments
+        normal_BH = (x_BH - mean_H) * scale_H
+        ctx.save_for_backward(normal_BH, weight_H, scale_H, rows)
+        ctx.collective = collective
+        return normal_BH * weight_H + bias_H
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normal_BH, weight_H, scale_H, rows = ctx.saved_tensors
+        (out_BH,) = gradients
+        bias_H, product_H = out_BH.sum(0), (out_BH * normal_BH).sum(0)
+        means_2H = ctx.collective.sum(torch.stack([bias_H, product_H])) / rows
+        x_BH = (out_BH - means_2H[0] - normal_BH * means_2H[1]) * (weight_H * scale_H)
+        # Those of this worker's rows alone: data-parallel training adds the workers' up.
+        return x_BH, product_H, bias_H, None, None
+
+
 class SharedBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over the global batch.
 
-    torch's SyncBatchNorm needs a GPU; this one works on any process group, and equals
-    `BatchNorm1d` where there is one worker.
+    torch's SyncBatchNorm needs a GPU; this one works on any process group, with one exchange
+    each way, and equals `BatchNorm1d` where there is one worker.
     """
 
     def __init__(self, width: int, collective: Collective) -> None:
@@ -64,23 +104,42 @@ class SharedBatchNorm(nn.BatchNorm1d):
     def forward(self, x_BH: Tensor) -> Tensor:
         if not self.training or self.collective.world == 1:
             return super().forward(x_BH)
-        counted = torch.cat([x_BH.sum(0), x_BH.new_tensor([x_BH.shape[0]])])
-        sums = self.collective.sum_with_gradient(counted)
-        rows, mean_H = sums[-1], sums[:-1] / sums[-1]
-        # A second sum, of squared deviations: the mean square less the squared mean would
-        # lose digits, and workers would differ by more than rounding.
-        centred_BH = x_BH - mean_H
-        variance_H = self.collective.sum_with_gradient(centred_BH.square().sum(0)) / rows
-        with torch.no_grad():
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            momentum = self.momentum or 0.0
-            self.running_mean.lerp_(mean_H.detach(), momentum)
-            self.running_var.lerp_(variance_H.detach() * rows / (rows - 1), momentum)
-            self.num_batches_tracked.add_(1)
-        normal_BH = centred_BH * torch.rsqrt(variance_H + self.eps)
-        return normal_BH * self.weight + self.bias
+        x_BH = x_BH.to(self.weight.dtype)
+        mean_H, squares_H, rows = self._moments(x_BH.detach())
+        variance_H = squares_H / rows
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        momentum = self.momentum or 0.0
+        self.running_mean.lerp_(mean_H, momentum)
+        self.running_var.lerp_(squares_H / (rows - 1), momentum)
+        self.num_batches_tracked.add_(1)
+        moments = (mean_H, torch.rsqrt(variance_H + self.eps), rows)
+        out: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+            x_BH, self.weight, self.bias, moments, self.collective
+        )
+        return out
+
+    @torch.no_grad()
+    def _moments(self, x_BH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, sum of squared deviations and number of rows, of the global batch.
+
+        Each worker's moments are about its own mean, and are combined about the common one
+        (Chan et al.): a mean square less a squared mean would lose digits.
+        """
+        rows, width = x_BH.shape
+        mine = x_BH.new_zeros(2 * width + 1)
+        if rows:
+            # Quicker than torch.var_mean down the columns.
+            mean_H = x_BH.mean(dim=0)
+            mine[:width], mine[-1] = mean_H, rows
+            mine[width:-1] = (x_BH - mean_H).square_().sum(dim=0)
+        each = self.collective.gather(mine)
+        means, squares, counts = each[:, :width], each[:, width:-1], each[:, -1:]
+        total = counts.sum()
+        mean_H = (means * counts).sum(0) / total
+        squares_H = (squares + counts * (means - mean_H).square()).sum(0)
+        return mean_H, squares_H, total
 
 
 class ResidualBlock(nn.Module):
@@ -111,7 +170,8 @@ class FusionNetwork(nn.Module):
     Parameters
     ----------
     features
-        D, columns of the fused matrix.
+        D, columns of the fused matrix, where they are one block; or how several modalities'
+        blocks are fused.
     classes
         k, columns of the output.
     p
@@ -121,13 +181,21 @@ class FusionNetwork(nn.Module):
     """
 
     def __init__(
-        self, features: int, classes: int, p: float, collective: Collective | None = None
+        self,
+        features: int | FusionSettings,
+        classes: int,
+        p: float,
+        collective: Collective | None = None,
     ) -> None:
         super().__init__()
         group = collective or Collective()
         self.context = BatchContext()
+        settings = FusionSettings((features,)) if isinstance(features, int) else features
+        self.p = p
+        self.fusion = Fusion(settings)
         layers: list[nn.Module] = []
-        for before, width in zip((features, *HIDDEN[:-1]), HIDDEN, strict=True):
+        widths = (self.fusion.out_features, *HIDDEN[:-1])
+        for before, width in zip(widths, HIDDEN, strict=True):
             layers += [
                 nn.Linear(before, width),
                 nn.ReLU(),
@@ -136,14 +204,37 @@ class FusionNetwork(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(HIDDEN[-1], classes)
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """Logits, shape (B, k); their softmax is F(s)."""
-        logits: Tensor = self.output(self.hidden(x_BD))
+    def description(self) -> dict[str, Any]:
+        """What makes this network, but for its weights; JSON-able."""
+        classes = self.output.out_features
+        return {"fusion": asdict(self.fusion.settings), "classes": classes, "p": self.p}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> FusionNetwork:
+        """The inverse of :meth:`description`, with new weights."""
+        fusion = description["fusion"]
+        settings = FusionSettings(**{**fusion, "blocks": tuple(fusion["blocks"])})
+        return cls(settings, description["classes"], description["p"])
+
+    def forward(self, x_BD: Tensor, present_BM: Tensor | None = None) -> Tensor:
+        """Logits, shape (B, k); their softmax is F(s).
+
+        `present_BM`, bool, says which modalities each song has: all of them by default.
+        """
+        logits: Tensor = self.output(self.embedding(x_BD, present_BM))
         return logits
 
+    def embedding(self, x_BD: Tensor, present_BM: Tensor | None = None) -> Tensor:
+        """The last hidden layer, shape (B, 512)."""
+        if present_BM is None:
+            modalities = len(self.fusion.settings.blocks)
+            present_BM = x_BD.new_ones(len(x_BD), modalities, dtype=torch.bool)
+        hidden_BH: Tensor = self.hidden(self.fusion(x_BD, present_BM))
+        return hidden_BH
+
     @torch.inference_mode()
-    def song_vectors(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+    def song_vectors(self, x_BD: Tensor, present_BM: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """F(s), shape (B, k), and the last hidden layer, shape (B, 512)."""
         self.eval()
-        hidden_BH = self.hidden(x_BD)
+        hidden_BH = self.embedding(x_BD, present_BM)
         return torch.softmax(self.output(hidden_BH), dim=1), hidden_BH

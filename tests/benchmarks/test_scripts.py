@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fusionrec import config
 from fusionrec.formats.sample import write_sample
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -64,4 +65,39 @@ def test_ingest_scale(corpus) -> None:
 def test_plays_scale(corpus) -> None:
     found = result("plays_scale.py", corpus, "--rows", 2_000, 300_000)
     assert [run["rows"] for run in found["runs"]] == [2_000, 300_000]
+    assert found["worker_memory_ratio"] > 0
+
+
+def test_train() -> None:
+    small = ("--songs", 600, "--columns", 20, "--epochs", 1, "--rounds", 1, "--workers", 1, 2)
+    found = result("train.py", *small)
+    assert found["against_plain"].keys() == {"plain", "1 worker(s)", "2 worker(s)"}
+    assert all(ratio > 0 for ratio in found["against_plain"].values())
+
+
+FUSE = """
+import sys
+from fusionrec import config
+from pipelines.run import STAGES
+loaded = config.load(sys.argv[1])
+for stage in STAGES[:6]:
+    stage.run(loaded)
+"""
+
+
+def test_tune(corpus, tmp_path) -> None:
+    chosen = {
+        "source.root": corpus,
+        "workspace": tmp_path / "w",
+        "embed.lyrics.encoder": "pretrain",
+    }
+    chosen |= {"pretrain.workers": 0, "pretrain.epochs": 1, "train.epochs": 2, "tune.reports": 2}
+    chosen |= {"tune.space": "{train.p: [0.0, 0.1, 0.2]}", "label.k": 3, "cluster.num_cpus": 2}
+    chosen |= {"ingest.max_reject_share": 0.3, "embed.lyrics.words": 10}
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(config.load(None, [f"{k}={v}" for k, v in chosen.items()])))
+    subprocess.run([sys.executable, "-c", FUSE, str(path)], check=True, cwd=BENCHMARKS.parent)
+    found = result("tune.py", tmp_path / "w", "--config", path, "--trials", 2, 3)
+    assert [run["trials"] for run in found["runs"]] == [2, 3]
+    assert all(0 < run["outside"] < 1 for run in found["runs"])
     assert found["worker_memory_ratio"] > 0

@@ -399,7 +399,7 @@ class _Hub(BaseHTTPRequestHandler):
         else:
             self._answer(404, b"", X_Error_Code="RepoNotFound")
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
         pass

@@ -4,7 +4,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances
 
 from fusionrec.errors import DataError
-from fusionrec.labels.classes import Classes, elbow, fit_kmeans
+from fusionrec.labels.classes import Classes, elbow, fit_kmeans, knee
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(4, 5)) * 10
@@ -76,3 +76,10 @@ def test_the_seed_decides() -> None:
     fits = [fit_kmeans(rows, 12, sample_weight=weight, seed=s, n_init=1) for s in (1, 1, 2)]
     np.testing.assert_array_equal(fits[0].centroids, fits[1].centroids)
     assert not np.array_equal(fits[0].centroids, fits[2].centroids)
+
+
+def test_the_knee_is_where_a_curve_bends() -> None:
+    bent = [(k, 100.0 - 20 * k if k <= 4 else 20.0 - (k - 4)) for k in range(1, 15)]
+    assert knee(bent) == 4
+    assert knee([(2, 3.0), (3, 2.0)]) is None
+    assert knee([(k, 10.0 - k) for k in range(2, 9)]) is None

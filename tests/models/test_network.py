@@ -36,6 +36,8 @@ def test_song_vectors_are_probabilities() -> None:
     assert probabilities.shape == (7, 3)
     assert hidden.shape == (7, 512)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(7))
+    none, _ = network.song_vectors(torch.empty(0, 10))
+    assert none.shape == (0, 3)
 
 
 def test_dropout_keeps_the_expectation_and_the_share() -> None:
@@ -48,13 +50,25 @@ def test_dropout_keeps_the_expectation_and_the_share() -> None:
 
 
 def test_batch_norm_of_several_workers_equals_torchs(monkeypatch) -> None:
-    """The formula behind several workers, checked with a sum over one that claims to be two."""
+    """Two workers with all the rows each: the moments are torch's, and so is the gradient."""
     from fusionrec.models.collective import Collective
 
-    norm = SharedBatchNorm(4, Collective(rank=0, world=2))
-    monkeypatch.setattr(Collective, "sum_with_gradient", lambda self, x: x)
-    reference = nn.BatchNorm1d(4)
+    monkeypatch.setattr(Collective, "gather", lambda self, x: torch.stack([x, x]))
+    monkeypatch.setattr(Collective, "sum", lambda self, x: 2 * x)
+    norm, reference = SharedBatchNorm(4, Collective(rank=0, world=2)), nn.BatchNorm1d(4)
     x = torch.randn(32, 4) * 3 + 1
-    torch.testing.assert_close(norm.train()(x), reference.train()(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(norm.running_var, reference.running_var, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(norm.eval()(x), reference.eval()(x), rtol=1e-4, atol=1e-5)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, expected = norm.train()(mine), reference.train()(theirs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    slope = torch.randn(32, 4)
+    found.backward(slope)
+    expected.backward(slope)
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.bias.grad, reference.bias.grad, rtol=1e-4, atol=1e-4)
+    # Unbiased over 64 rows instead of 32.
+    bessel = torch.tensor(63 / 64 * 32 / 31)
+    torch.testing.assert_close(
+        (norm.running_var - 0.9) * bessel, reference.running_var - 0.9, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(norm.running_mean, reference.running_mean, rtol=1e-4, atol=1e-5)

@@ -29,7 +29,7 @@ def main() -> None:
         cluster.remove_node(nodes[0], allow_graceful=False)
         print("removed a node", flush=True)
 
-    thread = threading.Thread(target=remove)
+    thread = threading.Thread(target=remove, daemon=True)
     thread.start()
     ingest.STAGE.run(loaded)
     thread.join()

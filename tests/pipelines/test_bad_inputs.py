@@ -151,7 +151,7 @@ def test_a_workspace_of_another_schema_version(finished, corpus, tmp_path, capsy
     place = tmp_path / "ws"
     shutil.copytree(finished, place)
     manifest = place / "train" / "manifest.json"
-    text = manifest.read_text().replace('"schema_version": 1', '"schema_version": 7')
+    text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 7')
     manifest.write_text(text)
     line = complaint(capsys, "recommend", *arguments(corpus, place))
     assert "schema version 7" in line

@@ -79,6 +79,7 @@ def test_changing_eta_redoes_nothing_before_train(finished, corpus, ray_session,
         {"recommend__protocol": "paper", "label__fit_on": "all"},
         {"split__by": "artist"},
         {"label__embedding": "multihot", "embed__lyrics__tfidf": "printed"},
+        {"fuse__operator": "gated", "fuse__missing": "learned", "train__patience": 15},
         {
             "ingest__segments": "full",
             "embed__modalities": "[metadata, audio]",

@@ -1,0 +1,237 @@
+"""The paper's figures 4 to 10 and those of a search, in one style, each with its data.
+
+Readable in print (column widths, 8 points) and without colour vision: series differ in marker
+or line as well as in colour, and the colours are those of Okabe and Ito.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
+_WIDTH = 7.0
+_PANEL_HEIGHT = 2.3
+_STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    # Without it, ids in an SVG are drawn at random.
+    "svg.hashsalt": "fusionrec",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and the very data it shows."""
+
+    figure: Figure
+    rows: list[dict[str, Any]]
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The contents of ``name.png`` (200 dpi), ``name.svg`` and ``name.csv``."""
+        found: dict[str, bytes] = {}
+        with _style():
+            for kind in ("png", "svg"):
+                stream = io.BytesIO()
+                metadata = {"Date": None} if kind == "svg" else {"Software": None}
+                self.figure.savefig(stream, format=kind, dpi=200, metadata=metadata)
+                found[f"{name}.{kind}"] = stream.getvalue()
+        found[f"{name}.csv"] = as_csv(self.rows)
+        return found
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV, with the columns of the first; nothing for None."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def elbow_curves(
+    curves: Mapping[str, Sequence[tuple[int, float]]], elbows: Mapping[str, int | None]
+) -> Drawing:
+    """Inertia against k, a panel a label embedding, the elbow marked (figures 4 and 5).
+
+    Parameters
+    ----------
+    curves
+        (k, inertia) by embedding.
+    elbows
+        The k of each embedding's elbow, None where there is none.
+    """
+    with _panels(list(curves), columns=2) as (figure, panels):
+        for name, axes in panels:
+            points = sorted(curves[name])
+            axes.plot([k for k, _ in points], [v for _, v in points], "o-", color=BLUE, mec="white")
+            axes.set(xlabel="k", ylabel="inertia", title=name)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            elbow = elbows.get(name)
+            if elbow is not None:
+                axes.axvline(elbow, color=VERMILION, linestyle="--")
+                axes.annotate(
+                    f"elbow: k = {elbow}",
+                    (elbow, 0.95),
+                    (4, 0),
+                    xycoords=("data", "axes fraction"),
+                    textcoords="offset points",
+                    color=VERMILION,
+                )
+    rows = [
+        {"embedding": name, "k": k, "inertia": value, "elbow": k == elbows.get(name)}
+        for name, points in curves.items()
+        for k, value in sorted(points)
+    ]
+    return Drawing(figure, rows)
+
+
+def cluster_sizes(sizes: Mapping[str, Sequence[int]]) -> Drawing:
+    """Songs of each cluster, the largest first, a panel a clustering (figures 6 and 7)."""
+    with _panels(list(sizes), columns=2) as (figure, panels):
+        for name, axes in panels:
+            ordered = sorted(sizes[name], reverse=True)
+            axes.bar(range(1, len(ordered) + 1), ordered, color=SKY, edgecolor=BLUE, linewidth=0.4)
+            axes.set(xlabel="cluster, by size", ylabel="songs", title=name)
+            axes.grid(axis="x", visible=False)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rows = [
+        {"clustering": name, "cluster": rank, "songs": songs}
+        for name, each in sizes.items()
+        for rank, songs in enumerate(sorted(each, reverse=True), 1)
+    ]
+    return Drawing(figure, rows)
+
+
+_ACCURACIES = {
+    "train_accuracy": ("train", BLUE, "-"),
+    "validation_accuracy": ("validation", ORANGE, "-."),
+    "test_accuracy": ("test", VERMILION, "--"),
+}
+
+
+def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
+    """Accuracy of each part by epoch, a panel a training (figures 8 to 10).
+
+    Parameters
+    ----------
+    curves
+        Rows with `epoch` and, where there are such songs, `train_accuracy`,
+        `validation_accuracy` and `test_accuracy` in [0, 1], by training.
+    """
+    with _panels(list(curves), columns=2) as (figure, panels):
+        for index, (name, axes) in enumerate(panels):
+            for key, (label, color, line) in _ACCURACIES.items():
+                points = [
+                    (row["epoch"], 100 * row[key]) for row in curves[name] if _known(row.get(key))
+                ]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    marker = "o" if len(points) == 1 else ""
+                    axes.plot(x, y, line, color=color, label=label, marker=marker)
+            axes.set(xlabel="epoch", ylabel="accuracy, %", title=name, ylim=(0, 100))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if index == 0 and axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="lower right")
+    rows = [
+        {"training": name, "epoch": row["epoch"], **{key: row.get(key) for key in _ACCURACIES}}
+        for name, each in curves.items()
+        for row in each
+    ]
+    return Drawing(figure, rows)
+
+
+def search(
+    trials: Sequence[Mapping[str, Any]], parameters: Sequence[str], measures: Sequence[str]
+) -> Drawing:
+    """Every measure of a search's trials against every parameter; the best trial is marked.
+
+    Parameters
+    ----------
+    trials
+        A value of each parameter, and of each measure unless the trial failed.
+    parameters
+        Numbers or names. Numbers that span more than a decade stand on a logarithmic axis.
+    """
+    titles = [""] * (len(measures) * len(parameters))
+    with _panels(titles, columns=len(parameters)) as (figure, panels):
+        for index, (_, axes) in enumerate(panels):
+            measure, parameter = (
+                measures[index // len(parameters)],
+                parameters[index % len(parameters)],
+            )
+            points = [(t[parameter], t[measure]) for t in trials if _known(t.get(measure))]
+            _scatter(axes, points)
+            axes.set_xlabel(parameter.rpartition(".")[2])
+            if index % len(parameters) == 0:
+                axes.set_ylabel(measure.replace("_", " ").replace("map", "mAP"))
+    rows = [{name: trial.get(name) for name in (*parameters, *measures)} for trial in trials]
+    return Drawing(figure, rows)
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
+    if not points:
+        return
+    values = [value for value, _ in points]
+    best = max(range(len(points)), key=lambda i: points[i][1])
+    x: list[float]
+    if any(isinstance(value, str) for value in values):
+        names = sorted({str(value) for value in values})
+        x = [float(names.index(str(value))) for value in values]
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    else:
+        x = [float(value) for value in values]
+        if min(x) > 0 and max(x) / min(x) > 10:
+            axes.set_xscale("log")
+    y = [measured for _, measured in points]
+    axes.plot(x, y, "o", color=BLUE, mec="white", mew=0.4)
+    axes.plot([x[best]], [y[best]], "*", color=VERMILION, markersize=9, mec="white", mew=0.4)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not math.isnan(value)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        yield
+
+
+@contextmanager
+def _panels(names: Sequence[str], columns: int) -> Iterator[tuple[Figure, list[tuple[str, Axes]]]]:
+    """A figure with a panel for each name, in rows of at most `columns`."""
+    columns = max(1, min(columns, len(names)))
+    lines = max(1, math.ceil(len(names) / columns))
+    with _style():
+        width = _WIDTH if columns > 1 else _WIDTH / 2
+        figure = Figure(figsize=(width, _PANEL_HEIGHT * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        each = [axes for line in grid for axes in line]
+        for unused in each[len(names) :]:
+            unused.remove()
+        yield figure, list(zip(names, each, strict=False))

@@ -1,0 +1,71 @@
+"""What the paper reports (Öman & Choi, sections 5.3 and 5.4), and measured figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """A row of the paper's Table 1; accuracies in [0, 1]."""
+
+    k: int
+    eta: float
+    p: float
+    epochs: int
+    train_accuracy: float
+    test_accuracy: float
+
+
+TABLE_1 = (
+    PublishedRun(6, 0.0002, 0.2, 2000, 0.655, 0.526),
+    PublishedRun(6, 0.001, 0.5, 2000, 0.654, 0.567),
+    PublishedRun(4, 0.001, 0.5, 2000, 0.764, 0.668),
+    PublishedRun(3, 0.001, 0.5, 2000, 0.866, 0.779),
+)
+"""Table 1: the configurations the paper trained, and its accuracies."""
+
+MULTIHOT_K, WORD2VEC_K = 50, 13
+"""The numbers of clusters whose sizes figures 6 and 7 show."""
+
+
+def published(k: int, eta: float, p: float) -> PublishedRun | None:
+    """The paper's row of these hyperparameters."""
+    return next((row for row in TABLE_1 if (row.k, row.eta, row.p) == (k, eta, p)), None)
+
+
+def table_1(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Measured accuracies beside the paper's, as Markdown.
+
+    Parameters
+    ----------
+    measured
+        Rows with `k`, `eta`, `p`, `epochs`, and `train_accuracy`, `test_accuracy` and
+        `majority_share` in [0, 1] or None.
+    """
+    lines = [
+        "| k | eta | p | epochs | train, measured | train, paper | test, measured | test, paper "
+        "| majority class |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in measured:
+        paper = published(row["k"], row["eta"], row["p"])
+        cells = (
+            row["k"],
+            f"{row['eta']:g}",
+            f"{row['p']:g}",
+            f"{row['epochs']:,}",
+            _percent(row["train_accuracy"]),
+            _percent(paper.train_accuracy if paper else None),
+            _percent(row["test_accuracy"]),
+            _percent(paper.test_accuracy if paper else None),
+            _percent(row["majority_share"]),
+        )
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
