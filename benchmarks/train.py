@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fusionrec.config import ClusterConfig
+from fusionrec.config import ClusterConfig, TrainConfig
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
 from fusionrec.models.fusion import FusionSettings
@@ -32,6 +32,7 @@ from pipelines import cluster, distributed
 from pipelines.workspace import Workspace
 
 CLASSES = 6
+NORM_GROUP = TrainConfig().norm_group
 
 
 def random_songs(songs: int, columns: int) -> TrainingSet:
@@ -96,10 +97,12 @@ def plain(options: argparse.Namespace) -> float:
 def _work(job: dict[str, Any], collective: Collective, device: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings = Settings(job["epochs"] + 1, job["batch"], 0.001, 0.5, dtype="auto")
+    group = None if job["whole_batch"] else NORM_GROUP
     feed = InMemory(
         random_songs(job["songs"], job["columns"]),
         batch_size=job["batch"],
         seed=0,
+        norm_group=group,
         collective=collective,
         device=device,
     )
@@ -131,6 +134,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=None)
+    parser.add_argument("--whole-batch", action="store_true", help="normalise over the whole batch")
     parser.add_argument("--gpu", action="store_true", help="one GPU a worker")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

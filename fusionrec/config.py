@@ -228,6 +228,12 @@ class TrainConfig(Section):
     class_weights: bool = _key(True, "weigh the cross-entropy by inverse class frequency")
     label_smoothing: float = _key(0.0, "share of a label spread over all classes", ge=0, lt=1)
     weight_decay: float = _key(0.0, "decoupled weight decay (AdamW); 0 is plain Adam", ge=0)
+    norm_group: int | None = _key(
+        64,
+        "songs whose moments batch normalisation shares; null for the whole batch, which makes "
+        "the workers wait for each other at every layer",
+        ge=2,
+    )
     schedule: Literal["constant", "cosine"] = _key(
         "constant", "eta over the epochs; cosine falls from eta to almost 0"
     )
@@ -405,6 +411,13 @@ class Config(Section):
         if "audio" in self.embed.modalities and self.ingest.segments == "none":
             raise ValueError(
                 "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
+            )
+        group, batch = self.train.norm_group, self.train.batch_size
+        if group is not None and 1 < round(batch / group) < self.train.workers:
+            raise ValueError(
+                f"train.batch_size {batch} in groups of {group} songs gives work to "
+                f"{round(batch / group)} workers, not {self.train.workers}: lower "
+                "train.norm_group, or set it to null"
             )
         if self.train.patience is not None and self.split.validation == 0:
             raise ValueError(

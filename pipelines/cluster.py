@@ -63,6 +63,8 @@ def start(config: ClusterConfig) -> None:
         options["address"] = address
     else:
         options |= {
+            # Else Ray joins any cluster that it finds on this machine, another user's too.
+            "address": "local",
             "num_cpus": config.num_cpus,
             "include_dashboard": config.dashboard,
             "dashboard_host": "127.0.0.1",

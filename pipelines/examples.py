@@ -18,6 +18,7 @@ from fusionrec.config import Config
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
 from fusionrec.models.fusion import FusionSettings
+from fusionrec.models.network import Place
 from pipelines import cluster
 from pipelines.stage import Counts, resumable
 from pipelines.tables import flags, matrix, vectors
@@ -194,6 +195,7 @@ class Streamed:
         *,
         batch_size: int,
         seed: int,
+        norm_group: int | None,
         collective: Collective,
         device: str,
         dtype: torch.dtype,
@@ -204,6 +206,7 @@ class Streamed:
         self.counts = songs["train"]
         self.fusion = fusion
         self.seed = seed
+        self.norm_group = norm_group
         self.group = collective
         self.device = device
         self.dtype = dtype
@@ -221,8 +224,12 @@ class Streamed:
             local_shuffle_buffer_size=_SHUFFLED_AT_ONCE * self.share,
             local_shuffle_seed=self.seed * 1_000_003 + epoch,
         ):
-            rows = table.num_rows
-            yield self._batch(table, rows * world, rows * self.group.rank)
+            rows, before = table.num_rows, table.num_rows * self.group.rank
+            # All workers have as many rows, and cut their own into groups.
+            own = Place.of(rows, self.norm_group, Collective())
+            sizes = (rows,) if self.norm_group and own.sizes is None else own.sizes
+            place = Place(rows * world, before, before + rows, sizes, own.groups * world)
+            yield self._batch(table, place)
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`fusionrec.models.examples.Feed`."""
@@ -231,18 +238,17 @@ class Streamed:
         # Every worker reads the whole and evaluates its rows of each batch.
         for table in self._tables(f"scan_{part}", batch_size=8192):
             start, stop = self.group.slice(table.num_rows)
-            yield self._batch(table.slice(start, stop - start), stop - start, 0)
+            yield self._batch(table.slice(start, stop - start), Place(stop - start))
 
     def _tables(self, name: str, **options: Any) -> Iterator[pa.Table]:
         for table in self.iterators[name].iter_batches(batch_format="pyarrow", **options):
             assert isinstance(table, pa.Table)
             yield table
 
-    def _batch(self, table: pa.Table, rows: int, offset: int) -> Batch:
+    def _batch(self, table: pa.Table, place: Place) -> Batch:
         return Batch(
             torch.from_numpy(matrix(table["vector"])).to(self.device, self.dtype),
             torch.from_numpy(flags(table["blocks"])).to(self.device),
             torch.from_numpy(table["class"].to_numpy().copy()).to(self.device),
-            rows,
-            offset,
+            place,
         )

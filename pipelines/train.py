@@ -93,6 +93,7 @@ def settings_of(config: Config) -> Settings:
         schedule=train.schedule,
         patience=train.patience,
         evaluate_every=train.evaluate_every,
+        norm_group=train.norm_group,
         dtype=train.dtype,
         seed=config.seed,
     )
@@ -106,6 +107,7 @@ def _feed(
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "seed": settings.seed,
+        "norm_group": settings.norm_group,
         "collective": collective,
         "device": device,
         "dtype": precision(settings.dtype, device)[1],

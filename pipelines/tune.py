@@ -207,6 +207,7 @@ def train_trial(values: Values, shared: Shared) -> None:
         features.with_classes(labels, config.label.k, fusion),
         batch_size=settings.batch_size,
         seed=settings.seed,
+        norm_group=settings.norm_group,
         device=device,
         dtype=precision(settings.dtype, device)[1],
     )

@@ -33,6 +33,6 @@ class Collective:
         dist.all_to_all_single(each, copies)
         return each
 
-    def slice(self, rows: int) -> tuple[int, int]:
-        """The [start, stop) of this worker's share of a global batch of `rows`."""
-        return rows * self.rank // self.world, rows * (self.rank + 1) // self.world
+    def slice(self, items: int) -> tuple[int, int]:
+        """The [start, stop) of this worker's share of so many rows, or groups of rows."""
+        return items * self.rank // self.world, items * (self.rank + 1) // self.world

@@ -16,6 +16,7 @@ from torch import Tensor
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
 from fusionrec.models.fusion import FusionSettings
+from fusionrec.models.network import Place
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -59,7 +60,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """This worker's rows of a global batch of `rows` songs, from row `offset`.
+    """This worker's rows of a global batch, and their place in it.
 
     `batch_y` are the classes of the whole global batch, where they are known.
     """
@@ -67,8 +68,7 @@ class Batch:
     x_BD: Tensor
     present_BM: Tensor
     y_B: Tensor
-    rows: int
-    offset: int
+    place: Place
     batch_y: Tensor | None = None
 
 
@@ -109,6 +109,8 @@ class InMemory:
         Songs in a global batch.
     seed
         Of the order of the songs.
+    norm_group
+        Songs in a normalisation group; None for the whole batch.
     dtype
         Of the features.
 
@@ -124,6 +126,7 @@ class InMemory:
         *,
         batch_size: int,
         seed: int,
+        norm_group: int | None = None,
         collective: Collective | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -133,6 +136,7 @@ class InMemory:
         self.fusion = data.fusion
         self.batch_size = batch_size
         self.seed = seed
+        self.norm_group = norm_group
         self.group = collective or Collective()
         self.device = device
         self.tensors = {
@@ -151,12 +155,10 @@ class InMemory:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(y_N))
         order_N = torch.from_numpy(order).to(self.device)
         for first, last in cuts(len(order), self.batch_size):
-            start, stop = self.group.slice(last - first)
             rows = order_N[first:last]
-            mine, batch_y = rows[start:stop], y_N[rows]
-            yield Batch(
-                x_ND[mine], present_NM[mine], batch_y[start:stop], len(rows), start, batch_y
-            )
+            place = Place.of(len(rows), self.norm_group, self.group)
+            mine, batch_y = rows[place.start : place.stop], y_N[rows]
+            yield Batch(x_ND[mine], present_NM[mine], y_N[mine], place, batch_y)
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`Feed`."""
@@ -164,7 +166,7 @@ class InMemory:
         first, last = self.group.slice(len(tensors[-1]))
         for start in range(first, last, _SCANNED_AT_ONCE):
             x, present, y = (t[start : min(last, start + _SCANNED_AT_ONCE)] for t in tensors)
-            yield Batch(x, present, y, len(y), 0)
+            yield Batch(x, present, y, Place(len(y), 0, len(y)))
 
 
 def require_songs(labelled: int) -> None:

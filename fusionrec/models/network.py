@@ -6,6 +6,7 @@ Shapes: B songs in a batch, D fused features, M modalities, H a hidden width, K 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,9 +20,44 @@ HIDDEN = (256, 128, 128, 256, 512)
 """Widths of the fully connected layers (paper section 3.2)."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a worker's rows lie in a global batch of `rows` songs.
+
+    Attributes
+    ----------
+    rows
+        Songs in the global batch.
+    start, stop
+        This worker's rows.
+    sizes
+        Rows of each of this worker's normalisation groups; None where the whole batch is one
+        group, of which the worker has a part.
+    groups
+        Groups in the global batch.
+    """
+
+    rows: int
+    start: int = 0
+    stop: int = 0
+    sizes: tuple[int, ...] | None = None
+    groups: int = 1
+
+    @staticmethod
+    def of(rows: int, group: int | None, collective: Collective) -> Place:
+        """The worker's share of a batch in groups of about `group` rows (None: in one)."""
+        groups = 1 if group is None else max(1, round(rows / group))
+        if groups == 1:
+            return Place(rows, *collective.slice(rows))
+        first, last = collective.slice(groups)
+        ends = [rows * i // groups for i in range(first, last + 1)]
+        sizes = tuple(b - a for a, b in pairwise(ends))
+        return Place(rows, ends[0], ends[-1], sizes, groups)
+
+
 @dataclass
 class BatchContext:
-    """Where this worker's rows lie in the global batch, and the dropout's randomness.
+    """What layers need to know of the global batch, and the dropout's randomness.
 
     Dropout masks are drawn for the whole global batch from one generator that every
     worker seeds alike, and each worker takes its own rows; so a run does not depend on
@@ -29,8 +65,7 @@ class BatchContext:
     """
 
     generator: torch.Generator = field(default_factory=torch.Generator)
-    rows: int = 0
-    offset: int = 0
+    place: Place = field(default_factory=lambda: Place(0))
 
 
 class SharedDropout(nn.Module):
@@ -50,10 +85,10 @@ class SharedDropout(nn.Module):
             return x_BH
         context = self.context
         words = torch.empty(
-            context.rows, -(-x_BH.shape[1] // 4), dtype=torch.int64, device=x_BH.device
+            context.place.rows, -(-x_BH.shape[1] // 4), dtype=torch.int64, device=x_BH.device
         )
         words.random_(-(2**63), None, generator=context.generator)
-        mine = words[context.offset : context.offset + x_BH.shape[0]].view(torch.int16)
+        mine = words[context.place.start : context.place.stop].view(torch.int16)
         kept = mine[:, : x_BH.shape[1]] >= round(self.p * 2**16) - 2**15
         return x_BH * (kept * (1.0 / (1.0 - self.p)))
 
@@ -91,34 +126,64 @@ class _Normalise(Function):
 
 
 class SharedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the global batch.
+    """Batch normalisation that does not depend on the number of workers.
 
-    torch's SyncBatchNorm needs a GPU; this one works on any process group, with one exchange
-    each way, and equals `BatchNorm1d` where there is one worker.
+    Where the batch is one group, its moments are those of the global batch: torch's
+    SyncBatchNorm needs a GPU; this one works on any process group, with one exchange each way,
+    and equals `BatchNorm1d` where there is one worker. Where it is several, each group has its
+    own moments and no worker waits for another (ghost batch normalisation, Hoffer et al. 2017);
+    the running moments take the mean over the groups.
     """
 
-    def __init__(self, width: int, collective: Collective) -> None:
+    def __init__(self, width: int, collective: Collective, context: BatchContext) -> None:
         super().__init__(width)
         self.collective = collective
+        self.context = context
 
     def forward(self, x_BH: Tensor) -> Tensor:
-        if not self.training or self.collective.world == 1:
+        if not self.training:
+            return super().forward(x_BH)
+        if self.context.place.sizes is not None:
+            return self._by_group(x_BH, self.context.place.sizes)
+        if self.collective.world == 1:
             return super().forward(x_BH)
         x_BH = x_BH.to(self.weight.dtype)
         mean_H, squares_H, rows = self._moments(x_BH.detach())
         variance_H = squares_H / rows
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        momentum = self.momentum or 0.0
-        self.running_mean.lerp_(mean_H, momentum)
-        self.running_var.lerp_(squares_H / (rows - 1), momentum)
-        self.num_batches_tracked.add_(1)
+        self._track(mean_H, squares_H / (rows - 1))
         moments = (mean_H, torch.rsqrt(variance_H + self.eps), rows)
         out: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
             x_BH, self.weight, self.bias, moments, self.collective
         )
         return out
+
+    def _by_group(self, x_BH: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        moments_2H = torch.zeros(2, x_BH.shape[1], dtype=self.weight.dtype, device=x_BH.device)
+        # A worker without a group takes part in the others' gradients with its zeros.
+        out = [x_BH * self.weight + self.bias] if not sizes else []
+        for part_BH in torch.split(x_BH, list(sizes)) if sizes else ():
+            normal_BH, mean_H, scale_H = torch.native_batch_norm(
+                part_BH, self.weight, self.bias, None, None, True, 0.0, self.eps
+            )
+            out.append(normal_BH)
+            with torch.no_grad():
+                rows = len(part_BH)
+                variance_H = (scale_H.square().reciprocal_() - self.eps).clamp_(min=0)
+                moments_2H += torch.stack([mean_H, variance_H * (rows / (rows - 1))])
+        # Each worker tracks its share of the mean; `average_running_moments` adds them up.
+        moments_2H *= self.collective.world / self.context.place.groups
+        self._track(moments_2H[0], moments_2H[1])
+        return torch.cat(out)
+
+    @torch.no_grad()
+    def _track(self, mean_H: Tensor, variance_H: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        momentum = self.momentum or 0.0
+        self.running_mean.lerp_(mean_H, momentum)
+        self.running_var.lerp_(variance_H, momentum)
+        self.num_batches_tracked.add_(1)
 
     @torch.no_grad()
     def _moments(self, x_BH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,11 +218,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Linear(width, width),
-            SharedBatchNorm(width, group),
+            SharedBatchNorm(width, group, context),
             nn.ReLU(),
             SharedDropout(p, context),
             nn.Linear(width, width),
-            SharedBatchNorm(width, group),
+            SharedBatchNorm(width, group, context),
         )
 
     def forward(self, x_BH: Tensor) -> Tensor:
@@ -203,6 +268,20 @@ class FusionNetwork(nn.Module):
             ]
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(HIDDEN[-1], classes)
+
+    @torch.no_grad()
+    def average_running_moments(self, collective: Collective) -> None:
+        """Make the running moments those of all workers' rows; before any evaluation."""
+        if collective.world == 1:
+            return
+        norms = [m for m in self.modules() if isinstance(m, SharedBatchNorm)]
+        tracked = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+        moments = [x for x in tracked if x is not None]
+        means = collective.sum(torch.cat(moments)) / collective.world
+        for moment, mean in zip(
+            moments, torch.split(means, [len(x) for x in moments]), strict=True
+        ):
+            moment.copy_(mean)
 
     def description(self) -> dict[str, Any]:
         """What makes this network, but for its weights; JSON-able."""

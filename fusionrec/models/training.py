@@ -39,6 +39,7 @@ class Settings:
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int | None = None
     evaluate_every: int | None = None
+    norm_group: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
     seed: int = 0
 
@@ -135,7 +136,9 @@ class Training:
         self.model: nn.Module = self.network
         if self.group.world > 1:
             # Batch statistics are equal on all workers already: nothing to broadcast.
-            self.model = DistributedDataParallel(self.network, forward_sync_buffers=False)
+            self.model = DistributedDataParallel(
+                self.network, forward_sync_buffers=False, gradient_as_bucket_view=True
+            )
         kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
         self.optimiser = kind(
             self.network.parameters(),
@@ -280,7 +283,7 @@ class Training:
             group["lr"] = self._eta()
         sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         for batch in self.feed.batches(self.epoch):
-            context.rows, context.offset = batch.rows, batch.offset
+            context.place = batch.place
             loss = self._loss(batch)
             if batch.batch_y is not None:
                 weight = self.weights_K[batch.batch_y].sum()
@@ -293,6 +296,7 @@ class Training:
             sums[0] += loss.detach()
             # The sum over the workers again, below, so each adds its share of it.
             sums[1] += weight / self.group.world
+        self.network.average_running_moments(self.group)
         total, weights = self.group.sum(sums).tolist()
         return float(total / weights)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fusionrec.models.fusion import Fusion, FusionSettings
-from fusionrec.models.network import FusionNetwork
+from fusionrec.models.network import FusionNetwork, Place
 
 BLOCKS = (3, 5, 2)
 OPERATORS = ("concatenate", "add", "multiply", "max", "min", "mean", "gated")
@@ -84,7 +84,7 @@ def test_a_learned_vector_stands_for_an_absent_modality_and_learns(operator) -> 
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(3):
         optimiser.zero_grad()
-        network.context.rows = len(x)
+        network.context.place = Place(len(x), 0, len(x))
         loss = torch.nn.functional.cross_entropy(network(x, present), torch.arange(6) % 3)
         loss.backward()
         optimiser.step()

@@ -1,7 +1,14 @@
 import torch
 from torch import nn
 
-from fusionrec.models.network import HIDDEN, FusionNetwork, SharedBatchNorm
+from fusionrec.models.collective import Collective
+from fusionrec.models.network import (
+    HIDDEN,
+    BatchContext,
+    FusionNetwork,
+    Place,
+    SharedBatchNorm,
+)
 
 
 def expected_parameters(features: int, classes: int) -> int:
@@ -43,7 +50,7 @@ def test_song_vectors_are_probabilities() -> None:
 def test_dropout_keeps_the_expectation_and_the_share() -> None:
     network = FusionNetwork(features=10, classes=3, p=0.25).train()
     dropout = network.hidden[2].body[3]
-    network.context.rows = 2000
+    network.context.place = Place(2000, 0, 2000)
     out = dropout(torch.ones(2000, 50))
     assert abs(float((out == 0).float().mean()) - 0.25) < 0.01
     assert abs(float(out.mean()) - 1.0) < 0.02
@@ -51,11 +58,12 @@ def test_dropout_keeps_the_expectation_and_the_share() -> None:
 
 def test_batch_norm_of_several_workers_equals_torchs(monkeypatch) -> None:
     """Two workers with all the rows each: the moments are torch's, and so is the gradient."""
-    from fusionrec.models.collective import Collective
-
     monkeypatch.setattr(Collective, "gather", lambda self, x: torch.stack([x, x]))
     monkeypatch.setattr(Collective, "sum", lambda self, x: 2 * x)
-    norm, reference = SharedBatchNorm(4, Collective(rank=0, world=2)), nn.BatchNorm1d(4)
+    norm, reference = (
+        SharedBatchNorm(4, Collective(rank=0, world=2), BatchContext()),
+        nn.BatchNorm1d(4),
+    )
     x = torch.randn(32, 4) * 3 + 1
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     found, expected = norm.train()(mine), reference.train()(theirs)
@@ -72,3 +80,27 @@ def test_batch_norm_of_several_workers_equals_torchs(monkeypatch) -> None:
         (norm.running_var - 0.9) * bessel, reference.running_var - 0.9, rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(norm.running_mean, reference.running_mean, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_by_group_is_torchs_on_each_group() -> None:
+    context = BatchContext(place=Place.of(50, 16, Collective()))
+    assert context.place.sizes == (16, 17, 17)
+    norm = SharedBatchNorm(4, Collective(), context).train()
+    x = torch.randn(50, 4) * 3 + 1
+    found = norm(x)
+    means, variances = [], []
+    for part, out in zip(x.split((16, 17, 17)), found.split((16, 17, 17)), strict=True):
+        torch.testing.assert_close(out, nn.BatchNorm1d(4).train()(part))
+        means.append(part.mean(0))
+        variances.append(part.var(0))
+    torch.testing.assert_close(norm.running_mean, 0.1 * torch.stack(means).mean(0))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * torch.stack(variances).mean(0))
+
+
+def test_a_worker_without_a_group_has_no_rows() -> None:
+    places = [Place.of(30, 16, Collective(rank, 3)) for rank in range(3)]
+    assert [(p.start, p.stop, p.sizes) for p in places] == [
+        (0, 0, ()),
+        (0, 15, (15,)),
+        (15, 30, (15,)),
+    ]
