@@ -9,7 +9,8 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   install, write the sample corpus, run the whole pipeline, print the results"
+	@echo "make demo   install, write the sample corpus, run the whole pipeline, the report, a search"
+	@echo "            and its best configuration, and print the results"
 	@echo "make test   install, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
@@ -24,9 +25,14 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEMO)/corpus/truth.json: | $(STAMP)
 	$(BIN)/fusionrec sample --songs 2000 --users 1000 --seed 0 --out $(DEMO)/corpus
 
+DEMO_CONFIG = --config pipelines/configs/sample.yaml \
+    --set source.root=$(DEMO)/corpus --set workspace=$(DEMO)/workspace
+
 demo: $(STAMP) $(DEMO)/corpus/truth.json
-	$(BIN)/fusionrec run --config pipelines/configs/sample.yaml \
-	    --set source.root=$(DEMO)/corpus --set workspace=$(DEMO)/workspace
+	$(BIN)/fusionrec run $(DEMO_CONFIG)
+	$(BIN)/fusionrec report $(DEMO_CONFIG) --set train.workers=0
+	$(BIN)/fusionrec tune $(DEMO_CONFIG)
+	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
 
 test: lint types unit
 

@@ -14,10 +14,8 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -25,22 +23,16 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from fusionrec import config as config_module
 from fusionrec.config import Config, Range
 from fusionrec.errors import ConfigError, FusionrecError, StageError
-from fusionrec.models.examples import InMemory
-from fusionrec.models.training import Settings, Training, precision
 from fusionrec.report import figures
 from pipelines import cluster, embed, fuse, pretrain
-from pipelines.examples import fusion_settings
 from pipelines.progress import progress
-from pipelines.search_data import Features, class_labels, load_features
+from pipelines.search_data import class_labels, load_features
 from pipelines.stage import Counts, Stage
 from pipelines.train import key_settings as training_key
-from pipelines.train import settings_of
+from pipelines.trial import Shared, features_key, objective, train_trial
 from pipelines.workspace import StageRun, Workspace, fingerprint
 
 log = logging.getLogger("fusionrec")
-
-Values = dict[str, Any]
-"""A trial's values by dotted names; what is not searched is missing."""
 
 MEASURES = ("validation_map", "validation_accuracy", "train_accuracy")
 _RETRIES = 2
@@ -57,7 +49,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     done = [row for row in rows if row["error"] is None]
     if not done:
         raise StageError(f"tune: all {len(rows)} trials failed; the first: {rows[0]['error']}")
-    best = max(done, key=lambda row: (row[_objective(config)], -row["trial"]))
+    best = max(done, key=lambda row: (row[objective(config)], -row["trial"]))
     chosen = config_module.replaced(config, {name: best[name] for name in config.tune.space})
     run.write_bytes(config_module.to_yaml(chosen).encode(), "best.yaml")
     run.write_json(rows, "trials.json")
@@ -71,19 +63,15 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         "trials": len(rows),
         "failed": len(rows) - len(done),
         "stopped_early": sum(row["epoch"] < row["epochs"] for row in done),
-        "metric": _objective(config),
+        "metric": objective(config),
         "best_trial": best["trial"],
-        "best": best[_objective(config)],
+        "best": best[objective(config)],
         **{f"best {name}": best[name] for name in config.tune.space},
         "concurrent": shared.concurrent,
         "prepare_seconds": round(prepared - started, 1),
         "search_seconds": round(searched, 1),
         "share_outside_training": round(1 - inside / (searched * shared.concurrent), 3),
     }
-
-
-def _objective(config: Config) -> str:
-    return f"validation_{config.tune.metric}"
 
 
 def _check(config: Config) -> None:
@@ -100,26 +88,6 @@ def _check(config: Config) -> None:
 
 
 # --- what trials share -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a trial gets: the config and references into the object store.
-
-    Attributes
-    ----------
-    features
-        By what the features depend on: the values of :func:`_features_key`.
-    labels
-        By label embedding: the classes for each k.
-    concurrent
-        Trials at a time.
-    """
-
-    config: Config
-    features: dict[str, Any]
-    labels: dict[str, Any]
-    concurrent: int
 
 
 def _prepare(config: Config, workspace: Workspace) -> Shared:
@@ -140,7 +108,7 @@ def _prepare(config: Config, workspace: Workspace) -> Shared:
             chosen = config_module.replaced(
                 config, {"embed.lyrics.words": words, "fuse.operator": operator}
             )
-            key = _features_key(chosen)
+            key = features_key(chosen)
             if key not in features:
                 place = _featured_workspace(config, chosen, workspace)
                 features[key] = cluster.submit(load_features, chosen, place)
@@ -167,73 +135,19 @@ def _values(config: Config, name: str) -> tuple[Any, ...]:
     return values
 
 
-def _features_key(config: Config) -> str:
-    return f"words {config.embed.lyrics.words}, blockwise {config.fuse.blockwise}"
-
-
 def _featured_workspace(base: Config, chosen: Config, workspace: Workspace) -> Workspace:
     """The workspace itself, or one beside it whose features fit `chosen`."""
-    if _features_key(chosen) == _features_key(base):
+    if features_key(chosen) == features_key(base):
         return workspace
     same_words = chosen.embed.lyrics.words == base.embed.lyrics.words
     linked = ["ingest", "split", *(("pretrain", "embed") if same_words else ())]
-    name = fingerprint(_features_key(chosen))
+    name = fingerprint(features_key(chosen))
     place = workspace.variant("tune", "variants", name, stages=linked)
     for stage in (pretrain.STAGE, embed.STAGE, fuse.STAGE):
         needed = stage is not pretrain.STAGE or stage.name in embed.STAGE.needs(chosen)
         if stage.name not in linked and needed:
             stage.run(chosen, place)
     return place
-
-
-# --- a trial -----------------------------------------------------------------------------
-
-
-def train_trial(values: Values, shared: Shared) -> None:
-    """Train with these values and report the measures; a function trainable of Ray Tune."""
-    started = time.perf_counter()
-    torch.set_num_threads(1)
-    config = config_module.replaced(shared.config, values)
-    device = "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
-    features: Features = cluster.gather([shared.features[_features_key(config)]])[0]
-    labels = cluster.gather([shared.labels[config.label.embedding]])[0][config.label.k]
-    if isinstance(labels, str):
-        # Not raised: Ray Tune would try it again, on a new worker each time.
-        tune.report({_objective(config): -math.inf, "epoch": 0, "error": labels})
-        return
-    settings = trial_settings(config)
-    fusion = fusion_settings(config, features.blocks)
-    feed = InMemory(
-        features.with_classes(labels, config.label.k, fusion),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        norm_group=settings.norm_group,
-        device=device,
-        dtype=precision(settings.dtype, device)[1],
-    )
-    training = Training(feed, settings, device=device)
-    while not training.finished:
-        row = training.run_epoch()
-        if row is None:
-            continue
-        measured = {
-            "epoch": row.epoch,
-            "validation_accuracy": row.validation_accuracy,
-            "train_accuracy": row.train_accuracy,
-            "loss": row.loss,
-        }
-        if features.judge is not None:
-            measured["validation_map"] = features.judge.mean_average_precision(training.network)
-        # Reporting waits for Ray Tune's decision, which is not the trial's own time.
-        seconds, before = time.perf_counter() - started, time.perf_counter()
-        tune.report({**measured, "seconds": round(seconds, 3)})
-        started += time.perf_counter() - before
-
-
-def trial_settings(config: Config) -> Settings:
-    """The config's hyperparameters, evaluated `tune.reports` times."""
-    every = max(1, config.train.epochs // config.tune.reports)
-    return replace(settings_of(config), evaluate_every=every)
 
 
 # --- the search --------------------------------------------------------------------------
@@ -273,7 +187,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
                     num_samples=settings.trials,
                     search_alg=_search_algorithm(config),
                     scheduler=_scheduler(config),
-                    metric=_objective(config),
+                    metric=objective(config),
                     mode="max",
                     max_concurrent_trials=shared.concurrent,
                     reuse_actors=True,
@@ -317,7 +231,7 @@ def _search_algorithm(config: Config) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return OptunaSearch(seed=config.seed, metric=_objective(config), mode="max")
+    return OptunaSearch(seed=config.seed, metric=objective(config), mode="max")
 
 
 def _scheduler(config: Config) -> TrialScheduler:
@@ -337,7 +251,7 @@ class _Watcher(tune.Callback):
 
     def __init__(self, config: Config, advance: Any) -> None:
         self.space = tuple(config.tune.space)
-        self.objective = _objective(config)
+        self.objective = objective(config)
         self.trials = config.tune.trials
         self.advance = advance
         self.ended = 0

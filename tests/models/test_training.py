@@ -99,12 +99,16 @@ def test_same_seed_same_network() -> None:
         {"class_weights": False},
         {"p": 0.6},
         {"norm_group": 20},
+        {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "norm_group": 20},
         {"seed": 4},
     ],
     ids=lambda c: next(iter(c)),
 )
 def test_every_option_changes_the_network(changed) -> None:
-    first, second = trained()[0], trained(replace(SETTINGS, **changed))[0]
+    first = trained()[0]
+    second, curve = trained(replace(SETTINGS, **changed))
+    assert curve[-1].test_accuracy > 0.7
     assert any(
         not torch.equal(a, b) for a, b in zip(weights_of(first), weights_of(second), strict=True)
     )

@@ -1,4 +1,4 @@
-"""Training on a cluster whose only node with a CPU is removed, and replaced by another.
+"""Training on a cluster whose only node with a CPU is removed, after another one joined.
 
 A program of its own, since a process has one Ray: `node_loss_in_training.py section.key=value ...`
 """
@@ -26,9 +26,9 @@ def main() -> None:
     def replace() -> None:
         while not checkpoint.exists():
             time.sleep(0.005)
+        cluster.add_node(num_cpus=2)
         cluster.remove_node(first, allow_graceful=False)
         print("removed a node", flush=True)
-        cluster.add_node(num_cpus=2)
 
     thread = threading.Thread(target=replace, daemon=True)
     thread.start()
