@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -140,10 +141,6 @@ _RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
 
 
-def _task_options() -> dict[str, Any]:
-    return {"max_retries": _RETRIES}
-
-
 class _Guarded:
     """Calls a shard function; exceptions travel as data, which Ray Data would bury in advice."""
 
@@ -220,7 +217,10 @@ def map_shards(
     )
     options: dict[str, Any] = {"num_gpus": num_gpus or None}
     if actor_arguments is None:
-        mapped = dataset.map(_Guarded(function), ray_remote_args_fn=_task_options)
+        with warnings.catch_warnings():
+            # Ray Data calls it deprecated, and names nothing else that bounds the retries.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            mapped = dataset.map(_Guarded(function), max_retries=_RETRIES)
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
         gpus = int(_resource("GPU") / num_gpus) if num_gpus else 0

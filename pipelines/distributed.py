@@ -17,6 +17,7 @@ from typing import Any
 
 import ray.data
 import ray.train
+import ray.train.torch
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -188,6 +189,13 @@ def _worker(packed: dict[str, Any]) -> None:
     ray.train.report({"rank": collective.rank})
 
 
+def _device() -> str:
+    # The workers of a node see all its GPUs, and Ray Train says which one is whose.
+    device = str(ray.train.torch.get_device()) if _in_ray_train else "cuda:0"
+    torch.cuda.set_device(device)
+    return device
+
+
 def _alone(packed: dict[str, Any], streams: dict[str, ray.data.Dataset]) -> None:
     context = ray.data.DataContext.get_current()
     context.execution_options = _ordered()
@@ -207,7 +215,7 @@ def _work(
     streams: dict[str, ray.data.DataIterator],
     on_this_node: int,
 ) -> None:
-    device = "cuda" if packed["gpu"] and torch.cuda.is_available() else "cpu"
+    device = _device() if packed["gpu"] and torch.cuda.is_available() else "cpu"
     # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
     try:

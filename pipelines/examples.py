@@ -215,12 +215,13 @@ class Streamed:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """See :class:`fusionrec.models.examples.Feed`."""
         world = self.group.world
-        remainder = (int(self.counts.sum()) // world) % self.share
+        mine = int(self.counts.sum()) // world
+        too_few = (mine % self.share) * world < min(16, self.share * world // 2)
         for table in self._tables(
             "train",
             batch_size=self.share,
             # A remainder too small to normalise is left out.
-            drop_last=remainder * world < min(16, self.share * world // 2),
+            drop_last=too_few and mine > self.share,
             local_shuffle_buffer_size=_SHUFFLED_AT_ONCE * self.share,
             local_shuffle_seed=self.seed * 1_000_003 + epoch,
         ):

@@ -319,7 +319,9 @@ def precision(dtype: str, device: str) -> tuple[bool, torch.dtype]:
     small gain nothing from it.
     """
     if dtype == "auto":
-        halves = device != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False)
+        halves = device.startswith("cuda") and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
     else:
         halves = dtype == "bfloat16"
     return halves, torch.float64 if dtype == "float64" else torch.float32
