@@ -166,7 +166,7 @@ def test_a_killed_driver_is_repeated(corpus, untrained, undisturbed) -> None:
 
 @pytest.mark.slow
 def test_a_node_is_lost_in_training(corpus, untrained, undisturbed) -> None:
-    """The node of the only worker is removed; one that joined meanwhile takes its place."""
+    """The node of the only worker is removed; another one takes its place."""
     script = Path(__file__).with_name("node_loss_in_training.py")
     done = subprocess.run(
         [sys.executable, str(script), *overrides(corpus, untrained, **LONG, train__workers=1)],
