@@ -22,6 +22,8 @@ from matplotlib.ticker import MaxNLocator
 ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 _WIDTH = 7.0
 _PANEL_HEIGHT = 2.3
+_MARKED = 40
+"""Points of a curve that are marked one by one; more would run together."""
 _STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -86,7 +88,9 @@ def elbow_curves(
     with _panels(list(curves), columns=2) as (figure, panels):
         for name, axes in panels:
             points = sorted(curves[name])
-            axes.plot([k for k, _ in points], [v for _, v in points], "o-", color=BLUE, mec="white")
+            marker = "o" if len(points) <= _MARKED else ""
+            ks, inertias = [k for k, _ in points], [value for _, value in points]
+            axes.plot(ks, inertias, color=BLUE, mec="white", marker=marker)
             axes.set(xlabel="k", ylabel="inertia", title=name)
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -143,7 +147,8 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
         `validation_accuracy` and `test_accuracy` in [0, 1], by training.
     """
     with _panels(list(curves), columns=2) as (figure, panels):
-        for index, (name, axes) in enumerate(panels):
+        labelled: dict[str, Any] = {}
+        for name, axes in panels:
             for key, (label, color, line) in _ACCURACIES.items():
                 points = [
                     (row["epoch"], 100 * row[key]) for row in curves[name] if _known(row.get(key))
@@ -151,11 +156,14 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
                 if points:
                     x, y = zip(*points, strict=True)
                     marker = "o" if len(points) == 1 else ""
-                    axes.plot(x, y, line, color=color, label=label, marker=marker)
+                    (drawn,) = axes.plot(x, y, line, color=color, marker=marker)
+                    labelled[label] = drawn
             axes.set(xlabel="epoch", ylabel="accuracy, %", title=name, ylim=(0, 100))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if index == 0 and axes.get_legend_handles_labels()[0]:
-                axes.legend(loc="lower right")
+        # Beside the panels, where no curve can lie below it.
+        figure.legend(
+            labelled.values(), labelled.keys(), loc="outside lower center", ncols=len(_ACCURACIES)
+        )
     rows = [
         {"training": name, "epoch": row["epoch"], **{key: row.get(key) for key in _ACCURACIES}}
         for name, each in curves.items()
