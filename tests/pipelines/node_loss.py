@@ -1,37 +1,60 @@
-"""Ingest on a cluster of three nodes, one of which is removed as soon as shards are done.
+"""A stage on a cluster of two nodes, of which one that works on it is removed.
 
-A program of its own, since a process has one Ray: `node_loss.py section.key=value ...`
+A program of its own, since a process has one Ray: `node_loss.py STAGE section.key=value ...`
 """
 
+import importlib
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
 
 from fusionrec import config as config_module
-from pipelines import ingest
+from tests.pipelines.test_faults import ray_processes
+
+BUSY = {
+    "ingest": ("reports/songs-*.json", "Map(_Guarded)"),
+    "train": ("checkpoints/last.safetensors", "RayTrainWorker"),
+    "tune": ("ray/search/train_trial*", "ImplicitFunc"),
+}
+"""What appears in a stage's folder when it is in full work, and the title of its workers."""
+
+
+def busy_node(nodes: list[Any], title: str) -> Any:
+    """The node whose raylet is the parent of a worker; the first one if there is none."""
+    for worker in ray_processes(title):
+        stat = Path(f"/proc/{worker}/stat").read_text()
+        parent = int(stat.rpartition(")")[2].split()[1])
+        for node in nodes:
+            if node.all_processes["raylet"][0].process.pid == parent:
+                return node
+    return nodes[0]
 
 
 def main() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    name = sys.argv[1]
+    sign, title = BUSY[name]
+    # The driver's own node has no CPU, so it has no part in the work.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
     cluster.wait_for_nodes()
-    settings = [o for o in sys.argv[1:] if not o.startswith("cluster.")]
+    settings = [o for o in sys.argv[2:] if not o.startswith("cluster.")]
     loaded = config_module.load(None, [*settings, f"cluster.address={cluster.address}"])
-    reports = Path(loaded.workspace) / "ingest" / "reports"
+    folder = Path(loaded.workspace) / name
 
     def remove() -> None:
-        while not list(reports.glob("songs-*.json")):
+        while not list(folder.glob(sign)):
             time.sleep(0.005)
-        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.remove_node(busy_node(nodes, title), allow_graceful=False)
         print("removed a node", flush=True)
 
     thread = threading.Thread(target=remove, daemon=True)
     thread.start()
-    ingest.STAGE.run(loaded)
+    importlib.import_module(f"pipelines.{name}").STAGE.run(loaded)
     thread.join()
     ray.shutdown()
     cluster.shutdown()

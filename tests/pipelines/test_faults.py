@@ -104,22 +104,24 @@ def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, t
         assert found.equals(expected), name
 
 
-@pytest.mark.slow
-def test_a_node_is_lost(corpus, finished, tmp_path) -> None:
-    """A second node joins, works and is killed in mid-ingest; in a process of its own."""
+def lose_node(stage: str, settings: list[str]) -> None:
+    """Run a stage on two nodes, one of which is removed; in a process of its own."""
     script = Path(__file__).with_name("node_loss.py")
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    settings = [str(o) for o in overrides(corpus, tmp_path / "w", ingest__files_per_shard=4)]
     done = subprocess.run(
-        [sys.executable, str(script), *settings],
-        env=environment,
+        [sys.executable, str(script), stage, *settings],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "removed a node" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_node_is_lost_in_ingest(corpus, finished, tmp_path) -> None:
+    lose_node("ingest", overrides(corpus, tmp_path / "w", ingest__files_per_shard=4))
     for name in ("songs", "users"):
         found, expected = (artifact(w, "ingest", name) for w in (tmp_path / "w", finished))
         assert found.equals(expected), name

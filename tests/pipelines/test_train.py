@@ -17,7 +17,7 @@ from fusionrec.models import checkpoint
 from pipelines import train
 from pipelines.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
-from tests.pipelines.test_faults import copied, killing
+from tests.pipelines.test_faults import copied, killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 
@@ -167,17 +167,7 @@ def test_a_killed_driver_is_repeated(corpus, untrained, undisturbed) -> None:
 @pytest.mark.slow
 def test_a_node_is_lost_in_training(corpus, untrained, undisturbed) -> None:
     """The node of the only worker is removed; another one takes its place."""
-    script = Path(__file__).with_name("node_loss_in_training.py")
-    done = subprocess.run(
-        [sys.executable, str(script), *overrides(corpus, untrained, **LONG, train__workers=1)],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "removed a node" in done.stdout
+    lose_node("train", overrides(corpus, untrained, **LONG, train__workers=1))
     assert Workspace(str(untrained)).require("train")["counts"]["resumed_after_epoch"] > 0
     np.testing.assert_allclose(probabilities(untrained), undisturbed, atol=1e-6)
 

@@ -16,7 +16,7 @@ from fusionrec.errors import ConfigError
 from pipelines import label, recommend, train, tune
 from pipelines.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
-from tests.pipelines.test_faults import copied, killing
+from tests.pipelines.test_faults import copied, killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 SPACE = "{label.k: [3, 6], train.eta: {low: 0.0005, high: 0.005, log: true}, train.p: [0.0, 0.4]}"
@@ -184,6 +184,16 @@ def test_a_killed_trial_is_tried_again(corpus, untuned, ray_session) -> None:
     assert killed
     assert counts["failed"] == 0
     assert all(row["epoch"] == 60 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_node_is_lost_in_a_search(corpus, untuned) -> None:
+    """Its trials are tried again elsewhere, and what they share is made again if it lay there."""
+    settings = {**SMALL, "train__epochs": 60, "tune__scheduler": "none"}
+    lose_node("tune", overrides(corpus, untuned, **settings))
+    rows = Workspace(str(untuned)).read_json("tune", "trials.json")
+    assert len(rows) == 4
+    assert all(row["error"] is None and row["epoch"] == 60 for row in rows)
 
 
 @pytest.mark.slow
