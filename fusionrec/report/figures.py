@@ -17,13 +17,12 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 _WIDTH = 7.0
 _PANEL_HEIGHT = 2.3
-_MARKED = 40
-"""Points of a curve that are marked one by one; more would run together."""
 _STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -88,22 +87,24 @@ def elbow_curves(
     with _panels(list(curves), columns=2) as (figure, panels):
         for name, axes in panels:
             points = sorted(curves[name])
-            marker = "o" if len(points) <= _MARKED else ""
-            ks, inertias = [k for k, _ in points], [value for _, value in points]
-            axes.plot(ks, inertias, color=BLUE, mec="white", marker=marker)
+            axes.plot([k for k, _ in points], [v for _, v in points], "o-", color=BLUE)
             axes.set(xlabel="k", ylabel="inertia", title=name)
             axes.set_ylim(bottom=0)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(_whole_numbers())
             elbow = elbows.get(name)
             if elbow is not None:
                 axes.axvline(elbow, color=VERMILION, linestyle="--")
+                # On the side with more room: beyond the axes it would squeeze the panel.
+                left, right = axes.get_xlim()
+                late = elbow > (left + right) / 2
                 axes.annotate(
                     f"elbow: k = {elbow}",
                     (elbow, 0.95),
-                    (4, 0),
+                    (-4 if late else 4, 0),
                     xycoords=("data", "axes fraction"),
                     textcoords="offset points",
                     color=VERMILION,
+                    ha="right" if late else "left",
                 )
     rows = [
         {"embedding": name, "k": k, "inertia": value, "elbow": k == elbows.get(name)}
@@ -121,7 +122,7 @@ def cluster_sizes(sizes: Mapping[str, Sequence[int]]) -> Drawing:
             axes.bar(range(1, len(ordered) + 1), ordered, color=SKY, edgecolor=BLUE, linewidth=0.4)
             axes.set(xlabel="cluster, by size", ylabel="songs", title=name)
             axes.grid(axis="x", visible=False)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(_whole_numbers())
     rows = [
         {"clustering": name, "cluster": rank, "songs": songs}
         for name, each in sizes.items()
@@ -147,7 +148,7 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
         `validation_accuracy` and `test_accuracy` in [0, 1], by training.
     """
     with _panels(list(curves), columns=2) as (figure, panels):
-        labelled: dict[str, Any] = {}
+        shown: dict[str, Line2D] = {}
         for name, axes in panels:
             for key, (label, color, line) in _ACCURACIES.items():
                 points = [
@@ -156,14 +157,14 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
                 if points:
                     x, y = zip(*points, strict=True)
                     marker = "o" if len(points) == 1 else ""
-                    (drawn,) = axes.plot(x, y, line, color=color, marker=marker)
-                    labelled[label] = drawn
+                    shown[label] = axes.plot(x, y, line, color=color, marker=marker)[0]
             axes.set(xlabel="epoch", ylabel="accuracy, %", title=name, ylim=(0, 100))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # Beside the panels, where no curve can lie below it.
-        figure.legend(
-            labelled.values(), labelled.keys(), loc="outside lower center", ncols=len(_ACCURACIES)
-        )
+            axes.xaxis.set_major_locator(_whole_numbers())
+        if shown:
+            # One for all panels, outside them: no panel need have every part, and none is hidden.
+            labels = [label for label, *_ in _ACCURACIES.values() if label in shown]
+            handles = [shown[label] for label in labels]
+            figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     rows = [
         {"training": name, "epoch": row["epoch"], **{key: row.get(key) for key in _ACCURACIES}}
         for name, each in curves.items()
@@ -180,10 +181,17 @@ def search(
     Parameters
     ----------
     trials
-        A value of each parameter, and of each measure unless the trial failed.
+        A value of each parameter (None where it does not apply), and of each measure unless
+        the trial failed.
     parameters
         Numbers or names. Numbers that span more than a decade stand on a logarithmic axis.
+
+    Returns
+    -------
+    A row a trial, failed ones too (their measures are empty, and they are in no panel); for
+    each measure a column `best_<measure>` is true for the trial that is marked.
     """
+    best = {measure: _best(trials, measure) for measure in measures}
     titles = [""] * (len(measures) * len(parameters))
     with _panels(titles, columns=len(parameters)) as (figure, panels):
         for index, (_, axes) in enumerate(panels):
@@ -191,20 +199,36 @@ def search(
                 measures[index // len(parameters)],
                 parameters[index % len(parameters)],
             )
-            points = [(t[parameter], t[measure]) for t in trials if _known(t.get(measure))]
+            points = [
+                (trial[parameter], trial[measure], place == best[measure])
+                for place, trial in enumerate(trials)
+                if _known(trial.get(measure)) and _given(trial.get(parameter))
+            ]
             _scatter(axes, points)
             axes.set_xlabel(parameter.rpartition(".")[2])
             if index % len(parameters) == 0:
                 axes.set_ylabel(measure.replace("_", " ").replace("map", "mAP"))
-    rows = [{name: trial.get(name) for name in (*parameters, *measures)} for trial in trials]
+    rows = [
+        {
+            **{name: trial.get(name) for name in (*parameters, *measures)},
+            **{f"best_{measure}": place == best[measure] for measure in measures},
+        }
+        for place, trial in enumerate(trials)
+    ]
     return Drawing(figure, rows)
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
+def _best(trials: Sequence[Mapping[str, Any]], measure: str) -> int | None:
+    """The place of the trial with the highest measure, the first of equals; None without any."""
+    measured = [place for place, trial in enumerate(trials) if _known(trial.get(measure))]
+    return max(measured, key=lambda place: trials[place][measure]) if measured else None
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
+    """Points (value of the parameter, measure, whether it is the best)."""
     if not points:
         return
-    values = [value for value, _ in points]
-    best = max(range(len(points)), key=lambda i: points[i][1])
+    values = [value for value, _, _ in points]
     x: list[float]
     if any(isinstance(value, str) for value in values):
         names = sorted({str(value) for value in values})
@@ -214,14 +238,43 @@ def _scatter(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
     else:
         x = [float(value) for value in values]
         if min(x) > 0 and max(x) / min(x) > 10:
-            axes.set_xscale("log")
-    y = [measured for _, measured in points]
-    axes.plot(x, y, "o", color=BLUE, mec="white", mew=0.4)
-    axes.plot([x[best]], [y[best]], "*", color=VERMILION, markersize=9, mec="white", mew=0.4)
+            _logarithmic(axes, decades=math.log10(max(x) / min(x)))
+        elif all(isinstance(value, int) for value in values):
+            axes.xaxis.set_major_locator(_whole_numbers())
+    axes.plot(x, [measured for _, measured, _ in points], "o", color=BLUE, mec="white", mew=0.4)
+    for place, (_, measured, marked) in zip(x, points, strict=True):
+        if marked:
+            axes.plot([place], [measured], "*", color=VERMILION, ms=9, mec="white", mew=0.4)
+
+
+def _logarithmic(axes: Axes, decades: float) -> None:
+    axes.set_xscale("log")
+    # Matplotlib labels every minor tick of a short axis, one over the other in a narrow panel.
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if decades <= 2:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    """0.0003 as 3e-4: three such labels fit a narrow panel."""
+    if 0.01 <= value < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _whole_numbers() -> MaxNLocator:
+    # With more than one tick required, a single point would have fractions beside it.
+    return MaxNLocator(6, integer=True, min_n_ticks=1)
 
 
 def _known(value: Any) -> bool:
     return value is not None and not math.isnan(value)
+
+
+def _given(value: Any) -> bool:
+    return isinstance(value, str) or _known(value)
 
 
 @contextmanager

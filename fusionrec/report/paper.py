@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,8 @@ def table_1(measured: Sequence[Mapping[str, Any]]) -> str:
     Parameters
     ----------
     measured
-        Rows with `k`, `eta`, `p`, `epochs`, and `train_accuracy`, `test_accuracy` and
-        `majority_share` in [0, 1] or None.
+        Rows with `k`, `eta`, `p` and, where known, `epochs`, and `train_accuracy`,
+        `test_accuracy` and `majority_share` in [0, 1]. None and NaN become a dash.
     """
     lines = [
         "| k | eta | p | epochs | train, measured | train, paper | test, measured | test, paper "
@@ -53,19 +54,23 @@ def table_1(measured: Sequence[Mapping[str, Any]]) -> str:
     for row in measured:
         paper = published(row["k"], row["eta"], row["p"])
         cells = (
-            row["k"],
-            f"{row['eta']:g}",
-            f"{row['p']:g}",
-            f"{row['epochs']:,}",
+            _number(row["k"], "d"),
+            _number(row["eta"], "g"),
+            _number(row["p"], "g"),
+            _number(row.get("epochs"), ","),
             _percent(row["train_accuracy"]),
             _percent(paper.train_accuracy if paper else None),
             _percent(row["test_accuracy"]),
             _percent(paper.test_accuracy if paper else None),
             _percent(row["majority_share"]),
         )
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return _number(value, ".1%")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or math.isnan(value) else format(value, form)
