@@ -80,19 +80,21 @@ def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
     elif name == "tune":
         _print_search(resolved, manifest["counts"])
     elif name == "report":
-        print(manifest["counts"]["table_1"])
+        print(query.table_1(resolved.workspace))
         Console().print(query.artifacts_table(resolved.workspace, name))
     else:
         _print_counts(name, manifest["counts"])
 
 
 def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str, Any]:
-    """A stage's counts; for a search, with its trials."""
-    if name != "tune":
-        return counts
+    """A stage's counts; for a search with its trials, for a report with its table."""
     from pipelines import query
 
-    return {**counts, "rows": query.trials(resolved.workspace)}
+    if name == "tune":
+        return {**counts, "rows": query.trials(resolved.workspace)}
+    if name == "report":
+        return {**counts, "table_1": query.table_1(resolved.workspace)}
+    return counts
 
 
 def _print_search(resolved: Config, counts: dict[str, Any]) -> None:

@@ -179,6 +179,11 @@ def trials(uri: str) -> list[dict[str, Any]]:
     return rows
 
 
+def table_1(uri: str) -> str:
+    """Table 1 of a finished report, as Markdown."""
+    return Workspace(uri).read_bytes("report", "table_1.md").decode()
+
+
 def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
     """The table of trials that `tune` prints, the best first."""
     table = Table(title="trials, the best first", title_justify="left")
@@ -213,7 +218,7 @@ _ARTIFACTS = {
     ),
     "report": (
         ("report/report.md", "all of it on one page"),
-        ("report/table_1.csv", "Table 1"),
+        ("report/table_1.csv", "Table 1; .md too"),
         ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
         ("report/cluster_sizes.png", "figures 6 and 7"),
         ("report/accuracy.png", "figures 8 to 10"),

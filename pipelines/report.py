@@ -35,13 +35,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     rows = [_table_1_row(config, workspace, run, chosen) for chosen in config.report.runs]
     run.write_bytes(figures.as_csv([{**row, "curve": None} for row in rows]), "table_1.csv")
     table = paper.table_1(rows)
+    run.write_bytes(table.encode(), "table_1.md")
     curves = {f"k = {r['k']}, eta = {r['eta']:g}, p = {r['p']:g}": r["curve"] for r in rows}
     _write(run, "accuracy", figures.accuracy_by_epoch(curves))
     run.write_bytes(_markdown(config, table, elbows).encode(), "report.md")
     return {
         **{f"elbow of {name}": elbow for name, elbow in elbows.items()},
         "runs": len(rows),
-        "table_1": table,
     }
 
 
