@@ -92,6 +92,7 @@ def _check(config: Config) -> None:
 
 def _prepare(config: Config, workspace: Workspace) -> Shared:
     space = config.tune.space
+    # These tasks ask for no CPU: if their node dies, Ray repeats them while trials hold all CPUs.
     ks = sorted({int(k) for k in _values(config, "label.k")})
     labels = {
         str(embedding): cluster.submit(
@@ -99,6 +100,7 @@ def _prepare(config: Config, workspace: Workspace) -> Shared:
             config_module.replaced(config, {"label.embedding": embedding}),
             workspace,
             ks,
+            num_cpus=0,
         )
         for embedding in _values(config, "label.embedding")
     }
@@ -111,7 +113,7 @@ def _prepare(config: Config, workspace: Workspace) -> Shared:
             key = features_key(chosen)
             if key not in features:
                 place = _featured_workspace(config, chosen, workspace)
-                features[key] = cluster.submit(load_features, chosen, place)
+                features[key] = cluster.submit(load_features, chosen, place, num_cpus=0)
     # An error in any of them is the user's to see now, not one of each trial.
     cluster.wait([*labels.values(), *features.values()])
     log.info(
