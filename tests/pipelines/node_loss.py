@@ -50,7 +50,8 @@ def main() -> None:
         while not list(folder.glob(sign)):
             time.sleep(0.005)
         cluster.remove_node(busy_node(nodes, title), allow_graceful=False)
-        print("removed a node", flush=True)
+        # A search keeps standard output for its results.
+        print("removed a node", file=sys.__stdout__, flush=True)
 
     thread = threading.Thread(target=remove, daemon=True)
     thread.start()
