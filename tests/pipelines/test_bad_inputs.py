@@ -144,7 +144,7 @@ def test_a_stage_that_cannot_work(
 
 def test_a_stage_before_its_inputs(corpus, tmp_path, capsys) -> None:
     line = complaint(capsys, "train", *arguments(corpus, tmp_path / "ws"))
-    assert "not finished; run `fusionrec split` first" in line
+    assert "not finished; run `fusionrec ingest` first" in line
 
 
 def test_a_workspace_of_another_schema_version(finished, corpus, tmp_path, capsys) -> None:

@@ -89,7 +89,7 @@ def test_two_ray_train_workers_train_what_one_task_does(
 
 
 def _bad_data(job, collective: Collective, device: str) -> dict:
-    raise DataError(f"{job} is bad")
+    raise DataError(f"{job['bad']} is bad")
 
 
 def stage_run(place) -> StageRun:
@@ -101,12 +101,13 @@ def test_bad_data_is_raised_on_the_driver_and_a_repeated_run_forgets_it(
 ) -> None:
     run = stage_run(tmp_path)
     with pytest.raises(DataError, match="it is bad"):
-        distributed.run(_bad_data, "it", run, workers=0, num_gpus=0)
-    assert distributed.run(_good_data, "it", run, workers=0, num_gpus=0) == {"job": "it"}
+        distributed.run(_bad_data, {"bad": "it"}, run, workers=0, num_gpus=0)
+    good = distributed.run(_good_data, {"good": "it"}, run, workers=0, num_gpus=0)
+    assert good == {"job": "it"}
 
 
 def _good_data(job, collective: Collective, device: str) -> dict:
-    return {"job": job}
+    return {"job": job["good"]}
 
 
 def test_progress_travels_to_the_driver(tmp_path, monkeypatch) -> None:

@@ -79,7 +79,12 @@ def test_changing_eta_redoes_nothing_before_train(finished, corpus, ray_session,
         {"recommend__protocol": "paper", "label__fit_on": "all"},
         {"split__by": "artist"},
         {"label__embedding": "multihot", "embed__lyrics__tfidf": "printed"},
-        {"fuse__operator": "gated", "fuse__missing": "learned", "train__patience": 15},
+        {
+            "fuse__operator": "gated",
+            "fuse__missing": "learned",
+            "train__patience": 40,
+            "train__epochs": 80,
+        },
         {
             "ingest__segments": "full",
             "embed__modalities": "[metadata, audio]",
@@ -156,7 +161,9 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     from pipelines.query import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
+    beside = [rows.pop("tune"), rows.pop("report")]
     assert {row["state"] for row in rows.values()} == {"finished"}
+    assert {row["state"] for row in beside} == {"missing"}
     assert rows["ingest"]["counts"]["tracks"] == 800
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
