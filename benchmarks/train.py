@@ -1,6 +1,6 @@
 """Training the fusion network: Ray Train's workers against a plain PyTorch loop.
 
-    python benchmarks/train.py [--songs 20000] [--columns 300] [--epochs 3] [--gpu] [--json]
+    python benchmarks/train.py [--songs 20000] [--columns 300] [--epochs 8] [--gpu] [--json]
 
 Both train the paper's network on the same random tensors, in batches of the same size, with
 Adam and the class-weighted cross-entropy; a worker has one thread. `plain` is the loop one
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=20_000)
     parser.add_argument("--columns", type=int, default=300)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=None)
     parser.add_argument("--whole-batch", action="store_true", help="normalise over the whole batch")
