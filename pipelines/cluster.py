@@ -36,6 +36,9 @@ Shard = dict[str, Any]
 Report = dict[str, Any]
 
 _WORKER_ENVIRONMENT = {
+    # A reused worker runs each trial in a thread of its own; glibc's arena a thread would keep
+    # what every one of them freed.
+    "MALLOC_ARENA_MAX": "2",
     "OMP_WAIT_POLICY": "PASSIVE",
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
