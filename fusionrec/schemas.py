@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(
@@ -156,6 +156,7 @@ RECOMMENDATIONS = pa.schema(
         ("scores", pa.list_(pa.float32())),
         ("candidates", pa.int32()),  # N: songs ranked for this user
         ("relevant_ranks", pa.list_(pa.int32())),  # ranks from 1 of R_u among the N, ascending
+        ("relevant_songs", pa.list_(pa.string())),  # the song of each of these ranks
     ]
 )
 

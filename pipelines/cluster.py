@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 # Two-thread torch spins while it waits and starves other processes unless told before import.
@@ -250,6 +251,37 @@ def map_shards(
     except ray.exceptions.RayError as error:
         raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
     return [reports[number] for number in range(len(shards))]
+
+
+def map_tasks(
+    function: Callable[[Shard], Report], shards: Sequence[Shard], *, description: str
+) -> list[Report]:
+    """Run `function` on every shard as tasks of one CPU; the driver sees small reports only.
+
+    As :func:`map_shards`, for work of which a shard takes less than a second: tasks follow each
+    other in the same processes within a millisecond, where Ray Data takes a quarter of a second
+    for each call. A shard whose worker or node dies is done again.
+
+    Raises as :func:`map_shards` does.
+    """
+    task = partial(_report_of, function)
+    ahead = 2 * cpus()
+    waiting = iter(enumerate(shards))
+    running: dict[Any, int] = {}
+    reports: dict[int, Report] = {}
+    with progress(description, len(shards)) as advance:
+        while len(reports) < len(shards):
+            for number, shard in islice(waiting, ahead - len(running)):
+                running[submit(task, shard)] = number
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                reports[running.pop(reference)] = json.loads(gather([reference])[0])
+                advance(1)
+    return [reports[number] for number in range(len(shards))]
+
+
+def _report_of(function: Callable[[Shard], Report], shard: Shard) -> str:
+    return json.dumps(function(shard), default=_plain)
 
 
 def run_task(

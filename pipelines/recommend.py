@@ -8,7 +8,7 @@ writes their lists, with the ranks of their relevant songs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.ranking.protocols import candidate_songs, profiles_and_relevant
-from fusionrec.ranking.topk import RankedLists, rank_users
+from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.users import user_vectors
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
@@ -61,7 +61,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         for i, start in enumerate(range(0, users, size))
     ]
     catalogue = cluster.submit(read_catalogue, workspace)
-    reports = cluster.map_shards(
+    reports = cluster.map_tasks(
         resumable(run, "recommendations", partial(_rank_shard, config, run, catalogue)),
         shards,
         description="ranking users",
@@ -96,8 +96,15 @@ def read_catalogue(workspace: Workspace) -> Catalogue:
     return Catalogue(ids, F, parts, has_vector, candidate_songs(parts, has_vector))
 
 
-def _rank_shard(config: Config, run: StageRun, reference: Any, shard: dict[str, Any]) -> Counts:
+@lru_cache(maxsize=1)
+def _prepared(reference: Any) -> tuple[Catalogue, PackedSongs]:
+    """What a worker process makes once, for all shards it ranks."""
     catalogue: Catalogue = cluster.gather([reference])[0]
+    return catalogue, PackedSongs.of(catalogue.F[catalogue.candidates])
+
+
+def _rank_shard(config: Config, run: StageRun, reference: Any, shard: dict[str, Any]) -> Counts:
+    catalogue, candidates = _prepared(reference)
     settings = config.recommend
     start, stop = shard["start"], shard["stop"]
     plays = run.workspace.read(
@@ -121,7 +128,7 @@ def _rank_shard(config: Config, run: StageRun, reference: Any, shard: dict[str, 
     )
     ranked = rank_users(
         V,
-        catalogue.F[catalogue.candidates],
+        candidates,
         settings.top,
         exclude=profiles.to_columns(catalogue.candidates, songs),
         relevant=users.relevant.to_columns(catalogue.candidates, songs),
@@ -143,13 +150,16 @@ def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue)
     listed = ranked.indices >= 0
     offsets = np.concatenate([[0], np.cumsum(ranked.counts)]).astype(np.int32)
     songs = catalogue.song_ids.take(pa.array(catalogue.candidates[ranked.indices[listed]]))
+    rank_offsets = ranked.rank_indptr.astype(np.int32)
+    relevant = catalogue.song_ids.take(pa.array(catalogue.candidates[ranked.rank_songs]))
     return pa.Table.from_arrays(
         [
             user_ids.combine_chunks(),
             pa.ListArray.from_arrays(offsets, songs),
             pa.ListArray.from_arrays(offsets, pa.array(ranked.scores[listed])),
             pa.array(ranked.candidates),
-            pa.ListArray.from_arrays(ranked.rank_indptr.astype(np.int32), pa.array(ranked.ranks)),
+            pa.ListArray.from_arrays(rank_offsets, pa.array(ranked.ranks)),
+            pa.ListArray.from_arrays(rank_offsets, relevant),
         ],
         schema=schemas.RECOMMENDATIONS,
     )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import RankedLists, rank_users
+from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
+from fusionrec.ranking.topk_torch import multiply_add, rank_on_device
 
 
 def song_lists(rows: list[list[int]]) -> SongLists:
@@ -25,7 +30,10 @@ def song_lists(rows: list[list[int]]) -> SongLists:
 def by_full_sort(
     V: NDArray[np.float32], F: NDArray[np.float32], excluded: list[list[int]]
 ) -> list[list[int]]:
-    """All candidates of every user in order, by Python's own sort."""
+    """All candidates of every user in order, by Python's own sort.
+
+    The numbers of the problems are multiples of a power of two: their sums are exact.
+    """
     orders = []
     for v, out in zip(V, excluded, strict=True):
         scores = np.zeros(len(F), dtype=np.float32)
@@ -48,9 +56,9 @@ Problem = tuple[NDArray[np.float32], NDArray[np.float32], int, list[list[int]], 
 def problems(draw: st.DrawFn) -> Problem:
     users, songs, d = draw(st.integers(1, 6)), draw(st.integers(1, 25)), draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    levels = draw(st.sampled_from([1, 2, 4, 1000]))  # few levels: nearly everything ties
+    levels = draw(st.sampled_from([1, 2, 4, 1024]))  # few levels: nearly everything ties
     V = rng.integers(-levels, levels + 1, size=(users, d)) / np.float32(levels)
-    F = rng.integers(0, levels + 1, size=(songs, d)) / np.float32(3 * levels)
+    F = rng.integers(0, levels + 1, size=(songs, d)) / np.float32(4 * levels)
     kinds = rng.integers(0, 3, size=(users, songs))
     excluded = [np.flatnonzero(row == 0).tolist() for row in kinds]
     relevant = [np.flatnonzero(row == 1).tolist() for row in kinds]
@@ -58,8 +66,8 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=150, deadline=None)
-@given(problem=problems(), byte_budget=st.sampled_from([1, 1000, 4 * 2**20]))
-def test_lists_and_ranks_are_those_of_a_full_sort(problem: Problem, byte_budget: int) -> None:
+@given(problem=problems(), group=st.sampled_from([1, 5, 128]))
+def test_lists_and_ranks_are_those_of_a_full_sort(problem: Problem, group: int) -> None:
     V, F, k, excluded, relevant = problem
     lists = rank_users(
         V,
@@ -67,7 +75,7 @@ def test_lists_and_ranks_are_those_of_a_full_sort(problem: Problem, byte_budget:
         k,
         exclude=song_lists(excluded),
         relevant=song_lists(relevant),
-        byte_budget=byte_budget,
+        group=group,
     )
     for user, order in enumerate(by_full_sort(V, F, excluded)):
         best = order[:k]
@@ -91,7 +99,7 @@ def test_blocks_do_not_change_a_bit() -> None:
     relevant = song_lists([sorted(rng.choice(songs, 5, replace=False)) for _ in V])
     whole = rank_users(V, F, 101, relevant=relevant)
     for users in (1, 2, 7, 36):
-        blocked = rank_users(V, F, 101, relevant=relevant, byte_budget=users * 13 * songs)
+        blocked = rank_users(V, F, 101, relevant=relevant, group=users)
         for name in ("indices", "scores", "ranks", "counts", "candidates"):
             assert np.array_equal(getattr(whole, name), getattr(blocked, name)), (users, name)
     alone = rank_users(V[5:6], F, 101)
@@ -166,7 +174,7 @@ def test_scores_that_are_no_numbers_are_named(bad: float, where: str) -> None:
     V, F = np.ones((3, 2), dtype=np.float32), np.ones((4, 2), dtype=np.float32)
     (V if where == "V" else F)[2, 1] = bad
     with pytest.raises(DataError, match="user row 2" if where == "V" else "song column 2"):
-        rank_users(V, F, 1, byte_budget=1)
+        rank_users(V, F, 1)
 
 
 def test_overflow_is_named() -> None:
@@ -194,3 +202,158 @@ def test_workers_need_no_torch() -> None:
     modules += [f"fusionrec.evaluation.{m}" for m in ("metrics", "closed_forms", "intervals")]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def rounded(value: Fraction) -> np.float32:
+    """The float32 nearest to an exact value, found without the help of any rounding."""
+    near = np.float32(float(value))
+    around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+
+    def distance(x: np.float32) -> tuple[Fraction, int]:
+        return abs(Fraction(float(x)) - value), int(x.view(np.int32)) & 1  # ties to even
+
+    return min(around, key=distance)
+
+
+def test_scores_are_sums_of_fused_multiply_adds() -> None:
+    rng = np.random.default_rng(2)
+    V = rng.normal(size=(3, 9)).astype(np.float32)
+    F = rng.normal(size=(20, 9)).astype(np.float32)
+    lists = rank_users(V, F, 20)
+    for user, v in enumerate(V):
+        for song, score in zip(lists.indices[user], lists.scores[user], strict=True):
+            total = np.float32(0)
+            for a, b in zip(v, F[song], strict=True):
+                total = rounded(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(total)))
+            assert score == total
+
+
+def test_the_emulated_multiply_add_rounds_once() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(2, 3000)).astype(np.float32)
+    c = (-(a * b) * rng.choice([1, 1 + 2**-20, 0.5, 1e-7, 3], 3000)).astype(np.float32)
+    found = multiply_add(*(torch.from_numpy(x) for x in (a, b, c))).numpy()
+    exact = [
+        rounded(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
+        for x, y, z in zip(a, b, c, strict=True)
+    ]
+    assert np.array_equal(found, exact)
+    assert not np.array_equal(found, a * b + c)  # these numbers can tell
+
+
+def large(
+    users: int, songs: int, d: int, seed: int
+) -> tuple[NDArray, NDArray, SongLists, SongLists]:
+    """A problem of the sampled path, with ties, exclusions and relevant songs."""
+    rng = np.random.default_rng(seed)
+    V = rng.normal(size=(users, d)).astype(np.float32)
+    F = np.repeat(rng.normal(size=(songs // 2, d)), 2, axis=0).astype(np.float32)
+    drawn = [rng.permutation(songs)[: rng.integers(0, 60)] for _ in range(users)]
+    relevant = song_lists([row[:20].tolist() for row in drawn])
+    return V, F, song_lists([row[20:].tolist() for row in drawn]), relevant
+
+
+def assert_same(a: RankedLists, b: RankedLists) -> None:
+    for name in ("indices", "scores", "counts", "candidates", "ranks", "rank_songs"):
+        assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name == "scores"), name
+
+
+@pytest.mark.parametrize(("songs", "d", "k"), [(5000, 6, 100), (20_000, 3, 50), (700, 5, 500)])
+def test_large_lists_are_those_of_a_full_sort(songs: int, d: int, k: int) -> None:
+    V, F, exclude, relevant = large(70, songs, d, seed=songs)
+    lists = rank_users(V, F, k, exclude=exclude, relevant=relevant)
+    for user in range(len(V)):
+        scores = np.zeros(songs, np.float64)
+        for a, b in zip(V[user], F.T, strict=True):
+            # Sums of a few float32 products need a double's 53 bits at most, nearly always:
+            # then rounding the exact step is the fused step.
+            scores = (a.astype(np.float64) * b + scores).astype(np.float32).astype(np.float64)
+        out = exclude.songs[exclude.indptr[user] : exclude.indptr[user + 1]]
+        scores[out] = -np.inf
+        order = np.argsort(-scores, kind="stable")
+        assert np.array_equal(lists.indices[user], order[:k])
+        rank = np.empty(songs, np.int64)
+        rank[order] = np.arange(1, songs + 1)
+        own = slice(relevant.indptr[user], relevant.indptr[user + 1])
+        assert np.array_equal(np.sort(rank[relevant.songs[own]]), lists.ranks[own])
+        assert np.array_equal(rank[lists.rank_songs[own]], lists.ranks[own])
+
+
+def test_a_threshold_that_lets_too_few_or_too_many_pass_changes_nothing() -> None:
+    songs, k = 6000, 300
+    step = np.zeros((songs, 2), np.float32)
+    step[:, 0] = np.arange(songs) < k // 2  # few songs lead: the sample may miss them all
+    step[:, 1] = np.arange(songs) % 7 == 0
+    V = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.float32)
+    lists = rank_users(V, step, k)
+    for user, v in enumerate(V):
+        order = np.argsort(-(step @ v), kind="stable")
+        assert np.array_equal(lists.indices[user], order[:k])
+    # All the best songs of the sample excluded: fewer than k survive.
+    rising = np.arange(songs, dtype=np.float32)[:, None]
+    exclude = song_lists([list(range(songs - 2000, songs))])
+    lists = rank_users(np.ones((1, 1), np.float32), rising, k, exclude=exclude)
+    assert np.array_equal(lists.indices[0], np.arange(songs - 2001, songs - 2001 - k, -1))
+
+
+def test_a_device_gives_the_same_lists() -> None:
+    V, F, exclude, relevant = large(40, 3000, 7, seed=5)
+    V[3], F[100:200] = 0, 0
+    lists = rank_users(V, F, 120, exclude=exclude, relevant=relevant)
+    other = rank_users(V[:0], F, 120)
+    other = RankedLists(
+        *(np.zeros_like(x) for x in (lists.indices, lists.scores, lists.counts, lists.candidates)),
+        lists.rank_indptr,
+        np.zeros_like(lists.ranks),
+        np.zeros_like(lists.ranks),
+    )
+    rank_on_device(V, F, exclude, relevant, other, "cpu", block_bytes=3000 * 40 * 7)
+    assert_same(lists, other)
+    if torch.cuda.is_available():
+        assert_same(lists, rank_users(V, F, 120, exclude=exclude, relevant=relevant, device="cuda"))
+
+
+def test_packed_songs_and_any_group_give_the_same_lists() -> None:
+    V, F, exclude, relevant = large(150, 4000, 12, seed=6)
+    whole = rank_users(V, F, 200, exclude=exclude, relevant=relevant)
+    packed = PackedSongs.of(F)
+    for group in (1, 8, 40, 1000):
+        again = rank_users(V, packed, 200, exclude=exclude, relevant=relevant, group=group)
+        assert_same(whole, again)
+
+
+def test_another_processor_gives_the_same_lists(tmp_path: Path) -> None:
+    V, F, exclude, relevant = large(60, 4000, 12, seed=7)
+    here = rank_users(V, F, 200, exclude=exclude, relevant=relevant)
+    np.savez(
+        tmp_path / "problem.npz",
+        V=V,
+        F=F,
+        **{f"e{n}": x for n, x in vars(exclude).items()},
+        **{f"r{n}": x for n, x in vars(relevant).items()},
+    )
+    code = """
+import sys, numpy as np
+from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.topk import rank_users
+from fusionrec.ranking.vector_code import LANES
+p = np.load(sys.argv[1])
+exclude, relevant = (SongLists(p[n + "indptr"], p[n + "songs"], p[n + "plays"]) for n in "er")
+found = rank_users(p["V"], p["F"], 200, exclude=exclude, relevant=relevant)
+np.savez(sys.argv[2], lanes=LANES, **vars(found))
+"""
+    # A processor of 2013 with fused multiply-adds, or any one at all without.
+    generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    environment = {**os.environ, **generic, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "problem.npz"), str(tmp_path / "out.npz")]
+    subprocess.run(command, env=environment, check=True)
+    found = np.load(tmp_path / "out.npz")
+    assert found["lanes"] == 8
+    for name in ("indices", "scores", "ranks", "rank_songs", "counts", "candidates"):
+        assert np.array_equal(found[name], getattr(here, name), equal_nan=name == "scores"), name
+
+
+def test_lists_that_do_not_ascend_are_refused() -> None:
+    two = SongLists(np.array([0, 2]), np.array([2, 1], np.int32), np.ones(2, np.int64))
+    with pytest.raises(ValueError, match="ascend"):
+        rank_users(V1, F3, 2, exclude=two)
