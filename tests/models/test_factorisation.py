@@ -1,0 +1,92 @@
+"""Matrix factorisation solves the problem that it states."""
+
+import numpy as np
+import pytest
+
+from fusionrec.errors import DataError
+from fusionrec.models.factorisation import confidence, factorise
+
+USUAL = {
+    "shape": (30, 20),
+    "factors": 5,
+    "alpha": 10.0,
+    "epsilon": 2.0,
+    "regularisation": 3.0,
+    "iterations": 8,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def plays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of 30 users and 20 songs, some twice; user 29 and songs 18 and 19 have none."""
+    generator = np.random.default_rng(0)
+    pairs = generator.integers(0, 29, 150), generator.integers(0, 18, 150)
+    return *pairs, generator.integers(1, 9, 150)
+
+
+def dense(plays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.zeros((30, 20))
+    np.add.at(counts, plays[:2], plays[2])
+    return (counts > 0).astype(float), 1 + 10.0 * np.log1p(counts / 2.0)
+
+
+def alternating(p: np.ndarray, c: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """One half-step: the songs' factors, given the users'."""
+    ridge = 3.0 * np.eye(X.shape[1])
+    return np.array(
+        [np.linalg.solve((X.T * c[:, s]) @ X + ridge, X.T @ (c[:, s] * p[:, s])) for s in range(20)]
+    )
+
+
+def test_songs_factors_are_the_least_squares_of_the_formula(plays) -> None:
+    found = factorise(*plays, **USUAL)
+    p, c = dense(plays)
+    expected = alternating(p, c, found.users.astype(float))
+    np.testing.assert_allclose(found.songs, expected, atol=2e-6)
+
+
+def test_sweeps_reach_the_objective_of_a_plain_implementation(plays) -> None:
+    p, c = dense(plays)
+
+    def objective(X: np.ndarray, Y: np.ndarray) -> float:
+        return float((c * (p - X @ Y.T) ** 2).sum() + 3.0 * ((X**2).sum() + (Y**2).sum()))
+
+    Y = np.random.default_rng(1).random((20, 5)) * 0.01
+    for _ in range(200):
+        X = np.array(
+            [
+                np.linalg.solve((Y.T * c[u]) @ Y + 3.0 * np.eye(5), Y.T @ (c[u] * p[u]))
+                for u in range(30)
+            ]
+        )
+        Y = alternating(p, c, X)
+    found = factorise(*plays, **{**USUAL, "iterations": 200})
+    ours = objective(found.users.astype(float), found.songs.astype(float))
+    # Both may stop in another local minimum; a wrong objective is off by far more.
+    assert ours == pytest.approx(objective(X, Y), rel=0.02)
+
+
+def test_what_has_no_plays_has_no_factors(plays) -> None:
+    found = factorise(*plays, **USUAL)
+    assert not found.users[29].any()
+    assert not found.songs[18:].any()
+    assert found.songs[:18].any(axis=1).all()
+
+
+def test_the_seed_decides(plays) -> None:
+    first, again = factorise(*plays, **USUAL), factorise(*plays, **USUAL)
+    np.testing.assert_array_equal(first.songs, again.songs)
+    assert not np.array_equal(first.songs, factorise(*plays, **{**USUAL, "seed": 1}).songs)
+
+
+def test_confidence() -> None:
+    np.testing.assert_allclose(
+        confidence(np.array([0, 2, 6]), 10.0, 2.0), [1, 1 + 10 * np.log(2), 1 + 10 * np.log(4)]
+    )
+
+
+def test_no_plays() -> None:
+    none = np.empty(0, np.int64)
+    with pytest.raises(DataError, match="no plays"):
+        factorise(none, none, none, **USUAL)
