@@ -13,19 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from fusionrec.config_compare import CompareConfig
+from fusionrec.config_section import Section
+from fusionrec.config_section import key as _key
 from fusionrec.errors import ConfigError
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _key(default: Any, doc: str, **bounds: Any) -> Any:
-    return Field(default, description=doc, **bounds)
 
 
 class SourceConfig(Section):
@@ -76,8 +69,10 @@ class IngestConfig(Section):
 class SplitConfig(Section):
     """Songs into train, validation and test (paper 5.3; DIGEST protocols)."""
 
-    by: Literal["song", "artist"] = _key(
-        "song", "`song` is the paper's random split; `artist` puts no artist on both sides"
+    by: Literal["song", "artist", "album"] = _key(
+        "song",
+        "`song` is the paper's random split; `artist` puts no artist on both sides, `album` no "
+        "album",
     )
     folds: int = _key(5, "equal parts the songs are cut into; 5 gives the paper's 80/20", ge=2)
     test_fold: int = _key(0, "the fold that is the test part", ge=0)
@@ -357,6 +352,9 @@ class RecommendConfig(Section):
         "raw", "how a play count weighs in the user vector; `raw` is the paper's"
     )
     users_per_shard: int = _key(5_000, "users one task ranks", ge=1)
+    block_mb: int = _key(
+        2048, "song vectors a task holds at once; more are ranked in blocks and merged", ge=0
+    )
 
 
 class EvaluateConfig(Section):
@@ -394,6 +392,7 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     recommend: RecommendConfig = RecommendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    compare: CompareConfig = CompareConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

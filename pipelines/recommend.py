@@ -1,12 +1,14 @@
 """Recommend: every user's top list, by a map over users (paper 3.4).
 
-F of all songs is read once, by one task, into the object store (24 MB for a million songs
-and k = 6, with 20 MB of song ids); each task reads the plays of its range of users and
-writes their lists, with the ranks of their relevant songs.
+F of all songs is read once into the object store (24 MB for a million songs and k = 6, with
+20 MB of song ids); each task reads the plays of its range of users and writes their lists,
+with the ranks of their relevant songs. Where F is more than `recommend.block_mb`, it lies there
+in blocks of songs, of which a task holds one at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -18,8 +20,9 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
-from fusionrec.ranking.protocols import candidate_songs, profiles_and_relevant
+from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profiles_and_relevant
 from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
+from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
@@ -35,8 +38,6 @@ class Catalogue:
     ----------
     song_ids
         Arrow strings, S of them.
-    F
-        Float32, shape (S, k); zeros for a song without a vector.
     part
         Object array of the songs' parts, shape (S,).
     has_vector
@@ -46,7 +47,6 @@ class Catalogue:
     """
 
     song_ids: pa.Array
-    F: np.ndarray
     part: np.ndarray
     has_vector: np.ndarray
     candidates: np.ndarray
@@ -61,8 +61,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         for i, start in enumerate(range(0, users, size))
     ]
     catalogue = cluster.submit(read_catalogue, workspace)
+    blocks = [
+        cluster.submit(read_block, workspace, names) for names in song_blocks(config, workspace)
+    ]
     reports = cluster.map_tasks(
-        resumable(run, "recommendations", partial(_rank_shard, config, run, catalogue)),
+        resumable(
+            run, "recommendations", partial(_rank_shard, config, run, catalogue, tuple(blocks))
+        ),
         shards,
         description="ranking users",
     )
@@ -81,30 +86,114 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return {**counts, "users_left_out": left_out, "candidates": reports[0]["candidates"]}
 
 
+def song_blocks(config: Config, workspace: Workspace) -> list[list[str]]:
+    """The parts of the catalogue by blocks of at most `recommend.block_mb`, one part at least."""
+    classes = workspace.require("train")["counts"]["classes"]
+    blocks: list[list[str]] = [[]]
+    songs = 0
+    for name in workspace.parts("ingest", "songs"):
+        rows = workspace.read_part("ingest", "songs", name, ["song_id"]).num_rows
+        if blocks[-1] and (songs + rows) * classes * 4 > config.recommend.block_mb << 20:
+            blocks.append([])
+            songs = 0
+        blocks[-1].append(name)
+        songs += rows
+    return blocks
+
+
+def read_block(workspace: Workspace, names: list[str]) -> np.ndarray:
+    """F of the songs of some parts, float32 (songs, k); zeros for a song without a vector."""
+    blocks = []
+    for name in names:
+        ids = workspace.read_part("ingest", "songs", name, ["song_id"])["song_id"]
+        table = workspace.read_part("train", "song_vectors", name, ["song_id", "probabilities"])
+        probabilities = matrix(table["probabilities"])
+        F = np.zeros((len(ids), probabilities.shape[1]), np.float32)
+        F[pc.index_in(table["song_id"], value_set=ids.combine_chunks()).to_numpy()] = probabilities
+        blocks.append(F)
+    return np.concatenate(blocks)
+
+
 def read_catalogue(workspace: Workspace) -> Catalogue:
-    """All songs with their F and part."""
+    """All songs with their part, and which have a vector."""
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
     part = workspace.read("split", "split", ["part"])["part"]
-    table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
-    rows = pc.index_in(table["song_id"], value_set=ids).to_numpy()
-    probabilities = matrix(table["probabilities"])
-    F = np.zeros((len(ids), probabilities.shape[1]), np.float32)
-    F[rows] = probabilities
+    table = workspace.read("train", "song_vectors", ["song_id"])
     has_vector = np.zeros(len(ids), bool)
-    has_vector[rows] = True
+    has_vector[pc.index_in(table["song_id"], value_set=ids).to_numpy()] = True
     parts = part.to_numpy(zero_copy_only=False)
-    return Catalogue(ids, F, parts, has_vector, candidate_songs(parts, has_vector))
+    return Catalogue(ids, parts, has_vector, candidate_songs(parts, has_vector))
 
 
 @lru_cache(maxsize=1)
-def _prepared(reference: Any) -> tuple[Catalogue, PackedSongs]:
-    """What a worker process makes once, for all shards it ranks."""
+def _catalogue(reference: Any) -> Catalogue:
+    """What a worker process reads once, for all shards it ranks."""
     catalogue: Catalogue = cluster.gather([reference])[0]
-    return catalogue, PackedSongs.of(catalogue.F[catalogue.candidates])
+    return catalogue
 
 
-def _rank_shard(config: Config, run: StageRun, reference: Any, shard: dict[str, Any]) -> Counts:
-    catalogue, candidates = _prepared(reference)
+@lru_cache(maxsize=1)
+def _prepared(reference: Any, catalogue_reference: Any) -> tuple[np.ndarray, PackedSongs]:
+    """The same of a catalogue of one block: F, and the candidates' rows packed."""
+    F: np.ndarray = cluster.gather([reference])[0]
+    return F, PackedSongs.of(F[_catalogue(catalogue_reference).candidates])
+
+
+def _rank(
+    config: Config, users: EvaluatedUsers, catalogue_reference: Any, blocks: tuple[Any, ...]
+) -> RankedLists:
+    """Rank a shard's users, with one block of songs in memory at a time."""
+    catalogue, settings = _catalogue(catalogue_reference), config.recommend
+    candidates, songs = catalogue.candidates, len(catalogue.part)
+    profiles = users.profiles
+    exclude = profiles.to_columns(candidates, songs)
+    relevant = users.relevant.to_columns(candidates, songs)
+    if len(blocks) == 1:
+        F, packed = _prepared(blocks[0], catalogue_reference)
+        V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
+        return rank_users(V, packed, settings.top, exclude=exclude, relevant=relevant)
+    # First the rows of the users' own songs, then the candidates.
+    needed = np.unique(np.concatenate([profiles.songs, users.relevant.songs]))
+    rows, start = [], 0
+    for F in _each(blocks):
+        here = needed[(needed >= start) & (needed < start + len(F))]
+        rows.append(F[here - start])
+        start += len(F)
+    own = np.concatenate(rows)
+    V = user_vectors(
+        profiles.indptr,
+        np.searchsorted(needed, profiles.songs),
+        profiles.plays,
+        own,
+        settings.weighting,
+    )
+    return rank_in_blocks(
+        V,
+        _candidates_of(blocks, candidates),
+        settings.top,
+        exclude=exclude,
+        relevant=relevant,
+        relevant_vectors=own[np.searchsorted(needed, candidates[np.unique(relevant.songs)])],
+    )
+
+
+def _each(blocks: tuple[Any, ...]) -> Iterator[np.ndarray]:
+    for reference in blocks:
+        yield cluster.gather([reference])[0]
+
+
+def _candidates_of(blocks: tuple[Any, ...], candidates: np.ndarray) -> Iterator[np.ndarray]:
+    start = 0
+    for F in _each(blocks):
+        here = candidates[(candidates >= start) & (candidates < start + len(F))]
+        yield F[here - start]
+        start += len(F)
+
+
+def _rank_shard(
+    config: Config, run: StageRun, reference: Any, blocks: tuple[Any, ...], shard: dict[str, Any]
+) -> Counts:
+    catalogue = _catalogue(reference)
     settings = config.recommend
     start, stop = shard["start"], shard["stop"]
     plays = run.workspace.read(
@@ -122,17 +211,7 @@ def _rank_shard(config: Config, run: StageRun, reference: Any, shard: dict[str, 
         song_ids=catalogue.song_ids,
         seed=config.seed,
     )
-    profiles, songs = users.profiles, len(catalogue.F)
-    V = user_vectors(
-        profiles.indptr, profiles.songs, profiles.plays, catalogue.F, settings.weighting
-    )
-    ranked = rank_users(
-        V,
-        candidates,
-        settings.top,
-        exclude=profiles.to_columns(catalogue.candidates, songs),
-        relevant=users.relevant.to_columns(catalogue.candidates, songs),
-    )
+    ranked = _rank(config, users, reference, blocks)
     run.write(
         _table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard["part"]
     )
@@ -169,7 +248,7 @@ STAGE = Stage(
     name="recommend",
     needs=lambda config: ("ingest", "split", "train"),
     settings=lambda config: {
-        "recommend": config.recommend.model_dump(),
+        "recommend": config.recommend.model_dump(exclude={"block_mb"}),
         "seed": config.seed,
     },
     work=work,

@@ -45,6 +45,8 @@ def rank_group(
     exclude_songs: Array,
     relevant_indptr: Array,
     relevant_songs: Array,
+    relevant_vectors: Array,
+    relevant_rows: Array,
     first: int,
     scores: Array,
     kept: Array,
@@ -68,6 +70,11 @@ def rank_group(
     sample, sampled, quantile
         Every so manieth song, as `panels`; how many they are; the place among them of the
         score that is the threshold, or 0 for none.
+    relevant_songs
+        Ascending for a user. One below 0 or beyond the last song is no candidate here: what is
+        counted for it is the songs that come before it.
+    relevant_vectors, relevant_rows
+        Where each of them has its vector: `relevant_vectors[relevant_rows[i]]`.
     scores, kept, kept_columns
         Working memory: (users of a group, songs of a block), and per user as many survivors of
         the threshold as are looked at.
@@ -110,11 +117,15 @@ def rank_group(
         _dot_products(
             users[u // USERS],
             u % USERS,
-            rows,
-            relevant_songs[own],
+            relevant_vectors,
+            relevant_rows[own],
             own_scores[places[u] : places[u + 1]],
         )
     bars = np.nextafter(own_scores, np.float32(-np.inf))
+    for u in range(group):
+        for i in range(relevant_indptr[first + u + 1] - relevant_indptr[first + u]):
+            if relevant_songs[relevant_indptr[first + u] + i] < 0:
+                bars[places[u] + i] = own_scores[places[u] + i]
 
     for start in range(0, songs, block):
         stop = min(start + block, songs)

@@ -20,7 +20,7 @@ from fusionrec.ranking import kernel
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.vector_code import LANES, PANEL, USERS
 
-_GROUP = 128
+GROUP = 128
 """Users whose vectors and scores share the second cache."""
 
 _CACHE_BYTES = 256 << 10
@@ -90,7 +90,7 @@ class PackedSongs:
             A value is NaN or infinite.
         """
         rows = np.ascontiguousarray(F, dtype=np.float32)
-        _check_finite(rows, "song column")
+        check_finite(rows, "song column")
         largest = np.abs(rows).max(axis=0, initial=0).astype(np.float64)
         return PackedSongs(rows, _panels(rows, PANEL), largest)
 
@@ -103,7 +103,7 @@ def rank_users(
     exclude: SongLists | None = None,
     relevant: SongLists | None = None,
     device: str = "cpu",
-    group: int = _GROUP,
+    group: int = GROUP,
 ) -> RankedLists:
     """Rank all songs for every user by score(u, s) = v_u . F(s), ties by ascending column.
 
@@ -148,7 +148,26 @@ def rank_users(
     exclude = _checked("exclude", exclude, users, songs)
     relevant = _checked("relevant", relevant, users, songs)
 
-    lists = RankedLists(
+    lists = empty_lists(users, k, relevant)
+    if not songs or not users:
+        lists.indices.fill(-1)
+        lists.scores.fill(np.nan)
+        return lists
+    packed = F if isinstance(F, PackedSongs) else PackedSongs.of(F)
+    vectors = np.ascontiguousarray(V, dtype=np.float32)
+    check_finite(vectors, "user row")
+    check_range(vectors, packed)
+    if device != "cpu":
+        from fusionrec.ranking.topk_torch import rank_on_device
+
+        rank_on_device(vectors, packed.rows, exclude, relevant, lists, device)
+    else:
+        rank_on_cpu(vectors, packed, exclude, relevant, packed.rows, relevant.songs, lists, group)
+    return lists
+
+
+def empty_lists(users: int, k: int, relevant: SongLists) -> RankedLists:
+    return RankedLists(
         indices=np.empty((users, k), dtype=np.int32),
         scores=np.empty((users, k), dtype=np.float32),
         counts=np.zeros(users, dtype=np.int32),
@@ -157,33 +176,21 @@ def rank_users(
         ranks=np.empty(len(relevant.songs), dtype=np.int32),
         rank_songs=np.empty(len(relevant.songs), dtype=np.int32),
     )
-    if not songs or not users:
-        lists.indices.fill(-1)
-        lists.scores.fill(np.nan)
-        return lists
-    packed = F if isinstance(F, PackedSongs) else PackedSongs.of(F)
-    vectors = np.ascontiguousarray(V, dtype=np.float32)
-    _check_finite(vectors, "user row")
-    _check_range(vectors, packed)
-    if device != "cpu":
-        from fusionrec.ranking.topk_torch import rank_on_device
-
-        rank_on_device(vectors, packed.rows, exclude, relevant, lists, device)
-    else:
-        _rank_on_cpu(vectors, packed, exclude, relevant, lists, group)
-    return lists
 
 
-def _rank_on_cpu(
+def rank_on_cpu(
     V: NDArray[np.float32],
     packed: PackedSongs,
     exclude: SongLists,
     relevant: SongLists,
+    relevant_vectors: NDArray[np.float32],
+    relevant_rows: NDArray[np.integer[Any]],
     lists: RankedLists,
     group: int,
 ) -> None:
     songs, d = packed.rows.shape
     users, k = lists.indices.shape
+    rows = relevant_rows.astype(np.int64)
     group = -(-min(max(1, group), users) // USERS) * USERS
     block = max(1, _CACHE_BYTES // (4 * group * PANEL)) * PANEL
     block = min(block, len(packed.panels) * PANEL)
@@ -208,6 +215,8 @@ def _rank_on_cpu(
             exclude.songs,
             relevant.indptr,
             relevant.songs,
+            relevant_vectors,
+            rows,
             first,
             scores,
             kept,
@@ -278,7 +287,7 @@ def _checked(name: str, given: SongLists | None, users: int, songs: int) -> Song
     )
 
 
-def _check_finite(rows: NDArray[np.float32], what: str) -> None:
+def check_finite(rows: NDArray[np.float32], what: str) -> None:
     if not np.isfinite(rows).all():
         row, dimension = np.argwhere(~np.isfinite(rows))[0]
         raise DataError(
@@ -287,7 +296,7 @@ def _check_finite(rows: NDArray[np.float32], what: str) -> None:
         )
 
 
-def _check_range(V: NDArray[np.float32], packed: PackedSongs) -> None:
+def check_range(V: NDArray[np.float32], packed: PackedSongs) -> None:
     """No partial sum may leave float32's range."""
     limit = float(np.finfo(np.float32).max)
     bound = np.abs(V).max(axis=0).astype(np.float64) @ packed.largest

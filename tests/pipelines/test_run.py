@@ -1,6 +1,7 @@
 """The whole pipeline on a small sample corpus, as a user sees it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fusionrec import config
+from pipelines import recommend
 from pipelines.run import STAGES, run
 from pipelines.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
@@ -62,14 +64,34 @@ def test_repeating_the_command_redoes_nothing(finished, corpus, ray_session) -> 
 
 
 def test_changing_eta_redoes_nothing_before_train(finished, corpus, ray_session, tmp_path) -> None:
-    import shutil
-
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     before = keys(place)
     run(config.load(None, overrides(corpus, place, train__eta=0.002)))
     changed = {stage for stage, key in keys(place).items() if key != before[stage]}
     assert changed == {"train", "recommend", "evaluate"}
+
+
+@pytest.mark.parametrize("protocol", ["heldout", "oord"])
+def test_lists_are_the_same_in_any_blocks_of_songs_and_users(
+    corpus, finished, ray_session, tmp_path, protocol
+) -> None:
+    found = []
+    # Songs at once, and a file of the corpus after the other; users in several sizes of tasks.
+    for number, (block_mb, users) in enumerate(((2048, 60), (0, 60), (2048, 17))):
+        place = tmp_path / str(number)
+        for stage in ("ingest", "split", "train"):
+            shutil.copytree(finished / stage, place / stage)
+        chosen = {"recommend__protocol": protocol, "recommend__block_mb": block_mb}
+        chosen["recommend__users_per_shard"] = users
+        loaded = config.load(None, overrides(corpus, place, **chosen))
+        workspace = Workspace(str(place))
+        blocks = recommend.song_blocks(loaded, workspace)
+        assert len(blocks) == (1 if block_mb else len(workspace.parts("ingest", "songs")))
+        recommend.STAGE.run(loaded)
+        found.append(workspace.read("recommend", "recommendations"))
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
 
 
 @pytest.mark.parametrize(
@@ -95,8 +117,6 @@ def test_changing_eta_redoes_nothing_before_train(finished, corpus, ray_session,
     ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()),
 )
 def test_every_choice_runs_to_the_end(corpus, finished, ray_session, tmp_path, settings) -> None:
-    import shutil
-
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     manifests = run(config.load(None, overrides(corpus, place, **settings)))
@@ -156,8 +176,6 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 
 
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
-    import shutil
-
     from pipelines.query import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}

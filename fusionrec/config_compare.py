@@ -1,0 +1,139 @@
+"""The configuration of the comparison with the baselines (paper Table 2)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import model_validator
+
+from fusionrec.config_section import Section, key
+
+Modality = Literal["metadata", "lyrics", "audio"]
+
+Method = Literal[
+    "random",
+    "popularity",
+    "hotttnesss",
+    "mlr",
+    "linear",
+    "mlp",
+    "cnn-mse",
+    "cnn-wpe",
+    "fusion",
+    "linear-features",
+    "wmf",
+    "classes",
+    "popularity-oracle",
+]
+
+METHODS: tuple[Method, ...] = get_args(Method)
+"""Every method of the comparison."""
+
+REFERENCES: tuple[Method, ...] = ("wmf", "classes", "popularity-oracle")
+"""Those that see what the others must not: plays or tags of the test songs."""
+
+
+class FusionRun(Section):
+    """A fusion network of the comparison."""
+
+    k: int = key(6, "number of classes", ge=2, le=1000)
+    modalities: tuple[Modality, ...] = key(
+        ("metadata", "lyrics"), "what it is fed with; embed.modalities must have them", min_length=1
+    )
+
+    @property
+    def name(self) -> str:
+        """Its name in the tables."""
+        return f"fusion k={self.k} {'+'.join(self.modalities)}"
+
+
+class WmfConfig(Section):
+    """Weighted matrix factorisation (Hu et al. 2008), c = 1 + alpha log(1 + plays / epsilon)."""
+
+    factors: int = key(50, "latent factors", ge=1, le=1000)
+    alpha: float = key(10.0, "weight of a play count", gt=0)
+    epsilon: float = key(1.0, "play count at which its logarithm begins to saturate", gt=0)
+    regularisation: float = key(10.0, "lambda of both sides", ge=0)
+    iterations: int = key(10, "sweeps of alternating least squares", ge=1)
+    scope: Literal["train", "all"] = key(
+        "train",
+        "songs whose plays make the factors that content models learn; under `all`, the plays "
+        "of test songs have been seen, and no figure is a forecast",
+    )
+
+
+class AudioWordsConfig(Section):
+    """The bag of audio words: quantised timbre and pitch frames with their differences."""
+
+    codewords: int = key(500, "size of the codebook (van den Oord et al.: 4,000)", ge=2)
+    songs: int = key(10_000, "training songs the codebook is fitted on, chosen by hash", ge=1)
+    frames: int = key(100, "frames of each of them", ge=1)
+    variance: float = key(0.95, "share of the variance PCA keeps of the bags", gt=0, le=1)
+
+
+class NeuralConfig(Section):
+    """The baselines' multilayer perceptron and convolutional network."""
+
+    hidden: int = key(1000, "hidden units of the perceptron", ge=1)
+    epochs: int = key(100, "passes over the training songs, at most", ge=1)
+    patience: int = key(10, "stop when the validation loss has not fallen for so many", ge=1)
+    batch_size: int = key(64, "songs in a batch", ge=1)
+    eta: float = key(0.001, "Adam's learning rate", gt=0)
+    segments: int = key(128, "segments in a window of the convolutional network", ge=8)
+    cnn_epochs: int = key(30, "passes of the convolutional network, at most", ge=1)
+    cnn_songs: int = key(
+        10_000,
+        "training songs of the convolutional network, chosen by hash (70 kB of memory each)",
+        ge=2,
+    )
+
+
+class MlrConfig(Section):
+    """Metric learning to rank (McFee & Lanckriet 2010) on the bag of audio words."""
+
+    slack: float = key(10_000.0, "C, the weight of the ranking loss", gt=0)
+    queries: int = key(2_000, "training songs that are queries and answers, by hash", ge=2)
+    similar: int = key(10, "songs with the most listeners in common are a query's answers", ge=1)
+    iterations: int = key(50, "cutting planes, at most", ge=1)
+
+
+class CompareConfig(Section):
+    """The comparison of all methods by van den Oord's protocol, `oord`."""
+
+    splits: tuple[Literal["song", "artist", "album"], ...] = key(
+        ("song", "artist"), "the splits it is made under", min_length=1
+    )
+    test_folds: tuple[int, ...] | None = key(
+        None, "which of split.folds are tested; null for all, so that each song is tested once"
+    )
+    methods: tuple[Method, ...] = key(METHODS, "what is compared", min_length=1)
+    fusion: tuple[FusionRun, ...] = key(
+        (
+            FusionRun(k=6, modalities=("metadata",)),
+            FusionRun(k=3),
+            FusionRun(k=4),
+            FusionRun(k=6),
+        ),
+        "the fusion networks (Table 2's by default)",
+    )
+    seeds: int = key(5, "trainings of whatever is trained from random numbers", ge=1)
+    users: int = key(20_000, "users, chosen by hash (the paper: 20,000)", ge=1)
+    resamples: int = key(10_000, "bootstrap resamples of users and songs", ge=100)
+    lists: int = key(
+        20, "songs of each list whose coverage, popularity, diversity and novelty count", ge=1
+    )
+    against: str | None = key(
+        None, "the method all others are compared with, by its name; null for the last of `fusion`"
+    )
+    wmf: WmfConfig = WmfConfig()
+    audio_words: AudioWordsConfig = AudioWordsConfig()
+    neural: NeuralConfig = NeuralConfig()
+    mlr: MlrConfig = MlrConfig()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CompareConfig:
+        for name in ("splits", "methods", "fusion", "test_folds"):
+            values = getattr(self, name) or ()
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names something twice")
+        return self
