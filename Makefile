@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow clean help
+.PHONY: demo compare test lint types unit slow clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, write the sample corpus, run the whole pipeline, the report, a search"
 	@echo "            and its best configuration, and print the results"
+	@echo "make compare   install, write the sample corpus, and run every baseline beside the network"
 	@echo "make test   install, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
@@ -33,6 +34,9 @@ demo: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec report $(DEMO_CONFIG) --set train.workers=0
 	$(BIN)/fusionrec tune $(DEMO_CONFIG)
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
+
+compare: $(STAMP) $(DEMO)/corpus/truth.json
+	$(BIN)/fusionrec compare $(DEMO_CONFIG)
 
 test: lint types unit
 

@@ -173,3 +173,31 @@ METRICS = pa.schema(
         ("random_level", pa.float64()),  # expected AP@K of a random order
     ]
 )
+
+AUDIO_WORDS = pa.schema(
+    [
+        ("song_id", pa.string()),
+        ("words", pa.list_(pa.int32())),  # codewords that occur, ascending
+        ("counts", pa.list_(pa.int32())),  # frames of each; none for a song without segments
+    ]
+)
+
+EVALUATED_USERS = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("profile", pa.list_(pa.int32())),  # H_u, rows of `songs`, ascending
+        ("plays", pa.list_(pa.int64())),  # of each of the profile's songs
+        ("relevant", pa.list_(pa.int32())),  # R_u, rows of `songs`, ascending
+    ]
+)
+"""The users of a comparison; every method ranks for these and no others."""
+
+RANKS = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("candidates", pa.int32()),  # N
+        ("ranks", pa.list_(pa.int32())),  # ranks from 1 of R_u among the N, ascending
+        ("songs", pa.list_(pa.int32())),  # the song of each of these ranks, a row of `songs`
+    ]
+)
+"""What a method of a comparison found."""

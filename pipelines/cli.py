@@ -79,6 +79,10 @@ def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
         print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
     elif name == "tune":
         _print_search(resolved, manifest["counts"])
+    elif name == "compare":
+        for table in query.comparison_tables(resolved.workspace):
+            Console().print(table)
+        Console().print(query.artifacts_table(resolved.workspace, name))
     elif name == "report":
         print(query.table_1(resolved.workspace))
         Console().print(query.artifacts_table(resolved.workspace, name))
@@ -87,13 +91,15 @@ def _run_stage(name: str, resolved: Config, as_json: bool) -> None:
 
 
 def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str, Any]:
-    """A stage's counts; for a search with its trials, for a report with its table."""
+    """A stage's counts; with the trials of a search, and the tables of a report or comparison."""
     from pipelines import query
 
     if name == "tune":
         return {**counts, "rows": query.trials(resolved.workspace)}
     if name == "report":
         return {**counts, "table_1": query.table_1(resolved.workspace)}
+    if name == "compare":
+        return {**counts, "splits": query.comparison(resolved.workspace)}
     return counts
 
 
@@ -124,7 +130,9 @@ _stage_command("run", "Run all stages in order, skip those up to date, and print
 _stage_command(
     "ingest", "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed."
 )
-_stage_command("split", "Split the songs into train, validation and test, by song or by artist.")
+_stage_command(
+    "split", "Split the songs into train, validation and test, by song, artist or album."
+)
 _stage_command("label", "Embed the tag lists and cluster them into k classes (K-Means).")
 _stage_command(
     "pretrain", "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling)."
@@ -134,6 +142,9 @@ _stage_command("fuse", "Scale and concatenate the modalities, and reduce them by
 _stage_command("train", "Train the fusion network under Ray Train and compute F(s) of all songs.")
 _stage_command("tune", "Search k, eta, p and more with Ray Tune, judged on the validation songs.")
 _stage_command("report", "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.")
+_stage_command(
+    "compare", "Run every baseline and the network on the same folds: Table 2 with intervals."
+)
 _stage_command("evaluate", "Compute mAP@500, AUC and their intervals, and print the results.")
 
 

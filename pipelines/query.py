@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from fusionrec.errors import NotFoundError, SchemaVersionError
+from fusionrec.report.comparison import published
 from pipelines.tables import matrix
 from pipelines.workspace import Workspace
 
@@ -24,6 +25,7 @@ _STAGES = (
     "recommend",
     "evaluate",
     "report",
+    "compare",
 )
 _NAMES = ("song_id", "artist_name", "title", "release")
 
@@ -203,12 +205,50 @@ def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
     return table
 
 
+def comparison(uri: str) -> dict[str, Any]:
+    """A finished comparison by split, as :func:`pipelines.comparison_summary.summarise` has it."""
+    found: dict[str, Any] = Workspace(uri).read_json("compare", "comparison.json")
+    return found
+
+
+def comparison_tables(uri: str) -> list[Table]:
+    """The table of each split that `compare` prints; published figures in a column of their own."""
+    tables = []
+    for by, summary in comparison(uri).items():
+        table = Table(
+            title=f"split by {by}, protocol oord; italic: references; published: of other songs",
+            title_justify="left",
+        )
+        table.add_column("method", no_wrap=True)
+        for name in ("mAP@500", "95 % interval", "lift", "AUC", "published"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in summary["rows"]:
+            known = published(row)
+            table.add_row(
+                f"[italic]{row['name']}[/italic]" if row["reference"] else row["name"],
+                f"{row['average_precision']:.4f}",
+                f"{row['low']:.4f}–{row['high']:.4f}",
+                f"{row['lift']:.2f}",
+                f"{row['auc']:.3f}",
+                f"{known[0]:.5f}" if known else "",
+            )
+        for name, reason in summary["failed"].items():
+            table.add_row(name, "–", reason, "", "", "")
+        tables.append(table)
+    return tables
+
+
 _ARTIFACTS = {
     "run": (
         ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
         ("train/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
         ("recommend/recommendations/", "every user's list (Parquet)"),
         ("evaluate/metrics/", "one row a user; summary.json beside it"),
+    ),
+    "compare": (
+        ("compare/comparison.md", "all tables; .csv and .tex too"),
+        ("compare/differences.csv", "every pair of methods, with Holm's correction"),
+        ("folds/", "each fold's split, features, models' rankings (Parquet)"),
     ),
     "tune": (
         ("tune/trials.csv", "every trial's values and measures; trials.json too"),
@@ -227,7 +267,7 @@ _ARTIFACTS = {
 
 
 def artifacts_table(uri: str, what: str = "run") -> Table:
-    """Where the artifacts of a workspace lie: those of `run`, `tune` or `report`."""
+    """Where the artifacts of a workspace lie: those of `run`, `tune`, `report` or `compare`."""
     table = Table.grid(padding=(0, 2))
     table.title = "Artifacts"
     table.title_justify = "left"

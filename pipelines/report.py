@@ -19,6 +19,7 @@ from fusionrec import config as config_module
 from fusionrec.config import Config
 from fusionrec.labels.classes import fit_kmeans, knee
 from fusionrec.report import figures, paper
+from fusionrec.report.text import as_csv
 from pipelines import cluster, fuse, label, train
 from pipelines.label import embed_lists, inertia, tagged_songs
 from pipelines.stage import Counts, Stage, resumable
@@ -33,7 +34,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Compute, then write tables and figures."""
     elbows = _elbows(config, run)
     rows = [_table_1_row(config, workspace, run, chosen) for chosen in config.report.runs]
-    run.write_bytes(figures.as_csv([{**row, "curve": None} for row in rows]), "table_1.csv")
+    run.write_bytes(as_csv([{**row, "curve": None} for row in rows]), "table_1.csv")
     table = paper.table_1(rows)
     run.write_bytes(table.encode(), "table_1.md")
     curves = {f"k = {r['k']}, eta = {r['eta']:g}, p = {r['p']:g}": r["curve"] for r in rows}

@@ -24,6 +24,7 @@ from fusionrec import config as config_module
 from fusionrec.config import Config, Range
 from fusionrec.errors import ConfigError, FusionrecError, StageError
 from fusionrec.report import figures
+from fusionrec.report.text import as_csv
 from pipelines import cluster, embed, fuse, pretrain
 from pipelines.progress import progress
 from pipelines.search_data import class_labels, load_features
@@ -53,7 +54,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     chosen = config_module.replaced(config, {name: best[name] for name in config.tune.space})
     run.write_bytes(config_module.to_yaml(chosen).encode(), "best.yaml")
     run.write_json(rows, "trials.json")
-    run.write_bytes(figures.as_csv(rows), "trials.csv")
+    run.write_bytes(as_csv(rows), "trials.csv")
     parameters = [*config.tune.space]
     measures = [name for name in MEASURES if any(row[name] is not None for row in rows)]
     for name, content in figures.search(rows, parameters, measures[:2]).files("search").items():

@@ -70,7 +70,7 @@ class Workspace:
     def variant(self, *parts: str, stages: Sequence[str]) -> Workspace:
         """A workspace below this one that reads some `stages` here and has others of its own."""
         uri = "/".join((self.uri.rstrip("/"), *parts))
-        return Workspace(uri, dict.fromkeys(stages, self.root))
+        return Workspace(uri, {stage: self.linked.get(stage, self.root) for stage in stages})
 
     def path(self, *parts: str) -> str:
         """A path below the root, as its filesystem spells it."""

@@ -1,4 +1,4 @@
-"""Songs into train, validation and test, by hashing their ids (paper 5.3; split by song or artist).
+"""Songs into train, validation and test (paper 5.3), by a hash of song, artist or album.
 
 Nothing here draws random numbers: a song's place follows from the seed, its id (or its
 artist's) and the set of songs, so that rows may come in any order and from any worker.
@@ -44,8 +44,9 @@ def stable_hash(ids: Iterable[object], *, seed: int, purpose: str) -> NDArray[np
 def assign(
     song_ids: Sequence[str],
     artist_ids: Sequence[str],
+    releases: Sequence[str] | None = None,
     *,
-    by: Literal["song", "artist"],
+    by: Literal["song", "artist", "album"],
     folds: int,
     test_fold: int,
     validation: float,
@@ -53,9 +54,9 @@ def assign(
 ) -> tuple[NDArray[np.object_], NDArray[np.int32]]:
     """Assign every song a fold and a part.
 
-    Groups (single songs, or all songs of an artist) are put in the order of their hash.
-    Fold f takes groups until the folds so far hold (f + 1)/`folds` of the songs: by song the
-    folds differ by one song at most, by artist each ends less than an artist late.
+    Groups (single songs, or all songs of an artist or an album) are put in the order of their
+    hash. Fold f takes groups until the folds so far hold (f + 1)/`folds` of the songs: by song
+    the folds differ by one song at most, else each ends less than a group late.
     `test_fold` is the test part. The rest is ordered by a second hash and its first groups,
     up to the share `validation` of its songs, are the validation part; it is cut by the same
     groups, so an artist split is artist-disjoint between all three parts.
@@ -66,8 +67,12 @@ def assign(
         Shape (songs,), each id once.
     artist_ids
         Shape (songs,). A song with an empty artist id is a group of its own.
+    releases
+        Shape (songs,), album titles; `album` alone needs them. A song without one is a group of
+        its own.
     by
-        `song` (the paper's random split, 5.3) or `artist` (no artist in two folds).
+        `song` (the paper's random split, 5.3), `artist` (no artist in two folds) or `album` (no
+        album of an artist in two folds).
     folds
         Parts of equal size to cut the songs into, at least 2; 5 is the paper's 80/20.
     test_fold
@@ -91,8 +96,8 @@ def assign(
     DataError
         A song id occurs twice, or the train or the test part comes out empty.
     """
-    if by not in ("song", "artist"):
-        raise ConfigError(f"split.by is {by!r}: set it to song or artist")
+    if by not in ("song", "artist", "album"):
+        raise ConfigError(f"split.by is {by!r}: set it to song, artist or album")
     if folds < 2:
         raise ConfigError(f"split.folds is {folds}: set it to 2 or more")
     if not 0 <= test_fold < folds:
@@ -101,17 +106,12 @@ def assign(
         raise ConfigError(f"split.validation is {validation}: set it between 0 and 0.9")
     if len(song_ids) != len(artist_ids):
         raise ValueError(f"{len(song_ids)} song ids but {len(artist_ids)} artist ids")
+    if by == "album" and (releases is None or len(releases) != len(song_ids)):
+        raise ValueError("a split by album needs the release of every song")
     if len(set(song_ids)) != len(song_ids):
         raise DataError("songs: a song_id occurs more than once: keep one track for each song")
 
-    if by == "artist":
-        # The prefixes keep an artist id from meeting a song id that reads the same.
-        keys = [
-            f"artist {artist}" if artist else f"song {song}"
-            for song, artist in zip(song_ids, artist_ids, strict=True)
-        ]
-    else:
-        keys = [f"song {song}" for song in song_ids]
+    keys = _group_keys(song_ids, artist_ids, releases, by)
     names, group, sizes = np.unique(
         np.array(keys, dtype=object), return_inverse=True, return_counts=True
     )
@@ -134,6 +134,28 @@ def assign(
                 "split.validation"
             )
     return part, fold_of_group[group].astype(np.int32)
+
+
+def _group_keys(
+    song_ids: Sequence[str],
+    artist_ids: Sequence[str],
+    releases: Sequence[str] | None,
+    by: Literal["song", "artist", "album"],
+) -> list[str]:
+    """What songs of one group have in common; the prefixes keep ids of two kinds apart."""
+    if by == "artist":
+        return [
+            f"artist {artist}" if artist else f"song {song}"
+            for song, artist in zip(song_ids, artist_ids, strict=True)
+        ]
+    if by == "album":
+        assert releases is not None
+        # Titles such as "Greatest Hits" are shared by albums of many artists.
+        return [
+            f"album {artist} {release}" if artist and release else f"song {song}"
+            for song, artist, release in zip(song_ids, artist_ids, releases, strict=True)
+        ]
+    return [f"song {song}" for song in song_ids]
 
 
 def _songs_before(hashes: NDArray[np.uint64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

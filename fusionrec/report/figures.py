@@ -6,7 +6,6 @@ or line as well as in colour, and the colours are those of Okabe and Ito.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fusionrec.report.text import as_csv
 
 ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 _WIDTH = 7.0
@@ -60,16 +61,6 @@ class Drawing:
                 found[f"{name}.{kind}"] = stream.getvalue()
         found[f"{name}.csv"] = as_csv(self.rows)
         return found
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as CSV, with the columns of the first; nothing for None."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def elbow_curves(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fusionrec.report.text import markdown_table, number
 
 
 @dataclass(frozen=True)
@@ -46,31 +47,21 @@ def table_1(measured: Sequence[Mapping[str, Any]]) -> str:
         Rows with `k`, `eta`, `p` and, where known, `epochs`, and `train_accuracy`,
         `test_accuracy` and `majority_share` in [0, 1]. None and NaN become a dash.
     """
-    lines = [
-        "| k | eta | p | epochs | train, measured | train, paper | test, measured | test, paper "
-        "| majority class |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    header = [
+        *("k", "eta", "p", "epochs", "train, measured", "train, paper"),
+        *("test, measured", "test, paper", "majority class"),
     ]
+    rows = []
     for row in measured:
         paper = published(row["k"], row["eta"], row["p"])
-        cells = (
-            _number(row["k"], "d"),
-            _number(row["eta"], "g"),
-            _number(row["p"], "g"),
-            _number(row.get("epochs"), ","),
-            _percent(row["train_accuracy"]),
-            _percent(paper.train_accuracy if paper else None),
-            _percent(row["test_accuracy"]),
-            _percent(paper.test_accuracy if paper else None),
-            _percent(row["majority_share"]),
+        accuracies = (
+            row["train_accuracy"],
+            paper.train_accuracy if paper else None,
+            row["test_accuracy"],
+            paper.test_accuracy if paper else None,
+            row["majority_share"],
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _percent(value: float | None) -> str:
-    return _number(value, ".1%")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None or math.isnan(value) else format(value, form)
+        settings = (number(row["k"], "d"), number(row["eta"], "g"), number(row["p"], "g"))
+        shown = (number(accuracy, ".1%") for accuracy in accuracies)
+        rows.append([*settings, number(row.get("epochs"), ","), *shown])
+    return markdown_table(header, rows, left=0) + "\n"

@@ -95,6 +95,34 @@ def test_by_artist_no_artist_is_on_two_sides(
         assert 0 <= filled < largest
 
 
+def test_by_album_no_album_of_an_artist_is_on_two_sides() -> None:
+    generator = np.random.default_rng(0)
+    artists = [f"A{i}" for i in generator.integers(0, 20, 200)]
+    # Titles are shared by artists; every tenth song has none.
+    titles = [
+        f"Greatest Hits {i}" if n % 10 else ""
+        for n, i in enumerate(generator.integers(3, size=200))
+    ]
+    _, fold = assign(SONGS, artists, titles, **{**USUAL, "by": "album"})
+    sides: dict[tuple[str, str], set[int]] = {}
+    for artist, title, number in zip(artists, titles, fold, strict=True):
+        if title:
+            sides.setdefault((artist, title), set()).add(int(number))
+    assert all(len(folds) == 1 for folds in sides.values())
+    # Albums of one title by several artists are not kept together, nor songs without one.
+    by_title = [
+        {min(f) for (_, t), f in sides.items() if t == title} for title in set(titles) - {""}
+    ]
+    assert all(len(folds) > 1 for folds in by_title)
+    untitled = [n for n, title in zip(fold, titles, strict=True) if not title]
+    assert len(set(untitled)) > 1
+
+
+def test_by_album_needs_the_releases() -> None:
+    with pytest.raises(ValueError, match="release of every song"):
+        assign(SONGS, ["A"] * 200, **{**USUAL, "by": "album"})
+
+
 def test_songs_without_an_artist_are_groups_of_their_own() -> None:
     by_artist, _ = assign(SONGS, [""] * 200, **{**USUAL, "by": "artist"})
     by_song, _ = assign(SONGS, ARTISTS, **USUAL)
@@ -109,7 +137,7 @@ def test_songs_without_an_artist_are_groups_of_their_own() -> None:
         ({"test_fold": -1}, "split.test_fold"),
         ({"validation": 0.95}, "split.validation"),
         ({"validation": -0.1}, "split.validation"),
-        ({"by": "album"}, "split.by"),
+        ({"by": "genre"}, "split.by"),
     ],
 )
 def test_bad_settings_are_named(wrong: dict[str, object], names: str) -> None:

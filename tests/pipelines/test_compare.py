@@ -1,0 +1,213 @@
+"""All methods on the same folds: the tables, what was hidden, and what a repetition does."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusionrec import config as config_module
+from fusionrec.config import Config
+from fusionrec.config_compare import METHODS
+from fusionrec.errors import ConfigError
+from fusionrec.formats.sample_model import planted_scores
+from pipelines import cli, compare
+from pipelines.folds import Fold, read_evaluation, read_factors
+from pipelines.workspace import Workspace
+from tests.pipelines.conftest import arguments, overrides
+
+RUNS = "[{k: 4, modalities: [metadata]}, {k: 6, modalities: [metadata, audio]}]"
+COMPARE = {
+    "ingest__segments": "full",
+    "embed__modalities": "[metadata, audio]",
+    "train__epochs": 20,
+    "compare__test_folds": "[0]",
+    "compare__fusion": RUNS,
+    "compare__seeds": 2,
+    "compare__resamples": 200,
+    "compare__wmf": "{factors: 12}",
+    "compare__audio_words": "{codewords: 60, frames: 30}",
+    "compare__neural": "{hidden: 50, epochs: 5, cnn_epochs: 2, segments: 32}",
+    "compare__mlr": "{queries: 150, iterations: 5}",
+}
+
+
+def load(corpus: Path, place: Path, **more: object) -> Config:
+    return config_module.load(None, overrides(corpus, place, **{**COMPARE, **more}))
+
+
+@pytest.fixture(scope="module")
+def place(corpus, ray_session, tmp_path_factory) -> Path:
+    """A workspace with a finished comparison."""
+    place = tmp_path_factory.mktemp("compare") / "workspace"
+    compare.STAGE.run(load(corpus, place))
+    return place
+
+
+@pytest.fixture(scope="module")
+def tables(place) -> dict:
+    return json.loads((place / "compare" / "comparison.json").read_text())
+
+
+def rows(tables: dict, by: str) -> dict:
+    return {row["name"]: row for row in tables[by]["rows"]}
+
+
+def test_every_method_is_measured_under_both_splits(tables) -> None:
+    for by in ("song", "artist"):
+        found = rows(tables, by)
+        assert {row["method"] for row in found.values()} == set(METHODS)
+        assert not tables[by]["failed"]
+        for row in found.values():
+            assert 0 <= row["low"] <= row["average_precision"] <= row["high"] <= 1
+            assert row["users_low"] <= row["average_precision"] <= row["users_high"]
+        seeded = {name for name, row in found.items() if row["seeds"] == 2}
+        networks = {"fusion k=4 metadata", "fusion k=6 metadata+audio"}
+        assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe"} | networks
+
+
+def test_levels_are_what_they_must_be(place, tables) -> None:
+    song, artist = rows(tables, "song"), rows(tables, "artist")
+    for found in (song, artist):
+        # The random order is at its closed form, and what knows more is above it.
+        assert found["random"]["lift"] == pytest.approx(1, abs=0.15)
+        assert found["random"]["auc"] == pytest.approx(0.5, abs=0.02)
+        random = found["random"]
+        assert random["low"] <= random["random_level"] <= random["high"]
+        for name in ("wmf", "popularity-oracle", "linear-features"):
+            assert found[name]["lift"] > 1.2
+            assert found[name]["low"] > found["random"]["average_precision"]
+        assert found["wmf"]["average_precision"] > found["linear"]["average_precision"]
+    # No artist of a test song is in the training part.
+    folds = Workspace(str(place / "folds" / "artist-0")).read("split", "split")["fold"].to_numpy()
+    candidates = int((folds == 0).sum())
+    assert artist["popularity"]["without_input"] == candidates
+    assert song["popularity"]["without_input"] < candidates
+    ceilings = tables["song"]["ceilings"]
+    assert song["random"]["average_precision"] < ceilings["4"] < ceilings["6"]
+
+
+def test_the_planted_optimum_bounds_every_method(corpus, place, tables) -> None:
+    """No ranking of the chances by which the listeners chose can be beaten, but by luck."""
+    songs = pd.read_csv(corpus / "truth_songs.tsv", sep="\t").set_index("song")
+    users = pd.read_csv(corpus / "truth_users.tsv", sep="\t").set_index("user")
+    for by in ("song", "artist"):
+        fold = Fold(by, 0).place(Workspace(str(place)))
+        evaluation = read_evaluation(fold)
+        ids = fold.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
+        names = fold.read("ingest", "users")["user_id"].to_pylist()
+        own = songs.loc[[ids[code] for code in evaluation.candidates]]
+        scores = planted_scores(
+            users.loc[[names[code] for code in evaluation.users]].to_numpy(),
+            own[list(users.columns)].to_numpy(),
+            own["popularity"].to_numpy(),
+        )
+        found = []
+        relevant = evaluation.relevant
+        for user, row in enumerate(scores):
+            hits = np.isin(
+                np.argsort(-row), relevant.songs[relevant.indptr[user] : relevant.indptr[user + 1]]
+            )
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            found.append((precision * hits).sum() / hits.sum())
+        best = np.mean(found)
+        error = np.std(found) / np.sqrt(len(found))
+        honest = [row for row in tables[by]["rows"] if not row["reference"]]
+        assert best > 2 * honest[0]["random_level"]
+        for row in honest:
+            assert row["average_precision"] < best + 2 * error, row["name"]
+
+
+def test_a_row_is_the_mean_of_plain_rankings_over_the_folds(corpus, place) -> None:
+    chosen = {"compare__splits": "[artist]", "compare__test_folds": "[0, 1]"}
+    config = load(corpus, place, **chosen, compare__methods="[random, wmf]")
+    compare.STAGE.run(config)
+    found = []
+    for number in (0, 1):
+        fold = Fold("artist", number).place(Workspace(str(place)))
+        X, Y = read_factors(fold, "all")
+        part = fold.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+        test = np.flatnonzero(part == "test")
+        plays = fold.read("ingest", "plays")
+        played = np.zeros((len(X), len(part)), bool)
+        played[plays["user"], plays["song"]] = True
+        for user in np.flatnonzero(played[:, test].any(1) & played[:, part != "test"].any(1)):
+            order = test[np.argsort(-(Y[test] @ X[user]), kind="stable")]
+            hits = played[user, order][: config.recommend.top]
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            found.append((precision * hits).sum() / min(played[user, test].sum(), len(hits)))
+    table = json.loads((place / "compare" / "comparison.json").read_text())["artist"]
+    assert table["folds"]["users"] == len(found)
+    assert table["rows"][1]["average_precision"] == pytest.approx(np.mean(found), rel=1e-5)
+
+
+def test_nothing_of_the_test_songs_is_seen(place) -> None:
+    fold = Fold("song", 0).place(Workspace(str(place)))
+    evaluation = read_evaluation(fold)
+    test = evaluation.part == "test"
+    assert not test[evaluation.profiles.songs].any()
+    assert test[evaluation.candidates].all()
+    assert not read_factors(fold, "train")[1][test].any()
+    assert read_factors(fold, "all")[1][test].any()
+
+
+def test_a_new_method_computes_only_itself(corpus, place, tables) -> None:
+    compare.STAGE.run(load(corpus, place))
+    times = {file: file.stat().st_mtime_ns for file in (place / "folds").rglob("manifest.json")}
+    before = (place / "compare" / "comparison.md").read_bytes()
+    run = "[{k: 4, modalities: [metadata]}, {k: 5, modalities: [audio]}]"
+    more = load(corpus, place, compare__fusion=run, compare__splits="[song]")
+    compare.STAGE.run(more)
+    again = {file: file.stat().st_mtime_ns for file in (place / "folds").rglob("manifest.json")}
+    assert {file: again[file] for file in times} == times
+    new = {str(file.parent.relative_to(place / "folds")) for file in set(again) - set(times)}
+    per_fold = ("features/audio/fuse", "labels/k5/label", "methods/classes-k=5-seed0")
+    trained = tuple(f"methods/fusion-k=5-audio-seed{seed}" for seed in (0, 1))
+    assert new == {f"song-0/{name}" for name in (*per_fold, *trained)}
+    # The same comparison again, from what is there, gives the same tables.
+    compare.STAGE.run(load(corpus, place))
+    assert (place / "compare" / "comparison.md").read_bytes() == before
+
+
+def test_published_figures_stand_apart(place) -> None:
+    with (place / "compare" / "comparison.csv").open() as file:
+        found = list(csv.DictReader(file))
+    by_method = {row["method"]: row for row in found}
+    assert by_method["cnn-mse"]["published"] == "0.05016"
+    assert by_method["cnn-mse"]["published_by"].startswith("van den Oord")
+    assert by_method["linear-features"]["published"] == ""
+    text = (place / "compare" / "comparison.md").read_text()
+    for line in text.splitlines():
+        if "0.05016" in line:
+            assert line.split("|")[-2].strip() == "0.05016 (van den Oord et al. 2013)"
+    assert "## Leakage" in text
+    assert r"\begin{tabular}" in (place / "compare" / "comparison.tex").read_text()
+
+
+def test_a_method_that_cannot_be_computed_is_listed(corpus, place, capsys) -> None:
+    chosen = {**COMPARE, "compare__fusion": "[{k: 900, modalities: [metadata]}]"}
+    chosen |= {"compare__methods": "[random, fusion]", "compare__splits": "[song]"}
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--quiet", "compare", *arguments(corpus, place, **chosen), "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["rankings"], printed["failed"]) == (2, 1)
+    assert list(rows(printed["splits"], "song")) == ["random"]
+    (reason,) = printed["splits"]["song"]["failed"].values()
+    assert "900" in reason
+    assert reason in (place / "compare" / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ingest__segments": "stats"}, "set ingest.segments: full"),
+        ({"compare__fusion": "[{k: 4, modalities: [lyrics]}]"}, "no lyrics"),
+        ({"compare__test_folds": "[5]"}, "test_folds has 5"),
+        ({"compare__against": "nothing"}, "compare.against is 'nothing'"),
+    ],
+)
+def test_settings_that_do_not_fit(corpus, place, wrong, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare.check(load(corpus, place, **wrong))
