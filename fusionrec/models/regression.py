@@ -46,7 +46,10 @@ def fit_linear(
     validation: Validation | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> LinearModel:
-    """Ridge regression on standardised inputs.
+    """Ridge regression.
+
+    Inputs are centred and divided by one number. They are principal components, and to bring
+    each to unit variance would give noise the weight of the signal.
 
     Parameters
     ----------
@@ -56,8 +59,7 @@ def fit_linear(
         The same of other songs: of `penalties` the one with the least squared error on them is
         taken. Without, the one that is nearest to 1 a song.
     penalties
-        In units of the squared error: |y - xA - b|^2 + penalty |A|^2, for inputs of unit
-        variance.
+        Of |y - xA - b|^2 + penalty |A|^2, for inputs whose variances have the mean 1.
 
     Raises
     ------
@@ -65,14 +67,14 @@ def fit_linear(
         There is no song, or no input.
     """
     _require(inputs)
-    mean, scale = _standardising(inputs)
+    mean, scale = _centring(inputs)
     x = (inputs - mean) / scale
     if validation is None or not len(validation[0]):
         penalties = [min(penalties, key=lambda p: abs(np.log(p / len(x))))]
     best: tuple[float, LinearModel] | None = None
     for penalty in penalties:
         ridge = Ridge(alpha=penalty).fit(x, targets)
-        A = np.atleast_2d(ridge.coef_).T / scale[:, None]
+        A = np.atleast_2d(ridge.coef_).T / scale
         model = LinearModel(A, ridge.intercept_ - mean @ A, penalty)
         error = 0.0
         if validation is not None and len(validation[0]):
@@ -89,7 +91,7 @@ class Perceptron:
 
     network: nn.Sequential
     mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    scale: float
     target_scale: float
     epochs: int
 
@@ -115,8 +117,8 @@ def fit_mlp(
 ) -> Perceptron:
     """A multilayer perceptron of one hidden layer, trained by Adam on the squared error.
 
-    Inputs are standardised, and targets divided by their root mean square (one number for all
-    factors, whose sizes matter to the ranking).
+    Inputs are centred and divided by one number, as in :func:`fit_linear`, and targets divided
+    by their root mean square (one number for all factors, whose sizes matter to the ranking).
 
     Parameters
     ----------
@@ -136,7 +138,7 @@ def fit_mlp(
         There is no song, or no input.
     """
     _require(inputs)
-    mean, scale = _standardising(inputs)
+    mean, scale = _centring(inputs)
     target_scale = float(np.sqrt(np.square(targets).mean())) or 1.0
 
     def tensors(rows: Validation) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,13 +176,10 @@ def fit_mlp(
     return Perceptron(network.eval(), mean, scale, target_scale, best_epoch)
 
 
-def _standardising(inputs: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column; 1 where it is constant."""
-    mean = inputs.mean(axis=0, dtype=np.float64)
-    scale = inputs.std(axis=0, dtype=np.float64)
-    # Of a constant column, rounding may leave a deviation that is not quite 0.
-    constant = scale <= 1e-7 * np.abs(mean)
-    return mean, np.where(constant, 1.0, scale)
+def _centring(inputs: Rows) -> tuple[NDArray[np.float64], float]:
+    """Mean of each column, and the number that brings the mean variance to 1."""
+    scale = float(np.sqrt(inputs.var(axis=0, dtype=np.float64).mean()))
+    return inputs.mean(axis=0, dtype=np.float64), scale or 1.0
 
 
 def _require(inputs: Rows) -> None:
