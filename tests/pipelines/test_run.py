@@ -179,7 +179,7 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     from pipelines.query import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
-    beside = [rows.pop("tune"), rows.pop("report")]
+    beside = [rows.pop(name) for name in ("tune", "report", "compare")]
     assert {row["state"] for row in rows.values()} == {"finished"}
     assert {row["state"] for row in beside} == {"missing"}
     assert rows["ingest"]["counts"]["tracks"] == 800
