@@ -139,9 +139,3 @@ STAGE = Stage(
     },
     work=work,
 )
-
-
-if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)

@@ -26,7 +26,8 @@ class Stage:
     Attributes
     ----------
     name
-        The command, the workspace folder and the module, all in one.
+        The command, the workspace folder and the module, all in one; of a stage that only a
+        comparison's folds have, the folder.
     needs
         The stages whose artifacts it reads, given the config.
     settings
