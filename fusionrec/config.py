@@ -434,7 +434,7 @@ Override = Annotated[str, "section.key=value"]
 
 
 def load(path: str | Path | None = None, overrides: Sequence[Override] = ()) -> Config:
-    """Read a YAML file, apply ``section.key=value`` overrides, and check the result.
+    """Read YAML from a path or URI, apply ``section.key=value`` overrides, check the result.
 
     Raises
     ------
@@ -444,7 +444,7 @@ def load(path: str | Path | None = None, overrides: Sequence[Override] = ()) -> 
     tree: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            loaded = yaml.safe_load(_text(str(path)))
         except FileNotFoundError:
             raise ConfigError(
                 f"{path}: there is no such config file; pass an existing YAML file to --config"
@@ -460,6 +460,15 @@ def load(path: str | Path | None = None, overrides: Sequence[Override] = ()) -> 
     for override in overrides:
         _apply(tree, override)
     return from_dict(tree, source=str(path) if path else "configuration")
+
+
+def _text(path: str) -> str:
+    if "://" not in path:
+        return Path(path).read_text(encoding="utf-8")
+    from fusionrec.formats import files  # pyarrow takes a third of a second
+
+    with files.open_binary(path) as file:
+        return file.read().decode()
 
 
 def from_dict(tree: Mapping[str, Any], *, source: str = "configuration") -> Config:

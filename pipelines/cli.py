@@ -30,8 +30,8 @@ app = typer.Typer(
 log = logging.getLogger("fusionrec")
 
 ConfigPath = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="YAML file with the configuration (see `config`)."),
+    str | None,
+    typer.Option("--config", "-c", help="YAML file (or URI) of the configuration; see `config`."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -57,7 +57,7 @@ def _options(
     log.propagate = False
 
 
-def _load(path: Path | None, overrides: list[str] | None, workspace: str | None) -> Config:
+def _load(path: str | None, overrides: list[str] | None, workspace: str | None) -> Config:
     chosen = list(overrides or [])
     if workspace is not None:
         chosen.append(f"workspace={json.dumps(workspace)}")
@@ -104,13 +104,14 @@ def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str,
 
 
 def _print_search(resolved: Config, counts: dict[str, Any]) -> None:
+    from fusionrec.formats import files
     from pipelines import query
 
     console = Console()
     console.print(query.trials_table(query.trials(resolved.workspace), counts["metric"]))
     _print_counts("tune", counts)
     console.print(query.artifacts_table(resolved.workspace, "tune"))
-    best = f"{resolved.workspace.rstrip('/')}/tune/best.yaml"
+    best = files.join(resolved.workspace, "tune/best.yaml")
     console.print(f"Train the best with: fusionrec train --config {best}", soft_wrap=True)
 
 
@@ -249,6 +250,60 @@ def status(
     Console().print(table)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    command: Annotated[
+        list[str], typer.Argument(help="A command and its options, behind two dashes: -- run ...")
+    ],
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard (Jobs API)."
+        ),
+    ] = "http://127.0.0.1:8265",
+    working_dir: Annotated[
+        Path, typer.Option("--working-dir", help="The checkout to upload.")
+    ] = Path(),
+    runtime_env: Annotated[
+        Path | None,
+        typer.Option("--runtime-env", help="YAML; default cluster/runtime-env.yaml there."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", help="NAME=VALUE for the job; the dashboard shows it: no secrets."),
+    ] = None,
+    submission_id: Annotated[
+        str | None, typer.Option("--submission-id", help="A name for the job; Ray makes one.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Return at once; the job goes on.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a command as a job on a Ray cluster, follow its log and exit with its exit code."""
+    from pipelines.submit import submit as submit_job
+
+    variables = {}
+    for item in env or []:
+        name, equals, value = item.partition("=")
+        if not (name and equals):
+            raise errors.ConfigError(f"--env {item}: must be NAME=VALUE")
+        variables[name] = value
+    ended = submit_job(
+        command,
+        address=address,
+        working_dir=working_dir,
+        runtime_env_file=runtime_env,
+        variables=variables,
+        submission_id=submission_id,
+        wait=not no_wait,
+    )
+    if as_json:
+        print(json.dumps(ended))
+    if ended["exit_code"]:
+        raise typer.Exit(ended["exit_code"])
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -300,9 +355,11 @@ def stage_main(name: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    flags = [flag for flag in ("--debug", "--quiet") if flag in given]  # wherever they stand
+    end = given.index("--") if "--" in given else len(given)
+    ours, behind = given[:end], given[end:]
+    flags = [flag for flag in ("--debug", "--quiet") if flag in ours]  # wherever they stand
     try:
-        app(args=flags + [argument for argument in given if argument not in flags])
+        app(args=flags + [argument for argument in ours if argument not in flags] + behind)
     except errors.FusionrecError as error:
         if "--debug" in flags:
             traceback.print_exc()

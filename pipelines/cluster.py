@@ -61,7 +61,7 @@ def start(config: ClusterConfig) -> None:
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
+        "runtime_env": {"env_vars": _worker_environment()},
     }
     if address:
         _check_reachable(address)
@@ -82,6 +82,13 @@ def start(config: ClusterConfig) -> None:
     except ConnectionError as error:
         raise _unreachable(address, error) from None
     _quieten()
+
+
+def _worker_environment() -> dict[str, str]:
+    """Less what the submitted job that this is sets itself: Ray refuses to have both."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in given}
 
 
 def _check_reachable(address: str) -> None:
@@ -131,14 +138,26 @@ def _resource(name: str) -> float:
     return resources.get(name, 0.0)
 
 
+def _autoscaled(name: str) -> float:
+    """As much of a resource as the cluster's autoscaler may bring; 0 without one."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    return float((most or {}).get(name, 0))
+
+
 def cpus() -> int:
-    """CPUs of the whole cluster."""
-    return max(1, int(_resource("CPU")))
+    """CPUs of the whole cluster, with those that its autoscaler may add."""
+    return max(1, int(max(_resource("CPU"), _autoscaled("CPU"))))
 
 
 def gpus() -> float:
-    """GPUs of the whole cluster."""
-    return _resource("GPU")
+    """GPUs of the whole cluster, with those that its autoscaler may add."""
+    return max(_resource("GPU"), _autoscaled("GPU"))
+
+
+def node_cpus() -> int:
+    """CPUs of the largest node: no task may ask for more."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
 
 
 _RETRIES = 10
@@ -227,13 +246,13 @@ def map_shards(
             mapped = dataset.map(_Guarded(function), max_retries=_RETRIES)
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
-        gpus = int(_resource("GPU") / num_gpus) if num_gpus else 0
-        if num_gpus and not gpus:
+        places = int(gpus() / num_gpus) if num_gpus else 0
+        if num_gpus and not places:
             raise errors.ConfigError(
                 f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
                 "set embed.lyrics.num_gpus=0 to run on CPUs"
             )
-        size = min(len(shards), pool or gpus)
+        size = min(len(shards), pool or places)
         mapped = dataset.map(
             _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
             fn_constructor_args=(function, *actor_arguments),

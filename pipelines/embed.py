@@ -55,8 +55,8 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit one Word2Vec a field, then transform every part."""
-    # Three at a time, or one after the other where each wants all CPUs.
-    threads = min(config.embed.metadata.threads, cluster.cpus())
+    # Three at a time, or one after the other where each wants all CPUs of a node.
+    threads = min(config.embed.metadata.threads, cluster.node_cpus())
     fits = [
         cluster.submit(_fit_field, config, run, field, num_cpus=threads)
         for field in metadata.TEXT_FIELDS

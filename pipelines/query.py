@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from fusionrec.errors import NotFoundError, SchemaVersionError
+from fusionrec.formats import files
 from fusionrec.report.comparison import published
 from pipelines.tables import matrix
 from pipelines.workspace import Workspace
@@ -219,7 +220,8 @@ def comparison_tables(uri: str) -> list[Table]:
             title=f"split by {by}, protocol oord; italic: references; published: of other songs",
             title_justify="left",
         )
-        table.add_column("method", no_wrap=True)
+        # On a narrow terminal the names wrap, so that the figures stay whole.
+        table.add_column("method", overflow="fold")
         for name in ("mAP@500", "95 % interval", "lift", "AUC", "published"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in summary["rows"]:
@@ -272,7 +274,7 @@ def artifacts_table(uri: str, what: str = "run") -> Table:
     table.title = "Artifacts"
     table.title_justify = "left"
     for place, holds in _ARTIFACTS[what]:
-        table.add_row(f"{uri.rstrip('/')}/{place}", holds)
+        table.add_row(files.join(uri, place), holds)
     return table
 
 

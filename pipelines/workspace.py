@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
+from fusionrec.formats import files
 from fusionrec.schemas import SCHEMA_VERSION
 
 ROW_GROUP = 100_000
@@ -69,8 +70,8 @@ class Workspace:
 
     def variant(self, *parts: str, stages: Sequence[str]) -> Workspace:
         """A workspace below this one that reads some `stages` here and has others of its own."""
-        uri = "/".join((self.uri.rstrip("/"), *parts))
-        return Workspace(uri, {stage: self.linked.get(stage, self.root) for stage in stages})
+        linked = {stage: self.linked.get(stage, self.root) for stage in stages}
+        return Workspace(files.join(self.uri, "/".join(parts)), linked)
 
     def path(self, *parts: str) -> str:
         """A path below the root, as its filesystem spells it."""

@@ -18,6 +18,7 @@ from tests.pipelines.test_faults import ray_processes
 
 BUSY = {
     "ingest": ("reports/songs-*.json", "Map(_Guarded)"),
+    "embed": ("reports/lyrics-*.json", "MapWorker"),
     "train": ("checkpoints/last.safetensors", "RayTrainWorker"),
     "tune": ("ray/search/train_trial*", "ImplicitFunc"),
 }

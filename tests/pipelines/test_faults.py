@@ -127,6 +127,15 @@ def test_a_node_is_lost_in_ingest(corpus, finished, tmp_path) -> None:
         assert found.equals(expected), name
 
 
+@pytest.mark.slow
+def test_a_node_is_lost_in_embed(corpus, finished, tmp_path) -> None:
+    workspace = copied(finished, tmp_path / "w", "ingest", "split", "pretrain")
+    lose_node("embed", overrides(corpus, workspace))
+    for name in ("metadata", "lyrics"):
+        found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
+        assert found.equals(expected), name
+
+
 def test_a_source_on_another_filesystem(corpus, finished, ray_session, tmp_path) -> None:
     settings = overrides(f"file://{corpus}", tmp_path / "w")
     ingest.STAGE.run(config_module.load(None, settings))

@@ -1,0 +1,338 @@
+"""The pipeline as a job on a cluster of processes of its own, submitted through the Jobs API."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from fusionrec.errors import ConfigError, InputError
+from pipelines import submit
+from pipelines.workspace import Workspace
+from tests.pipelines.conftest import arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def answers(port: int, seconds: float = 90) -> None:
+    """Wait until something listens on loopback."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+class RayNodes:
+    """A head and further nodes, each `ray start --block` in a process of its own."""
+
+    def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
+        self.port, dashboard = free_ports(2)
+        self.address = f"http://127.0.0.1:{dashboard}"
+        self.environment = environment
+        self.scratch = scratch
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.start(
+            *("--head", f"--port={self.port}", f"--temp-dir={scratch}/ray", "--num-cpus=2"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        )
+        answers(dashboard)
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        log = (self.scratch / f"node-{len(self.started)}.log").open("wb")
+        process = subprocess.Popen(
+            [
+                *RAY,
+                "start",
+                "--block",
+                "--node-ip-address=127.0.0.1",
+                *options,
+                "--object-store-memory=200000000",
+                "--disable-usage-stats",
+            ],
+            env=self.environment,
+            cwd=self.scratch,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        self.started.append(process)
+        return process
+
+    def join(self) -> subprocess.Popen[bytes]:
+        """A further node."""
+        return self.start(f"--address=127.0.0.1:{self.port}", "--num-cpus=2")
+
+    def kill(self, node: subprocess.Popen[bytes]) -> None:
+        """Take a node away with all its processes, as when a machine dies."""
+        for pid in family(node.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        node.wait()
+        self.started.remove(node)
+
+    def stop(self) -> None:
+        for node in reversed(list(self.started)):
+            self.kill(node)
+
+
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+@pytest.fixture
+def nodes() -> Iterator[RayNodes]:
+    """A head and a second node, with token authentication and without the caller's settings."""
+    # Sockets' paths may have 107 characters, which pytest's folders leave too few of.
+    scratch = Path(tempfile.mkdtemp(prefix="fr-"))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    cluster = RayNodes(scratch, environment)
+    try:
+        cluster.join()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def client_python(folder: Path) -> Path:
+    """An interpreter that finds ray[default] and what that needs, and nothing else."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", "--symlinks", folder], check=True
+    )
+    [site] = folder.glob("lib/python*/site-packages")
+    wanted, done = [Requirement("ray[default]")], set()
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        with contextlib.suppress(PackageNotFoundError):
+            found = distribution(name)
+            for text in found.requires or []:
+                below = Requirement(text)
+                for extra in requirement.extras or {""}:
+                    key = (str(below), extra)
+                    if key not in done and (
+                        below.marker is None or below.marker.evaluate({"extra": extra})
+                    ):
+                        done.add(key)
+                        wanted.append(below)
+            here = Path(str(found.locate_file("")))
+            for top in {path.parts[0] for path in found.files or [] if path.parts[0] != ".."}:
+                if (here / top).exists() and not (site / top).exists():
+                    (site / top).symlink_to(here / top)
+    return folder / "bin" / "python"
+
+
+def submitted(
+    nodes: RayNodes, command: list[str], workspace: str, join: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a submission; kill the second node in the midst of ingest, and let another join."""
+    job = subprocess.Popen(
+        command,
+        env=nodes.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    place = Workspace(workspace)
+    until = time.monotonic() + 300
+    while not place.exists("ingest", "reports") and job.poll() is None:
+        assert time.monotonic() < until, "the job does not begin"
+        time.sleep(0.05)
+    if job.poll() is None:
+        assert place.manifest("ingest") is None
+        nodes.kill(nodes.started[1])
+        nodes.join()
+    try:
+        output, _ = job.communicate(timeout=420)
+    finally:
+        job.kill()
+    return subprocess.CompletedProcess(command, job.returncode, output)
+
+
+def same_results(workspace: str, finished: Path) -> None:
+    found = Workspace(workspace).require("evaluate")["counts"]
+    expected = Workspace(str(finished)).require("evaluate")["counts"]
+    assert found == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) -> None:
+    """The guide's `ray job submit`, from an environment that has the client only."""
+    python = client_python(tmp_path / "client")
+    bare = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
+    assert bare.returncode != 0
+    workspace = str(tmp_path / "workspace")
+    pipeline = ["python", "-m", "pipelines.run"]
+    done = submitted(
+        nodes,
+        [
+            str(python),
+            "-m",
+            "ray.scripts.scripts",
+            "job",
+            "submit",
+            "--address",
+            nodes.address,
+            "--working-dir",
+            ".",
+            "--runtime-env",
+            "cluster/runtime-env.yaml",
+            "--",
+            *pipeline,
+            *arguments(corpus, workspace, ingest__files_per_shard=20),
+        ],
+        workspace,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "evaluate: done" in done.stdout
+    same_results(workspace, finished)
+
+
+@pytest.fixture
+def bucket(monkeypatch) -> Iterator[str]:
+    """A bucket on an S3-compatible server on loopback: the start of URIs, and their options."""
+    [port] = free_ports(1)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        answers(port)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield (
+            f"s3://fusionrec{{}}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+            "&allow_bucket_creation=true"
+        )
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -> None:
+    """`fusionrec submit`, whose workspace and nodes share no folder."""
+    workspace = bucket.format("/runs/one")
+    done = submitted(
+        nodes,
+        [
+            sys.executable,
+            "-m",
+            "pipelines.cli",
+            "submit",
+            "--address",
+            nodes.address,
+            "--json",
+            "--",
+            "run",
+            *arguments(corpus, workspace, ingest__files_per_shard=20),
+        ],
+        workspace,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "SUCCEEDED"
+    same_results(workspace, finished)
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_passes_on_its_exit_code(nodes, tmp_path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pipelines.cli",
+            "submit",
+            "--address",
+            nodes.address,
+            "--",
+            "split",
+            "--workspace",
+            str(tmp_path / "empty"),
+        ],
+        env=nodes.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "run `fusionrec ingest` first" in done.stdout  # the job's own log
+
+
+# --- what the client refuses -------------------------------------------------------------
+
+
+def test_nothing_answers_at_the_address() -> None:
+    [port] = free_ports(1)
+    with pytest.raises(InputError, match=f"127.0.0.1:{port}: no Ray Jobs API answers"):
+        submit.submit(["run"], address=f"http://127.0.0.1:{port}", working_dir=ROOT)
+
+
+def test_a_job_gets_only_what_is_uploaded(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="no checkout"):
+        submit.entrypoint(["run"], tmp_path)
+    with pytest.raises(ConfigError, match="no command"):
+        submit.entrypoint([], ROOT)
+    with pytest.raises(ConfigError, match="all that the job gets"):
+        submit.entrypoint(["run", "--config", str(tmp_path / "mine.yaml")], ROOT)
+    line = submit.entrypoint(
+        ["run", "--config", "pipelines/configs/msd.yaml", "-s", "a=[1, 2]"], ROOT
+    )
+    assert line == "python -m pipelines.cli run --config pipelines/configs/msd.yaml -s 'a=[1, 2]'"
+
+
+def test_variables_join_those_of_the_file(tmp_path) -> None:
+    file = tmp_path / "env.yaml"
+    file.write_text("env_vars: {A: '1', B: '2'}\n")
+    environment = submit.runtime_env(ROOT, file, {"B": "3"})
+    assert environment == {"working_dir": str(ROOT), "env_vars": {"A": "1", "B": "3"}}
+    file.write_text("[]")
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        submit.runtime_env(ROOT, file, {})
