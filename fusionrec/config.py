@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fusionrec.config_compare import CompareConfig
 from fusionrec.config_section import Section
@@ -364,6 +364,23 @@ class EvaluateConfig(Section):
     level: float = _key(0.95, "confidence level of the intervals", gt=0.5, lt=1)
 
 
+STAGES = (
+    "ingest",
+    "split",
+    "label",
+    "pretrain",
+    "embed",
+    "fuse",
+    "tune",
+    "train",
+    "recommend",
+    "evaluate",
+    "report",
+    "compare",
+)
+"""All stages, in the order of their inputs."""
+
+
 class ClusterConfig(Section):
     """How Ray is reached or started."""
 
@@ -373,6 +390,23 @@ class ClusterConfig(Section):
     num_cpus: int | None = _key(None, "CPUs of a locally started Ray; null for all", ge=1)
     object_store_mb: int | None = _key(None, "object store of a locally started Ray", ge=80)
     dashboard: bool = _key(False, "start the dashboard (on loopback) with a local Ray")
+    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = _key(
+        {}, "custom resources that each task of a stage asks for: {ingest: {near_data: 0.01}}"
+    )
+
+    @model_validator(mode="after")
+    def _custom(self) -> ClusterConfig:
+        for stage, resources in self.resources.items():
+            if stage not in STAGES:
+                near = difflib.get_close_matches(stage, STAGES, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; stages are {list(STAGES)}"
+                raise ValueError(f"cluster.resources.{stage}: there is no such stage{hint}")
+            for name in {"CPU", "GPU", "memory"} & set(resources):
+                raise ValueError(
+                    f"cluster.resources.{stage}.{name}: is no custom resource; CPUs and GPUs are "
+                    "set by the stages' own keys (num_gpus, workers, threads)"
+                )
+        return self
 
 
 class Config(Section):

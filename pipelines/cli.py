@@ -6,7 +6,9 @@ import importlib
 import json
 import logging
 import sys
+import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from rich.table import Table
 
 from fusionrec import __version__, config, errors
 from fusionrec.config import Config
+from pipelines import logs
 
 app = typer.Typer(
     name="fusionrec",
@@ -49,12 +52,15 @@ Workspace = Annotated[
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings only.")] = False,
+    log_format: Annotated[
+        str,
+        typer.Option(
+            "--log-format", envvar="FUSIONREC_LOG_FORMAT", help="text, or json: an object a line."
+        ),
+    ] = "text",
 ) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log.handlers[:] = [handler]
-    log.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
-    log.propagate = False
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logs.configure(log_format, level)
 
 
 def _load(path: str | None, overrides: list[str] | None, workspace: str | None) -> Config:
@@ -230,24 +236,65 @@ def status(
     config_path: ConfigPath = None,
     overrides: Overrides = None,
     workspace: Workspace = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew until no stage is at work, or Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="Seconds between two looks of --watch.")
+    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each stage of a workspace holds, since when, and with what counts."""
+    """Show what each stage of a workspace holds, since when, how far one at work is."""
     from pipelines import query
 
     resolved = _load(config_path, overrides, workspace)
+    if watch:
+        _watch(resolved.workspace, every, as_json)
+        return
     found = query.status(resolved.workspace)
     if as_json:
         print(json.dumps(found))
-        return
+    else:
+        Console().print(_status_table(found))
+
+
+def _watch(workspace: str, every: float, as_json: bool) -> None:
+    from rich.live import Live
+
+    from pipelines import query
+
+    console = Console()
+    shown = None
+    with (
+        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live
+    ):
+        while True:
+            found = query.status(workspace)
+            if live is not None and not as_json:
+                live.update(_status_table(found), refresh=True)
+            elif found != shown:
+                # For a file or a pipe: only what is new.
+                if as_json:
+                    print(json.dumps(found), flush=True)
+                else:
+                    console.print(_status_table(found))
+            shown = found
+            if not any(row["state"] == "at work" for row in found["stages"]):
+                return
+            time.sleep(every)
+
+
+def _status_table(found: dict[str, Any]) -> Table:
     table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found["workspace"])
     for row in found["stages"]:
         counts = ", ".join(
             f"{name} {_shown(value)}" for name, value in row["counts"].items() if _plain(value)
         )
         took = f"{row['wall_seconds']:.1f} s" if row["wall_seconds"] is not None else ""
+        if (told := row["progress"]) is not None:
+            counts = f"{told['what']}: {told['step']:,} of {told['total']:,}"
         table.add_row(row["stage"], row["state"], row["finished"] or "", took, counts)
-    Console().print(table)
+    return table
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -9,9 +9,11 @@ import logging
 import os
 import socket
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -29,7 +31,12 @@ import ray
 
 from fusionrec import errors
 from fusionrec.config import ClusterConfig
+from pipelines import logs, metrics
 from pipelines.progress import progress
+from pipelines.run_id import VARIABLE, run_id
+from pipelines.workspace import StageRun
+
+log = logging.getLogger("fusionrec")
 
 T = TypeVar("T")
 
@@ -88,7 +95,8 @@ def _worker_environment() -> dict[str, str]:
     """Less what the submitted job that this is sets itself: Ray refuses to have both."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (job.get("runtime_env") or {}).get("env_vars") or {}
-    return {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in given}
+    wanted = {**_WORKER_ENVIRONMENT, VARIABLE: run_id()}
+    return {name: value for name, value in wanted.items() if name not in given}
 
 
 def _check_reachable(address: str) -> None:
@@ -131,6 +139,86 @@ def _quieten() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+_custom: ContextVar[Mapping[str, float] | None] = ContextVar("custom resources", default=None)
+
+
+@contextlib.contextmanager
+def at_work(config: ClusterConfig, run: StageRun) -> Iterator[None]:
+    """A stage's work: it asks for the stage's resources, and tells how far it is.
+
+    Ray is started if it is not; raises as :func:`start` does.
+    """
+    told, staged = _run.set(run), logs.stage.set(run.stage)
+    try:
+        start(config)
+        with placed(config, run.stage):
+            yield
+    finally:
+        _run.reset(told)
+        logs.stage.reset(staged)
+
+
+@contextlib.contextmanager
+def shown_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that advances by its argument.
+
+    It shows on the terminal or in the log, in the metrics, and in the stage's folder, where
+    `fusionrec status` finds it.
+    """
+    run = _run.get()
+    if run is None:
+        with progress(description, total) as advance:
+            yield advance
+        return
+    done, told = 0, 0.0
+
+    def tell() -> None:
+        metrics.tell("fusionrec_step_done", done, stage=run.stage, step=description)
+        line = {"what": description, "step": done, "total": total, "time": time.time()}
+        run.write_json(line, "progress.json")
+
+    metrics.tell("fusionrec_step_total", total, stage=run.stage, step=description)
+    with progress(description, total) as advance:
+
+        def advance_and_tell(step: int) -> None:
+            nonlocal done, told
+            advance(step)
+            done += step
+            if time.monotonic() - told >= _SECONDS_BETWEEN_WORDS:
+                told = time.monotonic()
+                tell()
+
+        tell()
+        yield advance_and_tell
+        tell()
+
+
+_run: ContextVar[StageRun | None] = ContextVar("stage run", default=None)
+_SECONDS_BETWEEN_WORDS = 2.0
+
+
+@contextlib.contextmanager
+def placed(config: ClusterConfig, stage: str) -> Iterator[None]:
+    """All work that starts within asks for the stage's custom resources, too."""
+    wanted = config.resources.get(stage, {})
+    for name in wanted:
+        if not max(_resource(name), _autoscaled(name)):
+            log.warning(
+                "%s: waits until a node with the resource %s joins (cluster.resources.%s)",
+                *(stage, name, stage),
+            )
+    token = _custom.set(wanted)
+    try:
+        yield
+    finally:
+        _custom.reset(token)
+
+
+def custom_resources() -> dict[str, float]:
+    """The custom resources of the stage that is at work, for what starts workers by itself."""
+    return dict(_custom.get() or {})
 
 
 def _resource(name: str) -> float:
@@ -238,12 +326,14 @@ def map_shards(
         [{"item": json.dumps(row, default=_plain)} for row in rows],
         override_num_blocks=min(len(rows), 10_000),
     )
-    options: dict[str, Any] = {"num_gpus": num_gpus or None}
+    options: dict[str, Any] = {"num_gpus": num_gpus or None, "resources": custom_resources()}
     if actor_arguments is None:
         with warnings.catch_warnings():
             # Ray Data calls it deprecated, and names nothing else that bounds the retries.
             warnings.simplefilter("ignore", DeprecationWarning)
-            mapped = dataset.map(_Guarded(function), max_retries=_RETRIES)
+            mapped = dataset.map(
+                _Guarded(function), max_retries=_RETRIES, resources=custom_resources()
+            )
     else:
         pool = max(1, min(len(shards), cpus())) if not num_gpus else None
         places = int(gpus() / num_gpus) if num_gpus else 0
@@ -261,7 +351,7 @@ def map_shards(
         )
     reports: dict[int, Report] = {}
     try:
-        with progress(description, len(shards)) as advance:
+        with shown_progress(description, len(shards)) as advance:
             for row in mapped.iter_rows():
                 if row["error"]:
                     raise _revive(row["error"], row["report"], description)
@@ -288,7 +378,7 @@ def map_tasks(
     waiting = iter(enumerate(shards))
     running: dict[Any, int] = {}
     reports: dict[int, Report] = {}
-    with progress(description, len(shards)) as advance:
+    with shown_progress(description, len(shards)) as advance:
         while len(reports) < len(shards):
             for number, shard in islice(waiting, ahead - len(running)):
                 running[submit(task, shard)] = number
@@ -335,7 +425,12 @@ def submit(
     function: Callable[..., Any], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
 ) -> Any:
     """Start one function in a worker; pass the result to :func:`gather`."""
-    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=_RETRIES)(_run_guarded)
+    remote = ray.remote(
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        resources=custom_resources(),
+        max_retries=_RETRIES,
+    )(_run_guarded)
     return remote.remote(function, *arguments)
 
 

@@ -102,7 +102,8 @@ class Reporter:
         """Say that `step` of `total` steps are done."""
         if step == total or time.monotonic() - self.told >= self.seconds:
             self.told = time.monotonic()
-            self.run.write_json({"step": step, "total": total}, _PROGRESS)
+            what = {"what": self.run.stage, "step": step, "total": total, "time": time.time()}
+            self.run.write_json(what, _PROGRESS)
 
 
 @contextlib.contextmanager
@@ -164,7 +165,11 @@ def _distributed(
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=num_gpus > 0,
-                resources_per_worker={"CPU": 1, **({"GPU": num_gpus} if num_gpus else {})},
+                resources_per_worker={
+                    "CPU": 1,
+                    **({"GPU": num_gpus} if num_gpus else {}),
+                    **cluster.custom_resources(),
+                },
             ),
             run_config=RunConfig(
                 storage_path=scratch, failure_config=FailureConfig(max_failures=2)

@@ -27,7 +27,7 @@ from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
 from fusionrec.features import audio, metadata, tfidf
 from fusionrec.features.words import FieldWord2Vec, load_vectors
-from pipelines import cluster
+from pipelines import cluster, metrics
 from pipelines.pretrain import lyrics_weights
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import vectors
@@ -167,6 +167,7 @@ def _lyrics_encoder(
         present = np.zeros(songs.num_rows, bool)
         if spoken:
             tracks = bags["track_id"].take(spoken).combine_chunks()
+            before = encoder.tokens
             where = pc.index_in(tracks, value_set=songs["track_id"].combine_chunks()).to_numpy()
             rows[where] = encoder.encode(
                 [texts[i] for i in spoken],
@@ -174,6 +175,8 @@ def _lyrics_encoder(
                 token_budget=settings.token_budget,
             )
             present[where] = True
+            metrics.count("fusionrec_documents_embedded", len(spoken))
+            metrics.count("fusionrec_tokens_embedded", encoder.tokens - before)
         _write(run, "lyrics", part, songs["song_id"], rows, present)
         return {
             "songs": songs.num_rows,

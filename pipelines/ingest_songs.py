@@ -18,7 +18,7 @@ from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
 from fusionrec.formats import files, msd_hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
-from pipelines import cluster
+from pipelines import cluster, metrics
 from pipelines.sources import Report, Shard, non_empty, place, report, totals
 from pipelines.stage import Counts, resumable
 from pipelines.workspace import StageRun, part_name
@@ -131,6 +131,7 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
             elif batch.segments is not None:
                 statistics.append(segment_statistics(batch.segments))
             counts = _added(counts, report(batch))
+            metrics.count("fusionrec_songs_ingested", batch.table.num_rows)
     songs = pa.concat_tables(tables)
     run.write(songs, "raw_songs", part)
     if statistics:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 from rich.table import Table
 
-from fusionrec.errors import NotFoundError, SchemaVersionError
+from fusionrec.config import STAGES
+from fusionrec.errors import NotFoundError, SchemaVersionError, WorkspaceError
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
 from pipelines.tables import matrix
 from pipelines.workspace import Workspace
 
-_STAGES = (
-    "ingest",
-    "split",
-    "label",
-    "pretrain",
-    "embed",
-    "fuse",
-    "tune",
-    "train",
-    "recommend",
-    "evaluate",
-    "report",
-    "compare",
-)
+_SECONDS_OF_SILENCE = 60.0
+"""A stage that has told nothing for so long is not at work: its run was killed."""
+
 _NAMES = ("song_id", "artist_name", "title", "release")
 
 
@@ -107,8 +98,8 @@ def status(uri: str) -> dict[str, Any]:
     workspace = Workspace(uri)
     rows = []
     keys: dict[str, str] = {}
-    for stage in _STAGES:
-        state, manifest = "missing", None
+    for stage in STAGES:
+        state, manifest, told = "missing", None, None
         try:
             manifest = workspace.manifest(stage)
         except SchemaVersionError as error:
@@ -122,6 +113,9 @@ def status(uri: str) -> dict[str, Any]:
                 keys[stage] = "stale"
         elif state == "missing" and workspace.exists(stage, "inprogress.json"):
             state = "unfinished"
+            told = _progress(workspace, stage)
+            if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:
+                state = "at work"
         rows.append(
             {
                 "stage": stage,
@@ -129,9 +123,18 @@ def status(uri: str) -> dict[str, Any]:
                 "finished": manifest["finished"] if manifest else None,
                 "wall_seconds": manifest["wall_seconds"] if manifest else None,
                 "counts": manifest["counts"] if manifest else {},
+                "progress": told,
             }
         )
     return {"workspace": workspace.uri, "stages": rows}
+
+
+def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = workspace.read_json(stage, "progress.json")
+    except (OSError, WorkspaceError):
+        return None
+    return told if "time" in told else None
 
 
 def results_table(results: dict[str, Any]) -> Table:

@@ -24,7 +24,7 @@ from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profile
 from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
-from pipelines import cluster
+from pipelines import cluster, metrics
 from pipelines.stage import Counts, Stage, resumable
 from pipelines.tables import matrix
 from pipelines.workspace import StageRun, Workspace
@@ -215,6 +215,7 @@ def _rank_shard(
     run.write(
         _table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard["part"]
     )
+    metrics.count("fusionrec_users_ranked", len(users.users))
     silent = stop - start - pc.count_distinct(plays["user"]).as_py()
     return {
         "users": stop - start,

@@ -10,7 +10,8 @@ from typing import Any
 
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
-from pipelines import cluster
+from pipelines import cluster, metrics
+from pipelines.run_id import run_id
 from pipelines.workspace import StageRun, Workspace, fingerprint
 
 log = logging.getLogger("fusionrec")
@@ -83,15 +84,16 @@ class Stage:
         if run is None:
             log.info("%s: up to date", self.name)
             return workspace.require(self.name)
-        log.info("%s: started", self.name)
-        cluster.start(config.cluster)
-        counts = self.work(config, workspace, run)
+        with cluster.at_work(config.cluster, run):
+            log.info("%s: started", self.name)
+            counts = self.work(config, workspace, run)
         if self.fingerprint is not None and self.fingerprint(config) != key["source"]:
             raise SourceError(
                 f"{self.name}: the source files changed while they were being read; "
                 "leave them alone and run the command again"
             )
-        manifest = run.commit(counts, seed=config.seed)
+        manifest = run.commit(counts, seed=config.seed, run=run_id())
+        metrics.tell("fusionrec_stage_seconds", manifest["wall_seconds"], stage=self.name)
         log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
         return manifest
 

@@ -124,13 +124,19 @@ def submit(
     line = entrypoint(command, folder)
     environment = runtime_env(folder, runtime_env_file or folder / RUNTIME_ENV, variables or {})
     client = _client(address)
-    try:
-        # No resources: the job's driver runs on the head node, which keeps its CPUs free.
-        name: str = client.submit_job(
-            entrypoint=line, runtime_env=environment, submission_id=submission_id
-        )
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{address}: refuses the job ({_first_line(error)})") from None
+    until = time.monotonic() + _SECONDS_WITHOUT_ANSWER
+    while True:
+        try:
+            # No resources: the job's driver runs on the head node, which keeps its CPUs free.
+            name: str = client.submit_job(
+                entrypoint=line, runtime_env=environment, submission_id=submission_id
+            )
+            break
+        except (RuntimeError, ValueError) as error:
+            # A cluster that has just started answers before its agents do.
+            if "No available agent" not in str(error) or time.monotonic() > until:
+                raise InputError(f"{address}: refuses the job ({_first_line(error)})") from None
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
     log.info("submit: job %s at %s: %s", name, address, line)
     if not wait:
         return {"submission_id": name, "status": "SUBMITTED", "exit_code": None}

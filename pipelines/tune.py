@@ -26,7 +26,6 @@ from fusionrec.errors import ConfigError, FusionrecError, StageError
 from fusionrec.report import figures
 from fusionrec.report.text import as_csv
 from pipelines import cluster, embed, fuse, pretrain
-from pipelines.progress import progress
 from pipelines.search_data import class_labels, load_features
 from pipelines.stage import Counts, Stage
 from pipelines.train import key_settings as training_key
@@ -161,7 +160,11 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
     settings = config.tune
     trainable = tune.with_resources(
         tune.with_parameters(train_trial, shared=shared),
-        {"cpu": 1, **({"gpu": settings.num_gpus} if settings.num_gpus else {})},
+        {
+            "cpu": 1,
+            **({"gpu": settings.num_gpus} if settings.num_gpus else {}),
+            **cluster.custom_resources(),
+        },
     )
     workspace = run.workspace
     storage, name = workspace.path(run.stage, "ray"), "search"
@@ -169,7 +172,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
     space = _space(config)
     # Ray Tune prints its table on standard output, which is the results' own.
     interactive = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    with progress("trials", settings.trials) as advance:
+    with cluster.shown_progress("trials", settings.trials) as advance:
         watcher = _Watcher(config, advance)
         if tune.Tuner.can_restore(place, storage_filesystem=workspace.fs):
             log.info("tune: goes on with the search in %s", place)

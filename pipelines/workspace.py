@@ -310,6 +310,8 @@ class StageRun:
             "libraries": {name: _version(name) for name in _LIBRARIES},
         }
         self.workspace.write_json(manifest, self.stage, "manifest.json")
+        if self.workspace.exists(self.stage, "progress.json"):
+            self.workspace.fs.delete_file(self.workspace.path(self.stage, "progress.json"))
         self.workspace.fs.delete_file(self.workspace.path(self.stage, "inprogress.json"))
         return manifest
 

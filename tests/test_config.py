@@ -40,6 +40,9 @@ def test_overrides_reach_nested_keys_and_parse_numbers() -> None:
         ("embed.modalities=[audio]", "needs ingest.segments: stats"),
         ("recommend.protocol=paper", "set label.fit_on: all"),
         ("train.eta", "write it as section.key=value"),
+        ("cluster.resources={ingst: {a: 1}}", "no such stage; did you mean 'ingest'"),
+        ("cluster.resources={ingest: {GPU: 1}}", "is no custom resource"),
+        ("cluster.resources={ingest: {a: 0}}", "greater than 0"),
         ("seed.x=1", "seed is {'x': 1}"),
     ],
 )

@@ -44,6 +44,8 @@ class LyricsEncoder:
         H, the length of a vector.
     dtype
         Precision of the weights and of the forward pass, "float32" or "bfloat16".
+    tokens
+        How many it has encoded so far, special tokens included.
     max_tokens
         Longest text the model has positions for, special tokens included.
     path
@@ -63,6 +65,7 @@ class LyricsEncoder:
         self.name = name
         self.dtype: Dtype = dtype
         self.hidden_size = int(model.config.hidden_size)
+        self.tokens = 0
         self.max_tokens = _position_limit(model.config, tokenizer)
         self._device = model.device
         self._tokenizer = tokenizer
@@ -126,6 +129,7 @@ class LyricsEncoder:
         if not texts:
             return vectors
         ids = self._tokenize(texts, min(max_tokens, self.max_tokens))
+        self.tokens += sum(map(len, ids))
         for batch in _batches([len(row) for row in ids], token_budget):
             vectors[batch] = self._forward([ids[i] for i in batch], pooling)
         return vectors

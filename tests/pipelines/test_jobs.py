@@ -74,8 +74,16 @@ class RayNodes:
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         )
         answers(dashboard)
+        # The dashboard answers before the agent that starts jobs does.
+        for _ in range(60):
+            hello = [*RAY, "job", "submit", "--address", self.address, "--no-wait", "--", "true"]
+            if subprocess.run(hello, env=environment, capture_output=True).returncode == 0:
+                return
+        raise TimeoutError("the cluster takes no jobs")
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
+        # Each node's agent needs a port of its own, which is a fixed one otherwise.
+        agent = f"--dashboard-agent-listen-port={free_ports(1)[0]}"
         log = (self.scratch / f"node-{len(self.started)}.log").open("wb")
         process = subprocess.Popen(
             [
@@ -84,6 +92,7 @@ class RayNodes:
                 "--block",
                 "--node-ip-address=127.0.0.1",
                 *options,
+                agent,
                 "--object-store-memory=200000000",
                 "--disable-usage-stats",
             ],
