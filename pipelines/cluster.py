@@ -179,7 +179,7 @@ def shown_progress(description: str, total: int) -> Iterator[Callable[[int], Non
         line = {"what": description, "step": done, "total": total, "time": time.time()}
         run.write_json(line, "progress.json")
 
-    metrics.tell("fusionrec_step_total", total, stage=run.stage, step=description)
+    metrics.tell("fusionrec_step_size", total, stage=run.stage, step=description)
     with progress(description, total) as advance:
 
         def advance_and_tell(step: int) -> None:

@@ -40,7 +40,7 @@ METRICS = {
     "fusionrec_tokens_embedded": Metric(Counter, "tokens of these lyrics"),
     "fusionrec_users_ranked": Metric(Counter, "users with a list of recommendations"),
     "fusionrec_step_done": Metric(Gauge, "shards or epochs done in a step", ("stage", "step")),
-    "fusionrec_step_total": Metric(Gauge, "shards or epochs of a step", ("stage", "step")),
+    "fusionrec_step_size": Metric(Gauge, "shards or epochs of a step", ("stage", "step")),
     "fusionrec_stage_seconds": Metric(Gauge, "what a finished stage took", ("stage",)),
 }
 

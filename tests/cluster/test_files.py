@@ -27,6 +27,7 @@ ELSEWHERE = {
     "runtime-env.yaml": "tests/test_packaging.py",
     "Dockerfile": "here",
     "README.md": "here",
+    "grafana/fusionrec.json": "tests/cluster/test_grafana.py",
 }
 
 

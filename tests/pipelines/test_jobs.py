@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -69,6 +70,11 @@ class RayNodes:
         self.environment = environment
         self.scratch = scratch
         self.started: list[subprocess.Popen[bytes]] = []
+        # Two nodes of one machine would build the packages' environment in the same folder.
+        self.runtime_env = scratch / "runtime-env.yaml"
+        shipped = yaml.safe_load((ROOT / submit.RUNTIME_ENV).read_text())
+        shipped.pop("pip")
+        self.runtime_env.write_text(yaml.safe_dump(shipped))
         self.start(
             *("--head", f"--port={self.port}", f"--temp-dir={scratch}/ray", "--num-cpus=2"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
@@ -121,6 +127,7 @@ class RayNodes:
             self.kill(node)
 
 
+SUBMIT = [sys.executable, "-m", "pipelines.cli", "submit"]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
@@ -133,7 +140,6 @@ def nodes() -> Iterator[RayNodes]:
     environment |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -176,7 +182,7 @@ def client_python(folder: Path) -> Path:
 
 
 def submitted(
-    nodes: RayNodes, command: list[str], workspace: str, join: bool = True
+    nodes: RayNodes, command: list[str | Path], workspace: str, join: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run a submission; kill the second node in the midst of ingest, and let another join."""
     job = subprocess.Popen(
@@ -220,9 +226,7 @@ def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) ->
     done = submitted(
         nodes,
         [
-            str(python),
-            "-m",
-            "ray.scripts.scripts",
+            *(python, *RAY[1:]),
             "job",
             "submit",
             "--address",
@@ -230,7 +234,7 @@ def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) ->
             "--working-dir",
             ".",
             "--runtime-env",
-            "cluster/runtime-env.yaml",
+            nodes.runtime_env,
             "--",
             *pipeline,
             *arguments(corpus, workspace, ingest__files_per_shard=20),
@@ -271,13 +275,12 @@ def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -
     done = submitted(
         nodes,
         [
-            sys.executable,
-            "-m",
-            "pipelines.cli",
-            "submit",
+            *SUBMIT,
             "--address",
             nodes.address,
             "--json",
+            "--runtime-env",
+            nodes.runtime_env,
             "--",
             "run",
             *arguments(corpus, workspace, ingest__files_per_shard=20),
@@ -291,12 +294,10 @@ def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -
 
 @pytest.mark.slow
 def test_a_job_that_fails_passes_on_its_exit_code(nodes, tmp_path) -> None:
+    """In the environment that the shipped file describes, whose packages are all there."""
     done = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "pipelines.cli",
-            "submit",
+            *SUBMIT,
             "--address",
             nodes.address,
             "--",
