@@ -31,7 +31,7 @@ import ray
 
 from fusionrec import errors
 from fusionrec.config import ClusterConfig
-from pipelines import logs, metrics
+from pipelines import metrics
 from pipelines.progress import progress
 from pipelines.run_id import VARIABLE, run_id
 from pipelines.workspace import StageRun
@@ -150,14 +150,13 @@ def at_work(config: ClusterConfig, run: StageRun) -> Iterator[None]:
 
     Ray is started if it is not; raises as :func:`start` does.
     """
-    told, staged = _run.set(run), logs.stage.set(run.stage)
+    told = _run.set(run)
     try:
         start(config)
         with placed(config, run.stage):
             yield
     finally:
         _run.reset(told)
-        logs.stage.reset(staged)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 from fusionrec.errors import ConfigError
@@ -13,8 +15,17 @@ from pipelines.run_id import run_id
 
 FORMATS = ("text", "json")
 
-stage: ContextVar[str] = ContextVar("stage", default="")
-"""The stage that is at work."""
+_stage: ContextVar[str] = ContextVar("stage", default="")
+
+
+@contextlib.contextmanager
+def of_stage(name: str) -> Iterator[None]:
+    """What is logged within is of this stage."""
+    token = _stage.set(name)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
 
 
 class _Json(logging.Formatter):
@@ -24,7 +35,7 @@ class _Json(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "run": run_id(),
-            "stage": stage.get(),
+            "stage": _stage.get(),
             "message": record.getMessage(),
         }
         if record.exc_info:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
-from pipelines import cluster, metrics
+from pipelines import cluster, logs, metrics
 from pipelines.run_id import run_id
 from pipelines.workspace import StageRun, Workspace, fingerprint
 
@@ -75,7 +75,10 @@ class Stage:
 
         The workspace is the config's, if no other is given.
         """
-        workspace = workspace or Workspace(config.workspace)
+        with logs.of_stage(self.name):
+            return self._run(config, workspace or Workspace(config.workspace))
+
+    def _run(self, config: Config, workspace: Workspace) -> Manifest:
         for stage in self.brings:
             if not stage.is_current(config, workspace):
                 stage.run(config, workspace)

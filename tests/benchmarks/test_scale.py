@@ -1,0 +1,56 @@
+"""The growth fit, and that CAPACITY.md says what was measured."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def scale() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("scale", ROOT / "benchmarks" / "scale.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_fit_finds_how_a_cost_grows(scale, power) -> None:
+    sizes = [100.0, 200.0, 400.0, 800.0]
+    found = scale.fit(sizes, [3 + 0.02 * size**power for size in sizes])
+    assert found["exponent"] == pytest.approx(power)
+    assert found["spread"] == pytest.approx(0, abs=1e-6)
+    if power == 1.0:
+        assert found["fixed"] == pytest.approx(3)
+        assert found["rate"] == pytest.approx(50)
+
+
+def test_a_cost_that_does_not_grow_has_no_rate(scale) -> None:
+    found = scale.fit([1.0, 2.0, 4.0], [5.0, 5.0, 5.0])
+    assert found["exponent"] is None
+    assert found["fixed"] == pytest.approx(5)
+
+
+def test_the_document_says_what_was_measured(scale) -> None:
+    recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())
+    text = (ROOT / "cluster" / "CAPACITY.md").read_text()
+    between = text.partition("<!-- tables -->\n")[2].partition("<!-- end -->")[0]
+    assert between.strip() == scale.document(recorded).strip()
+    assert len(recorded["factors"]) >= 4
+
+
+def test_the_arithmetic_of_a_step(scale) -> None:
+    recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())
+    found = scale.steps(recorded)
+    seconds, how = found["ingest: tracks"]
+    assert seconds == pytest.approx(1_000_000 / recorded["rates"]["files_per_cpu_second"])
+    assert how.startswith("1,000,000 / ")
+    twice = scale.CANDIDATES * 2 * scale.FULL["users"]
+    per_pair = recorded["rates"]["ranking_seconds_per_user_and_song"]
+    assert found["recommend"][0] * 2 == pytest.approx(twice * per_pair)
