@@ -1,6 +1,6 @@
 """What each stage costs at 1, 2, 4 and 8 times the data, and how that grows.
 
-    python benchmarks/scale.py [--songs 500] [--users 250] [--factors 1 2 4 8] [--json]
+    python benchmarks/scale.py [--songs 250] [--users 125] [--factors 1 2 4 8] [--json]
         [--record cluster/capacity.json]
     python benchmarks/scale.py --capacity cluster/capacity.json   # CAPACITY.md's tables
 
@@ -324,8 +324,8 @@ def document(recorded: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, or print CAPACITY.md's tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--songs", type=int, default=500, help="songs at 1x")
-    parser.add_argument("--users", type=int, default=250, help="users at 1x")
+    parser.add_argument("--songs", type=int, default=250, help="songs at 1x")
+    parser.add_argument("--users", type=int, default=125, help="users at 1x")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--record", type=Path, help="put the measurement into this JSON file")
     parser.add_argument("--capacity", type=Path, help="print CAPACITY.md's tables of a record")

@@ -242,7 +242,7 @@ def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) ->
             nodes.runtime_env,
             "--",
             *pipeline,
-            *arguments(corpus, workspace, ingest__files_per_shard=20),
+            *arguments(corpus, workspace, ingest__files_per_shard=50),
         ],
         workspace,
     )
@@ -288,7 +288,7 @@ def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -
             nodes.runtime_env,
             "--",
             "run",
-            *arguments(corpus, workspace, ingest__files_per_shard=20),
+            *arguments(corpus, workspace, ingest__files_per_shard=50),
         ],
         workspace,
     )
