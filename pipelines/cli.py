@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,8 +238,11 @@ def status(
     overrides: Overrides = None,
     workspace: Workspace = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it anew until no stage is at work, or Ctrl-C.")
+        bool, typer.Option("--watch", help="Show it anew until --until is finished, or Ctrl-C.")
     ] = False,
+    until: Annotated[
+        str, typer.Option("--until", help="The stage with which --watch ends.")
+    ] = "evaluate",
     every: Annotated[
         float, typer.Option("--every", min=0.1, help="Seconds between two looks of --watch.")
     ] = 2.0,
@@ -249,7 +253,9 @@ def status(
 
     resolved = _load(config_path, overrides, workspace)
     if watch:
-        _watch(resolved.workspace, every, as_json)
+        if until not in config.STAGES:
+            raise errors.ConfigError(f"--until {until}: must be one of {', '.join(config.STAGES)}")
+        _watch(resolved.workspace, until, every, as_json)
         return
     found = query.status(resolved.workspace)
     if as_json:
@@ -258,7 +264,7 @@ def status(
         Console().print(_status_table(found))
 
 
-def _watch(workspace: str, every: float, as_json: bool) -> None:
+def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
     from rich.live import Live
 
     from pipelines import query
@@ -279,7 +285,8 @@ def _watch(workspace: str, every: float, as_json: bool) -> None:
                 else:
                     console.print(_status_table(found))
             shown = found
-            if not any(row["state"] == "at work" for row in found["stages"]):
+            states = {row["stage"]: row["state"] for row in found["stages"]}
+            if states[until] == "finished" and not {"at work", "unfinished"} & set(states.values()):
                 return
             time.sleep(every)
 
@@ -403,27 +410,38 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
-    ours, behind = given[:end], given[end:]
-    flags = [flag for flag in ("--debug", "--quiet") if flag in ours]  # wherever they stand
+    ours, rest = [], iter(given[:end])
+    flags = []  # the options of all commands, wherever they stand
+    for argument in rest:
+        if argument in ("--debug", "--quiet") or argument.startswith("--log-format="):
+            flags.append(argument)
+        elif argument == "--log-format":
+            flags += [argument, *islice(rest, 1)]
+        else:
+            ours.append(argument)
     try:
-        app(args=flags + [argument for argument in ours if argument not in flags] + behind)
+        app(args=flags + ours + given[end:])
     except errors.FusionrecError as error:
         if "--debug" in flags:
             traceback.print_exc()
-        print(f"fusionrec: {error}", file=sys.stderr)
+        _tell(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("fusionrec: interrupted; the same command goes on from here", file=sys.stderr)
+        _tell("interrupted; the same command goes on from here")
         sys.exit(1)
     except Exception as error:
         if "--debug" in flags:
             traceback.print_exc()
         text = " ".join(str(error).split())[:500]
-        print(
-            f"fusionrec: unexpected {type(error).__name__}: {text} (--debug shows the traceback)",
-            file=sys.stderr,
-        )
+        _tell(f"unexpected {type(error).__name__}: {text} (--debug shows the traceback)")
         sys.exit(1)
+
+
+def _tell(message: str) -> None:
+    if logs.is_json():
+        log.error(message)
+    else:
+        print(f"fusionrec: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -160,35 +160,42 @@ def at_work(config: ClusterConfig, run: StageRun) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shown_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def shown_progress(
+    description: str, total: int, *, written: bool = True
+) -> Iterator[Callable[[int], None]]:
     """Yield a function that advances by its argument.
 
-    It shows on the terminal or in the log, in the metrics, and in the stage's folder, where
-    `fusionrec status` finds it.
+    It shows on the terminal or in the log, in the metrics, and, if `written`, in the stage's
+    folder, where `fusionrec status` finds it.
     """
     run = _run.get()
-    if run is None:
-        with progress(description, total) as advance:
-            yield advance
-        return
-    done, told = 0, 0.0
-
-    def tell() -> None:
-        metrics.tell("fusionrec_step_done", done, stage=run.stage, step=description)
-        line = {"what": description, "step": done, "total": total, "time": time.time()}
-        run.write_json(line, "progress.json")
-
-    metrics.tell("fusionrec_step_size", total, stage=run.stage, step=description)
     with progress(description, total) as advance:
+        if run is None:
+            yield advance
+            return
+        tags = {"stage": run.stage, "step": description}
+        done, told = 0, time.monotonic()
+
+        def tell() -> None:
+            if not written:
+                return
+            line = {"what": description, "step": done, "total": total, "time": time.time()}
+            try:
+                run.write_json(line, "progress.json")
+            except errors.WorkspaceError as error:
+                # What matters is written by the stage itself, which then fails by name.
+                log.debug("%s: its progress is not told: %s", run.stage, error)
 
         def advance_and_tell(step: int) -> None:
             nonlocal done, told
             advance(step)
             done += step
+            metrics.count("fusionrec_step_done", max(step, 0), **tags)
             if time.monotonic() - told >= _SECONDS_BETWEEN_WORDS:
                 told = time.monotonic()
                 tell()
 
+        metrics.count("fusionrec_step_size", total, **tags)
         tell()
         yield advance_and_tell
         tell()

@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import ray.data
@@ -25,7 +27,6 @@ from ray.train.torch import TorchTrainer
 from fusionrec.errors import DataError, FusionrecError, StageError
 from fusionrec.models.collective import Collective
 from pipelines import cluster
-from pipelines.progress import progress
 from pipelines.stage import Counts
 from pipelines.workspace import StageRun
 
@@ -112,7 +113,9 @@ def shown_progress(run: StageRun, description: str) -> Iterator[None]:
     # What an interrupted run left behind says nothing about this one.
     run.write_json({"step": 0, "total": 0}, _PROGRESS)
     finished = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run, description, finished), daemon=True)
+    # In this thread's context, which knows the stage.
+    watch = partial(copy_context().run, _watch, run, description, finished)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
@@ -123,13 +126,16 @@ def shown_progress(run: StageRun, description: str) -> Iterator[None]:
 
 def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
     found = {"step": 0, "total": 0}
+    over = False
     while not found["total"]:
-        if finished.wait(_SECONDS_BETWEEN_LOOKS):
+        if over:
             return
+        over = finished.wait(_SECONDS_BETWEEN_LOOKS)
         found = run.read_json(_PROGRESS)
-    with progress(description, found["total"]) as advance:
+    with cluster.shown_progress(description, found["total"], written=False) as advance:
         advance(shown := found["step"])
-        while not finished.wait(_SECONDS_BETWEEN_LOOKS):
+        while not over:
+            over = finished.wait(_SECONDS_BETWEEN_LOOKS)  # and then a last look
             step = run.read_json(_PROGRESS)["step"]
             # Less than before where Ray Train started the work anew.
             advance(step - shown)

@@ -23,7 +23,7 @@ from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.formats import files, msd_hdf5
-from pipelines import cluster
+from pipelines import cluster, metrics
 from pipelines.ingest_lyrics import read_lyrics
 from pipelines.ingest_plays import read_plays
 from pipelines.ingest_songs import NOTES, read_songs
@@ -75,6 +75,8 @@ def _merge_rejects(run: StageRun) -> Counts:
         run.write(table, "rejects", number)
         for row in pc.value_counts(table["action"].combine_chunks()).to_pylist():
             actions[row["values"]] += row["counts"]
+        for row in pc.value_counts(table["reason"].combine_chunks()).to_pylist():
+            metrics.count("fusionrec_rejects", row["counts"], source=artifact, reason=row["values"])
     return {"rejects": actions}
 
 

@@ -60,3 +60,9 @@ def configure(kind: str, level: int) -> None:
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False
+
+
+def is_json() -> bool:
+    """Whether log lines are JSON objects: then nothing else goes to standard error."""
+    handlers = logging.getLogger("fusionrec").handlers
+    return any(isinstance(handler.formatter, _Json) for handler in handlers)

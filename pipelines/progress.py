@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipelines import logs
+
 log = logging.getLogger("fusionrec")
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -21,7 +23,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     On a terminal a bar is drawn; otherwise a line is logged every few seconds.
     """
     console = Console(stderr=True)
-    if console.is_terminal and log.isEnabledFor(logging.INFO):
+    if console.is_terminal and log.isEnabledFor(logging.INFO) and not logs.is_json():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
             task = bar.add_task(f"  {description}", total=total)

@@ -100,8 +100,12 @@ def status(uri: str) -> dict[str, Any]:
     keys: dict[str, str] = {}
     for stage in STAGES:
         state, manifest, told = "missing", None, None
+        # Asked first: a stage writes its manifest before it takes this file away.
+        begun = workspace.exists(stage, "inprogress.json")
         try:
             manifest = workspace.manifest(stage)
+        except FileNotFoundError:
+            begun = True  # begun anew between the two questions
         except SchemaVersionError as error:
             state = f"refused: {error}"
         if manifest is not None:
@@ -111,7 +115,7 @@ def status(uri: str) -> dict[str, Any]:
             state = "finished" if fresh else "stale"
             if not fresh:
                 keys[stage] = "stale"
-        elif state == "missing" and workspace.exists(stage, "inprogress.json"):
+        elif state == "missing" and begun:
             state = "unfinished"
             told = _progress(workspace, stage)
             if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:

@@ -11,7 +11,6 @@ from fusionrec.config import Config
 from fusionrec.errors import TooManyRejectsError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
-from pipelines import metrics
 
 Shard = dict[str, Any]
 Report = dict[str, Any]
@@ -26,8 +25,6 @@ def report(batch: Batch, **more: int) -> Report:
     """The counts of one shard, with `more` of its own."""
     dropped = pc.equal(batch.rejects["action"], "dropped")
     reasons = pc.value_counts(batch.rejects["reason"].combine_chunks())
-    for row in reasons.to_pylist():
-        metrics.count("fusionrec_rejects", row["counts"], reason=row["values"])
     return {
         "read": batch.read,
         "rows": batch.table.num_rows,

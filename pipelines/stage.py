@@ -96,7 +96,7 @@ class Stage:
                 "leave them alone and run the command again"
             )
         manifest = run.commit(counts, seed=config.seed, run=run_id())
-        metrics.tell("fusionrec_stage_seconds", manifest["wall_seconds"], stage=self.name)
+        metrics.count("fusionrec_stage_seconds", manifest["wall_seconds"], stage=self.name)
         log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
         return manifest
 

@@ -27,6 +27,8 @@ from tests.pipelines.conftest import arguments
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
@@ -194,7 +196,7 @@ def submitted(
         text=True,
     )
     place = Workspace(workspace)
-    until = time.monotonic() + 300
+    until = time.monotonic() + 500
     while not place.exists("ingest", "reports") and job.poll() is None:
         assert time.monotonic() < until, "the job does not begin"
         time.sleep(0.05)
@@ -203,7 +205,7 @@ def submitted(
         nodes.kill(nodes.started[1])
         nodes.join()
     try:
-        output, _ = job.communicate(timeout=420)
+        output, _ = job.communicate(timeout=900)
     finally:
         job.kill()
     return subprocess.CompletedProcess(command, job.returncode, output)
