@@ -27,6 +27,8 @@ ELSEWHERE = {
     "runtime-env.yaml": "tests/test_packaging.py",
     "Dockerfile": "here",
     "README.md": "here",
+    "CAPACITY.md": "tests/benchmarks/test_scale.py",
+    "capacity.json": "tests/benchmarks/test_scale.py",
     "grafana/fusionrec.json": "tests/cluster/test_grafana.py",
 }
 
