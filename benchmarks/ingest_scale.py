@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from processes import Watcher
 
 from fusionrec.formats import msd_hdf5
 
@@ -37,47 +37,6 @@ def link_tree(songs: str, target: Path, count: int) -> int:
     return linked
 
 
-class Memory(threading.Thread):
-    """Watches a process and all below it.
-
-    Attributes
-    ----------
-    driver, workers
-        Most anonymous resident memory of the process, and of any of Ray's workers, in bytes.
-    """
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._pid = pid
-        self.driver = self.workers = 0
-
-    def run(self) -> None:
-        """Read until the process ends."""
-        while os.path.exists(f"/proc/{self._pid}/status"):
-            family = {self._pid}
-            for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-                status = _status(pid)
-                if int(status.get("PPid", "0")) not in family:
-                    continue
-                family.add(pid)
-                if status["Name"].startswith("ray::"):
-                    self.workers = max(self.workers, _anonymous(status))
-            self.driver = max(self.driver, _anonymous(_status(self._pid)))
-            time.sleep(0.1)
-
-
-def _status(pid: int) -> dict[str, str]:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _anonymous(status: dict[str, str]) -> int:
-    return int(status.get("RssAnon", "0 kB").split()[0]) << 10
-
-
 def measured(settings: dict[str, Any], cpus: int) -> dict[str, Any]:
     """Run `fusionrec ingest` into a workspace that is thrown away, and watch it."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,7 +46,7 @@ def measured(settings: dict[str, Any], cpus: int) -> dict[str, Any]:
         command += [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        memory = Memory(process.pid)
+        memory = Watcher(process.pid)
         memory.start()
         _, errors = process.communicate()
         seconds = time.perf_counter() - start

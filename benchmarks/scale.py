@@ -1,6 +1,6 @@
 """What each stage costs at 1, 2, 4 and 8 times the data, and how that grows.
 
-    python benchmarks/scale.py [--songs 250] [--users 125] [--factors 1 2 4 8] [--json]
+    python benchmarks/scale.py [--songs 500] [--users 250] [--factors 1 2 4 8] [--json]
         [--record cluster/capacity.json]
     python benchmarks/scale.py --capacity cluster/capacity.json   # CAPACITY.md's tables
 
@@ -15,17 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import Watcher
 
 CONFIG = Path(__file__).parents[1] / "pipelines" / "configs" / "sample.yaml"
 UNITS = {
@@ -49,49 +47,6 @@ FULL = {
     "labelled": 93_000,
 }
 """The Million Song Dataset with musiXmatch and the Taste Profile; the paper's training songs."""
-
-
-class Watcher(threading.Thread):
-    """CPU time and memory of a process and all below it, read every 50 ms.
-
-    Attributes
-    ----------
-    driver, workers
-        Most anonymous resident memory of the process, and of any of Ray's workers, in bytes.
-    """
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._pid = pid
-        self._seconds: dict[int, float] = {}
-        self.driver = self.workers = 0
-
-    def run(self) -> None:
-        """Read until the process ends."""
-        while os.path.exists(f"/proc/{self._pid}"):
-            self.read()
-            time.sleep(0.05)
-
-    def read(self) -> float:
-        """CPU seconds so far, those of ended processes included."""
-        family = {self._pid}
-        for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-            try:
-                name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
-                fields = rest.split()
-                if int(fields[1]) not in family and pid != self._pid:
-                    continue
-                family.add(pid)
-                self._seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-                status = Path(f"/proc/{pid}/status").read_text()
-            except OSError:
-                continue
-            memory = int((status.partition("RssAnon:")[2] or "0").split()[0]) << 10
-            if pid == self._pid:
-                self.driver = max(self.driver, memory)
-            elif "(ray::" in name:
-                self.workers = max(self.workers, memory)
-        return sum(self._seconds.values())
 
 
 def measure(songs: int, users: int) -> dict[str, Any]:
@@ -250,18 +205,15 @@ def steps(recorded: dict[str, Any]) -> dict[str, tuple[float, str]]:
         name: (amount / rates[rate], f"{amount:,} / {rates[rate]:,}")
         for name, (amount, rate) in shared.items()
     }
-    for stage in ("split", "label", "embed", "fuse"):
-        rate = fits[stage]["rate"]
+    for stage in ("split", "label", "embed", "fuse", "evaluate"):
+        rate, amount = fits[stage]["rate"], users if stage == "evaluate" else songs
         name = "embed: metadata and audio" if stage == "embed" else stage
-        found[name] = (songs / rate, f"{songs:,} / {rate:,.0f}")
+        # A stage whose cost did not grow with the data has only its fixed part.
+        found[name] = (amount / rate, f"{amount:,} / {rate:,.0f}") if rate else (0.0, "no growth")
     pairs = users * CANDIDATES * rates["ranking_seconds_per_user_and_song"]
     found["recommend"] = (
         pairs,
         f"{users:,} x {CANDIDATES:,} x {rates['ranking_seconds_per_user_and_song']:.2g}",
-    )
-    found["evaluate"] = (
-        users / fits["evaluate"]["rate"],
-        f"{users:,} / {fits['evaluate']['rate']:,.0f}",
     )
     return found
 
@@ -324,8 +276,8 @@ def document(recorded: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, or print CAPACITY.md's tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--songs", type=int, default=250, help="songs at 1x")
-    parser.add_argument("--users", type=int, default=125, help="users at 1x")
+    parser.add_argument("--songs", type=int, default=500, help="songs at 1x")
+    parser.add_argument("--users", type=int, default=250, help="users at 1x")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--record", type=Path, help="put the measurement into this JSON file")
     parser.add_argument("--capacity", type=Path, help="print CAPACITY.md's tables of a record")

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ingest_scale import Memory
+from processes import Watcher
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 
@@ -42,7 +42,7 @@ def search(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        memory = Memory(process.pid)
+        memory = Watcher(process.pid)
         memory.start()
         output, errors = process.communicate()
         seconds = time.perf_counter() - started

@@ -12,11 +12,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def scale() -> ModuleType:
+    monkeypatch_path = pytest.MonkeyPatch()
+    monkeypatch_path.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("scale", ROOT / "benchmarks" / "scale.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch_path.undo()
     return module
 
 

@@ -118,7 +118,7 @@ def test_progress_travels_to_the_driver(tmp_path, monkeypatch) -> None:
         shown.append((description, total))
         yield shown.append
 
-    monkeypatch.setattr(distributed, "progress", progress)
+    monkeypatch.setattr(distributed.cluster, "progress", progress)
     monkeypatch.setattr(distributed, "_SECONDS_BETWEEN_LOOKS", 0.01)
     run = stage_run(tmp_path)
     run.write_json({"step": 9, "total": 10}, "progress.json")  # left by an interrupted run
