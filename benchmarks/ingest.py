@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ import pyarrow as pa
 
 from fusionrec.formats import hdf5_direct, msd_hdf5
 from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS, Damage
+from fusionrec.formats.hdf5_layout import HEAD_BYTES
 from fusionrec.formats.song_batch import SongBatch
 
 
@@ -63,10 +65,12 @@ def direct(paths: Sequence[str], segments: bool) -> int:
 
 def read_bytes(paths: Sequence[str], segments: bool) -> int:
     """Read what the direct reader reads of every file, and do nothing with it."""
-    size, total = hdf5_direct.DirectTracks(segments).head_bytes, 0
+    memory = bytearray(hdf5_direct.WHOLE_FILE if segments else HEAD_BYTES)
+    total = 0
     for path in paths:
-        with open(path, "rb", buffering=0) as file:
-            total += len(file.read(size))
+        file = os.open(path, os.O_RDONLY)
+        total += os.preadv(file, [memory], 0)
+        os.close(file)
     return total
 
 

@@ -1,57 +1,46 @@
 """Per-track HDF5 files read without libhdf5, where their layout is known.
 
 Only the chunks that are asked for are inflated, and of a table's chunk only the one row is
-unshuffled. Whatever is not as the layout says it makes the file unfamiliar, and libhdf5
-reads it instead; so nothing is decided here about damage.
-
-A shuffled chunk of E elements of S bytes holds first the S-th part of all elements' first
-bytes, then of all second bytes, and so on: byte j of element i lies at j E + i.
+unshuffled, by compiled code (:mod:`fusionrec.formats.hdf5_kernel`). Whatever is not as the layout
+says it makes the file unfamiliar, and libhdf5 reads it instead; so nothing is decided here about
+damage.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
+import ctypes
+import logging
+import os
+import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from deflate import DeflateError, zlib_decompress
+import pyarrow as pa
 
 from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
-from fusionrec.formats.hdf5_layout import (
-    HEAD_BYTES,
-    DirectDataset,
-    Layout,
-    Unfamiliar,
-    learn,
-)
+from fusionrec.formats.hdf5_layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
 from fusionrec.formats.song_rows import Ragged
+
+log = logging.getLogger("fusionrec")
 
 _MAX_LAYOUTS = 16
 """Layouts kept in a process; the real corpus has one or two."""
 
-_MAX_ROWS = 100_000
-"""Rows of a longer array are left to libhdf5; the longest track has about 15,000 segments."""
-
-_WHOLE_FILE = 8 << 20
+WHOLE_FILE = 8 << 20
 """Bytes of a file that are read at once where its segments are wanted."""
 
-_NODE = struct.Struct("<4sBBH16x")
-"""Head of a node of a B-tree: signature, type, level, entries; siblings."""
+_TAGS, _TAG_BYTES, _SEGMENTS = 64, 2048, 2000
+"""What a track has at most, nearly always: room is set aside, and more is made when it is full.
+Memory that is not written to is not taken."""
 
-_SINGLE = struct.Struct("<8s16xIIQQQ8xQQ")
-"""A node of a B-tree of chunks of one dimension that has one: key, address, the end's key."""
+_MAX_ROOM = 1 << 30
+"""Bytes of one data set of all tracks of a batch."""
 
-_ONE_LEAF = b"TREE\x01\x00\x01\x00"
-
-_MAX_LEVELS = 4
-_EXTRA = 4096
-"""Bytes that a chunk may have over its inflated size."""
-
-Read = Callable[[int, int], bytes]
+ReadAt = Callable[[int, int], bytes]
 """Takes a number of bytes and where they begin; fewer come back at the end of the file."""
 
 
@@ -62,140 +51,324 @@ class DirectTracks:
     ----------
     segments
         Read the segment arrays too.
+    expected
+        About how many tracks there will be.
     """
 
-    def __init__(self, segments: bool) -> None:
+    def __init__(self, segments: bool, expected: int = 1) -> None:
         self.segments = segments
+        self._expected = max(1, expected)
         self._layouts = _known_layouts(segments)
-        self._groups: dict[int, TrackColumns] = {}
+        self._groups: dict[_Types, TrackColumns] = {}
+        self._workplace: _Workplace | None = None
 
     @property
     def groups(self) -> list[TrackColumns]:
-        """The tracks of each layout."""
-        return list(self._groups.values())
+        """The tracks of all layouts, those together whose data sets have the same types."""
+        return [group for group in self._groups.values() if group.numbers]
 
-    @property
-    def head_bytes(self) -> int:
-        """Bytes to read of a file before it is added."""
-        return _WHOLE_FILE if self.segments else HEAD_BYTES
+    def add_file(self, number: int, path: str) -> bool:
+        """Read one local file; False, and nothing is kept of it, if it is unfamiliar.
 
-    def add(self, number: int, head: bytes, size: int, read: Read) -> bool:
-        """Read one track; False, and nothing is kept of it, if the file is unfamiliar.
-
-        Parameters
-        ----------
-        number
-            Its place among all tracks of the batch.
-        head
-            The file's first :attr:`head_bytes` bytes, or all if it has fewer.
-        size
-            Bytes of the file.
-        read
-            Reads the rest of it.
+        `number` is its place among all tracks of the batch.
         """
-        index = next((i for i, known in enumerate(self._layouts) if known.fits(head)), None)
-        if index is None:
+        if not self._layouts:
             return False
-        if index not in self._groups:
-            self._groups[index] = TrackColumns(self._layouts[index])
+        place = self._place()
         try:
-            track = _Track(self._layouts[index], head, size, read)
-            self._groups[index].add(number, track, self.segments)
-        except (Unfamiliar, DeflateError, struct.error):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return False
-        return True
+        try:
+            read = os.preadv(file, [place.head.data], 0)
+            size = read if read < len(place.head) else os.fstat(file).st_size
+            return self._read(number, read, size, file) == _READ
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+
+    def add_remote(self, number: int, size: int, read_at: ReadAt) -> bool:
+        """Read one file of `size` bytes by a function; as :meth:`add_file`."""
+        if not self._layouts:
+            return False
+        place = self._place()
+        for wanted in (len(place.head), WHOLE_FILE):
+            content = read_at(min(size, wanted), 0)
+            place.fill(content)
+            found = self._read(number, len(content), size, -1)
+            if found != _REST_WANTED or size > WHOLE_FILE:
+                break
+        return found == _READ
 
     def learn(self, file: h5py.File, head: bytes) -> None:
         """Learn the layout of a file that libhdf5 has just read without a fault.
 
         `head` is the file's first :data:`HEAD_BYTES` bytes.
         """
-        if len(self._layouts) >= _MAX_LAYOUTS:
+        if len(self._layouts) >= _MAX_LAYOUTS or _libdeflate() is None:
             return
         names = [*TABLES, *TAG_ARRAYS, *(SEGMENT_ARRAYS if self.segments else ())]
         layout = learn(file, head, names)
-        if layout is not None and not any(known.fits(head) for known in self._layouts):
-            self._layouts.append(layout)
+        if layout is not None and not any(plan.layout.fits(head) for plan in self._layouts):
+            self._layouts.append(_Plan(layout))
+
+    def _place(self) -> _Workplace:
+        if self._workplace is None:
+            self._workplace = _Workplace(WHOLE_FILE if self.segments else HEAD_BYTES)
+        return self._workplace
+
+    def _read(self, number: int, read: int, size: int, file: int) -> int:
+        place = self._place()
+        for plan in self._layouts:
+            group = self._groups.get(plan.types)
+            if group is None:
+                group = self._groups[plan.types] = TrackColumns(plan, self._expected)
+            found = group.add(number, plan, place, read, size, file)
+            if found != _OTHER_LAYOUT:
+                return found
+        return _UNFAMILIAR
+
+
+# As in hdf5_kernel, which is compiled code and imported where it is needed.
+_READ, _OTHER_LAYOUT, _UNFAMILIAR, _FULL, _REST_WANTED = range(5)
+
+
+_Types = tuple[tuple[str, np.dtype[Any], int, bool], ...]
+"""Of each data set its name, type and columns, and whether its texts end at the first zero."""
+
+
+class _Plan:
+    """A layout as the compiled code takes it."""
+
+    def __init__(self, layout: Layout) -> None:
+        from fusionrec.formats import hdf5_kernel as kernel
+
+        self.layout = layout
+        self.types: _Types = tuple(
+            (data.name, data.dtype, data.width, data.terminated)
+            for data in layout.datasets.values()
+        )
+        words = -(-len(layout.expected) // 8)
+        self.expected, self.mask = np.zeros((2, 8 * words), np.uint8)
+        self.expected[: len(layout.expected)] = layout.expected
+        self.mask[: len(layout.mask)] = layout.mask
+        self.expected, self.mask = self.expected.view(np.uint64), self.mask.view(np.uint64)
+        rows, zeros = [], []
+        for s, data in enumerate(layout.datasets.values()):
+            kind = kernel.NUMBERS
+            if data.name in TABLES:
+                kind = kernel.TABLE
+            elif data.name in SEGMENT_ARRAYS:
+                kind = kernel.FLOATS
+            elif TAG_ARRAYS[data.name].kind == "S":
+                kind = kernel.TEXTS
+            row = [0] * (kernel.TERMINATED + 1)
+            row[kernel.KIND], row[kernel.RANK], row[kernel.WIDTH] = kind, data.rank, data.width
+            row[kernel.LENGTH_AT], row[kernel.INDEX_AT] = data.length_at, data.index_at
+            row[kernel.CHUNK_ROWS], row[kernel.ITEM_BYTES] = data.chunk_rows, data.dtype.itemsize
+            row[kernel.TERMINATED] = data.terminated
+            rows.append(row)
+            zeros += [(s, start, stop) for start, stop in data.bounds]
+        self.sets = np.array(rows, np.int64)
+        self.zeros = np.array(zeros, np.int64).reshape(-1, 3)
+        self.kinds = [row[kernel.KIND] for row in rows]
+        self.chunk_bytes = [data.chunk_bytes for data in layout.datasets.values()]
+
+
+@cache
+def _known_layouts(segments: bool) -> list[_Plan]:
+    """The layouts this process has learnt; a list to append to."""
+    return []
+
+
+class _Workplace:
+    """Memory and functions that the compiled code works with, for one thread."""
+
+    def __init__(self, head_bytes: int) -> None:
+        from fusionrec.formats import hdf5_kernel as kernel
+
+        library = _libdeflate()
+        assert library is not None  # no layout is known without it
+        decompressor = library.libdeflate_alloc_decompressor()
+        weakref.finalize(self, library.libdeflate_free_decompressor, decompressor)
+        self.head = np.empty(head_bytes, np.uint8)
+        self.functions = np.array(
+            [
+                _address(ctypes.CDLL(None).pread),
+                _address(library.libdeflate_zlib_decompress),
+                decompressor,
+            ],
+            np.int64,
+        )
+        self.chunks = np.empty((kernel.MAX_ROWS, 2), np.int64)
+        self.nodes = np.empty((kernel.LEVELS, kernel.NODE_BYTES), np.uint8)
+        self.scratch = np.empty(2 * (MAX_CHUNK_BYTES + kernel.EXTRA), np.uint8)
+        self.read_track = kernel.read_track
+
+    def fill(self, content: bytes) -> None:
+        """Take the beginning of a file for the head."""
+        if len(content) > len(self.head):
+            self.head = np.empty(-(-len(content) // 8) * 8, np.uint8)
+        self.head[: len(content)] = np.frombuffer(content, np.uint8)
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@cache
+def _libdeflate() -> ctypes.CDLL | None:
+    """libdeflate's own functions, which the package `deflate` has within it."""
+    import deflate
+
+    try:
+        library = ctypes.CDLL(getattr(deflate, "_deflate", deflate).__file__)
+        library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
+        library.libdeflate_free_decompressor.argtypes = [ctypes.c_void_p]
+        library.libdeflate_zlib_decompress  # noqa: B018 - there, or an AttributeError
+    except (OSError, AttributeError, TypeError) as error:
+        log.warning(
+            "HDF5 files are read by libhdf5, some twenty times slower: the installed package "
+            "`deflate` does not show libdeflate's functions (%s)",
+            error,
+        )
+        return None
+    return library
 
 
 class TrackColumns:
-    """Tracks of one layout, in columns.
+    """Tracks in columns, one after the other.
+
+    Parameters
+    ----------
+    plan
+        A layout; others whose data sets have the same types can be added, too.
+    expected
+        About how many tracks there will be.
 
     Attributes
     ----------
     numbers
         The number under which each track was added.
-    segments
-        Each track's segment arrays by column, float32; empty unless asked for.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.numbers: list[int] = []
-        self.segments: list[dict[str, npt.NDArray[np.float32]]] = []
-        self._layout = layout
-        self._rows: dict[str, list[bytearray]] = {name: [] for name in TABLES}
-        self._lengths: dict[str, list[int]] = {name: [] for name in TAG_ARRAYS}
-        self._texts: dict[str, list[bytes]] = {
-            name: [] for name, spec in TAG_ARRAYS.items() if spec.kind == "S"
-        }
-        # Of every number its first byte, its second byte, ...: put together at the end.
-        self._planes: dict[str, list[list[bytearray]]] = {
-            name: [[] for _ in range(layout.datasets[name].dtype.itemsize)]
-            for name, spec in TAG_ARRAYS.items()
-            if spec.kind != "S"
-        }
+    def __init__(self, plan: _Plan, expected: int) -> None:
+        from fusionrec.formats import hdf5_kernel as kernel
 
-    def add(self, number: int, track: _Track, segments: bool) -> None:
-        """Take in one track, all of it or, if it is unfamiliar, nothing."""
-        rows = [(found, track.row(name)) for name, found in self._rows.items()]
-        texts = [(found, track.texts(name)) for name, found in self._texts.items()]
-        planes = [(found, track.planes(name)) for name, found in self._planes.items()]
-        arrays = {}
-        if segments:
-            with np.errstate(over="ignore"):
-                arrays = {
-                    spec.column: track.array(name).astype(np.float32)
-                    for name, spec in SEGMENT_ARRAYS.items()
-                }
-        self.numbers.append(number)
-        self.segments.append(arrays)
-        for found, row in rows:
-            found.append(row)
-        for collected, elements in texts:
-            collected += elements
-        for planes_, parts in planes:
-            for plane, part in zip(planes_, parts, strict=True):
-                plane.append(part)
-        for name, lengths in self._lengths.items():
-            lengths.append(track.length(name))
+        self.numbers: list[int] = []
+        self._types = {name: (dtype, ended) for name, dtype, _, ended in plan.types}
+        self._index = {name: i for i, name in enumerate(self._types)}
+        self._lengths = np.empty((expected, len(plan.types)), np.int64)
+        self._targets = np.zeros((len(plan.types), kernel.COUNT + 1), np.int64)
+        self._arenas: list[npt.NDArray[np.uint8]] = []
+        self._ends: list[npt.NDArray[np.int32]] = []
+        for kind, (_, dtype, width, _), chunk in zip(
+            plan.kinds, plan.types, plan.chunk_bytes, strict=True
+        ):
+            room = {
+                kernel.TABLE: dtype.itemsize,
+                kernel.TEXTS: _TAG_BYTES,
+                kernel.NUMBERS: _TAGS * dtype.itemsize,
+                kernel.FLOATS: _SEGMENTS * width * 4,
+            }[kind]
+            # A chunk more than that: texts are given room as if they were not padded.
+            self._arenas.append(np.empty(expected * room + chunk, np.uint8))
+            texts = expected * _TAGS + chunk // dtype.itemsize if kind == kernel.TEXTS else 0
+            self._ends.append(np.zeros(texts + 1, np.int32))
+        self._point()
+
+    def add(
+        self, number: int, plan: _Plan, place: _Workplace, read: int, size: int, file: int
+    ) -> int:
+        """Take in one track, all of it or nothing; what the compiled code says of it."""
+        count = len(self.numbers)
+        if count == len(self._lengths):
+            self._lengths = np.concatenate([self._lengths, np.empty_like(self._lengths)])
+        while True:
+            found: int = place.read_track(
+                place.head,
+                read,
+                size,
+                file,
+                place.functions,
+                plan.expected,
+                plan.mask,
+                plan.sets,
+                plan.zeros,
+                self._targets,
+                self._lengths[count],
+                place.chunks,
+                place.nodes,
+                place.scratch,
+            )
+            if found != _FULL:
+                break
+            if not self._grow():
+                return _UNFAMILIAR
+        if found == _READ:
+            self.numbers.append(number)
+        return found
+
+    def _grow(self) -> bool:
+        """Make room; False if there is too much already."""
+        if max(len(arena) for arena in self._arenas) > _MAX_ROOM // 2:
+            return False
+        self._arenas = [np.concatenate([a, np.empty_like(a)]) for a in self._arenas]
+        self._ends = [np.concatenate([e, np.zeros_like(e)]) for e in self._ends]
+        self._point()
+        return True
+
+    def _point(self) -> None:
+        """Tell where the targets are."""
+        from fusionrec.formats import hdf5_kernel as kernel
+
+        self._targets[:, kernel.START] = [arena.ctypes.data for arena in self._arenas]
+        self._targets[:, kernel.ROOM] = [len(arena) for arena in self._arenas]
+        self._targets[:, kernel.ENDS] = [ends.ctypes.data for ends in self._ends]
+        self._targets[:, kernel.ENDS_ROOM] = [len(ends) for ends in self._ends]
 
     def columns(self) -> tuple[dict[str, Any], dict[str, Ragged]]:
         """Columns and lists for :func:`fusionrec.formats.song_rows.clean_songs`."""
         columns: dict[str, Any] = {}
         for table, fields in TABLES.items():
-            dtype = self._layout.datasets[table].dtype
-            terminated = self._layout.datasets[table].terminated
-            records = np.frombuffer(b"".join(self._rows[table]), dtype)
+            dtype, ended = self._types[table]
+            records = self._written(table).view(dtype)
             for name, kind in fields.items():
                 if not name.startswith("idx_"):
-                    column = records[name]
-                    columns[name] = np.ascontiguousarray(column)
+                    columns[name] = np.ascontiguousarray(records[name])
                     if kind == "S":
-                        columns[name] = _ended(column.tolist(), terminated)
-        lists = {
-            spec.column: Ragged(
-                _ended(self._texts[name], self._layout.datasets[name].terminated)
-                if spec.kind == "S"
-                else self._numbers(name),
-                np.array(self._lengths[name], np.int64),
-            )
-            for name, spec in TAG_ARRAYS.items()
-        }
+                        columns[name] = _ended(columns[name].tolist(), ended)
+        lists = {}
+        for name, spec in TAG_ARRAYS.items():
+            values: Any = self._written(name)
+            lengths = self._lengths_of(name)
+            if spec.kind == "S":
+                ends = pa.py_buffer(self._ends[self._index[name]])
+                buffers = [None, ends, pa.py_buffer(values)]
+                values = pa.Array.from_buffers(pa.binary(), int(lengths.sum()), buffers)
+            else:
+                values = values.view(self._types[name][0])
+            lists[spec.column] = Ragged(values, lengths)
         return columns, lists
 
-    def _numbers(self, name: str) -> npt.NDArray[Any]:
-        planes = [np.frombuffer(b"".join(plane), np.uint8) for plane in self._planes[name]]
-        return np.stack(planes, axis=1).view(self._layout.datasets[name].dtype)[:, 0]
+    def segments(self) -> dict[str, Ragged]:
+        """Segment arrays by column, float32, of two dimensions where they have columns."""
+        found = {}
+        for name, spec in SEGMENT_ARRAYS.items():
+            values = self._written(name).view(np.float32)
+            values = values.reshape(-1, spec.width) if spec.width else values
+            found[spec.column] = Ragged(values, self._lengths_of(name))
+        return found
+
+    def _written(self, name: str) -> npt.NDArray[np.uint8]:
+        from fusionrec.formats import hdf5_kernel as kernel
+
+        index = self._index[name]
+        return self._arenas[index][: self._targets[index, kernel.USED]]
+
+    def _lengths_of(self, name: str) -> npt.NDArray[np.int64]:
+        return np.ascontiguousarray(self._lengths[: len(self.numbers), self._index[name]])
 
 
 def _ended(texts: list[bytes], terminated: bool) -> list[bytes]:
@@ -203,155 +376,3 @@ def _ended(texts: list[bytes], terminated: bool) -> list[bytes]:
     if terminated and b"\0".join(texts).count(b"\0") >= len(texts):
         return [text.partition(b"\0")[0] for text in texts]
     return texts
-
-
-@cache
-def _known_layouts(segments: bool) -> list[Layout]:
-    """The layouts this process has learnt; a list to append to."""
-    return []
-
-
-class _Track:
-    """One file, whose structure is that of `layout`."""
-
-    def __init__(self, layout: Layout, head: bytes, size: int, read: Read) -> None:
-        self._datasets = layout.datasets
-        self._head = head
-        self._view = memoryview(head)
-        self._read = read
-        self._places = layout.places
-        self._numbers = layout.numbers.unpack_from(head)
-        self._end = self._numbers[0]
-        if self._end > size:  # libhdf5 says that it is truncated
-            raise Unfamiliar
-
-    def length(self, name: str) -> int:
-        """Rows of a data set."""
-        rows: int = self._numbers[self._places[name][0]]
-        return rows
-
-    def row(self, name: str) -> bytearray:
-        """The only row of a table."""
-        data = self._datasets[name]
-        if self.length(name) != 1:
-            raise Unfamiliar
-        row = self._chunks(data)[0][:: data.chunk_rows]
-        for start, stop in data.bounds:
-            if any(row[start:stop]):  # the arrays of a file of one track are all its own
-                raise Unfamiliar
-        return row
-
-    def texts(self, name: str) -> list[bytes]:
-        """All elements of an array of text, without the zeros at their ends."""
-        data = self._datasets[name]
-        rows, step = self.length(name), data.chunk_rows
-        found: list[bytes] = []
-        for chunk in self._chunks(data):
-            here = range(min(step, rows - len(found)))
-            # A zero in one byte of every element ends them all.
-            stop = chunk.find(bytes(step))
-            if not data.terminated and chunk.count(0, stop) < len(chunk) - stop:
-                stop = -1
-            used = bytes(memoryview(chunk)[:stop]) if stop >= 0 else bytes(chunk)
-            found += [used[i::step].rstrip(b"\0") for i in here]
-        return found
-
-    def planes(self, name: str) -> list[bytearray]:
-        """The first bytes of all elements of an array of numbers, their second bytes, ..."""
-        data = self._datasets[name]
-        rows, step, width = self.length(name), data.chunk_rows, data.dtype.itemsize
-        chunks = self._chunks(data)
-        if len(chunks) == 1:
-            chunk = chunks[0]
-            return [chunk[i : i + rows] for i in range(0, step * width, step)]
-        lengths = [min(step, rows - i * step) for i in range(len(chunks))]
-        return [
-            bytearray().join(chunk[i : i + n] for chunk, n in zip(chunks, lengths, strict=True))
-            for i in range(0, step * width, step)
-        ]
-
-    def array(self, name: str) -> npt.NDArray[Any]:
-        """All of an array of numbers, in the type that the file has."""
-        data = self._datasets[name]
-        rows, step, width = self.length(name), data.chunk_rows, data.dtype.itemsize
-        joined = np.frombuffer(b"".join(self._chunks(data)), np.uint8)
-        planes = joined.reshape(-1, width, step * data.width)
-        bytes_ = np.empty((len(planes), step * data.width, width), np.uint8)
-        for i in range(width):
-            bytes_[:, :, i] = planes[:, i]
-        values = bytes_.view(data.dtype).reshape(-1, data.width)[:rows]
-        return values if data.rank == 2 else values[:, 0]
-
-    def _chunks(self, data: DirectDataset) -> list[bytearray]:
-        """All chunks of a data set, inflated, in order."""
-        rows, index = (self._numbers[place] for place in self._places[data.name])
-        if rows == 0:
-            return []
-        if rows > _MAX_ROWS:
-            raise Unfamiliar
-        if rows <= data.chunk_rows and data.rank == 1 and index + _SINGLE.size <= len(self._head):
-            # Most arrays are one chunk: its index at one go.
-            head, stored, skipped, first, zero, address, end, over = _SINGLE.unpack_from(
-                self._head, index
-            )
-            if head == _ONE_LEAF and not (skipped or first or zero) and (end or over):
-                return [self._chunk(address, stored, data.chunk_bytes)]
-        expected = -(-rows // data.chunk_rows)
-        places = self._walk(index, data, 0, expected, _MAX_LEVELS)
-        if len(places) != expected:
-            raise Unfamiliar
-        return [self._chunk(address, stored, data.chunk_bytes) for address, stored in places]
-
-    def _chunk(self, address: int, stored: int, size: int) -> bytearray:
-        """One chunk, inflated to `size` bytes."""
-        if not 0 < stored <= size + _EXTRA:
-            raise Unfamiliar
-        chunk = zlib_decompress(self._bytes(address, stored), size)
-        if len(chunk) != size:
-            raise Unfamiliar
-        return chunk
-
-    def _walk(
-        self, node: int, data: DirectDataset, first: int, expected: int, levels: int
-    ) -> Sequence[tuple[int, int]]:
-        """Address and stored size of the chunks below a node of the B-tree.
-
-        `first` chunks come before them, and at most `expected` are to be there.
-        """
-        signature, kind, level, used = _NODE.unpack_from(self._bytes(node, _NODE.size))
-        if signature != b"TREE" or kind != 1 or level >= levels or not 0 < used <= expected:
-            raise Unfamiliar
-        # A key: stored size and skipped filters (4 bytes each), offsets; then its child.
-        words = data.rank + 3
-        size = 8 * words * used + 8 * (words - 1)
-        entries = struct.unpack(f"<{size // 8}Q", self._bytes(node + _NODE.size, size))
-        offsets = [entries[1 + i :: words] for i in range(data.rank + 1)]
-        children = entries[words - 1 :: words]
-        # libhdf5 finds a chunk by the keys on both its sides.
-        if tuple(o[-1] for o in offsets) <= tuple(o[-2] for o in offsets):
-            raise Unfamiliar
-        if level:
-            found: list[tuple[int, int]] = []
-            for child in children:
-                before = len(found)
-                found += self._walk(child, data, first + before, expected - before, level)
-            return found
-        step = data.chunk_rows
-        # Filters may be skipped chunk by chunk, and a chunk may be missing: not here. A
-        # stored size of 32 bits with no skipped filter is a number of 64 bits.
-        if offsets[0][:used] != tuple(range(first * step, (first + used) * step, step)):
-            raise Unfamiliar
-        if any(any(o[:used]) for o in offsets[1:]):
-            raise Unfamiliar
-        return list(zip(children, entries[::words], strict=False))
-
-    def _bytes(self, start: int, size: int) -> bytes | memoryview:
-        stop = start + size
-        if stop > self._end:
-            raise Unfamiliar
-        if stop <= len(self._head):
-            return self._view[start:stop]
-        data = self._read(size, start)
-        if len(data) != size:
-            raise Unfamiliar
-        return data

@@ -19,16 +19,19 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
-from fusionrec.formats.hdf5_access import TABLES
+from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES
 
 HEAD_BYTES = 48 << 10
 """Bytes at the beginning of a file that hold its structure (and most of its metadata)."""
 
+MAX_CHUNK_BYTES = 16 << 20
+"""Bytes of an inflated chunk at most; those of the data set have up to 100 kB."""
+
 _SUPERBLOCK = struct.Struct("<8s8BHHIQQQQ QQII16s")
 _SUPERBLOCK_BYTES = 96
-END_AT = 40
-"""Where a superblock of version 0 says how long the file is."""
+_END_AT = 40  # where a superblock of version 0 says how long the file is
 
 _DATASPACE, _LAYOUT, _TIME, _ATTRIBUTE = 0x1, 0x8, 0x12, 0xC
 _CONTINUATION, _SYMBOL_TABLE = 0x10, 0x11
@@ -86,26 +89,21 @@ class Layout:
     ----------
     datasets
         By name.
-    structure, expected
-        Cuts the pieces that every file of this layout has out of its head, and the pieces.
-    numbers
-        Reads the end of the file, then length and index address of each data set, all at once.
-    places
-        By data set, where among `numbers` its length and its index's address are; the first
-        of the numbers is where the file ends.
+    expected, mask
+        Uint8, as long as the structure: the bytes that a file of this layout begins with, and
+        which of their bits count.
     """
 
     datasets: dict[str, DirectDataset]
-    structure: struct.Struct
-    expected: tuple[bytes, ...]
-    numbers: struct.Struct
-    places: dict[str, tuple[int, int]]
+    expected: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8]
 
     def fits(self, head: bytes) -> bool:
         """Whether a file that begins so has this layout."""
-        if len(head) < self.structure.size:
+        found = np.frombuffer(head, np.uint8)[: len(self.expected)]
+        if len(found) < len(self.expected):
             return False
-        return self.structure.unpack_from(head) == self.expected
+        return not bool(((found ^ self.expected) & self.mask).any())
 
 
 def learn(file: h5py.File, head: bytes, names: Iterable[str]) -> Layout | None:
@@ -128,7 +126,7 @@ def learn(file: h5py.File, head: bytes, names: Iterable[str]) -> Layout | None:
         for group in (b"/", *(group.encode() for group in sorted(groups))):
             parser.group(h5py.h5o.get_info(file.id, group).addr)
         datasets = {name: _dataset(file, name, parser) for name in names}
-        return _layout(head, datasets, parser)
+        return Layout(datasets, *parser.structure())
     except (Unfamiliar, struct.error, IndexError):
         return None
 
@@ -149,6 +147,10 @@ def _dataset(file: h5py.File, name: str, parser: _Structure) -> DirectDataset:
     shape = data.shape
     chunk = created.get_chunk()
     if len(shape) not in (1, 2) or chunk[1:] != shape[1:]:
+        raise Unfamiliar
+    if name in SEGMENT_ARRAYS and dtype != np.float64:
+        raise Unfamiliar
+    if prod(chunk) * dtype.itemsize > MAX_CHUNK_BYTES:
         raise Unfamiliar
     length_at, index_at = parser.dataset(
         h5py.h5o.get_info(data).addr, len(shape), dtype.names is not None
@@ -194,54 +196,25 @@ def _plain(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "Sfiu" and dtype.isnative and not dtype.shape
 
 
-def _layout(head: bytes, datasets: dict[str, DirectDataset], parser: _Structure) -> Layout:
-    slots = [(END_AT, "", "end")]
-    slots += [(data.length_at, data.name, "length") for data in datasets.values()]
-    slots += [(data.index_at, data.name, "index") for data in datasets.values()]
-    slots.sort()
-    places = [(name, what) for _, name, what in slots]
-    structure = _cut((start, stop - start, "s") for start, stop in parser.pieces())
-    return Layout(
-        datasets,
-        structure,
-        structure.unpack_from(head),
-        _cut((start, 8, "Q") for start, _, _ in slots),
-        {
-            name: (places.index((name, "length")), places.index((name, "index")))
-            for name in datasets
-        },
-    )
-
-
-def _cut(pieces: Iterable[tuple[int, int, str]]) -> struct.Struct:
-    """Reads pieces (start, size, format) in ascending order and skips what lies between."""
-    form, place = "<", 0
-    for start, size, kind in pieces:
-        if start < place:
-            raise Unfamiliar
-        form += f"{start - place}x{size if kind == 's' else ''}{kind}"
-        place = start + size
-    return struct.Struct(form)
-
-
 class _Structure:
     """Walks over the structure of a file and notes which bytes it rests on."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
         self._fixed = np.zeros(len(head), bool)
+        self._stop = 0
 
-    def pieces(self) -> list[tuple[int, int]]:
-        """Ranges of the bytes noted, ascending."""
-        steps = np.flatnonzero(np.diff(np.concatenate([[False], self._fixed, [False]])))
-        return [(int(start), int(stop)) for start, stop in steps.reshape(-1, 2)]
+    def structure(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """The bytes up to the last one that was looked at, and a mask of those that count."""
+        mask = np.where(self._fixed[: self._stop], 255, 0).astype(np.uint8)
+        return np.frombuffer(self._head[: self._stop], np.uint8), mask
 
     def superblock(self) -> None:
         (signature, version, _, _, _, _, offsets, lengths, *_) = _SUPERBLOCK.unpack_from(self._head)
         if signature != b"\x89HDF\r\n\x1a\n" or (version, offsets, lengths) != (0, 8, 8):
             raise Unfamiliar
         self._note(0, _SUPERBLOCK_BYTES)
-        self._leave(END_AT, 8)
+        self._leave(_END_AT, 8)
 
     def group(self, address: int) -> None:
         """A group's links: header, B-tree, names and symbol table."""
@@ -315,6 +288,7 @@ class _Structure:
         if start + size > len(self._head):
             raise Unfamiliar
         self._fixed[start : start + size] = True
+        self._stop = max(self._stop, start + size)
 
     def _leave(self, start: int, size: int) -> None:
         self._fixed[start : start + size] = False

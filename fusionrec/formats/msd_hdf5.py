@@ -61,7 +61,7 @@ def read_tracks(
         files are in `rejects`, action `dropped`; unusable fields, action `nulled`. The
         arrays of a file that has none at all (a one-row summary) are empty.
     """
-    songs = SongBatch(segments)
+    songs = SongBatch(segments, len(paths))
     prefix = f"{root.partition('?')[0].rstrip('/')}/" if root else ""
 
     def name_of(number: int) -> str:
@@ -81,33 +81,12 @@ def read_tracks(
 
 def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
     """Read a file without libhdf5, if its layout is known."""
-    if files.is_uri(path):
-        return _add_remote(songs, number, path)
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        size = os.fstat(file).st_size
-        head = os.read(file, min(size, songs.direct.head_bytes))
-
-        def read(count: int, start: int) -> bytes:
-            return os.pread(file, count, start)
-
-        return songs.direct.add(number, head, size, read)
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-
-
-def _add_remote(songs: SongBatch, number: int, path: str) -> bool:
+    if not files.is_uri(path):
+        return songs.direct.add_file(number, path)
     filesystem, inner = files.resolve(path)
     try:
         with filesystem.open_input_file(inner) as file:
-            size = file.size()
-            head = file.read_at(min(size, songs.direct.head_bytes), 0)
-            return songs.direct.add(number, head, size, file.read_at)
+            return songs.direct.add_remote(number, file.size(), file.read_at)
     except OSError:
         return False
 

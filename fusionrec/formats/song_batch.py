@@ -13,7 +13,14 @@ import pyarrow as pa
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TAG_ARRAYS, Damage, Row
 from fusionrec.formats.hdf5_direct import DirectTracks, TrackColumns
-from fusionrec.formats.song_rows import NameOf, Reject, SongRows, clean_songs, file_rejects
+from fusionrec.formats.song_rows import (
+    NameOf,
+    Ragged,
+    Reject,
+    SongRows,
+    clean_songs,
+    file_rejects,
+)
 from fusionrec.schemas import SEGMENTS
 
 Floats = npt.NDArray[np.float32]
@@ -26,6 +33,8 @@ class SongBatch:
     ----------
     segments
         Keep their segment arrays too.
+    expected
+        About how many songs there will be.
 
     Attributes
     ----------
@@ -33,8 +42,8 @@ class SongBatch:
         The tracks that are read without libhdf5.
     """
 
-    def __init__(self, segments: bool) -> None:
-        self.direct = DirectTracks(segments)
+    def __init__(self, segments: bool, expected: int = 1) -> None:
+        self.direct = DirectTracks(segments, expected)
         self._rows = SongRows()
         self._found: list[Reject] = []
         self._segments: dict[int, dict[str, Floats]] = {}
@@ -65,8 +74,6 @@ class SongBatch:
         for group in self.direct.groups:
             cleaned.append(clean_songs(group.numbers, _namer(name_of, group), *group.columns()))
             direct += len(group.numbers)
-            if self.direct.segments:
-                self._segments |= zip(group.numbers, group.segments, strict=True)
         table = pa.concat_tables([part.table for part in cleaned])
         places = np.concatenate([part.numbers for part in cleaned])
         order = np.argsort(places, kind="stable")
@@ -75,46 +82,87 @@ class SongBatch:
         rejects = Rejects()
         segments = None
         if self.direct.segments:
-            segments = self._segment_table(table, places[order].tolist(), name_of)
+            segments = self._segment_table(table, places[order], name_of)
         file_rejects(rejects, [*self._found, *(r for part in cleaned for r in part.rejects)])
         damaged = sum(part.damaged_text for part in cleaned)
         return Batch(table, rejects.to_table(), segments, read, damaged, direct)
 
     def _segment_table(
-        self, songs: pa.Table, numbers: list[int], name_of: Callable[[int], str]
+        self, songs: pa.Table, numbers: npt.NDArray[np.int64], name_of: Callable[[int], str]
     ) -> pa.Table:
-        tracks = songs["track_id"].to_pylist()
-        rows = [self._segments.pop(number) for number in numbers]
-        for i in self._damaged_segments(rows):
-            lengths = {len(part) for part in rows[i].values()}
-            reason = "segments have NaN" if len(lengths) == 1 else "segment arrays differ in length"
-            self._found.append((numbers[i], name_of(numbers[i]), tracks[i], reason, "", "nulled"))
-            rows[i] = {}
-        columns = [pa.array(tracks, pa.string())]
+        """Segments of the songs, whose numbers these are."""
+        groups = [(group.numbers, group.segments()) for group in self.direct.groups]
+        if self._segments or not groups:
+            groups.append((list(self._segments), _by_column(list(self._segments.values()))))
+        read = np.concatenate([np.array(members, np.int64) for members, _ in groups])
+        at = np.argsort(read, kind="stable")
+        rows = at[np.searchsorted(read, numbers, sorter=at)]
+        damage = [_damage(columns) for _, columns in groups]
+        tracks = songs["track_id"].combine_chunks()
+        of_songs = np.concatenate(damage)[rows]
+        for i in np.flatnonzero(of_songs != _SOUND).tolist():
+            number, track = int(numbers[i]), tracks[i].as_py()
+            reason = _REASONS[int(of_songs[i])]
+            self._found.append((number, name_of(number), track, reason, "", "nulled"))
+        columns = [tracks]
         for spec in SEGMENT_ARRAYS.values():
-            empty = np.zeros((0, spec.width) if spec.width else 0, np.float32)
-            parts = [row.get(spec.column, empty) for row in rows]
-            offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
-            values = pa.array(np.concatenate([empty, *parts]).reshape(-1))
-            if spec.width:
-                values = pa.FixedSizeListArray.from_arrays(values, spec.width)
-            columns.append(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values))
+            parts = [
+                _list_array(found[spec.column], of_group == _SOUND, spec.width)
+                for (_, found), of_group in zip(groups, damage, strict=True)
+            ]
+            column = pa.chunked_array(parts)
+            columns.append(column if _counts_up(rows, len(read)) else column.take(pa.array(rows)))
         return pa.Table.from_arrays(columns, schema=SEGMENTS)
 
-    @staticmethod
-    def _damaged_segments(rows: list[dict[str, Floats]]) -> list[int]:
-        """Which songs' arrays differ in length or hold values that are not finite."""
+
+_SOUND, _NOT_FINITE, _UNEQUAL = range(3)
+_REASONS = {_NOT_FINITE: "segments have NaN", _UNEQUAL: "segment arrays differ in length"}
+
+
+def _by_column(rows: list[dict[str, Floats]]) -> dict[str, Ragged]:
+    """Songs' segment arrays, one after the other in each column."""
+    columns = {}
+    for spec in SEGMENT_ARRAYS.values():
+        empty = np.zeros((0, spec.width) if spec.width else 0, np.float32)
+        parts = [row.get(spec.column, empty) for row in rows]
+        lengths = np.array([*map(len, parts)], np.int64)
+        columns[spec.column] = Ragged(np.concatenate([empty, *parts]), lengths)
+    return columns
+
+
+def _damage(columns: dict[str, Ragged]) -> npt.NDArray[np.int8]:
+    """What is wrong with each song's arrays."""
+    first = next(iter(columns.values())).lengths
+    found = np.zeros(len(first), np.int8)
+    for column in columns.values():
+        values: Floats = np.asarray(column.values)
         with np.errstate(over="ignore", invalid="ignore"):
-            return [
-                i
-                for i, row in enumerate(rows)
-                if len({len(part) for part in row.values()}) > 1
-                # A sum is finite if every value is, but for an overflow, which is looked into.
-                or (
-                    not math.isfinite(sum(float(part.sum()) for part in row.values()))
-                    and not all(np.isfinite(part).all() for part in row.values())
-                )
-            ]
+            # A sum is finite if every value is, but for an overflow, which is looked into.
+            if not math.isfinite(values.sum()):
+                sound = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+                odd = np.concatenate([[0], np.cumsum(~sound)])
+                stops = np.cumsum(column.lengths)
+                found[odd[stops] > odd[stops - column.lengths]] = _NOT_FINITE
+    for column in columns.values():
+        found[column.lengths != first] = _UNEQUAL
+    return found
+
+
+def _list_array(column: Ragged, kept: npt.NDArray[np.bool_], width: int) -> pa.ListArray:
+    """A list a song, empty where it is not `kept`."""
+    values: Floats = np.asarray(column.values)
+    lengths = column.lengths
+    if not kept.all():
+        values, lengths = values[np.repeat(kept, lengths)], np.where(kept, lengths, 0)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    inner = pa.array(values.reshape(-1))
+    if width:
+        inner = pa.FixedSizeListArray.from_arrays(inner, width)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inner)
+
+
+def _counts_up(rows: npt.NDArray[np.int64], count: int) -> bool:
+    return np.array_equal(rows, np.arange(count))
 
 
 def _namer(name_of: Callable[[int], str], group: TrackColumns) -> NameOf:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,10 @@ _INT32 = range(-(2**31), 2**31)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
+Column: TypeAlias = Sequence[Any] | npt.NDArray[Any] | Any
+"""Values: a sequence, an array, or a BinaryArray of Arrow's, which is not typed."""
+
+
 @dataclass(frozen=True)
 class Ragged:
     """A column of lists.
@@ -43,7 +47,7 @@ class Ragged:
         Int64, shape (songs,).
     """
 
-    values: Sequence[Any] | npt.NDArray[Any]
+    values: Column
     lengths: npt.NDArray[np.int64]
 
     @staticmethod
@@ -59,14 +63,13 @@ class Ragged:
     def lists(self) -> list[list[object]]:
         """One list a song."""
         stops = np.cumsum(self.lengths)
-        values = self.values.tolist() if isinstance(self.values, np.ndarray) else self.values
+        values = self.values if isinstance(self.values, Sequence) else self.values.tolist()
         return [
             list(values[stop - n : stop])
             for stop, n in zip(stops.tolist(), self.lengths.tolist(), strict=True)
         ]
 
 
-Column = Sequence[Any] | npt.NDArray[Any]
 NameOf = Callable[[int, str], tuple[str, str]]
 Reject = tuple[int, str, str, str, str, str]
 """Number of the row, and the fields of :data:`fusionrec.schemas.REJECTS`."""
@@ -200,6 +203,11 @@ class _Cleaner:
 
     def texts(self, column: Column) -> list[str]:
         """Every value as stripped text; empty if it is neither bytes nor str."""
+        if isinstance(column, pa.BinaryArray):
+            try:
+                return [text.strip() for text in column.cast(pa.string()).to_pylist()]
+            except pa.ArrowInvalid:  # not all of it is UTF-8
+                column = column.to_pylist()
         try:
             # Decoded together, which takes a third of the time.
             texts: list[str] = b"\0".join(column).decode().split("\0")

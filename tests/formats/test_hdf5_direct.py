@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,53 @@ def test_zero_bytes_in_texts(tmp_path: Path, ended_by_zero: bool) -> None:
     assert first["title"][0].as_py() == ("a" if ended_by_zero else "a\0b")
 
 
+def test_without_libdeflate_all_files_are_read_by_libhdf5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import deflate
+
+    paths = [write(tmp_path, i) for i in range(3)]
+    monkeypatch.setattr(deflate._deflate, "__file__", str(tmp_path / "none.so"))
+    hdf5_direct._libdeflate.cache_clear()
+    try:
+        assert assert_same(paths, str(tmp_path), True) == 0
+    finally:
+        hdf5_direct._libdeflate.cache_clear()
+    assert "HDF5 files are read by libhdf5" in caplog.text
+
+
+def test_more_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [write(tmp_path, i, terms=70, segments=300) for i in range(6)]
+    for name in ("_TAGS", "_TAG_BYTES", "_SEGMENTS"):
+        monkeypatch.setattr(hdf5_direct, name, 1)
+    assert assert_same(paths, str(tmp_path), True) == 5
+    monkeypatch.setattr(hdf5_direct, "_MAX_ROOM", 1)  # then the others are left to libhdf5
+    assert assert_same(paths, str(tmp_path), True) < 6
+
+
+@pytest.mark.parametrize("change", [{}, {"analysis/segments_pitches": np.nan}])
+def test_segments_of_files_read_either_way_are_in_the_files_order(
+    tmp_path: Path, change: dict[str, float]
+) -> None:
+    paths = [write(tmp_path, i, segments=3 + i) for i in range(5)]
+    for name, value in change.items():
+        for path in paths[1:3]:
+            with h5py.File(path, "r+") as file:
+                file[name][0, 0] = value
+    odd = paths[2]  # by libhdf5
+    _replace("metadata/artist_terms_weight", fletcher32=True, compression="gzip")(odd)
+    with h5py.File(paths[3], "r+") as file:  # no usable track
+        rows = file["metadata/songs"][()]
+        rows["song_id"] = b""
+        file["metadata/songs"][...] = rows
+    msd_hdf5.read_tracks(paths[:1], segments=True)
+    batch = msd_hdf5.read_tracks(paths, segments=True)
+    assert assert_same(paths, str(tmp_path), True) == batch.direct == 4
+    assert batch.segments is not None
+    lengths = [len(row) for row in batch.segments["start"].to_pylist()]
+    assert lengths == ([3, 0, 0, 7] if change else [3, 4, 5, 7])
+
+
 def test_a_layout_learnt_without_segments_says_nothing_of_them(tmp_path: Path) -> None:
     paths = [write(tmp_path, i) for i in range(3)]
     assert assert_same(paths, str(tmp_path), False) == 2
@@ -213,9 +261,15 @@ def test_files_of_another_layout_are_read_by_libhdf5(
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
-    path = write(tmp_path_factory.mktemp("pristine"), 7, terms=40, segments=200)
-    return path, Path(path).read_bytes()
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes, list[int]]]:
+    """Sound files, their bytes, and where their B-trees' nodes begin."""
+    folder = tmp_path_factory.mktemp("pristine")
+    found = []
+    for number, sizes in enumerate([{"terms": 40, "segments": 200}, {"segments": 5600}]):
+        path = write(folder, number, **sizes)
+        content = Path(path).read_bytes()
+        found.append((path, content, [m.start() for m in re.finditer(b"TREE", content)]))
+    return found
 
 
 @given(data=st.data())
@@ -226,18 +280,24 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_damaged_files_are_never_read_otherwise_than_by_libhdf5(
-    pristine: tuple[str, bytes], tmp_path: Path, data: st.DataObject
+    pristine: list[tuple[str, bytes, list[int]]], tmp_path: Path, data: st.DataObject
 ) -> None:
     """A file that libhdf5 takes for damaged, or reads differently, must not pass here."""
-    path, content = pristine
+    path, content, nodes = data.draw(st.sampled_from(pristine))
     garbled = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):
-        # The head decides most; half of the damage goes there.
-        limit = data.draw(st.sampled_from([len(content), 40_000]))
-        garbled[data.draw(st.integers(0, limit - 1))] = data.draw(st.integers(0, 255))
+        # The head and the indices of chunks decide most; most of the damage goes there.
+        start = data.draw(st.sampled_from([0, 0, *nodes]))
+        limit = data.draw(st.sampled_from([len(content), start + 400 if start else 40_000]))
+        at = data.draw(st.integers(start, min(limit, len(content) - 8) - 1))
+        word = st.sampled_from([0, 2**63 - 1, 2**64 - 1, len(content), len(content) - 5])
+        with_word = word.map(lambda number: number.to_bytes(8, "little"))
+        damage = data.draw(st.one_of(st.binary(min_size=1, max_size=1), with_word))
+        garbled[at : at + len(damage)] = damage
     damaged = tmp_path / os.path.basename(path)
     damaged.write_bytes(garbled)
     msd_hdf5.read_tracks([path], segments=True)  # teaches the layout
+    msd_hdf5.read_tracks([path], segments=False)
     for segments in (False, True):
         found = msd_hdf5.read_tracks([str(damaged)], segments=segments)
         if found.direct:
