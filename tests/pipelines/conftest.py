@@ -7,7 +7,7 @@ import pytest
 
 SETTINGS = {
     "cluster.num_cpus": 2,
-    "ingest.files_per_shard": 150,
+    "ingest.files_per_shard": 50,
     "ingest.bytes_per_shard": 65536,
     "ingest.max_reject_share": 0.1,
     "label.k": 6,

@@ -244,7 +244,7 @@ def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) ->
             nodes.runtime_env,
             "--",
             *pipeline,
-            *arguments(corpus, workspace, ingest__files_per_shard=50),
+            *arguments(corpus, workspace),
         ],
         workspace,
     )
@@ -290,7 +290,7 @@ def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -
             nodes.runtime_env,
             "--",
             "run",
-            *arguments(corpus, workspace, ingest__files_per_shard=50),
+            *arguments(corpus, workspace),
         ],
         workspace,
     )
