@@ -431,13 +431,13 @@ def submit(
     function: Callable[..., Any], *arguments: Any, num_cpus: float = 1, num_gpus: float = 0
 ) -> Any:
     """Start one function in a worker; pass the result to :func:`gather`."""
-    remote = ray.remote(
+    task = _guarded_task.options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         resources=custom_resources(),
         max_retries=_RETRIES,
-    )(_run_guarded)
-    return remote.remote(function, *arguments)
+    )
+    return task.remote(function, *arguments)
 
 
 def gather(references: Sequence[Any]) -> list[Any]:
@@ -457,6 +457,11 @@ def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, An
         return "", function(*arguments)
     except Exception as error:
         return _as_data(error)
+
+
+# Made once: each remote function that is made is sent to every worker anew, and has a queue of its
+# own, so that no task would follow another in a worker that is ready.
+_guarded_task = ray.remote(_run_guarded)
 
 
 def _revive(kind: str, message: str, description: str) -> errors.FusionrecError:
