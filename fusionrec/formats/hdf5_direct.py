@@ -37,8 +37,11 @@ _TAGS, _TAG_BYTES, _SEGMENTS = 64, 2048, 2000
 """What a track has at most, nearly always: room is set aside, and more is made when it is full.
 Memory that is not written to is not taken."""
 
-_MAX_ROOM = 1 << 30
-"""Bytes of one data set of all tracks of a batch."""
+_MAX_ROOM = (1 << 31) - 1
+"""Bytes of the texts of a batch, which Arrow counts in an int32."""
+
+_AT_FIRST = 1024
+"""Tracks for which room is set aside at once."""
 
 ReadAt = Callable[[int, int], bytes]
 """Takes a number of bytes and where they begin; fewer come back at the end of the file."""
@@ -57,7 +60,7 @@ class DirectTracks:
 
     def __init__(self, segments: bool, expected: int = 1) -> None:
         self.segments = segments
-        self._expected = max(1, expected)
+        self._expected = max(1, min(expected, _AT_FIRST))
         self._layouts = _known_layouts(segments)
         self._groups: dict[_Types, TrackColumns] = {}
         self._workplace: _Workplace | None = None
@@ -284,7 +287,7 @@ class TrackColumns:
         """Take in one track, all of it or nothing; what the compiled code says of it."""
         count = len(self.numbers)
         if count == len(self._lengths):
-            self._lengths = np.concatenate([self._lengths, np.empty_like(self._lengths)])
+            self._lengths = _doubled(self._lengths)
         while True:
             found: int = place.read_track(
                 place.head,
@@ -311,11 +314,12 @@ class TrackColumns:
         return found
 
     def _grow(self) -> bool:
-        """Make room; False if there is too much already."""
-        if max(len(arena) for arena in self._arenas) > _MAX_ROOM // 2:
+        """Make room; False if there are too many texts already."""
+        texts = [a for a, ends in zip(self._arenas, self._ends, strict=True) if len(ends) > 1]
+        if max(map(len, texts)) > _MAX_ROOM // 2:
             return False
-        self._arenas = [np.concatenate([a, np.empty_like(a)]) for a in self._arenas]
-        self._ends = [np.concatenate([e, np.zeros_like(e)]) for e in self._ends]
+        self._arenas = [_doubled(arena) for arena in self._arenas]
+        self._ends = [_doubled(ends) for ends in self._ends]
         self._point()
         return True
 
@@ -369,6 +373,12 @@ class TrackColumns:
 
     def _lengths_of(self, name: str) -> npt.NDArray[np.int64]:
         return np.ascontiguousarray(self._lengths[: len(self.numbers), self._index[name]])
+
+
+def _doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
 
 
 def _ended(texts: list[bytes], terminated: bool) -> list[bytes]:

@@ -17,7 +17,7 @@ import pytest
 from fusionrec import config as config_module
 from fusionrec.errors import SourceError, StageError, WorkspaceError
 from fusionrec.formats.sample import write_sample
-from pipelines import cluster, embed, ingest
+from pipelines import cluster, embed, ingest, run
 from pipelines.ingest_songs import CrashNotes
 from pipelines.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments, overrides
@@ -102,6 +102,50 @@ def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, t
     for name in ("metadata", "lyrics"):
         found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
         assert found.equals(expected), name
+
+
+@pytest.mark.slow
+def test_every_stage_survives_the_death_of_a_worker(
+    corpus, finished, ray_session, tmp_path
+) -> None:
+    """A worker of each stage is killed while it works; the artifacts are those of `finished`."""
+    stages = [stage.name for stage in run.STAGES]
+    killed: dict[str, int] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            time.sleep(0.002)
+            begun = [s for s in stages if (tmp_path / s / "inprogress.json").exists()]
+            if not begun or begun[-1] in killed:
+                continue
+            for title in ("Map(_Guarded)", "MapWorker(", "_run_guarded"):
+                for pid in ray_processes(title)[:1]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed[begun[-1]] = pid
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        counts = run.run(config_module.load(None, overrides(corpus, tmp_path)))
+    finally:
+        done.set()
+        thread.join()
+    assert set(killed) >= {"ingest", "label", "pretrain", "embed", "fuse", "train", "recommend"}
+    for stage, name in (
+        ("ingest", "songs"),
+        ("split", "split"),
+        ("label", "labels"),
+        ("embed", "metadata"),
+        ("embed", "lyrics"),
+        ("fuse", "fused"),
+        ("train", "song_vectors"),
+        ("recommend", "recommendations"),
+    ):
+        found, expected = (artifact(w, stage, name) for w in (tmp_path, finished))
+        assert found.equals(expected), (stage, name)
+    assert counts["evaluate"]["counts"] == Workspace(str(finished)).require("evaluate")["counts"]
 
 
 def lose_node(stage: str, settings: list[str]) -> None:

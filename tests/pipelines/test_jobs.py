@@ -19,6 +19,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pyarrow.fs import FileSystem, copy_files
 
 from fusionrec.errors import ConfigError, InputError
 from pipelines import submit
@@ -276,9 +277,12 @@ def bucket(monkeypatch) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -> None:
-    """`fusionrec submit`, whose workspace and nodes share no folder."""
+def test_a_job_with_its_source_and_workspace_in_a_bucket(corpus, finished, nodes, bucket) -> None:
+    """`fusionrec submit`, with the source in the bucket, too: the nodes share no folder."""
     workspace = bucket.format("/runs/one")
+    source = bucket.format("/msd")
+    target, place = FileSystem.from_uri(source)
+    copy_files(str(corpus), place, destination_filesystem=target)
     done = submitted(
         nodes,
         [
@@ -290,7 +294,7 @@ def test_a_job_with_its_workspace_in_a_bucket(corpus, finished, nodes, bucket) -
             nodes.runtime_env,
             "--",
             "run",
-            *arguments(corpus, workspace),
+            *arguments(source, workspace),
         ],
         workspace,
     )
