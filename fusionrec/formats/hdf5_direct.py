@@ -40,8 +40,8 @@ Memory that is not written to is not taken."""
 _MAX_ROOM = (1 << 31) - 1
 """Bytes of the texts of a batch, which Arrow counts in an int32."""
 
-_AT_FIRST = 1024
-"""Tracks for which room is set aside at once."""
+_AT_FIRST = {False: 16_384, True: 1_024}
+"""Tracks for which room is set aside at once, without and with their segments."""
 
 ReadAt = Callable[[int, int], bytes]
 """Takes a number of bytes and where they begin; fewer come back at the end of the file."""
@@ -60,7 +60,7 @@ class DirectTracks:
 
     def __init__(self, segments: bool, expected: int = 1) -> None:
         self.segments = segments
-        self._expected = max(1, min(expected, _AT_FIRST))
+        self._expected = max(1, min(expected, _AT_FIRST[segments]))
         self._layouts = _known_layouts(segments)
         self._groups: dict[_Types, TrackColumns] = {}
         self._workplace: _Workplace | None = None
