@@ -123,7 +123,9 @@ class LyricsConfig(Section):
     )
     words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
     pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
-    dtype: Literal["auto", "float32", "bfloat16"] = _key("auto", "the encoder's precision")
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = _key(
+        "auto", "the encoder's precision; int8 is quick on CPUs without bfloat16, its error shows"
+    )
     token_budget: int | None = _key(
         None, "tokens in one batch; null for 4,096 on a CPU and 65,536 on a GPU", ge=16
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import EncoderError
 from fusionrec.features.hub import first_line, local_copy
-from fusionrec.features.packed import PackedEncoder, supports
+from fusionrec.features.packed import PackedEncoder, can_quantise, supports
 from fusionrec.features.pieces import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "int8"]
 Pooling = Literal["cls", "mean"]
 Path = Literal["packed", "padded", "compiled"]
 
@@ -43,7 +43,7 @@ class LyricsEncoder:
     hidden_size
         H, the length of a vector.
     dtype
-        Precision of the weights and of the forward pass, "float32" or "bfloat16".
+        Precision of the weights and of the forward pass; of "int8" that of its linear layers.
     tokens
         How many it has encoded so far, special tokens included.
     max_tokens
@@ -70,7 +70,8 @@ class LyricsEncoder:
         self._device = model.device
         self._tokenizer = tokenizer
         self._tokenize = PieceTokenizer(tokenizer)
-        self._packed = PackedEncoder(model) if supports(model) and not compiled else None
+        packs = supports(model) and not compiled
+        self._packed = PackedEncoder(model, int8=dtype == "int8") if packs else None
         # Packed, its layers' weights are in another layout: one copy is enough.
         self._model: Any = None if self._packed else model
         if compiled:
@@ -88,7 +89,8 @@ class LyricsEncoder:
     ) -> NDArray[np.float32]:
         """One vector a text, in the order of `texts` (paper section 3.1.5).
 
-        A text's vector does not depend on the texts beside it, to about 1e-5 in float32.
+        A text's vector does not depend on the texts beside it, to about 1e-5 in float32 (in
+        int8, whose inputs' scale is that of a batch, it does, visibly).
 
         Parameters
         ----------
@@ -162,7 +164,7 @@ def load_encoder(
     name_or_dir: str,
     *,
     device: str = "cpu",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    dtype: Literal["auto"] | Dtype = "auto",
     compiled: bool = False,
 ) -> LyricsEncoder:
     """Load an encoder from a local directory, the Hugging Face cache or the hub, in that order.
@@ -179,7 +181,8 @@ def load_encoder(
     dtype
         "auto" takes bfloat16 where the hardware multiplies it (a CUDA device that does, a CPU
         with AVX512-BF16) and the hidden size is 256 or more, below which it gains nothing;
-        else float32.
+        else float32. "int8" is for CPUs that multiply integers but not bfloat16, and for models
+        that can be packed; it is never chosen by itself, since its error shows.
     compiled
         Compile transformers' own forward pass by torch.compile, at the cost of a minute or so
         at first use: for models that cannot be packed.
@@ -201,7 +204,7 @@ def load_encoder(
             tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
             model, loading = transformers.AutoModel.from_pretrained(
                 directory,
-                dtype=getattr(torch, chosen),
+                dtype=torch.float32 if chosen == "int8" else getattr(torch, chosen),
                 use_safetensors=True,
                 output_loading_info=True,
                 **options,
@@ -217,6 +220,13 @@ def load_encoder(
         raise EncoderError(
             f"{name_or_dir}: the tokenizer has more tokens than config.json's vocab_size "
             f"({config.vocab_size}); take the tokenizer that belongs to the model"
+        )
+    if chosen == "int8" and (
+        compiled or not supports(model) or not can_quantise(torch.device(device))
+    ):
+        raise EncoderError(
+            f"{name_or_dir}: int8 is for RoBERTa and BERT models on CPUs, not compiled, with a "
+            "torch that has oneDNN; set embed.lyrics.dtype=auto"
         )
     encoder = LyricsEncoder(
         name_or_dir, model.eval().to(device), tokenizer, chosen, compiled=compiled
@@ -271,7 +281,7 @@ def _batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
 
 
 def _choose_dtype(
-    dtype: Literal["auto", "float32", "bfloat16"], device: torch.device, hidden_size: int
+    dtype: Literal["auto"] | Dtype, device: torch.device, hidden_size: int
 ) -> tuple[Dtype, str]:
     """The precision, and why."""
     if dtype != "auto":

@@ -221,6 +221,24 @@ def test_bfloat16_is_close_and_is_float32_outside(directory: Path) -> None:
     assert not np.array_equal(vectors, full)
 
 
+def test_int8_is_near_and_only_where_it_can_be(directory: Path) -> None:
+    encoder = load_encoder(str(directory), dtype="int8")
+    assert (encoder.dtype, encoder.path) == ("int8", "packed")
+    full = load_encoder(str(directory), dtype="float32")
+    for pooling in ("cls", "mean"):
+        vectors = encoder.encode(TEXTS, pooling=pooling)
+        assert vectors.dtype == np.float32
+        expected = full.encode(TEXTS, pooling=pooling)
+        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+        cosine = (vectors * expected).sum(axis=1) / norms
+        assert cosine.min() > 0.99
+        assert not np.array_equal(vectors, expected)
+    with pytest.raises(EncoderError, match="int8 is for RoBERTa and BERT models on CPUs"):
+        load_encoder(str(directory), dtype="int8", compiled=True)
+    with pytest.raises(EncoderError, match="int8 is for"):
+        load_encoder(str(directory), dtype="int8", device="meta")
+
+
 def test_auto_dtype(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
