@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+# A level of the x86-64 instruction set for the tests: sse4.2, avx2 or avx512.
+LEVEL ?=
 STAMP := $(VENV)/.installed
 
 .PHONY: demo compare test lint types unit slow clean help
@@ -15,6 +17,7 @@ help:
 	@echo "make test   install, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
+	@echo "make test LEVEL=avx2   the tests as on a processor with sse4.2, avx2 or avx512 only"
 	@echo "make clean  remove the environment and the demo"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -47,11 +50,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
+
 unit: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 clean:
 	rm -rf $(VENV) $(DEMO)
