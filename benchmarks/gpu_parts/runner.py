@@ -20,6 +20,8 @@ from typing import IO, Any, Literal
 
 Status = Literal["done", "skipped", "failed", "out of time", "interrupted"]
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 GRACE_S = 2.0
 """Between asking a part to end and killing it."""
 
@@ -63,7 +65,7 @@ class Interrupted(BaseException):
 
 def _interrupt(number: int, _: object) -> None:
     # Once is enough: what is left to do is to end the part and to say what was found.
-    for asked in (signal.SIGTERM, signal.SIGINT):
+    for asked in _ENDING:
         signal.signal(asked, signal.SIG_IGN)
     raise Interrupted(signal.Signals(number).name)
 
@@ -77,7 +79,7 @@ def run(
 ) -> None:
     """Run the parts within `minutes` in all.
 
-    SIGTERM and SIGINT end the part that runs, and those that follow are not begun.
+    SIGTERM, SIGINT and SIGHUP end the part that runs, and those that follow are not begun.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def run(
         Filled as parts end, those that were never begun included.
     """
     ends = time.monotonic() + 60 * minutes
-    before = {s: signal.signal(s, _interrupt) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {asked: signal.signal(asked, _interrupt) for asked in _ENDING}
     why: str | None = None
     for part in parts:
         left = ends - time.monotonic()
