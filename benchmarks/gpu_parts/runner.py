@@ -91,7 +91,9 @@ def run(
         Filled as parts end, those that were never begun included.
     """
     ends = time.monotonic() + 60 * minutes
-    before = {asked: signal.signal(asked, _interrupt) for asked in _ENDING}
+    # One that is ignored, as by nohup, stays so.
+    heard = [asked for asked in _ENDING if signal.getsignal(asked) is not signal.SIG_IGN]
+    before = {asked: signal.signal(asked, _interrupt) for asked in heard}
     why: str | None = None
     for part in parts:
         left = ends - time.monotonic()

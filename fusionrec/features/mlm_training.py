@@ -120,7 +120,8 @@ def autocasts(dtype: str, device: str) -> bool:
     if dtype != "auto":
         return dtype == "bfloat16"
     if device == "cpu":
-        return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)  # an older torch has none
+        return bool(capabilities().get("avx512_bf16"))
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 

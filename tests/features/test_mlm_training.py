@@ -144,3 +144,10 @@ def test_result_does_not_depend_on_the_number_of_workers(tmp_path, world) -> Non
     assert shared[2].keys() == weights.keys()
     for name, value in weights.items():
         np.testing.assert_allclose(shared[2][name], value, atol=1e-8, err_msg=name)
+
+
+def test_precision_on_a_torch_that_cannot_tell_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert autocasts("auto", "cpu")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not autocasts("auto", "cpu")
