@@ -98,10 +98,15 @@ def run_parts(options: argparse.Namespace) -> int:
         # Without a device, no part was begun.
         machine = outcomes.get(MACHINE[0], runner.Outcome("interrupted"))
         for name in chosen:
-            status: runner.Status = "interrupted" if machine.status == "interrupted" else "failed"
-            outcomes.setdefault(name, runner.Outcome(status, f"no device: {machine.why}"))
+            if machine.status == "failed":
+                missing = runner.Outcome("failed", f"no device: {machine.why}")
+            else:
+                missing = runner.Outcome("interrupted", machine.why)
+            outcomes.setdefault(name, missing)
+        small = device_of(outcomes) != "cuda"
         result: dict[str, Any] = {
             "device": device_of(outcomes),
+            "sizes": "small: the figures mean nothing by themselves" if small else "a GPU's",
             "seconds": round(time.monotonic() - started, 1),
             "parts": {name: asdict(outcome) for name, outcome in outcomes.items()},
         }

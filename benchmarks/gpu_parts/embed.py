@@ -50,12 +50,12 @@ def run(report: Report, options: Options) -> None:
     report.figure(f"peak, {size.dtype}", limit / 1e12, "TFLOP/s", note)
     with report.step("forward pass"):
         forward(report, options, size, limit)
+        report.memory(options.device, "forward pass")
     with report.step("stage"):
         # What it imports may be missing where the forward pass can be measured.
         from gpu_parts import stage
 
         stage.run(report, options, size, limit)
-    report.memory(options.device)
 
 
 def forward(report: Report, options: Options, size: Size, limit: float) -> None:

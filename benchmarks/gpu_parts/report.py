@@ -90,14 +90,20 @@ class Report:
             line = str(error).strip().split("\n")[0]
             self.fail(name, f"{type(error).__name__}: {line}")
 
-    def memory(self, device: str) -> None:
-        """Peak memory of this process and, if it used one, of the GPU."""
+    def memory(self, device: str, of: str = "") -> None:
+        """Peak memory of this process so far and, if it used one, of the GPU since the last time.
+
+        `of` says what it was needed for, where that is not the whole part.
+        """
+        name = f"{of}: peak" if of else "peak"
         if device == "cuda":
             import torch
 
-            self.figure("peak GPU memory", torch.cuda.max_memory_reserved() / 2**30, "GiB")
+            self.figure(f"{name} GPU memory", torch.cuda.max_memory_reserved() / 2**30, "GiB")
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.figure("peak memory", peak / 2**20, "GiB", "of the process, in RAM")
+        self.figure(f"{name} memory", peak / 2**20, "GiB", "of the process, in RAM")
 
 
 def synchronise(device: str) -> None:

@@ -58,6 +58,7 @@ def run(report: Report, options: Options, size: Size, limit: float) -> None:
         report.figure("making the lyrics and the model", time.perf_counter() - started, "s")
         with report.step("stage, Parquet to Parquet"):
             parquet_to_parquet(report, options, size, corpus, limit)
+            report.memory(options.device, "stage")
         with report.step("agreement"):
             agreement(report, options, corpus)
         with report.step("sentence-transformers"):
