@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import tempfile
 import time
@@ -15,12 +16,15 @@ from gpu_parts.report import Clock, Options, Report
 WAIT_S = 60.0
 """For the other trial to be ready."""
 
-Trials = Callable[[int, Path], list[float]]
-"""Runs so many trials at once, which meet in a folder; their songs a second."""
+Found = dict[str, float]
+"""Of a trial: "rate" in songs a second, and "memory" of the GPU in GiB."""
+
+Trials = Callable[[int, Path], list[Found]]
+"""Runs so many trials at once, which meet in a folder."""
 
 
-def trial(number: int, folder: Path, trials: int, options: Options) -> float:
-    """Songs per second of one trial, while as many others train as are said to."""
+def trial(number: int, folder: Path, trials: int, options: Options) -> Found:
+    """One trial, while as many others train as are said to."""
     import torch
 
     from gpu_parts import train
@@ -35,19 +39,21 @@ def trial(number: int, folder: Path, trials: int, options: Options) -> float:
         if time.monotonic() > ends:
             raise TimeoutError(f"the other trial was not ready within {WAIT_S:g} s")
         time.sleep(0.01)
-    # An epoch is a second and less; all of them are taken while the others run, too.
+    # They begin together, and end within an epoch of each other.
     clock = Clock(options.seconds(8, 0.5), options.device)
     for _ in clock:
         training._train_epoch()
-    return len(data.train.y) * clock.count / clock.seconds
+    memory = torch.cuda.max_memory_reserved() / 2**30 if options.on_gpu else 0.0
+    return {"rate": len(data.train.y) * clock.count / clock.seconds, "memory": memory}
 
 
 def write_trial(number: int, folder: Path, trials: int, options: Options) -> None:
     """:func:`trial` in a process of its own, whose answer is a file."""
-    (folder / f"rate-{number}").write_text(str(trial(number, folder, trials, options)))
+    found = trial(number, folder, trials, options)
+    (folder / f"found-{number}.json").write_text(json.dumps(found))
 
 
-def in_processes(trials: int, folder: Path, options: Options) -> list[float]:
+def in_processes(trials: int, folder: Path, options: Options) -> list[Found]:
     """Plain processes."""
     spawn = multiprocessing.get_context("spawn")
     processes = [
@@ -60,15 +66,15 @@ def in_processes(trials: int, folder: Path, options: Options) -> list[float]:
         process.join()
     if any(process.exitcode for process in processes):
         raise RuntimeError(f"trials ended with {[process.exitcode for process in processes]}")
-    return [float((folder / f"rate-{number}").read_text()) for number in range(trials)]
+    return [json.loads((folder / f"found-{number}.json").read_text()) for number in range(trials)]
 
 
-def under_ray(trials: int, folder: Path, options: Options) -> list[float]:
+def under_ray(trials: int, folder: Path, options: Options) -> list[Found]:
     """Tasks of Ray's, each with its share of the GPU."""
     from pipelines import cluster
 
     share = 1.0 / trials if options.on_gpu else 0.0
-    found: list[float] = cluster.gather(
+    found: list[Found] = cluster.gather(
         [
             cluster.submit(trial, number, folder, trials, options, num_gpus=share)
             for number in range(trials)
@@ -82,9 +88,9 @@ def compare(report: Report, name: str, run_trials: Trials) -> None:
     together: dict[int, float] = {}
     for trials in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
-            rates = run_trials(trials, Path(folder))
-        together[trials] = sum(rates)
-        each = " and ".join(f"{rate:,.0f}" for rate in rates)
+            found = run_trials(trials, Path(folder))
+        together[trials] = sum(one["rate"] for one in found)
+        each = " and ".join(f"{one['rate']:,.0f} in {one['memory']:.2f} GiB" for one in found)
         report.figure(f"{trials} at once, {name}", together[trials], "songs/s", each)
     report.figure(f"two at once over one, {name}", together[2] / together[1], "x")
 

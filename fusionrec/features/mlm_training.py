@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -120,8 +120,8 @@ def autocasts(dtype: str, device: str) -> bool:
     if dtype != "auto":
         return dtype == "bfloat16"
     if device == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)  # an older torch has none
-        return bool(capabilities().get("avx512_bf16"))
+        told: Any = getattr(torch.cpu, "get_capabilities", dict)  # an older torch has none
+        return bool(told().get("avx512_bf16"))
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
