@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+# A level of the x86-64 instruction set for the tests: sse4.2, avx2 or avx512.
+LEVEL ?=
 STAMP := $(VENV)/.installed
 
 # make gpu measures on a GPU where the driver sees one, unless DEVICE=cpu. Only there does it have
@@ -28,10 +30,11 @@ help:
 	@echo "make test   install, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
+	@echo "make test LEVEL=avx2   the tests as on a processor with sse4.2, avx2 or avx512 only"
 	@echo "make clean  remove the environment and the demo"
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fusionrec needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -73,11 +76,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
+
 unit: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 clean:
 	rm -rf $(VENV) $(VENV)-gpu $(DEMO)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec import schemas
+from fusionrec import probes, schemas
 from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
 from fusionrec.features import audio, lyrics, metadata
@@ -30,7 +31,7 @@ from fusionrec.features.words import FieldWord2Vec, load_vectors
 from fusionrec.tables import vectors
 from pipelines import cluster, metrics
 from pipelines.pretrain import lyrics_weights
-from pipelines.stage import Counts, Stage, resumable
+from pipelines.stage import Counts, Stage, processor_lines, resumable
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 log = logging.getLogger("fusionrec")
@@ -118,7 +119,8 @@ def _metadata_part(run: StageRun, means: dict[str, float], shard: dict[str, Any]
 def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
     weights = lyrics_weights(config, run.workspace)
-    settings = config.embed.lyrics
+    settings, why = _with_precision(config, run)
+    log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)
     reports = cluster.map_shards(
         _lyrics_encoder,
         parts,
@@ -126,6 +128,7 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> 
         actor_arguments=(run, settings, weights),
         num_gpus=settings.num_gpus,
     )
+    processor = processor_lines(reports)
     counts = _summed(reports)
     if counts["songs_with_lyrics"] == 0:
         raise DataError(
@@ -133,8 +136,49 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> 
             "leave lyrics out: --set embed.modalities=[metadata]"
         )
     chosen = {name: reports[0][name] for name in ("dtype", "path")}
-    log.info("lyrics encoder %s: %s, %s", settings.encoder, chosen["dtype"], chosen["path"])
-    return {**counts, "encoder": settings.encoder, **chosen}
+    return {
+        **counts,
+        "encoder": settings.encoder,
+        **chosen,
+        "dtype_chosen": why,
+        "layers": processor,
+    }
+
+
+def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
+    """The settings with one precision for all actors, and why it is that.
+
+    Chosen once, in a worker like the encoder's: processors that differ would choose differently.
+    """
+    settings = config.embed.lyrics
+    if settings.dtype != "auto":
+        return settings, "as configured"
+    dtype, why = cluster.run_task(_precision, run, settings, num_gpus=settings.num_gpus)
+    return settings.model_copy(update={"dtype": dtype}), why
+
+
+def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
+    from fusionrec.features.encoder import dtype_for, hidden_size_of
+
+    with _encoder_folder(run, settings) as name:
+        return dtype_for(settings.dtype, _device(settings), hidden_size_of(name))
+
+
+def _device(settings: LyricsConfig) -> str:
+    import torch
+
+    torch.set_num_threads(1)
+    return "cuda" if settings.num_gpus and torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _encoder_folder(run: StageRun, settings: LyricsConfig) -> Iterator[str]:
+    """The encoder's name, or a folder that holds the workspace's own for a while."""
+    if settings.encoder != PRETRAIN:
+        yield settings.encoder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield _download_encoder(run.workspace, Path(scratch))
 
 
 def _lyrics_encoder(
@@ -142,16 +186,10 @@ def _lyrics_encoder(
 ) -> Callable[[dict[str, Any]], Counts]:
     """Load the encoder once an actor; the result encodes one part."""
     # Imported here, so that only encoder actors pay for torch and transformers.
-    import torch
-
     from fusionrec.features.encoder import load_encoder
 
-    torch.set_num_threads(1)
-    device = "cuda" if settings.num_gpus and torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as scratch:
-        name = settings.encoder
-        if name == PRETRAIN:
-            name = _download_encoder(run.workspace, Path(scratch))
+    device = _device(settings)
+    with _encoder_folder(run, settings) as name:
         encoder = load_encoder(
             name, device=device, dtype=settings.dtype, compiled=settings.compiled
         )
@@ -184,6 +222,7 @@ def _lyrics_encoder(
             "dimension": encoder.hidden_size,
             "dtype": encoder.dtype,
             "path": encoder.path,
+            "processor": probes.lines("bfloat16 layers"),
         }
 
     return resumable(run, "lyrics", encode)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec import schemas
+from fusionrec import probes, schemas
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
@@ -20,7 +20,7 @@ from fusionrec.formats import files, msd_hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
 from pipelines import cluster, metrics
 from pipelines.sources import Report, Shard, non_empty, place, report, totals
-from pipelines.stage import Counts, resumable
+from pipelines.stage import Counts, processor_lines, resumable
 from pipelines.workspace import StageRun, part_name
 
 _AT_ONCE = 250
@@ -40,6 +40,7 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
         shards,
         description="reading songs",
     )
+    processor = processor_lines(reports)
     total = totals(reports, limit, "songs", config.source.songs)
     if total["rows"] == 0:
         raise SourceError(
@@ -62,6 +63,7 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
         "songs": sum(shard["rows"] for shard in finished),
         "songs_damaged_text": total["damaged_text"],
         "song_rejects": total["reasons"],
+        "song_reader": processor,
     }
 
 
@@ -141,6 +143,7 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
         **counts,
         "with_mbtags": non_empty(songs["mbtags"]),
         "with_terms": non_empty(songs["terms"]),
+        "processor": probes.lines("HDF5 files"),
     }
 
 

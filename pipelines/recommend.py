@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec import schemas
+from fusionrec import probes, schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profiles_and_relevant
@@ -26,7 +26,7 @@ from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
 from pipelines import cluster, metrics
-from pipelines.stage import Counts, Stage, resumable
+from pipelines.stage import Counts, Stage, processor_lines, resumable
 from pipelines.workspace import StageRun, Workspace
 
 
@@ -71,6 +71,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         shards,
         description="ranking users",
     )
+    processor = processor_lines(reports)
     counts: Counts = {
         name: sum(report[name] for report in reports)
         for name in ("users", "ranked", "plays_without_vector")
@@ -83,7 +84,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             f"{config.recommend.protocol!r} needs plays of test songs: use more plays, "
             "a larger test part (split.folds) or another recommend.protocol"
         )
-    return {**counts, "users_left_out": left_out, "candidates": reports[0]["candidates"]}
+    return {
+        **counts,
+        "users_left_out": left_out,
+        "candidates": reports[0]["candidates"],
+        "ranker": processor,
+    }
 
 
 def song_blocks(config: Config, workspace: Workspace) -> list[list[str]]:
@@ -223,6 +229,7 @@ def _rank_shard(
         "left_out": {**users.left_out, "no play of a known song": silent},
         "plays_without_vector": users.without_vector,
         "candidates": len(catalogue.candidates),
+        "processor": probes.lines("ranking"),
     }
 
 

@@ -101,6 +101,20 @@ class Stage:
         return manifest
 
 
+def processor_lines(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """Take what workers found out about their processors out of their reports, and log it once.
+
+    A report has it under ``processor``, from :func:`fusionrec.probes.lines`: what a worker logs
+    stays in the worker.
+    """
+    found: dict[str, int] = {}
+    for report in reports:
+        found |= report.pop("processor", {})
+    for line, level in sorted(found.items()):
+        log.log(level, line)
+    return sorted(found)
+
+
 def resumable(
     run: StageRun, name: str, function: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -43,6 +43,7 @@ def test_overrides_reach_nested_keys_and_parse_numbers() -> None:
         ("cluster.resources={ingst: {a: 1}}", "no such stage; did you mean 'ingest'"),
         ("cluster.resources={ingest: {GPU: 1}}", "is no custom resource"),
         ("cluster.resources={ingest: {a: 0}}", "greater than 0"),
+        ("embed.lyrics.dtype=int8", "8-bit integers are not offered"),
         ("seed.x=1", "seed is {'x': 1}"),
     ],
 )

@@ -21,17 +21,21 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import EncoderError
 from fusionrec.features.hub import first_line, local_copy
-from fusionrec.features.packed import PackedEncoder, can_quantise, supports
+from fusionrec.features.packed import PackedEncoder, supports
 from fusionrec.features.pieces import PieceTokenizer
+from fusionrec.features.products import bfloat16_pays
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
-Dtype = Literal["float32", "bfloat16", "int8"]
+Dtype = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean"]
 Path = Literal["packed", "padded", "compiled"]
+
+GAINS_FROM = 256
+"""Hidden size below which bfloat16 is no quicker than float32 on any device."""
 
 
 class LyricsEncoder:
@@ -44,7 +48,7 @@ class LyricsEncoder:
     hidden_size
         H, the length of a vector.
     dtype
-        Precision of the weights and of the forward pass; of "int8" that of its linear layers.
+        Precision of the weights and of the forward pass.
     tokens
         How many it has encoded so far, special tokens included.
     max_tokens
@@ -74,7 +78,7 @@ class LyricsEncoder:
         self._tokenizer = tokenizer
         self._tokenize = PieceTokenizer(tokenizer)
         packs = supports(model) and not compiled
-        self._packed = PackedEncoder(model, int8=dtype == "int8") if packs else None
+        self._packed = PackedEncoder(model) if packs else None
         # Packed, its layers' weights are in another layout: one copy is enough.
         self._model: Any = None if self._packed else model
         if compiled:
@@ -92,8 +96,7 @@ class LyricsEncoder:
     ) -> NDArray[np.float32]:
         """One vector a text, in the order of `texts` (paper section 3.1.5).
 
-        A text's vector does not depend on the texts beside it, to about 1e-5 in float32 (in
-        int8, whose inputs' scale is that of a batch, it does, visibly).
+        A text's vector does not depend on the texts beside it, to about 1e-5 in float32.
 
         Parameters
         ----------
@@ -224,10 +227,9 @@ def load_encoder(
     device
         Torch device.
     dtype
-        "auto" takes bfloat16 where the hardware multiplies it (a CUDA device that does, a CPU
-        with AVX512-BF16) and the hidden size is 256 or more, below which it gains nothing;
-        else float32. "int8" is for CPUs that multiply integers but not bfloat16, and for models
-        that can be packed; it is never chosen by itself, since its error shows.
+        "auto" takes bfloat16 where a trial shows that the device multiplies it rightly and
+        quickly (:func:`fusionrec.features.products.bfloat16_pays`) and the hidden size is at
+        least :data:`GAINS_FROM`; else float32.
     compiled
         Compile transformers' own forward pass by torch.compile, at the cost of a minute or so
         at first use: for models that cannot be packed.
@@ -245,11 +247,11 @@ def load_encoder(
         with _told(name_or_dir), torch.random.fork_rng(devices=[]):
             options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
             config = transformers.AutoConfig.from_pretrained(directory, **options)
-            chosen, reason = _choose_dtype(dtype, torch.device(device), int(config.hidden_size))
+            chosen, reason = dtype_for(dtype, device, int(config.hidden_size))
             tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
             model, loading = transformers.AutoModel.from_pretrained(
                 directory,
-                dtype=torch.float32 if chosen == "int8" else getattr(torch, chosen),
+                dtype=getattr(torch, chosen),
                 use_safetensors=True,
                 output_loading_info=True,
                 **options,
@@ -265,13 +267,6 @@ def load_encoder(
         raise EncoderError(
             f"{name_or_dir}: the tokenizer has more tokens than config.json's vocab_size "
             f"({config.vocab_size}); take the tokenizer that belongs to the model"
-        )
-    if chosen == "int8" and (
-        compiled or not supports(model) or not can_quantise(torch.device(device))
-    ):
-        raise EncoderError(
-            f"{name_or_dir}: int8 is for RoBERTa and BERT models on CPUs, not compiled, with a "
-            "torch that has oneDNN; set embed.lyrics.dtype=auto"
         )
     encoder = LyricsEncoder(
         name_or_dir, model.eval().to(device), tokenizer, chosen, compiled=compiled
@@ -315,21 +310,27 @@ def _position_limit(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     return min(int(positions) - pad - 1, int(tokenizer.model_max_length))
 
 
-def _choose_dtype(
-    dtype: Literal["auto"] | Dtype, device: torch.device, hidden_size: int
-) -> tuple[Dtype, str]:
-    """The precision, and why."""
+def hidden_size_of(name_or_dir: str) -> int:
+    """H of an encoder, from its config alone; finds it and raises as :func:`load_encoder` does."""
+    import transformers
+
+    with quiet_transformers():
+        directory = local_copy(name_or_dir)
+        with _told(name_or_dir):
+            config = transformers.AutoConfig.from_pretrained(
+                directory, trust_remote_code=False, local_files_only=True
+            )
+    return int(config.hidden_size)
+
+
+def dtype_for(dtype: Literal["auto"] | Dtype, device: str, hidden_size: int) -> tuple[Dtype, str]:
+    """The precision for an encoder on a device, as :func:`load_encoder` chooses it, and why."""
     if dtype != "auto":
         return dtype, "as configured"
-    if hidden_size < 256:
+    if hidden_size < GAINS_FROM:
         return "float32", f"auto: hidden size {hidden_size} gains nothing from bfloat16"
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    if able:
-        return "bfloat16", "auto: the hardware multiplies bfloat16"
-    return "float32", "auto: the hardware has no bfloat16 arithmetic"
+    trial = bfloat16_pays(device)
+    return "bfloat16" if trial.works else "float32", f"auto: {trial.reason}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from fusionrec.features.mlm import (
     new_model,
     tokenize,
 )
+from fusionrec.features.products import bfloat16_pays
 from fusionrec.features.word_tokenizer import is_count
 from fusionrec.models.collective import Collective
 
@@ -115,14 +116,12 @@ def pretrain(
     return PretrainResult(objective.model.cpu(), losses, perplexity, unigram)
 
 
-def autocasts(dtype: str, device: str) -> bool:
-    """Whether matrix products run in bfloat16: as configured, or where the hardware has it."""
+def autocasts(dtype: str, group: Collective, device: str) -> bool:
+    """Whether matrix products run in bfloat16: as configured, or where it pays for all workers."""
     if dtype != "auto":
         return dtype == "bfloat16"
-    if device == "cpu":
-        told: Any = getattr(torch.cpu, "get_capabilities", dict)  # an older torch has none
-        return bool(told().get("avx512_bf16"))
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    loses = torch.tensor([float(not bfloat16_pays(device).works)], device=device)
+    return not group.sum(loses).item()
 
 
 class _Shares:
@@ -185,7 +184,7 @@ def _train(
         optimiser,
         lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup)),
     )
-    halves = autocasts(settings.dtype, device)
+    halves = autocasts(settings.dtype, group, device)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=halves)
     if halves and device == "cpu":
         # The fused kernel's backward pass in bfloat16 is five times slower on a CPU.

@@ -10,16 +10,17 @@ Shapes: T tokens of all texts of a batch together, B texts, H hidden size, D = H
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+from fusionrec.features.products import Layer, linear_layer
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 _BERTS = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
 _OFFSET_POSITIONS = ("RobertaModel", "XLMRobertaModel", "CamembertModel")
 """Those whose positions begin after the padding token's id."""
-
-Layer = Callable[[Tensor], Tensor]
 
 
 def supports(model: PreTrainedModel) -> bool:
@@ -55,11 +54,9 @@ class PackedEncoder:
     ----------
     model
         One that :func:`supports`; in evaluation mode, on its device and in its precision.
-    int8
-        Whether the linear layers multiply 8-bit integers; see :func:`can_quantise`.
     """
 
-    def __init__(self, model: PreTrainedModel, *, int8: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         config: Any = model.config
         self._device = model.device
         embeddings: Any = model.get_submodule("embeddings")
@@ -73,8 +70,7 @@ class PackedEncoder:
         self._first_place = config.pad_token_id + 1 if offset_by_pad else 0
         layers = list(model.get_submodule("encoder").get_submodule("layer").children())
         self._layers = [
-            _Block(layer, config.num_attention_heads, last=layer is layers[-1], int8=int8)
-            for layer in layers
+            _Block(layer, config.num_attention_heads, last=layer is layers[-1]) for layer in layers
         ]
 
     @torch.inference_mode()
@@ -158,18 +154,17 @@ class _Norm:
 class _Block:
     """One transformer layer."""
 
-    def __init__(self, module: Any, heads: int, *, last: bool, int8: bool) -> None:
+    def __init__(self, module: Any, heads: int, *, last: bool) -> None:
         attention = module.attention.self
         self._heads = heads
         query, key, value = attention.query, attention.key, attention.value
-        linear_of = partial(_linear, int8=int8)
-        self._qkv = linear_of([query, key, value])
+        self._qkv = _side_by_side([query, key, value])
         if last:
-            self._query, self._key_value = linear_of([query]), linear_of([key, value])
-        self._mixed = linear_of([module.attention.output.dense])
+            self._query, self._key_value = _side_by_side([query]), _side_by_side([key, value])
+        self._mixed = _side_by_side([module.attention.output.dense])
         self._mixed_norm = _Norm(module.attention.output.LayerNorm)
-        self._wide = linear_of([module.intermediate.dense], activated=True)
-        self._narrow = linear_of([module.output.dense])
+        self._wide = _side_by_side([module.intermediate.dense], activated=True)
+        self._narrow = _side_by_side([module.output.dense])
         self._norm = _Norm(module.output.LayerNorm)
 
     def __call__(self, x_TH: Tensor, texts: _Texts) -> Tensor:
@@ -243,62 +238,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.bmm(scores, flat[2]).view(texts, heads, -1, depth)
 
 
-def _linear(modules: Sequence[Any], *, int8: bool, activated: bool = False) -> Layer:
+def _side_by_side(modules: Sequence[Any], *, activated: bool = False) -> Layer:
     """Linear layers side by side as one, followed by GELU if it is to be `activated`."""
     weight = torch.cat([module.weight.detach() for module in modules]).contiguous()
     bias = torch.cat([module.bias.detach() for module in modules]).contiguous()
-    if int8:
-        return _quantised(weight, bias, activated)
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _can_prepack():
-        ops: Any = torch.ops.mkldnn
-        packed = ops._reorder_linear_weight(weight, _TYPICAL_TOKENS)
-        attribute, algorithm = ("gelu", "none") if activated else ("none", "")
-
-        def prepacked(x: Tensor) -> Tensor:
-            y: Tensor = ops._linear_pointwise(x, packed, bias, attribute, [], algorithm)
-            return y
-
-        return prepacked
-    if activated:
-        return lambda x: gelu(linear(x, weight, bias))
-    return lambda x: linear(x, weight, bias)
-
-
-def _quantised(weight: Tensor, bias: Tensor, activated: bool) -> Layer:
-    """The same of weights as 8-bit integers, a scale a row; a batch's inputs share one scale."""
-    ops: Any = torch.ops.quantized
-    scales = (weight.abs().amax(dim=1).double() / 127).clamp(min=1e-12)
-    zeros = torch.zeros(len(weight), dtype=torch.int64)
-    engines: Any = torch.backends.quantized
-    before = engines.engine
-    engines.engine = _ENGINE
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # quantised tensors are to leave torch some day
-            integers = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-            packed = ops.linear_prepack(integers, bias)
-    finally:
-        engines.engine = before
-
-    def multiplied(x: Tensor) -> Tensor:
-        y: Tensor = ops.linear_dynamic(x, packed, False)
-        return gelu(y) if activated else y
-
-    return multiplied
-
-
-_ENGINE = "onednn"
-
-
-def can_quantise(device: torch.device) -> bool:
-    """Whether torch multiplies 8-bit integers here: on a CPU, by oneDNN."""
-    return device.type == "cpu" and _ENGINE in torch.backends.quantized.supported_engines
-
-
-_TYPICAL_TOKENS = 2048
-"""Rows for which oneDNN chooses the layout of a weight."""
-
-
-def _can_prepack() -> bool:
-    ops: Any = torch.ops.mkldnn
-    return hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")
+    return linear_layer(weight, bias, activated=activated)

@@ -9,10 +9,11 @@ damage.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import weakref
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fusionrec import probes
 from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
 from fusionrec.formats.hdf5_layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
 from fusionrec.formats.song_rows import Ragged
-
-log = logging.getLogger("fusionrec")
 
 _MAX_LAYOUTS = 16
 """Layouts kept in a process; the real corpus has one or two."""
@@ -61,7 +61,7 @@ class DirectTracks:
     def __init__(self, segments: bool, expected: int = 1) -> None:
         self.segments = segments
         self._expected = max(1, min(expected, _AT_FIRST[segments]))
-        self._layouts = _known_layouts(segments)
+        self._known = _known_layouts(segments)
         self._groups: dict[_Types, TrackColumns] = {}
         self._workplace: _Workplace | None = None
 
@@ -75,7 +75,7 @@ class DirectTracks:
 
         `number` is its place among all tracks of the batch.
         """
-        if not self._layouts:
+        if not self._known.plans:
             return False
         place = self._place()
         try:
@@ -93,7 +93,7 @@ class DirectTracks:
 
     def add_remote(self, number: int, size: int, read_at: ReadAt) -> bool:
         """Read one file of `size` bytes by a function; as :meth:`add_file`."""
-        if not self._layouts:
+        if not self._known.plans:
             return False
         place = self._place()
         for wanted in (len(place.head), WHOLE_FILE):
@@ -104,17 +104,28 @@ class DirectTracks:
                 break
         return found == _READ
 
-    def learn(self, file: h5py.File, head: bytes) -> None:
+    def learn(self, file: h5py.File, head: bytes) -> bool:
         """Learn the layout of a file that libhdf5 has just read without a fault.
 
-        `head` is the file's first :data:`HEAD_BYTES` bytes.
+        `head` is the file's first :data:`HEAD_BYTES` bytes. True if the layout is a new one: then
+        the caller is to read the file once more, directly, and to :meth:`judge` what it got.
         """
-        if len(self._layouts) >= _MAX_LAYOUTS or _libdeflate() is None:
-            return
+        known = self._known
+        if known.given_up or len(known.plans) >= _MAX_LAYOUTS or not libdeflate_works().works:
+            return False
         names = [*TABLES, *TAG_ARRAYS, *(SEGMENT_ARRAYS if self.segments else ())]
         layout = learn(file, head, names)
-        if layout is not None and not any(plan.layout.fits(head) for plan in self._layouts):
-            self._layouts.append(_Plan(layout))
+        if layout is None or any(plan.layout.fits(head) for plan in known.plans):
+            return False
+        known.plans.append(_Plan(layout))
+        return True
+
+    def judge(self, finding: probes.Finding) -> None:
+        """Take note of how a file of a new layout was read directly; if wrongly, never again."""
+        if not finding.works:
+            self._known.plans.clear()
+            self._known.given_up = True
+        probes.report("HDF5 files", finding, "compiled code", "libhdf5, some twenty times slower")
 
     def _place(self) -> _Workplace:
         if self._workplace is None:
@@ -123,7 +134,7 @@ class DirectTracks:
 
     def _read(self, number: int, read: int, size: int, file: int) -> int:
         place = self._place()
-        for plan in self._layouts:
+        for plan in self._known.plans:
             group = self._groups.get(plan.types)
             if group is None:
                 group = self._groups[plan.types] = TrackColumns(plan, self._expected)
@@ -179,10 +190,17 @@ class _Plan:
         self.chunk_bytes = [data.chunk_bytes for data in layout.datasets.values()]
 
 
+@dataclass
+class _Layouts:
+    """What this process has learnt, for reading with or without segments."""
+
+    plans: list[_Plan] = field(default_factory=list)
+    given_up: bool = False
+
+
 @cache
-def _known_layouts(segments: bool) -> list[_Plan]:
-    """The layouts this process has learnt; a list to append to."""
-    return []
+def _known_layouts(segments: bool) -> _Layouts:
+    return _Layouts()
 
 
 class _Workplace:
@@ -191,8 +209,7 @@ class _Workplace:
     def __init__(self, head_bytes: int) -> None:
         from fusionrec.formats import hdf5_kernel as kernel
 
-        library = _libdeflate()
-        assert library is not None  # no layout is known without it
+        library = _libdeflate()  # it works, or no layout would be known
         decompressor = library.libdeflate_alloc_decompressor()
         weakref.finalize(self, library.libdeflate_free_decompressor, decompressor)
         self.head = np.empty(head_bytes, np.uint8)
@@ -221,23 +238,49 @@ def _address(function: Any) -> int:
 
 
 @cache
-def _libdeflate() -> ctypes.CDLL | None:
-    """libdeflate's own functions, which the package `deflate` has within it."""
+def _libdeflate() -> ctypes.CDLL:
+    """libdeflate's own functions, which the package `deflate` has within it.
+
+    Raises
+    ------
+    OSError, AttributeError, TypeError
+        The package does not show them.
+    """
     import deflate
 
-    try:
-        library = ctypes.CDLL(getattr(deflate, "_deflate", deflate).__file__)
-        library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
-        library.libdeflate_free_decompressor.argtypes = [ctypes.c_void_p]
-        library.libdeflate_zlib_decompress  # noqa: B018 - there, or an AttributeError
-    except (OSError, AttributeError, TypeError) as error:
-        log.warning(
-            "HDF5 files are read by libhdf5, some twenty times slower: the installed package "
-            "`deflate` does not show libdeflate's functions (%s)",
-            error,
-        )
-        return None
+    library = ctypes.CDLL(getattr(deflate, "_deflate", deflate).__file__)
+    library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
+    library.libdeflate_free_decompressor.argtypes = [ctypes.c_void_p]
+    inflate = library.libdeflate_zlib_decompress
+    size, pointer = ctypes.c_size_t, ctypes.c_void_p
+    inflate.argtypes = [pointer, ctypes.c_char_p, size, ctypes.c_char_p, size, pointer]
     return library
+
+
+@cache
+def libdeflate_works() -> probes.Finding:
+    """Whether libdeflate can be called and inflates here; tried once a process."""
+
+    def trial() -> str:
+        library = _libdeflate()
+        known = np.random.default_rng(0).integers(0, 9, 10_000, np.uint8).tobytes() * 3
+        inflated = ctypes.create_string_buffer(len(known))
+        decompressor = library.libdeflate_alloc_decompressor()
+        try:
+            for damage in (0, 1):
+                data = bytearray(zlib.compress(known))
+                data[-1] ^= damage
+                error = library.libdeflate_zlib_decompress(
+                    decompressor, bytes(data), len(data), inflated, len(known), None
+                )
+                if bool(error) != bool(damage) or inflated.raw != known:
+                    return f"error {error} with {damage} damaged bytes"
+        finally:
+            library.libdeflate_free_decompressor(decompressor)
+        return ""
+
+    finding = probes.attempt(trial)
+    return probes.report("HDF5 files", finding, "libdeflate", "libhdf5, some twenty times slower")
 
 
 class TrackColumns:

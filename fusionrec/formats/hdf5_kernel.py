@@ -15,9 +15,11 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from fusionrec.compiled import compiled
 
 READ, OTHER_LAYOUT, UNFAMILIAR, FULL, REST_WANTED = range(5)
 """What :func:`read_track` returns: the track was read; the file is of another layout; it is not
@@ -56,9 +58,6 @@ _END_AT = 40  # where a superblock of version 0 says how long the file is
 _COMPARED = 128  # words at once
 _BLOCK = 64  # bytes of a row at once
 _LANES = 8
-
-_compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
-
 
 # --- addresses ---------------------------------------------------------------------------
 
@@ -150,7 +149,7 @@ def _inflate(
 # --- one file ----------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def read_track(
     head: Array,
     read: int,
@@ -285,7 +284,7 @@ def read_track(
     return READ
 
 
-@_compiled
+@compiled
 def _find_chunks(
     root: int,
     rank: int,
@@ -380,7 +379,7 @@ def _find_chunks(
         depth += 1
 
 
-@_compiled
+@compiled
 def _begins_at(key: int, rank: int, row: int) -> bool:
     """Whether a key's chunk begins at a row, and at the first column and byte."""
     others = np.int64(0)
@@ -389,7 +388,7 @@ def _begins_at(key: int, rank: int, row: int) -> bool:
     return _word(key + 8) == row and others == 0
 
 
-@_compiled
+@compiled
 def _fetch(
     start: int, read: int, end: int, file: int, pread: int, place: int, size: int, scratch: int
 ) -> int:
@@ -406,7 +405,7 @@ def _fetch(
     return scratch if _pread(pread, file, scratch, size, place) == size else -1
 
 
-@_compiled
+@compiled
 def _unshuffled(chunk: int, elements: int, item: int, count: int, to: int) -> None:
     """The first `count` elements of a chunk, whole."""
     planes = carray(_as_bytes(chunk), elements * item)
@@ -416,7 +415,7 @@ def _unshuffled(chunk: int, elements: int, item: int, count: int, to: int) -> No
             out[i * item + j] = planes[j * elements + i]
 
 
-@_compiled
+@compiled
 def _texts(
     chunk: int,
     elements: int,
@@ -453,7 +452,7 @@ def _texts(
     return written
 
 
-@_compiled
+@compiled
 def _row(chunk: int, elements: int, item: int, to: int) -> None:
     """The first element of a chunk; a table's row is mostly zeros."""
     planes = carray(_as_bytes(chunk), elements * item)
@@ -471,7 +470,7 @@ def _row(chunk: int, elements: int, item: int, to: int) -> None:
             out[begin:end] = 0
 
 
-@_compiled
+@compiled
 def _floats(chunk: int, elements: int, count: int, to: int) -> None:
     """The first `count` float64 of a chunk, as float32."""
     whole = count - count % _LANES

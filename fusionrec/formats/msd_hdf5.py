@@ -13,6 +13,7 @@ from functools import partial
 
 import h5py
 
+from fusionrec import probes
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
@@ -91,13 +92,35 @@ def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
         return False
 
 
-def _learn(songs: SongBatch, path: str, file: h5py.File) -> None:
+def _learn(songs: SongBatch, path: str, file: h5py.File, row: Row) -> None:
+    """Learn a file's layout, and try whether compiled code reads it as libhdf5 did."""
     with files.open_binary(path) as raw:
-        songs.direct.learn(file, raw.read(HEAD_BYTES))
+        head = raw.read(HEAD_BYTES)
+    if not songs.direct.learn(file, head):
+        return
+    directly = SongBatch(songs.direct.segments)
+    finding = probes.attempt(lambda: _difference(directly, path, row))
+    songs.direct.judge(finding)
+
+
+def _difference(directly: SongBatch, path: str, row: Row) -> str:
+    """In what a file read directly is another than the row that libhdf5 read."""
+    if not _add_directly(directly, 0, path):
+        return ""  # its kind of file goes to libhdf5 anyhow
+    by_libhdf5 = SongBatch(directly.direct.segments)
+    by_libhdf5.add(0, path, path, row)
+    found, expected = directly.batch(1, lambda _: path), by_libhdf5.batch(1)
+    for part in ("table", "segments", "rejects"):
+        # As texts: to Arrow, NaN is not equal to NaN.
+        both = [getattr(batch, part) for batch in (found, expected)]
+        ours, theirs = (table if table is None else str(table.to_pylist()) for table in both)
+        if ours != theirs:
+            return f"its {part} of {os.path.basename(path)} is not that of libhdf5"
+    return ""
 
 
 def read_by_libhdf5(
-    path: str, segments: bool, learn: Callable[[h5py.File], None] | None = None
+    path: str, segments: bool, learn: Callable[[h5py.File, Row], None] | None = None
 ) -> Row | Damage:
     """Read one per-track file by libhdf5; `learn` is called on it if it has no fault."""
     try:
@@ -108,7 +131,7 @@ def read_by_libhdf5(
                 raise Damage(*(("more than one row", detail) if track.count else ("no rows",)))
             row = track.rows(0, 1)[0]
             if learn and not isinstance(row, Damage):
-                learn(file)
+                learn(file, row)
     except Damage as damage:
         return damage
     return row

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fusionrec.compiled import compiled
 from fusionrec.ranking.vector_code import (
     LANES,
     PANEL,
@@ -30,10 +30,8 @@ FITS, BOTH = 0, 1
 
 Array = NDArray[Any]
 
-_compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_compiled
+@compiled
 def rank_group(
     users: Array,
     panels: Array,
@@ -197,7 +195,7 @@ def rank_group(
     return FITS, 0, 0
 
 
-@_compiled
+@compiled
 def _in_both(a: Array, b: Array) -> int:
     """The first value in both ascending arrays, or -1."""
     i = j = 0
@@ -211,7 +209,7 @@ def _in_both(a: Array, b: Array) -> int:
     return -1
 
 
-@_compiled
+@compiled
 def _dot_products(users: Array, u: int, rows: Array, songs: Array, out: Array) -> None:
     """The scores of some songs, summed as a tile's are; four at a time hide the latency."""
     zero = np.float32(0)
@@ -232,7 +230,7 @@ def _dot_products(users: Array, u: int, rows: Array, songs: Array, out: Array) -
         out[min(i + 3, last)] = w + zero
 
 
-@_compiled
+@compiled
 def _count_ahead(
     row: Array, first: int, length: int, songs: Array, scores: Array, bars: Array, better: Array
 ) -> None:
@@ -253,13 +251,13 @@ def _count_ahead(
         better[i] += ties
 
 
-@_compiled
+@compiled
 def _ordered(score: Any) -> Any:
     """An int32 that is larger for a larger float32 (and no score is a minus zero)."""
     return score ^ ((score >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
-@_compiled
+@compiled
 def _find_thresholds(
     users: Array, sample: Array, sampled: int, quantile: int, thresholds: Array
 ) -> None:
@@ -280,7 +278,7 @@ def _find_thresholds(
             thresholds[b * USERS + u] = key.view(np.float32)[0]
 
 
-@_compiled
+@compiled
 def _kth_largest(keys: Array, k: int, slack: int) -> Any:
     """The k-th largest of some int32, by halving the interval it must lie in.
 
@@ -305,7 +303,7 @@ def _kth_largest(keys: Array, k: int, slack: int) -> Any:
     return np.int32(low)
 
 
-@_compiled
+@compiled
 def _score_alone(users: Array, u: int, panels: Array, tile: Array, out: Array) -> None:
     """All scores of one user, with `tile` for working memory."""
     stride = tile.shape[1]
@@ -317,7 +315,7 @@ def _score_alone(users: Array, u: int, panels: Array, tile: Array, out: Array) -
         out[p * PANEL : stop] = tile[u, : stop - p * PANEL]
 
 
-@_compiled
+@compiled
 def _best_of(row: Array, k: int) -> tuple[Array, Array]:
     """The k best scores of a row, ties by column, and their columns, both by column."""
     best, columns = np.empty(k, np.float32), np.empty(k, np.int32)
@@ -345,7 +343,7 @@ _DIGIT = 11
 """Bits by which a list is sorted at a time."""
 
 
-@_compiled
+@compiled
 def _write_list(
     kept: Array, columns: Array, spare: Array, indices: Array, listed: Array, count: int
 ) -> None:

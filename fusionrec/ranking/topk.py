@@ -9,14 +9,17 @@ shape, and a last-bit difference is enough to swap two songs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec import probes
 from fusionrec.errors import DataError
 from fusionrec.ranking import kernel
+from fusionrec.ranking.plain import rank_plainly
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.vector_code import LANES, PANEL, USERS
 
@@ -179,6 +182,59 @@ def empty_lists(users: int, k: int, relevant: SongLists) -> RankedLists:
 
 
 def rank_on_cpu(
+    V: NDArray[np.float32],
+    packed: PackedSongs,
+    exclude: SongLists,
+    relevant: SongLists,
+    relevant_vectors: NDArray[np.float32],
+    relevant_rows: NDArray[np.integer[Any]],
+    lists: RankedLists,
+    group: int,
+) -> None:
+    """Fill `lists` by compiled code, or by NumPy where that does not work."""
+    if compiled_code().works:
+        _rank_compiled(V, packed, exclude, relevant, relevant_vectors, relevant_rows, lists, group)
+    else:
+        rank_plainly(V, packed.rows, exclude, relevant, relevant_vectors, relevant_rows, lists)
+
+
+@cache
+def compiled_code() -> probes.Finding:
+    """Whether the compiled kernel gives on this processor what NumPy gives; tried once a process.
+
+    The problem has ties, exclusions and relevant songs, and is large enough for thresholds.
+    """
+
+    def trial() -> str:
+        generator = np.random.default_rng(0)
+        users, songs, d, k = 9, 2000, 3, 100
+        V = generator.normal(size=(users, d)).astype(np.float32)
+        rows = np.repeat(generator.normal(size=(songs // 2, d)), 2, axis=0).astype(np.float32)
+        drawn = np.sort(generator.permuted(np.tile(np.arange(songs), (users, 1)), axis=1)[:, :30])
+        kinds = np.arange(30) % 3 == 0
+        exclude, relevant = (
+            SongLists(
+                np.arange(users + 1) * kind.sum(),
+                drawn[:, kind].ravel().astype(np.int32),
+                np.ones(users * kind.sum(), np.int64),
+            )
+            for kind in (kinds, ~kinds)
+        )
+        found, expected = empty_lists(users, k, relevant), empty_lists(users, k, relevant)
+        own = relevant.songs
+        _rank_compiled(V, PackedSongs.of(rows), exclude, relevant, rows, own, found, GROUP)
+        rank_plainly(V, rows, exclude, relevant, rows, own, expected)
+        for field in fields(RankedLists):
+            a, b = getattr(found, field.name), getattr(expected, field.name)
+            if not np.array_equal(a, b, equal_nan=a.dtype == np.float32):
+                return f"its {field.name} are not those of NumPy"
+        return ""
+
+    finding = probes.attempt(trial)
+    return probes.report("ranking", finding, "compiled code", "NumPy, hundreds of times slower")
+
+
+def _rank_compiled(
     V: NDArray[np.float32],
     packed: PackedSongs,
     exclude: SongLists,

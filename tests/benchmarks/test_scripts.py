@@ -49,8 +49,7 @@ def test_embed(corpus) -> None:
         "embed.py", corpus, *("--layers", 2, "--hidden", 128, "--words", 20, "--songs", 16),
         *("--naive-songs", 4, "--rounds", 1, "--vocabulary", 600),
     )  # fmt: skip
-    assert found["worst_cosine_to_float32"]["bfloat16"] > 0.999
-    assert found["worst_cosine_to_float32"]["int8"] > 0.9
+    assert found["worst_cosine_to_float32"] > 0.999
     assert found["tokenised_by_piece"] is True
     assert found["ratio_to_naive"]["naive float32"] == 1
 

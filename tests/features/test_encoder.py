@@ -17,33 +17,25 @@ import pytest
 import torch
 import transformers
 from huggingface_hub import constants
-from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     AutoModel,
     AutoTokenizer,
     BertConfig,
     BertModel,
-    RobertaConfig,
     RobertaForMaskedLM,
-    RobertaModel,
-    RobertaTokenizerFast,
 )
 
 from fusionrec.errors import EncoderError
 from fusionrec.features import encoder as encoder_module
-from fusionrec.features.encoder import _choose_dtype, load_encoder, quiet_transformers
+from fusionrec.features.encoder import (
+    dtype_for,
+    hidden_size_of,
+    load_encoder,
+    quiet_transformers,
+)
 from fusionrec.features.packed import PackedEncoder
-
-TEXTS = [
-    "love:12 you:3",
-    "baby:1",
-    "night:2 love:1 heart:7 rain:3 you:1 dance:4",
-    "été:2 d'amour:3",
-    "love:12 you:3 rain:1",
-    "you:2 " * 30,
-]
-POSITIONS = 40
-"""Longest text of the small encoder; RoBERTa-base has 512."""
+from fusionrec.probes import Finding
+from tests.features.small_encoder import POSITIONS, TEXTS, write_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -53,36 +45,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny RoBERTa with a byte-level BPE tokenizer, in roberta-base's own file formats."""
-    folder = tmp_path_factory.mktemp("encoder")
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(
-        TEXTS,
-        vocab_size=300,
-        min_frequency=1,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-    )
-    bpe.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast(
-        vocab=str(folder / "vocab.json"),
-        merges=str(folder / "merges.txt"),
-        model_max_length=512,
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=POSITIONS + 2,
-        type_vocab_size=1,
-        # Larger weights than RoBERTa's initial ones, so that context and position matter.
-        initializer_range=0.3,
-    )
-    RobertaModel(config).save_pretrained(folder)
-    return folder
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture
@@ -221,38 +184,20 @@ def test_bfloat16_is_close_and_is_float32_outside(directory: Path) -> None:
     assert not np.array_equal(vectors, full)
 
 
-def test_int8_is_near_and_only_where_it_can_be(directory: Path) -> None:
-    encoder = load_encoder(str(directory), dtype="int8")
-    assert (encoder.dtype, encoder.path) == ("int8", "packed")
-    full = load_encoder(str(directory), dtype="float32")
-    for pooling in ("cls", "mean"):
-        vectors = encoder.encode(TEXTS, pooling=pooling)
-        assert vectors.dtype == np.float32
-        expected = full.encode(TEXTS, pooling=pooling)
-        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
-        cosine = (vectors * expected).sum(axis=1) / norms
-        assert cosine.min() > 0.99
-        assert not np.array_equal(vectors, expected)
-    with pytest.raises(EncoderError, match="int8 is for RoBERTa and BERT models on CPUs"):
-        load_encoder(str(directory), dtype="int8", compiled=True)
-    with pytest.raises(EncoderError, match="int8 is for"):
-        load_encoder(str(directory), dtype="int8", device="meta")
-
-
 def test_auto_dtype(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cpu = torch.device("cpu")
-    for able in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        assert _choose_dtype("auto", cpu, 768)[0] == ("bfloat16" if able else "float32")
-        assert _choose_dtype("auto", cpu, 255)[0] == "float32"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    assert _choose_dtype("auto", torch.device("cuda"), 768)[0] == "bfloat16"
-    assert _choose_dtype("auto", torch.device("meta"), 768)[0] == "float32"
+    for pays in (True, False):
+        trial = Finding(pays, "as tried")
+        monkeypatch.setattr(encoder_module, "bfloat16_pays", lambda device, trial=trial: trial)
+        expected = "bfloat16" if pays else "float32"
+        assert dtype_for("auto", "cpu", 768) == (expected, "auto: as tried")
+        assert dtype_for("auto", "cpu", 255)[0] == "float32"
+        assert dtype_for("bfloat16", "cpu", 8)[0] == "bfloat16"
     with caplog.at_level(logging.INFO, logger="fusionrec"):
         assert load_encoder(str(directory)).dtype == "float32"
     assert "float32 on cpu (auto: hidden size 32" in caplog.text
+    assert hidden_size_of(str(directory)) == 32
 
 
 def test_loading_leaves_the_random_state_and_the_librarys_settings(

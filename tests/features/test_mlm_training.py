@@ -14,7 +14,8 @@ import torch.multiprocessing as mp
 
 from fusionrec.errors import DataError
 from fusionrec.features import mlm
-from fusionrec.features.mlm_training import autocasts, pretrain
+from fusionrec.features.mlm_training import pretrain
+from fusionrec.features.products import bfloat16_pays
 from fusionrec.models.collective import Collective
 from tests.features.test_mlm import SMALL, TOKENIZER, VOCABULARY, topic_texts
 
@@ -94,7 +95,7 @@ def test_bfloat16_learns_the_same_within_its_precision() -> None:
     assert half.losses != full.losses
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
     auto = pretrain(texts, TOKENIZER, settings, seed=0)
-    assert auto.losses == (half if autocasts("auto", "cpu") else full).losses
+    assert auto.losses == (half if bfloat16_pays("cpu").works else full).losses
 
 
 def _trained(collective: Collective) -> tuple[list[float], list[float], dict[str, np.ndarray]]:
@@ -144,10 +145,3 @@ def test_result_does_not_depend_on_the_number_of_workers(tmp_path, world) -> Non
     assert shared[2].keys() == weights.keys()
     for name, value in weights.items():
         np.testing.assert_allclose(shared[2][name], value, atol=1e-8, err_msg=name)
-
-
-def test_precision_on_a_torch_that_cannot_tell_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert autocasts("auto", "cpu")
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not autocasts("auto", "cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import re
 import shutil
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusionrec.formats import hdf5_direct, msd_hdf5
+from fusionrec.formats import hdf5_direct, hdf5_kernel, msd_hdf5
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.msd_hdf5_writer import write_track
 from fusionrec.formats.song_batch import SongBatch
@@ -125,6 +127,12 @@ def test_zero_bytes_in_texts(tmp_path: Path, ended_by_zero: bool) -> None:
     assert first["title"][0].as_py() == ("a" if ended_by_zero else "a\0b")
 
 
+def fresh_probes() -> None:
+    for found in (hdf5_direct._known_layouts, hdf5_direct._libdeflate):
+        found.cache_clear()
+    hdf5_direct.libdeflate_works.cache_clear()
+
+
 def test_without_libdeflate_all_files_are_read_by_libhdf5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,12 +140,48 @@ def test_without_libdeflate_all_files_are_read_by_libhdf5(
 
     paths = [write(tmp_path, i) for i in range(3)]
     monkeypatch.setattr(deflate._deflate, "__file__", str(tmp_path / "none.so"))
-    hdf5_direct._libdeflate.cache_clear()
+    fresh_probes()
     try:
         assert assert_same(paths, str(tmp_path), True) == 0
     finally:
-        hdf5_direct._libdeflate.cache_clear()
-    assert "HDF5 files are read by libhdf5" in caplog.text
+        fresh_probes()
+    assert "HDF5 files: libhdf5, some twenty times slower (libdeflate: OSError" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["raises", "reads nothing", "reads another number"])
+def test_compiled_code_that_is_wrong_here_is_found_out_and_not_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wrong: str,
+) -> None:
+    read = hdf5_kernel.read_track
+
+    def read_track(*arguments: Any) -> int:
+        if wrong == "raises":
+            raise RuntimeError("LLVM ERROR: no such instruction")
+        found = read(*arguments)
+        targets, used = arguments[10], hdf5_kernel.USED
+        if wrong == "reads nothing":
+            targets[:, used] = 0
+        else:
+            start = targets[list(hdf5_direct.TABLES).index("/analysis/songs"), hdf5_kernel.START]
+            ctypes.memset(int(start), 1, 8)
+        return found
+
+    paths = [write(tmp_path, i) for i in range(4)]
+    monkeypatch.setattr(hdf5_kernel, "read_track", read_track)
+    with caplog.at_level(logging.INFO, logger="fusionrec"):
+        assert assert_same(paths, str(tmp_path), True) == 0
+    assert caplog.text.count("libhdf5, some twenty times slower (compiled code: ") == 1
+
+
+def test_which_way_files_are_read_is_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="fusionrec"):
+        assert_same([write(tmp_path, i) for i in range(4)], str(tmp_path), False)
+    assert caplog.text.count("HDF5 files: compiled code (right on known numbers") == 1
 
 
 def test_more_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

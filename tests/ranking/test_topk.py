@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
+from fusionrec.probes import Finding
+from fusionrec.ranking import kernel, plain, topk
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
@@ -217,6 +223,14 @@ def rounded(value: Fraction) -> np.float32:
     return min(around, key=distance)
 
 
+def exactly(a: NDArray, b: NDArray, c: NDArray) -> list[np.float32]:
+    """a * b + c, rounded once."""
+    return [
+        rounded(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
+        for x, y, z in zip(a, b, c, strict=True)
+    ]
+
+
 def test_scores_are_sums_of_fused_multiply_adds() -> None:
     rng = np.random.default_rng(2)
     V = rng.normal(size=(3, 9)).astype(np.float32)
@@ -235,11 +249,7 @@ def test_the_emulated_multiply_add_rounds_once() -> None:
     a, b = rng.normal(size=(2, 3000)).astype(np.float32)
     c = (-(a * b) * rng.choice([1, 1 + 2**-20, 0.5, 1e-7, 3], 3000)).astype(np.float32)
     found = multiply_add(*(torch.from_numpy(x) for x in (a, b, c))).numpy()
-    exact = [
-        rounded(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
-        for x, y, z in zip(a, b, c, strict=True)
-    ]
-    assert np.array_equal(found, exact)
+    assert np.array_equal(found, exactly(a, b, c))
     assert not np.array_equal(found, a * b + c)  # these numbers can tell
 
 
@@ -353,6 +363,74 @@ np.savez(sys.argv[2], lanes=LANES, **vars(found))
     assert found["lanes"] == 8
     for name in ("indices", "scores", "ranks", "rank_songs", "counts", "candidates"):
         assert np.array_equal(found[name], getattr(here, name), equal_nan=name == "scores"), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=problems())
+def test_numpy_alone_gives_the_same_lists(problem: Problem) -> None:
+    V, F, k, excluded, relevant = problem
+    out, own = song_lists(excluded), song_lists(relevant)
+    expected = rank_users(V, F, k, exclude=out, relevant=own)
+    with compiled_code_that(False):
+        same(rank_users(V, F, k, exclude=out, relevant=own), expected)
+
+
+def test_numpy_alone_gives_the_same_lists_in_blocks() -> None:
+    V, F, exclude, relevant = large(20, 3000, 17, seed=8)
+    expected = rank_users(V, F, 200, exclude=exclude, relevant=relevant)
+    vectors = F[np.unique(relevant.songs)]
+    blocks = [F[:1000], F[1000:1001], F[1001:]]
+    arguments = {"exclude": exclude, "relevant": relevant, "relevant_vectors": vectors}
+    same(rank_in_blocks(V, blocks, 200, **arguments), expected)
+    with compiled_code_that(False):
+        same(rank_in_blocks(V, blocks, 200, **arguments), expected)
+        with pytest.raises(ValueError, match="song column 1 is both relevant and excluded"):
+            rank_users(V1, F3, 2, exclude=song_lists([[1]]), relevant=song_lists([[1, 2]]))
+
+
+@contextmanager
+def compiled_code_that(works: bool) -> Iterator[None]:
+    """As on a processor on which the trial of compiled code ends so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "compiled_code", lambda: Finding(works, "as the test says"))
+        yield
+
+
+@pytest.mark.parametrize("wrong", ["raises", "loses a song", "rounds otherwise"])
+def test_compiled_code_that_is_wrong_here_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    rank_group = kernel.rank_group
+
+    def otherwise(*arguments: Any) -> tuple[int, int, int]:
+        if wrong == "raises":
+            raise RuntimeError("LLVM ERROR: Cannot select: intrinsic")
+        found = rank_group(*arguments)
+        indices, listed = arguments[16], arguments[17]
+        if wrong == "loses a song":
+            indices[-1, 7:-1] = indices[-1, 8:].copy()
+        else:
+            listed[0, 3] = np.nextafter(listed[0, 3], np.float32(0))
+        return found
+
+    monkeypatch.setattr(kernel, "rank_group", otherwise)
+    finding = topk.compiled_code.__wrapped__()
+    assert not finding.works
+    assert finding.reason in caplog.text
+    assert "ranking: NumPy" in caplog.text
+
+
+def test_compiled_code_works_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="fusionrec"):
+        assert topk.compiled_code.__wrapped__().works
+    assert "ranking: compiled code (right on known numbers; " in caplog.text
+
+
+def test_numpys_multiply_add_rounds_once() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(2, 3000)).astype(np.float32)
+    c = (-(a * b) * rng.choice([1, 1 + 2**-20, 0.5, 1e-7, 3], 3000)).astype(np.float32)
+    assert np.array_equal(plain.multiply_add(a, b, c), exactly(a, b, c))
 
 
 def test_lists_that_do_not_ascend_are_refused() -> None:

@@ -1,0 +1,68 @@
+"""What the parts that depend on the processor compute here, as arrays.
+
+    python -m tests.processors.results FOLDER OUT.npz
+
+ranks, reads HDF5 files and encodes texts, all of them in FOLDER; :func:`write_inputs` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fusionrec.features import products
+from fusionrec.features.encoder import load_encoder
+from fusionrec.formats import msd_hdf5
+from fusionrec.formats.sample import write_sample
+from fusionrec.ranking import topk
+from fusionrec.ranking.protocols import SongLists
+from tests.features.small_encoder import TEXTS, write_encoder
+
+
+def write_inputs(folder: Path) -> None:
+    """Make a small corpus and an encoder."""
+    write_sample(folder / "corpus", songs=50, users=5, seed=3)
+    write_encoder(folder / "encoder", hidden_size=256)
+
+
+def results(folder: Path) -> dict[str, np.ndarray]:
+    """Results by name; texts are JSON."""
+    found: dict[str, np.ndarray] = {}
+    generator = np.random.default_rng(0)
+    V, F = (generator.normal(size=(n, 12)).astype(np.float32) for n in (60, 4000))
+    F[1::2] = F[::2]  # ties
+    drawn = np.sort(generator.permuted(np.tile(np.arange(4000), (60, 1)), axis=1)[:, :40])
+    exclude, relevant = (
+        SongLists(np.arange(61) * 20, part.ravel().astype(np.int32), np.ones(1200, np.int64))
+        for part in (drawn[:, ::2], drawn[:, 1::2])
+    )
+    lists = topk.rank_users(V, F, 200, exclude=exclude, relevant=relevant)
+    found |= {f"ranking {name}": value for name, value in vars(lists).items()}
+
+    paths = sorted(str(path) for path in (folder / "corpus" / "MillionSong").rglob("*.h5"))
+    batch = msd_hdf5.read_tracks(paths, segments=True)
+    assert batch.segments is not None
+    for name, table in (("songs", batch.table), ("segments", batch.segments)):
+        found[f"reader {name}"] = np.array(json.dumps(table.to_pylist()))
+    found["read directly"] = np.array(batch.direct)
+
+    for dtype in ("float32", "bfloat16"):
+        encoder = load_encoder(str(folder / "encoder"), dtype=dtype)
+        for pooling in ("cls", "mean"):
+            found[f"{dtype} {pooling}"] = encoder.encode(TEXTS * 3, pooling=pooling)
+    tried = {
+        "ranking": topk.compiled_code(),
+        "prepacked": products.prepacks(),
+        "bfloat16": products.bfloat16_pays("cpu"),
+    }
+    found["works"] = np.array(json.dumps({name: trial.works for name, trial in tried.items()}))
+    return found
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    np.savez(sys.argv[2], **results(Path(sys.argv[1])))
