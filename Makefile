@@ -7,13 +7,26 @@ DEMO ?= demo
 LEVEL ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: demo compare test lint types unit slow clean help
+# make gpu measures on a GPU where the driver sees one, unless DEVICE=cpu. Only there does it have
+# an environment of its own, with PyTorch's CUDA build.
+DEVICE ?= auto
+MINUTES ?= 10
+ifneq ($(filter gpu,$(MAKECMDGOALS)),)
+ifneq ($(DEVICE),cpu)
+GPU_SEEN := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
+endif
+endif
+GPU_VENV := $(VENV)$(if $(GPU_SEEN),-gpu)
+GPU_STAMP := $(GPU_VENV)/.installed
+
+.PHONY: demo compare gpu test lint types unit slow clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, write the sample corpus, run the whole pipeline, the report, a search"
 	@echo "            and its best configuration, and print the results"
 	@echo "make compare   install, write the sample corpus, and run every baseline beside the network"
+	@echo "make gpu    install, and measure what only a GPU can show (DEVICE=cpu: the same, small)"
 	@echo "make test   install, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
@@ -41,6 +54,19 @@ demo: $(STAMP) $(DEMO)/corpus/truth.json
 compare: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec compare $(DEMO_CONFIG)
 
+# A build for CPUs is called 2.13.0+cpu, which == would take as well, and prefer, where pip finds
+# one; === is the very name.
+$(VENV)-gpu/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)-gpu
+	sed 's/^torch==/torch===/' constraints.txt > $(VENV)-gpu/constraints.txt
+	$(VENV)-gpu/bin/python -m pip install --quiet --constraint $(VENV)-gpu/constraints.txt --editable '.[gpu]'
+	$(VENV)-gpu/bin/python -c 'import sys, torch; sys.exit(not torch.version.cuda and "pip chose a build of PyTorch without CUDA: " + torch.__version__)'
+	touch $@
+
+gpu: $(GPU_STAMP)
+	$(GPU_VENV)/bin/python benchmarks/gpu.py --device $(if $(GPU_SEEN),cuda,$(DEVICE)) --minutes $(MINUTES)
+
 test: lint types unit
 
 lint: $(STAMP)
@@ -59,4 +85,4 @@ slow: $(STAMP)
 	$(PYTEST) -m slow
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-gpu $(DEMO)

@@ -28,15 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
+from roberta_shape import cosine, work, write_model
 
 from fusionrec.features import tfidf
 from fusionrec.features.encoder import LyricsEncoder, load_encoder, quiet_transformers
 from fusionrec.features.products import prepacks
 from fusionrec.formats import musixmatch
 from fusionrec.probes import processor
-
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def corpus_texts(corpus: Path, words: int, limit: int) -> list[str]:
@@ -47,32 +45,6 @@ def corpus_texts(corpus: Path, words: int, limit: int) -> list[str]:
     weights = tfidf.word_weights(tfidf.count(bags, len(vocabulary)), "sklearn")
     texts = tfidf.significant_texts(bags, weights, "sklearn", vocabulary, words)
     return [text for text in texts if text]
-
-
-def write_model(folder: str, texts: list[str], options: argparse.Namespace) -> None:
-    """A RoBERTa with random weights and a byte-level BPE, as a hub directory has them."""
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(
-        texts, vocab_size=options.vocabulary, special_tokens=SPECIAL, show_progress=False
-    )
-    backend = Tokenizer.from_str(trained.to_str())
-    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    config = transformers.RobertaConfig(
-        vocab_size=50265,
-        hidden_size=options.hidden,
-        num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.hidden // 64),
-        intermediate_size=4 * options.hidden,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-    )
-    torch.manual_seed(0)
-    with quiet_transformers():
-        transformers.RobertaTokenizerFast(
-            tokenizer_object=backend, model_max_length=512
-        ).save_pretrained(folder)
-        transformers.RobertaModel(config).save_pretrained(folder)
 
 
 def naive(folder: str, device: str) -> Callable[[list[str]], np.ndarray]:
@@ -100,15 +72,6 @@ def padded(folder: str, dtype: Any, device: str) -> LyricsEncoder:
         return load_encoder(folder, dtype=dtype, device=device)
     finally:
         encoder.supports = supports
-
-
-def work(lengths: np.ndarray, hidden: int, layers: int) -> float:
-    """Multiplications and additions of the packed pass with CLS pooling, for these lengths."""
-    tokens, pairs, texts = lengths.sum(), (lengths**2).sum(), len(lengths)
-    whole = (layers - 1) * (24 * tokens * hidden**2 + 4 * pairs * hidden)
-    # The last layer: keys and values of all tokens, the rest of the first token only.
-    last = 4 * tokens * hidden**2 + 20 * texts * hidden**2 + 4 * tokens * hidden
-    return float(whole + last)
 
 
 def peak(dtype: torch.dtype, device: str) -> float:
@@ -144,12 +107,6 @@ def rate(function: Callable[[], object], count: int, device: str) -> float:
     return count / (clock(device) - start)
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """The worst cosine of a vector with its counterpart."""
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / norms).min())
-
-
 def main() -> None:
     """Run all contestants and print their rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -171,7 +128,13 @@ def main() -> None:
     rng = np.random.default_rng(0)
     songs = [texts[i] for i in rng.permutation(len(texts))[: options.songs]]
     with tempfile.TemporaryDirectory() as folder:
-        write_model(folder, texts, options)
+        write_model(
+            folder,
+            texts,
+            vocabulary=options.vocabulary,
+            hidden=options.hidden,
+            layers=options.layers,
+        )
         loop = naive(folder, device)
         padded32, padded16 = (padded(folder, d, device) for d in ("float32", "bfloat16"))
         packed32, packed16 = (

@@ -18,80 +18,29 @@ import tempfile
 import time
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from plain_loop import PlainLoop, random_songs
 
 from fusionrec.config import ClusterConfig, TrainConfig
 from fusionrec.models.collective import Collective
-from fusionrec.models.examples import Examples, InMemory, TrainingSet
-from fusionrec.models.fusion import FusionSettings
-from fusionrec.models.network import HIDDEN
-from fusionrec.models.training import Settings, Training, precision
+from fusionrec.models.examples import InMemory
+from fusionrec.models.training import Settings, Training
 from pipelines import cluster, distributed
 from pipelines.workspace import Workspace
 
-CLASSES = 6
 NORM_GROUP = TrainConfig().norm_group
-
-
-def random_songs(songs: int, columns: int) -> TrainingSet:
-    """Features and classes; there is nothing to learn, and that costs the same."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((songs, columns), np.float32)
-    train = Examples(x, np.ones((songs, 1), bool), rng.integers(0, CLASSES, songs))
-    none = Examples(x[:0], train.present[:0], train.y[:0])
-    return TrainingSet(train, none, none, CLASSES, FusionSettings((columns,)))
-
-
-class Residual(nn.Module):
-    """The residual block in torch's own layers."""
-
-    def __init__(self, width: int, p: float) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(width, width),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Dropout(p),
-            nn.Linear(width, width),
-            nn.BatchNorm1d(width),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x + self.body(x))
 
 
 def plain(options: argparse.Namespace) -> float:
     """Songs per second of the loop one would write first."""
     device = "cuda" if options.gpu else "cpu"
     torch.set_num_threads(1)
-    songs = random_songs(options.songs, options.columns).train
-    x, y = torch.from_numpy(songs.x).to(device), torch.from_numpy(songs.y).to(device)
-    layers: list[nn.Module] = []
-    for before, width in zip((options.columns, *HIDDEN[:-1]), HIDDEN, strict=True):
-        layers += [nn.Linear(before, width), nn.ReLU(), Residual(width, 0.5)]
-    model = nn.Sequential(*layers, nn.Linear(HIDDEN[-1], CLASSES)).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.001)
-    loss_of = nn.CrossEntropyLoss(torch.ones(CLASSES, device=device))
-    halves, _ = precision("auto", device)
-
-    def epoch() -> None:
-        for rows in torch.randperm(len(y)).split(options.batch):
-            rows = rows.to(device)
-            with torch.autocast(device, torch.bfloat16, enabled=halves):
-                loss = loss_of(model(x[rows]), y[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        if options.gpu:
-            torch.cuda.synchronize()
-
-    epoch()
+    loop = PlainLoop(random_songs(options.songs, options.columns).train, options.batch, device)
+    loop.epoch()
     started = time.perf_counter()
     for _ in range(options.epochs):
-        epoch()
-    return len(y) * options.epochs / (time.perf_counter() - started)
+        loop.epoch()
+    return options.songs * options.epochs / (time.perf_counter() - started)
 
 
 def _work(job: dict[str, Any], collective: Collective, device: str) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from fusionrec.errors import ConfigError, DataError
 from fusionrec.features import audio_words
 from fusionrec.features.audio_words import Codebook
 from fusionrec.ranking.split import stable_hash
+from fusionrec.tables import matrix, vectors
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
-from pipelines.tables import matrix, vectors
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 

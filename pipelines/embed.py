@@ -26,12 +26,12 @@ import pyarrow.compute as pc
 from fusionrec import probes, schemas
 from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
-from fusionrec.features import audio, metadata, tfidf
+from fusionrec.features import audio, lyrics, metadata
 from fusionrec.features.words import FieldWord2Vec, load_vectors
+from fusionrec.tables import vectors
 from pipelines import cluster, metrics
 from pipelines.pretrain import lyrics_weights
 from pipelines.stage import Counts, Stage, processor_lines, resumable
-from pipelines.tables import vectors
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 log = logging.getLogger("fusionrec")
@@ -199,26 +199,26 @@ def _lyrics_encoder(
         part = shard["part"]
         songs = run.workspace.read_part("ingest", "songs", part_name(part), ["song_id", "track_id"])
         bags = run.workspace.read_part("ingest", "lyrics", part_name(part))
-        texts = tfidf.significant_texts(bags, weights, settings.tfidf, vocabulary, settings.words)
-        spoken = [i for i, text in enumerate(texts) if text]
-        rows = np.zeros((songs.num_rows, encoder.hidden_size), np.float32)
-        present = np.zeros(songs.num_rows, bool)
-        if spoken:
-            tracks = bags["track_id"].take(spoken).combine_chunks()
-            before = encoder.tokens
-            where = pc.index_in(tracks, value_set=songs["track_id"].combine_chunks()).to_numpy()
-            rows[where] = encoder.encode(
-                [texts[i] for i in spoken],
-                pooling=settings.pooling,
-                token_budget=settings.token_budget,
-            )
-            present[where] = True
-            metrics.count("fusionrec_documents_embedded", len(spoken))
+        before = encoder.tokens
+        table = lyrics.lyrics_features(
+            songs,
+            bags,
+            encoder,
+            weights,
+            vocabulary,
+            scheme=settings.tfidf,
+            words=settings.words,
+            pooling=settings.pooling,
+            token_budget=settings.token_budget,
+        )
+        embedded = pc.sum(table["present"]).as_py() or 0
+        if embedded:
+            metrics.count("fusionrec_documents_embedded", embedded)
             metrics.count("fusionrec_tokens_embedded", encoder.tokens - before)
-        _write(run, "lyrics", part, songs["song_id"], rows, present)
+        run.write(table, "lyrics", part)
         return {
             "songs": songs.num_rows,
-            "songs_with_lyrics": int(present.sum()),
+            "songs_with_lyrics": embedded,
             "dimension": encoder.hidden_size,
             "dtype": encoder.dtype,
             "path": encoder.path,

@@ -19,9 +19,9 @@ from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
 from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import Place
+from fusionrec.tables import flags, matrix, vectors
 from pipelines import cluster
 from pipelines.stage import Counts, resumable
-from pipelines.tables import flags, matrix, vectors
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 _SHUFFLED_AT_ONCE = 64

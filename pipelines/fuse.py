@@ -25,9 +25,9 @@ from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
+from fusionrec.tables import matrix, vectors
 from pipelines import cluster
 from pipelines.stage import Counts, Stage, resumable
-from pipelines.tables import matrix, vectors
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 _GROUPS = 16

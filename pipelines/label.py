@@ -18,10 +18,10 @@ from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
+from fusionrec.tables import matrix, vectors
 from pipelines import cluster
 from pipelines.split import LEFT_OUT
 from pipelines.stage import Counts, Stage
-from pipelines.tables import matrix, vectors
 from pipelines.workspace import StageRun, Workspace
 
 

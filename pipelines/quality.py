@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from fusionrec.evaluation.classes import class_quality, mutual_information
+from fusionrec.tables import matrix
 from pipelines.method_context import Context
-from pipelines.tables import matrix
 from pipelines.workspace import Workspace
 
 

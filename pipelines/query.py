@@ -13,7 +13,7 @@ from fusionrec.config import STAGES
 from fusionrec.errors import NotFoundError, SchemaVersionError, WorkspaceError
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
-from pipelines.tables import matrix
+from fusionrec.tables import matrix
 from pipelines.workspace import Workspace
 
 _SECONDS_OF_SILENCE = 60.0

@@ -24,9 +24,9 @@ from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profile
 from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
+from fusionrec.tables import matrix
 from pipelines import cluster, metrics
 from pipelines.stage import Counts, Stage, processor_lines, resumable
-from pipelines.tables import matrix
 from pipelines.workspace import StageRun, Workspace
 
 

@@ -20,10 +20,10 @@ from fusionrec.config import Config
 from fusionrec.labels.classes import fit_kmeans, knee
 from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
+from fusionrec.tables import matrix, vectors
 from pipelines import cluster, fuse, label, train
 from pipelines.label import embed_lists, inertia, tagged_songs
 from pipelines.stage import Counts, Stage, resumable
-from pipelines.tables import matrix, vectors
 from pipelines.workspace import StageRun, Workspace
 
 EMBEDDINGS = {"multihot": paper.MULTIHOT_K, "word2vec": paper.WORD2VEC_K}

@@ -26,6 +26,7 @@ from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.training import Settings, Training, precision, predict
+from fusionrec.tables import flags, matrix, vectors
 from pipelines import cluster, distributed, fuse, label
 from pipelines.examples import (
     Streamed,
@@ -37,7 +38,6 @@ from pipelines.examples import (
 )
 from pipelines.monitor import Monitor
 from pipelines.stage import Counts, Stage, resumable
-from pipelines.tables import flags, matrix, vectors
 from pipelines.workspace import StageRun, Workspace, part_name, part_number
 
 log = logging.getLogger("fusionrec")

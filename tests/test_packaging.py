@@ -1,9 +1,13 @@
 """What is installed where."""
 
 import re
+import shutil
+import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -15,3 +19,80 @@ def test_a_cluster_job_gets_what_the_package_depends_on() -> None:
     environment = yaml.safe_load((ROOT / "cluster" / "runtime-env.yaml").read_text())
     # A cluster has Ray, and NumPy with it.
     assert set(environment["pip"]["packages"]) == names - {"ray", "numpy"}
+
+
+PYTHON = """#!/bin/sh
+# Stands for Python in an environment: says what it was told, and is of a build for CUDA or not.
+echo "$@" >> "$LOG"
+case "$*" in
+  *"-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *torch.version.cuda*) exit "${NO_CUDA:-0}" ;;
+esac
+"""
+
+SEES = {"a GPU": "echo 'GPU 0: NVIDIA'", "no GPU": "echo No devices; exit 6"}
+
+
+@pytest.fixture
+def make_gpu(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs `make gpu` with a driver that sees something, or without one."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    place = tmp_path / "bin"
+    place.mkdir()
+
+    def executable(name: str, text: str) -> None:
+        (place / name).write_text(text)
+        (place / name).chmod(0o755)
+
+    executable("python", PYTHON)
+
+    def run(driver: str | None, *words: str, **environment: str) -> tuple[int, list[str]]:
+        if driver:
+            executable("nvidia-smi", f"#!/bin/sh\n{SEES[driver]}\n")
+        log = tmp_path / "log"
+        log.write_text("")
+        done = subprocess.run(
+            ["make", "gpu", f"VENV={tmp_path / 'env'}", f"PYTHON={place / 'python'}", *words],
+            cwd=ROOT,
+            env={"PATH": f"{place}:/usr/bin:/bin", "LOG": str(log), **environment},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, log.read_text().splitlines()
+
+    return run
+
+
+def test_a_gpu_gets_an_environment_with_cuda(make_gpu, tmp_path) -> None:
+    status, told = make_gpu("a GPU")
+    assert status == 0
+    assert told[-1] == "benchmarks/gpu.py --device cuda --minutes 10"
+    assert not (tmp_path / "env").exists()
+    constraints = (tmp_path / "env-gpu" / "constraints.txt").read_text().splitlines()
+    theirs = (ROOT / "constraints.txt").read_text().splitlines()
+    changed = [mine for mine in constraints if mine not in theirs]
+    assert len(constraints) == len(theirs)
+    assert [re.sub(r"\d.*", "", line) for line in changed] == ["torch==="]
+    (install,) = [line for line in told if "pip install" in line]
+    assert str(tmp_path / "env-gpu" / "constraints.txt") in install
+    # Once it is there, nothing is installed again.
+    assert make_gpu("a GPU") == (0, ["benchmarks/gpu.py --device cuda --minutes 10"])
+
+
+def test_a_build_without_cuda_is_not_measured_on_a_gpu(make_gpu, tmp_path) -> None:
+    status, told = make_gpu("a GPU", NO_CUDA="1")
+    assert status != 0
+    assert not any("benchmarks" in line for line in told)
+    assert not (tmp_path / "env-gpu" / ".installed").exists()
+
+
+@pytest.mark.parametrize(
+    ("driver", "device"), [("a GPU", "cpu"), ("no GPU", "auto"), (None, "auto"), (None, "cpu")]
+)
+def test_elsewhere_the_usual_environment_is_used(make_gpu, tmp_path, driver, device) -> None:
+    status, told = make_gpu(driver, f"DEVICE={device}", "MINUTES=3")
+    assert status == 0
+    assert told[-1] == f"benchmarks/gpu.py --device {device} --minutes 3"
+    assert not (tmp_path / "env-gpu").exists()
+    assert any("--constraint constraints.txt --editable .[dev]" in line for line in told)

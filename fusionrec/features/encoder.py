@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,6 +71,8 @@ class LyricsEncoder:
         self.dtype: Dtype = dtype
         self.hidden_size = int(model.config.hidden_size)
         self.tokens = 0
+        # Tokens that the device's memory holds at a time, as far as is known.
+        self._fits = sys.maxsize
         self.max_tokens = _position_limit(model.config, tokenizer)
         self._device = model.device
         self._tokenizer = tokenizer
@@ -104,7 +107,8 @@ class LyricsEncoder:
             layer over the text's tokens, special ones included, padding not.
         token_budget
             Most tokens in a batch, padding included; a text longer than that is a batch. None
-            is 4,096 on a CPU, whose caches are small, and 65,536 elsewhere.
+            is 4,096 on a CPU, whose caches are small, and 65,536 elsewhere. Where the device
+            has too little memory for a batch, the budget is halved for it and all that follow.
         max_tokens
             Longest text in tokens, special ones included; the rest of a text is cut. Never more
             than the model has positions for (512 for RoBERTa).
@@ -118,6 +122,8 @@ class LyricsEncoder:
         ------
         ValueError
             A text is empty, or `token_budget` or `max_tokens` leaves room for no token.
+        EncoderError
+            The device has too little memory for a single text.
         """
         if token_budget is None:
             token_budget = 4_096 if self._device.type == "cpu" else 65_536
@@ -135,9 +141,48 @@ class LyricsEncoder:
             return vectors
         ids = self._tokenize(texts, min(max_tokens, self.max_tokens))
         self.tokens += sum(map(len, ids))
-        for batch in _batches([len(row) for row in ids], token_budget):
-            vectors[batch] = self._forward([ids[i] for i in batch], pooling)
+        # Longest texts first.
+        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
+        start = 0
+        while start < len(order):
+            longest = len(ids[order[start]])
+            batch = order[start : start + max(1, min(token_budget, self._fits) // longest)]
+            found = self._forward_or_none([ids[i] for i in batch], pooling)
+            if found is None:
+                self._halve(len(batch), longest)
+                continue
+            vectors[batch] = found
+            start += len(batch)
         return vectors
+
+    def _forward_or_none(
+        self, rows: list[list[int]], pooling: Pooling
+    ) -> NDArray[np.float32] | None:
+        """:meth:`_forward`; None where the device has too little memory for this batch."""
+        try:
+            return self._forward(rows, pooling)
+        except torch.OutOfMemoryError:
+            # Only once the error is gone do its frames let go of what they hold.
+            return None
+
+    def _halve(self, texts: int, longest: int) -> None:
+        """Make batches half as large as one that did not fit, from now on."""
+        if texts == 1:
+            raise EncoderError(
+                f"{self.name}: {self._device} has too little memory for a single text of "
+                f"{longest} tokens; free some, or set embed.lyrics.num_gpus=0 to use CPUs"
+            )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._fits = texts * longest // 2
+        log.warning(
+            "lyrics encoder %s: %s has too little memory for %d tokens at a time; the token "
+            "budget is halved to %d",
+            self.name,
+            self._device,
+            texts * longest,
+            self._fits,
+        )
 
     def _forward(self, rows: list[list[int]], pooling: Pooling) -> NDArray[np.float32]:
         """Vectors of one batch, float32, shape (B, H)."""
@@ -263,16 +308,6 @@ def _position_limit(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     pad = config.pad_token_id if config.pad_token_id is not None else 1
     return min(int(positions) - pad - 1, int(tokenizer.model_max_length))
-
-
-def _batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Positions of the texts of each batch, longest texts first."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
 
 
 def hidden_size_of(name_or_dir: str) -> int:

@@ -11,6 +11,8 @@ Shapes: T tokens of all texts of a batch together, B texts, H hidden size, D = H
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,10 +85,20 @@ class PackedEncoder:
         pooling
             The last layer's first vector, or the mean over all.
         """
-        texts = _Texts([len(row) for row in rows], self._device)
+        return self.forward(self.pack(rows), pooling)
+
+    def pack(self, rows: Sequence[Sequence[int]]) -> PackedTexts:
+        """A batch laid end to end on the device: the part that needs no arithmetic."""
         ids_T = torch.tensor([token for row in rows for token in row], device=self._device)
-        places_T = torch.cat([torch.arange(n) for n in texts.lengths]).to(self._device)
-        x_TH = self._norm(self._words[ids_T] + self._places[places_T + self._first_place])
+        places_T = torch.cat([torch.arange(len(row)) for row in rows]).to(self._device)
+        texts = _Texts([len(row) for row in rows], self._device)
+        return PackedTexts(ids_T, places_T + self._first_place, texts)
+
+    @torch.inference_mode()
+    def forward(self, packed: PackedTexts, pooling: Literal["cls", "mean"]) -> Tensor:
+        """The vectors that a call gives, of a batch that :meth:`pack` made."""
+        texts = packed.texts
+        x_TH = self._norm(self._words[packed.ids_T] + self._places[packed.places_T])
         for layer in self._layers[:-1]:
             x_TH = layer(x_TH, texts)
         if pooling == "cls":
@@ -94,6 +106,15 @@ class PackedEncoder:
         x_TH = self._layers[-1](x_TH, texts).float()
         lengths = torch.tensor(texts.lengths, device=self._device)
         return torch.segment_reduce(x_TH, "mean", lengths=lengths)
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """A batch on the device: token ids, each token's row of the positions' table, and bounds."""
+
+    ids_T: Tensor
+    places_T: Tensor
+    texts: _Texts
 
 
 class _Texts:
@@ -149,7 +170,7 @@ class _Block:
     def __call__(self, x_TH: Tensor, texts: _Texts) -> Tensor:
         """All tokens' vectors."""
         qkv = self._qkv(x_TH).view(len(x_TH), 3, self._heads, -1)
-        if _fused(x_TH):
+        if _fused(qkv):
             query, key, value = qkv.unbind(1)
             return self._rest(x_TH, _varlen(query, key, value, texts.bounds, texts).flatten(1))
         mixed = torch.empty_like(x_TH)
@@ -167,7 +188,7 @@ class _Block:
         x_BH = x_TH[texts.bounds[:-1]]
         query = self._query(x_BH).view(len(x_BH), self._heads, -1)
         kv = self._key_value(x_TH).view(len(x_TH), 2, self._heads, -1)
-        if _fused(x_TH):
+        if _fused(kv):
             one_each = torch.arange(len(query) + 1, dtype=torch.int32, device=x_TH.device)
             key, value = kv.unbind(1)
             return self._rest(x_BH, _varlen(query, key, value, one_each, texts).flatten(1))
@@ -185,9 +206,17 @@ class _Block:
 
 
 def _fused(x: Tensor) -> bool:
-    """Whether one kernel attends within all texts of whatever lengths."""
+    """Whether one kernel attends within all texts of whatever lengths; D is the last dimension."""
+    if varlen_attn is None or x.device.type != "cuda":
+        return False
     half = x.dtype in (torch.bfloat16, torch.float16)
-    return varlen_attn is not None and x.device.type == "cuda" and half
+    return half and x.shape[-1] % 8 == 0 and x.shape[-1] <= 256 and _has_flash(x.device)
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    """Whether the GPU has what torch's flash attention is built for: Ampere or newer."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, texts: _Texts) -> Tensor:

@@ -1,6 +1,5 @@
-"""One small corpus, one Ray and one finished workspace for all tests of the pipeline."""
+"""One small corpus and one finished workspace for all tests of the pipeline."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -47,20 +46,6 @@ def corpus(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("corpus") / "sample"
     write_sample(place, songs=800, users=400, seed=1)
     return place
-
-
-@pytest.fixture(scope="session")
-def ray_session():
-    """A local Ray for all tests that need one in this process."""
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
-    from fusionrec.config import ClusterConfig
-    from pipelines import cluster
-
-    cluster.start(ClusterConfig(num_cpus=3, object_store_mb=300))
-    yield
-    import ray
-
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

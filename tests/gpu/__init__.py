@@ -1,0 +1,1 @@
+"""What only a GPU can show, and runs small on a CPU; they need PyTorch and transformers alone."""
