@@ -24,10 +24,11 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.formats import hdf5_direct, msd_hdf5
-from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS, Damage
-from fusionrec.formats.hdf5_layout import HEAD_BYTES
-from fusionrec.formats.song_batch import SongBatch
+from fusionrec.formats import hdf5
+from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS, Damage
+from fusionrec.formats.hdf5.direct import WHOLE_FILE
+from fusionrec.formats.hdf5.layout import HEAD_BYTES
+from fusionrec.formats.hdf5.song_batch import SongBatch
 
 
 def getters(paths: Sequence[str], segments: bool) -> int:
@@ -54,18 +55,18 @@ def by_libhdf5(paths: Sequence[str], segments: bool) -> int:
     """Read by h5py's low-level interface, as fusionrec does with unfamiliar files."""
     songs = SongBatch(segments)
     for number, path in enumerate(paths):
-        songs.add(number, path, path, msd_hdf5.read_by_libhdf5(path, segments))
+        songs.add(number, path, path, hdf5.read_by_libhdf5(path, segments))
     return songs.batch(len(paths)).table.num_rows
 
 
 def direct(paths: Sequence[str], segments: bool) -> int:
     """Read as fusionrec does."""
-    return msd_hdf5.read_tracks(paths, segments=segments).table.num_rows
+    return hdf5.read_tracks(paths, segments=segments).table.num_rows
 
 
 def read_bytes(paths: Sequence[str], segments: bool) -> int:
     """Read what the direct reader reads of every file, and do nothing with it."""
-    memory = bytearray(hdf5_direct.WHOLE_FILE if segments else HEAD_BYTES)
+    memory = bytearray(WHOLE_FILE if segments else HEAD_BYTES)
     total = 0
     for path in paths:
         file = os.open(path, os.O_RDONLY)
@@ -101,7 +102,7 @@ def _chunks(path: str, names: Sequence[str]) -> list[tuple[bytes, int]]:
 
 def sound(path: str) -> bool:
     """Whether a file has what all contestants read: the getters stop at the first damage."""
-    return not isinstance(msd_hdf5.read_by_libhdf5(path, segments=True), Damage)
+    return not isinstance(hdf5.read_by_libhdf5(path, segments=True), Damage)
 
 
 def best(function: Callable[[Sequence[str], bool], int], paths: Sequence[str], mode: bool) -> float:
@@ -124,8 +125,8 @@ def main() -> None:
 
     paths = [
         path
-        for folder in msd_hdf5.track_dirs(options.folder)
-        for path in msd_hdf5.track_files(options.folder, folder)
+        for folder in hdf5.track_dirs(options.folder)
+        for path in hdf5.track_files(options.folder, folder)
         if sound(path)
     ][: options.files]
     slow = paths[:: max(1, len(paths) // options.slow_files)]
@@ -142,7 +143,7 @@ def main() -> None:
             for mode in ("metadata", "segments"):
                 rate = best(function, files, mode == "segments")
                 rates[name][mode] = max(rates[name][mode], rate)
-    taken = msd_hdf5.read_tracks(paths, segments=True).direct
+    taken = hdf5.read_tracks(paths, segments=True).direct
     result = {
         "files": len(paths),
         "read_directly": taken,

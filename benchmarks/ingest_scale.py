@@ -21,18 +21,18 @@ from typing import Any
 
 from processes import Watcher
 
-from fusionrec.formats import msd_hdf5
+from fusionrec.formats import hdf5
 
 
 def link_tree(songs: str, target: Path, count: int) -> int:
     """A tree of links to the folders of another, with at least `count` files if it has them."""
     linked = 0
-    for folder, files in msd_hdf5.track_counts(songs):
+    for folder, files in hdf5.track_counts(songs):
         if linked >= count:
             break
         place = target / folder
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(Path(msd_hdf5.track_folder(songs, folder)).resolve())
+        place.symlink_to(Path(hdf5.track_folder(songs, folder)).resolve())
         linked += files
     return linked
 

@@ -206,7 +206,7 @@ def sample(
     seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same bytes.")] = 0,
 ) -> None:
     """Write a sample corpus with a planted truth, in the official file formats."""
-    from fusionrec.formats.sample import write_sample
+    from fusionrec.formats.sample.corpus import write_sample
     from pipelines.progress import progress
 
     with progress("writing songs", songs) as advance:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
-from fusionrec.formats import files, msd_hdf5
+from fusionrec.formats import files, hdf5
 from pipelines import cluster, metrics
 from pipelines.ingest_lyrics import read_lyrics
 from pipelines.ingest_plays import read_plays
@@ -94,10 +94,10 @@ def _fingerprint(config: Config) -> Any:
             if not files.is_folder(path):
                 rows.append([path, *files.state(path)])
             elif files.is_uri(path):
-                rows.append([path, msd_hdf5.tops(path)])
+                rows.append([path, hdf5.tops(path)])
             else:
-                for folder, count in msd_hdf5.track_counts(path):
-                    where = msd_hdf5.track_folder(path, folder)
+                for folder, count in hdf5.track_counts(path):
+                    where = hdf5.track_folder(path, folder)
                     rows.append([where, count, files.state(where)[1]])
         except OSError:
             raise SourceError(

@@ -16,7 +16,7 @@ from fusionrec import probes, schemas
 from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
-from fusionrec.formats import files, msd_hdf5, msd_sqlite, taste_profile
+from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
 from pipelines import cluster, metrics
 from pipelines.sources import Report, Shard, non_empty, place, report, totals
@@ -85,7 +85,7 @@ def song_shards(config: Config) -> list[Shard]:
         rows = cluster.run_task(msd_sqlite.num_rows, path)
         shard |= {"kind": "sqlite", "terms": place(config, terms) if terms else None}
     elif kind in (".h5", ".hdf5"):
-        rows = cluster.run_task(msd_hdf5.num_rows, path)
+        rows = cluster.run_task(hdf5.num_rows, path)
         shard |= {"kind": "aggregate"}
     else:
         raise SourceError(f"{path}: source.songs must be a folder, a .h5 or a .db file")
@@ -99,10 +99,10 @@ def song_shards(config: Config) -> list[Shard]:
 def _tree_shards(path: str, size: int) -> list[Shard]:
     if files.is_uri(path):
         # A request a folder: side by side.
-        below = [cluster.submit(msd_hdf5.track_counts, path, top) for top in msd_hdf5.tops(path)]
+        below = [cluster.submit(hdf5.track_counts, path, top) for top in hdf5.tops(path)]
         counts = sorted(count for found in cluster.gather(below) for count in found)
     else:
-        counts = msd_hdf5.track_counts(path)
+        counts = hdf5.track_counts(path)
     if not counts:
         raise SourceError(f"{path}: holds no .h5 file; set source.songs to the HDF5 tree")
     shards: list[Shard] = []
@@ -166,7 +166,7 @@ class CrashNotes:
 
     @contextlib.contextmanager
     def __call__(self, path: str) -> Iterator[bool]:
-        """Whether `path` may be opened; for :func:`fusionrec.formats.msd_hdf5.read_tracks`."""
+        """Whether `path` may be opened; for :func:`fusionrec.formats.hdf5.reader.read_tracks`."""
         if self._deaths.get(path, 0) >= 2:
             yield False
             return
@@ -185,7 +185,7 @@ def _batches(shard: Shard, segments: bool, notes: CrashNotes) -> Iterator[Batch]
         names = [name for folder in shard["folders"] for name in _files(path, *folder)]
         step = _AT_ONCE if segments else max(1, len(names))
         for i in range(0, len(names), step):
-            yield msd_hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
+            yield hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
         return
     start, stop = shard["start"], shard["stop"]
     if shard["kind"] == "sqlite":
@@ -193,11 +193,11 @@ def _batches(shard: Shard, segments: bool, notes: CrashNotes) -> Iterator[Batch]
         return
     step = _AT_ONCE if segments else stop - start
     for i in range(start, stop, step):
-        yield msd_hdf5.read_aggregate(path, i, min(stop, i + step), segments=segments)
+        yield hdf5.read_aggregate(path, i, min(stop, i + step), segments=segments)
 
 
 def _files(path: str, folder: str, start: int, stop: int, count: int) -> list[str]:
-    names = msd_hdf5.track_files(path, folder)
+    names = hdf5.track_files(path, folder)
     if len(names) != count:
         raise SourceError(
             f"{files.join(path, folder)}: had {count:,} .h5 files when this run began and has "

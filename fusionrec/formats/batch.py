@@ -47,7 +47,7 @@ class Batch:
     damaged_text
         Strings in which invalid UTF-8 was replaced by U+FFFD.
     direct
-        Files that were read without libhdf5 (:mod:`fusionrec.formats.hdf5_direct`).
+        Files that were read without libhdf5 (:mod:`fusionrec.formats.hdf5.direct`).
     """
 
     table: pa.Table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusionrec import config
-from fusionrec.formats.sample import write_sample
+from fusionrec.formats.sample.corpus import write_sample
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fusionrec.errors import SourceError
-from fusionrec.formats import files, hdf5_direct, msd_hdf5, msd_sqlite
-from fusionrec.formats.sample import write_sample
+from fusionrec.formats import files, hdf5, msd_sqlite
+from fusionrec.formats.hdf5 import direct
+from fusionrec.formats.sample.corpus import write_sample
 from fusionrec.formats.taste_profile import read_triplets
 from fusionrec.formats.text import byte_ranges
 
@@ -28,19 +29,17 @@ def uri(path: Path) -> str:
 @pytest.mark.parametrize("segments", [False, True])
 def test_tracks(corpus: Path, segments: bool) -> None:
     root = str(corpus / "MillionSong")
-    local = [p for d in msd_hdf5.track_dirs(root) for p in msd_hdf5.track_files(root, d)]
+    local = [p for d in hdf5.track_dirs(root) for p in hdf5.track_files(root, d)]
     remote_root = uri(corpus / "MillionSong")
-    assert msd_hdf5.track_counts(remote_root) == msd_hdf5.track_counts(root)
-    below = [c for top in msd_hdf5.tops(root) for c in msd_hdf5.track_counts(remote_root, top)]
-    assert sorted(below) == msd_hdf5.track_counts(root)
-    remote = [
-        p for d in msd_hdf5.track_dirs(remote_root) for p in msd_hdf5.track_files(remote_root, d)
-    ]
+    assert hdf5.track_counts(remote_root) == hdf5.track_counts(root)
+    below = [c for top in hdf5.tops(root) for c in hdf5.track_counts(remote_root, top)]
+    assert sorted(below) == hdf5.track_counts(root)
+    remote = [p for d in hdf5.track_dirs(remote_root) for p in hdf5.track_files(remote_root, d)]
     assert remote == [uri(Path(path)) for path in local]
-    hdf5_direct._known_layouts.cache_clear()
-    expected = msd_hdf5.read_tracks(local, root, segments=segments)
-    hdf5_direct._known_layouts.cache_clear()
-    found = msd_hdf5.read_tracks(remote, remote_root, segments=segments)
+    direct._known_layouts.cache_clear()
+    expected = hdf5.read_tracks(local, root, segments=segments)
+    direct._known_layouts.cache_clear()
+    found = hdf5.read_tracks(remote, remote_root, segments=segments)
     assert found.table.equals(expected.table)
     assert found.direct == expected.direct > 0
     assert found.segments == expected.segments
@@ -80,7 +79,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such filesystem"):
         read_triplets("nosuch://host/file.txt")
     with pytest.raises(SourceError, match="no such folder"):
-        msd_hdf5.track_counts(uri(tmp_path / "none"))
+        hdf5.track_counts(uri(tmp_path / "none"))
     with pytest.raises(SourceError, match="SQLite reads local files only"):
         msd_sqlite.num_rows(uri(tmp_path / "track_metadata.db"))
     assert not files.exists(uri(tmp_path / "none"))

@@ -9,14 +9,7 @@ import h5py
 import pyarrow.compute as pc
 import pytest
 
-from fusionrec.formats import (
-    msd_hdf5,
-    msd_sqlite,
-    musixmatch,
-    tagtraum,
-    taste_profile,
-    text,
-)
+from fusionrec.formats import hdf5, msd_sqlite, musixmatch, tagtraum, taste_profile, text
 
 ROOT = os.environ.get("FUSIONREC_REAL_CORPUS", "")
 
@@ -32,9 +25,9 @@ def place(name: str) -> str:
 
 def test_tracks() -> None:
     root = place("MillionSong")
-    paths = [p for d in msd_hdf5.track_dirs(root) for p in msd_hdf5.track_files(root, d)]
+    paths = [p for d in hdf5.track_dirs(root) for p in hdf5.track_files(root, d)]
     assert len(paths) == 691
-    batch = msd_hdf5.read_tracks(paths, root)
+    batch = hdf5.read_tracks(paths, root)
     assert (len(batch.table), batch.read) == (691, 691)
     tagged = pc.greater(pc.list_value_length(batch.table["mbtags"]), 0)
     assert pc.sum(tagged).as_py() == 457
@@ -47,8 +40,8 @@ def test_tracks() -> None:
 
 def test_segments_agree_with_h5py() -> None:
     root = place("MillionSong")
-    paths = [p for d in msd_hdf5.track_dirs(root)[:5] for p in msd_hdf5.track_files(root, d)]
-    batch = msd_hdf5.read_tracks(paths, root, segments=True)
+    paths = [p for d in hdf5.track_dirs(root)[:5] for p in hdf5.track_files(root, d)]
+    batch = hdf5.read_tracks(paths, root, segments=True)
     assert batch.segments is not None
     assert len(batch.segments) == len(paths)
     for path, row in zip(paths, batch.segments.to_pylist(), strict=True):

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from fusionrec.errors import ConfigError
-from fusionrec.formats import sample_files
-from fusionrec.formats.sample import SampleTruth, read_truth, write_sample
-from fusionrec.formats.sample_model import PREFERENCE_STRENGTH, Listening, PlantedModel
-from fusionrec.formats.sample_model import planted_scores as scores_of
-from tests.formats.test_msd_hdf5_writer import assert_official
+from fusionrec.formats.sample import files as sample_files
+from fusionrec.formats.sample.corpus import SampleTruth, read_truth, write_sample
+from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, Listening, PlantedModel
+from fusionrec.formats.sample.model import planted_scores as scores_of
+from tests.formats.hdf5.test_writer import assert_official
 
 SONGS, USERS = 320, 100
 

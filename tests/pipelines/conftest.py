@@ -41,7 +41,7 @@ def arguments(*args: object, **kwargs: object) -> list[str]:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """A sample corpus of 800 songs and 400 users."""
-    from fusionrec.formats.sample import write_sample
+    from fusionrec.formats.sample.corpus import write_sample
 
     place = tmp_path_factory.mktemp("corpus") / "sample"
     write_sample(place, songs=800, users=400, seed=1)

@@ -12,7 +12,7 @@ from fusionrec import config as config_module
 from fusionrec.config import Config
 from fusionrec.config_compare import METHODS
 from fusionrec.errors import ConfigError
-from fusionrec.formats.sample_model import planted_scores
+from fusionrec.formats.sample.model import planted_scores
 from pipelines import cli, compare
 from pipelines.folds import Fold, read_evaluation, read_factors
 from pipelines.workspace import Workspace

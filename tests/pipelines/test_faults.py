@@ -16,7 +16,7 @@ import pytest
 
 from fusionrec import config as config_module
 from fusionrec.errors import SourceError, StageError, WorkspaceError
-from fusionrec.formats.sample import write_sample
+from fusionrec.formats.sample.corpus import write_sample
 from pipelines import cluster, embed, ingest, run
 from pipelines.ingest_songs import CrashNotes
 from pipelines.workspace import StageRun, Workspace
@@ -337,22 +337,23 @@ def test_files_disappear_between_listing_and_reading(own_corpus, ray_session, tm
 
 
 def test_a_file_that_workers_die_on_is_left_out(own_corpus, tmp_path) -> None:
-    from fusionrec.formats import hdf5_direct, msd_hdf5
+    from fusionrec.formats import hdf5
+    from fusionrec.formats.hdf5 import direct
 
     run = Workspace(str(tmp_path / "w")).begin("ingest", {})
     assert run is not None
     root = str(own_corpus / "MillionSong")
-    paths = [p for d in msd_hdf5.track_dirs(root) for p in msd_hdf5.track_files(root, d)]
+    paths = [p for d in hdf5.track_dirs(root) for p in hdf5.track_files(root, d)]
     for _ in range(2):  # dies within, so what follows the yield never runs
         entered = CrashNotes(run, 0)(paths[3])
         assert entered.__enter__() is True
     with CrashNotes(run, 0)(paths[0]) as allowed:  # another one is opened, and closed
         assert allowed
-    hdf5_direct._known_layouts.cache_clear()
-    expected = msd_hdf5.read_tracks(paths[:3] + paths[4:], root)
-    hdf5_direct._known_layouts.cache_clear()
+    direct._known_layouts.cache_clear()
+    expected = hdf5.read_tracks(paths[:3] + paths[4:], root)
+    direct._known_layouts.cache_clear()
     # Without known layouts the file goes to libhdf5.
-    batch = msd_hdf5.read_tracks([paths[3], *paths[:3], *paths[4:]], root, watch=CrashNotes(run, 0))
+    batch = hdf5.read_tracks([paths[3], *paths[:3], *paths[4:]], root, watch=CrashNotes(run, 0))
     assert batch.table.equals(expected.table)
     assert ("crashes the HDF5 library", "dropped") in {
         (r["reason"], r["action"]) for r in batch.rejects.to_pylist()

@@ -16,8 +16,8 @@ import numpy as np
 
 from fusionrec.features import products
 from fusionrec.features.encoder import load_encoder
-from fusionrec.formats import msd_hdf5
-from fusionrec.formats.sample import write_sample
+from fusionrec.formats import hdf5
+from fusionrec.formats.sample.corpus import write_sample
 from fusionrec.ranking import topk
 from fusionrec.ranking.protocols import SongLists
 from tests.features.small_encoder import TEXTS, write_encoder
@@ -44,7 +44,7 @@ def results(folder: Path) -> dict[str, np.ndarray]:
     found |= {f"ranking {name}": value for name, value in vars(lists).items()}
 
     paths = sorted(str(path) for path in (folder / "corpus" / "MillionSong").rglob("*.h5"))
-    batch = msd_hdf5.read_tracks(paths, segments=True)
+    batch = hdf5.read_tracks(paths, segments=True)
     assert batch.segments is not None
     for name, table in (("songs", batch.table), ("segments", batch.segments)):
         found[f"reader {name}"] = np.array(json.dumps(table.to_pylist()))

@@ -115,7 +115,7 @@ def test_what_is_used_is_what_works_and_is_in_the_log(there: Results) -> None:
 def test_the_tests_that_depend_on_the_processor_pass(level: str) -> None:
     files = (
         "ranking/test_topk.py",
-        "formats/test_hdf5_direct.py",
+        "formats/hdf5/test_direct.py",
         "features/test_encoder.py",
         "features/test_products.py",
         "features/test_mlm_training.py",

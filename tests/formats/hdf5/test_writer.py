@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fusionrec.formats.msd_hdf5_writer import ARRAYS, write_track
+from fusionrec.formats.hdf5.writer import ARRAYS, write_track
 
 INT, FLOAT, TEXT = "<i4", "<f8", "S1024"
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec.formats.batch import Batch, Rejects
-from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TAG_ARRAYS, Damage, Row
-from fusionrec.formats.hdf5_direct import DirectTracks, TrackColumns
+from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TAG_ARRAYS, Damage, Row
+from fusionrec.formats.hdf5.direct import DirectTracks, TrackColumns
 from fusionrec.formats.song_rows import (
     NameOf,
     Ragged,

@@ -1,7 +1,7 @@
 """Per-track HDF5 files read without libhdf5, where their layout is known.
 
 Only the chunks that are asked for are inflated, and of a table's chunk only the one row is
-unshuffled, by compiled code (:mod:`fusionrec.formats.hdf5_kernel`). Whatever is not as the layout
+unshuffled, by compiled code (:mod:`fusionrec.formats.hdf5.kernel`). Whatever is not as the layout
 says it makes the file unfamiliar, and libhdf5 reads it instead; so nothing is decided here about
 damage.
 """
@@ -23,8 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec import probes
-from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
-from fusionrec.formats.hdf5_layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
+from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
+from fusionrec.formats.hdf5.layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
 from fusionrec.formats.song_rows import Ragged
 
 _MAX_LAYOUTS = 16
@@ -144,7 +144,7 @@ class DirectTracks:
         return _UNFAMILIAR
 
 
-# As in hdf5_kernel, which is compiled code and imported where it is needed.
+# As in `kernel`, which is compiled code and imported where it is needed.
 _READ, _OTHER_LAYOUT, _UNFAMILIAR, _FULL, _REST_WANTED = range(5)
 
 
@@ -156,7 +156,7 @@ class _Plan:
     """A layout as the compiled code takes it."""
 
     def __init__(self, layout: Layout) -> None:
-        from fusionrec.formats import hdf5_kernel as kernel
+        from fusionrec.formats.hdf5 import kernel as kernel
 
         self.layout = layout
         self.types: _Types = tuple(
@@ -207,7 +207,7 @@ class _Workplace:
     """Memory and functions that the compiled code works with, for one thread."""
 
     def __init__(self, head_bytes: int) -> None:
-        from fusionrec.formats import hdf5_kernel as kernel
+        from fusionrec.formats.hdf5 import kernel as kernel
 
         library = _libdeflate()  # it works, or no layout would be known
         decompressor = library.libdeflate_alloc_decompressor()
@@ -300,7 +300,7 @@ class TrackColumns:
     """
 
     def __init__(self, plan: _Plan, expected: int) -> None:
-        from fusionrec.formats import hdf5_kernel as kernel
+        from fusionrec.formats.hdf5 import kernel as kernel
 
         self.numbers: list[int] = []
         self._types = {name: (dtype, ended) for name, dtype, _, ended in plan.types}
@@ -368,7 +368,7 @@ class TrackColumns:
 
     def _point(self) -> None:
         """Tell where the targets are."""
-        from fusionrec.formats import hdf5_kernel as kernel
+        from fusionrec.formats.hdf5 import kernel as kernel
 
         self._targets[:, kernel.START] = [arena.ctypes.data for arena in self._arenas]
         self._targets[:, kernel.ROOM] = [len(arena) for arena in self._arenas]
@@ -409,7 +409,7 @@ class TrackColumns:
         return found
 
     def _written(self, name: str) -> npt.NDArray[np.uint8]:
-        from fusionrec.formats import hdf5_kernel as kernel
+        from fusionrec.formats.hdf5 import kernel as kernel
 
         index = self._index[name]
         return self._arenas[index][: self._targets[index, kernel.USED]]

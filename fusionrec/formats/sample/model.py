@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.formats import sample_words
-from fusionrec.formats.sample_words import GENRES
+from fusionrec.formats.sample import words
+from fusionrec.formats.sample.words import GENRES
 
 G = len(GENRES)
 
@@ -74,7 +74,7 @@ class PlantedModel:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         rng = self._rng(_MODEL, 0)
-        self.words, home = sample_words.vocabulary(rng)
+        self.words, home = words.vocabulary(rng)
         zipf = (np.arange(len(self.words)) + 3.7) ** -1.05
         favoured = home[None, :] == np.arange(G)[:, None]
         weights = zipf * np.where(favoured, 6.0, 1.0)
@@ -103,17 +103,17 @@ class PlantedModel:
         # Genres take turns, so that small corpora are as balanced as large ones.
         mixture = _sparse_mixture(rng, index % G, 0.25, 9.0, 0.12).astype(np.float32)
         tagged = rng.random() >= 0.12
-        mbtags = sample_words.artist_tags(rng, mixture, 1 + int(rng.poisson(2.8))) if tagged else ()
-        terms = sample_words.artist_tags(rng, mixture, 5 + int(rng.poisson(6.0)))
+        mbtags = words.artist_tags(rng, mixture, 1 + int(rng.poisson(2.8))) if tagged else ()
+        terms = words.artist_tags(rng, mixture, 5 + int(rng.poisson(6.0)))
         weights = np.sort(rng.uniform(0.4, 1.0, len(terms)))[::-1]
         freqs = np.clip(weights + rng.normal(0.0, 0.1, len(terms)), 0.05, 1.0).astype(np.float64)
         return Artist(
             index=index,
-            name=sample_words.artist_name(rng, mixture),
+            name=words.artist_name(rng, mixture),
             mixture=mixture,
             popularity=min(float(rng.pareto(1.5)) + 1.0, 100.0),
             first_year=int(np.clip(mixture @ _FIRST_YEAR + rng.normal(0, 8), 1925, 2008)),
-            location=sample_words.pick(rng, _LOCATIONS, 0.5),
+            location=words.pick(rng, _LOCATIONS, 0.5),
             mbtags=mbtags,
             mbtag_counts=np.sort(rng.geometric(0.6, len(mbtags)))[::-1].astype(np.int32),
             terms=terms,
@@ -127,15 +127,13 @@ class PlantedModel:
         mixture = rng.dirichlet(14.0 * artist.mixture.astype(np.float64) + 0.05).astype(np.float32)
         popularity = artist.popularity * min(float(rng.pareto(2.0)) + 1.0, 30.0)
         album = position // 8
-        release = sample_words.title(
-            self._rng(_RELEASE, artist.index * 1000 + album), artist.mixture
-        )
+        release = words.title(self._rng(_RELEASE, artist.index * 1000 + album), artist.mixture)
         year = min(artist.first_year + 2 * album + int(rng.integers(0, 3)), 2010)
         hotness = float(np.clip(0.25 + 0.12 * np.log(popularity) + rng.normal(0, 0.05), 0, 1))
         return Song(
             mixture=mixture,
             popularity=popularity,
-            title=sample_words.title(rng, mixture, accent=accent),
+            title=words.title(rng, mixture, accent=accent),
             release=release,
             year=0 if rng.random() < 0.1 else year,
             hotttnesss=float("nan") if rng.random() < 0.08 else round(hotness, 8),

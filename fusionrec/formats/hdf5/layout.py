@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fusionrec.formats.hdf5_access import SEGMENT_ARRAYS, TABLES
+from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES
 
 HEAD_BYTES = 48 << 10
 """Bytes at the beginning of a file that hold its structure (and most of its metadata)."""

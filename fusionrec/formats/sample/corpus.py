@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fusionrec.errors import ConfigError
-from fusionrec.formats.sample_files import TEXT_FILES, CorpusWriter
-from fusionrec.formats.sample_model import PREFERENCE_STRENGTH, PlantedModel
-from fusionrec.formats.sample_words import GENRES
+from fusionrec.formats.sample.files import TEXT_FILES, CorpusWriter
+from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, PlantedModel
+from fusionrec.formats.sample.words import GENRES
 
 MINIMUM_SONGS = 50
 _FORMAT = "fusionrec-sample"
@@ -41,7 +41,7 @@ class SampleTruth:
     genres
         The planted genres, in the order of all mixtures and preferences.
     preference_strength
-        beta of :func:`fusionrec.formats.sample_model.planted_scores`.
+        beta of :func:`fusionrec.formats.sample.model.planted_scores`.
     injected
         How often each kind of damage or oddity occurs:
         ``hdf5_truncated``, ``hdf5_not_hdf5`` (files beside the songs' own);
@@ -78,7 +78,7 @@ def write_sample(
     Beside the official files, ``truth_songs.tsv`` holds track, song, artist, genre (the
     dominant one), popularity and the mixture (one column a genre) of every track, and
     ``truth_users.tsv`` the user and their preference (one column a genre): what
-    :func:`fusionrec.formats.sample_model.planted_scores` takes. ``truth.json`` is written last.
+    :func:`fusionrec.formats.sample.model.planted_scores` takes. ``truth.json`` is written last.
 
     Parameters
     ----------

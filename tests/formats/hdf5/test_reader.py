@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusionrec.errors import SourceError
-from fusionrec.formats import msd_hdf5
+from fusionrec.formats import hdf5
 from fusionrec.formats.batch import Batch
+from fusionrec.formats.hdf5 import reader
 from fusionrec.schemas import REJECTS, SEGMENTS, SONGS
 
 TABLES: dict[str, list[tuple[str, str]]] = {
@@ -137,7 +138,7 @@ def rejected(batch: Batch) -> list[tuple[str, str]]:
 
 def test_one_track_field_by_field(tmp_path: Path) -> None:
     path = write(tmp_path / "TRAAAAA128F0000007.h5", [make_song(7)])
-    batch = msd_hdf5.read_tracks([path], segments=True)
+    batch = hdf5.read_tracks([path], segments=True)
     assert batch.table.schema == SONGS
     assert batch.table.to_pylist() == [
         {
@@ -176,11 +177,11 @@ def test_one_track_field_by_field(tmp_path: Path) -> None:
 
 def test_segments_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [make_song(4)])
-    assert msd_hdf5.read_tracks([path]).segments is None
+    assert hdf5.read_tracks([path]).segments is None
 
 
 def test_no_paths_is_an_empty_batch() -> None:
-    batch = msd_hdf5.read_tracks([], segments=True)
+    batch = hdf5.read_tracks([], segments=True)
     assert batch.segments is not None
     assert (batch.table.num_rows, batch.segments.num_rows, batch.read) == (0, 0, 0)
 
@@ -197,10 +198,10 @@ def test_any_range_of_an_aggregate_equals_its_tracks_one_by_one(
     songs = [make_song(i) for i in numbers]
     path = write(folder / "aggregate.h5", songs)
     singles = [write(folder / f"{k}.h5", [song]) for k, song in enumerate(songs)]
-    assert msd_hdf5.num_rows(path) == len(songs)
-    assert msd_hdf5.is_aggregate(path) == (len(songs) > 1)
-    batch = msd_hdf5.read_aggregate(path, start, stop, segments=True)
-    expected = msd_hdf5.read_tracks(singles[start:stop], segments=True)
+    assert hdf5.num_rows(path) == len(songs)
+    assert hdf5.is_aggregate(path) == (len(songs) > 1)
+    batch = hdf5.read_aggregate(path, start, stop, segments=True)
+    expected = hdf5.read_tracks(singles[start:stop], segments=True)
     assert batch.table.equals(expected.table)
     assert batch.segments is not None
     assert batch.segments.equals(expected.segments)
@@ -210,9 +211,9 @@ def test_any_range_of_an_aggregate_equals_its_tracks_one_by_one(
 def test_an_aggregate_longer_than_one_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(msd_hdf5, "_ROWS_AT_A_TIME", 3)
+    monkeypatch.setattr(reader, "_ROWS_AT_A_TIME", 3)
     path = write(tmp_path / "aggregate.h5", [make_song(i) for i in range(10)])
-    batch = msd_hdf5.read_aggregate(path, 1, 10, segments=True)
+    batch = hdf5.read_aggregate(path, 1, 10, segments=True)
     assert batch.table["year"].to_pylist() == list(range(1991, 2000))
     assert batch.table["mbtags"].to_pylist() == [
         [f"tag {t + i}" for t in range(i % 3)] for i in range(1, 10)
@@ -225,7 +226,7 @@ def test_an_aggregate_longer_than_one_block(
 
 def test_a_summary_has_empty_lists(tmp_path: Path) -> None:
     path = write(tmp_path / "summary.h5", [make_song(i) for i in range(5)], arrays=False)
-    batch = msd_hdf5.read_aggregate(path, 1, 4, segments=True)
+    batch = hdf5.read_aggregate(path, 1, 4, segments=True)
     assert batch.table["title"].to_pylist() == [f"Chanson d'été {i}" for i in (1, 2, 3)]
     for name in ("mbtags", "mbtag_counts", "terms", "term_weights"):
         assert batch.table[name].to_pylist() == [[], [], []]
@@ -238,7 +239,7 @@ def test_a_summary_has_empty_lists(tmp_path: Path) -> None:
 def test_an_index_out_of_range_costs_only_the_rows_it_bounds(tmp_path: Path, bad: int) -> None:
     path = write(tmp_path / "aggregate.h5", [make_song(i) for i in range(6)])
     edit(path, lambda f: set_field(f, "metadata/songs", 3, "idx_artist_terms", bad))
-    batch = msd_hdf5.read_aggregate(path, 0, 6)
+    batch = hdf5.read_aggregate(path, 0, 6)
     assert [(r["item"], r["reason"], r["action"]) for r in batch.rejects.to_pylist()] == [
         (f"row {i}", "index out of range", "dropped") for i in (2, 3)
     ]
@@ -256,7 +257,7 @@ def test_a_damaged_chunk_costs_only_its_rows(tmp_path: Path) -> None:
     with open(path, "r+b") as raw:
         raw.seek(chunk.byte_offset)
         raw.write(b"\0" * chunk.size)
-    batch = msd_hdf5.read_aggregate(path, 0, 12)
+    batch = hdf5.read_aggregate(path, 0, 12)
     lost = [int(r["item"].split()[1]) for r in batch.rejects.to_pylist()]
     starts = np.cumsum([0] + [i % 3 for i in range(12)])
     assert lost == [i for i in range(12) if i % 3 and starts[i] < 8]
@@ -287,7 +288,7 @@ def test_an_unusable_field_is_null_and_noted(
     tmp_path: Path, field: str, value: Any, column: str, reason: str
 ) -> None:
     path = write(tmp_path / "a.h5", [make_song(1, **{field: value})])
-    batch = msd_hdf5.read_tracks([path])
+    batch = hdf5.read_tracks([path])
     assert rejected(batch) == [(reason, "nulled")]
     assert batch.rejects["item"][0].as_py() == "TRAAAAA128F0000001"
     (row,) = batch.table.to_pylist()
@@ -296,21 +297,21 @@ def test_an_unusable_field_is_null_and_noted(
 
 def test_nan_song_hotttnesss_is_ordinary(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [make_song(1, song_hotttnesss=NAN)])
-    batch = msd_hdf5.read_tracks([path])
+    batch = hdf5.read_tracks([path])
     assert batch.table["song_hotttnesss"].to_pylist() == [None]
     assert len(batch.rejects) == 0
 
 
 @pytest.mark.parametrize("field", ["song_id", "track_id"])
 def test_a_track_without_an_id_is_dropped(tmp_path: Path, field: str) -> None:
-    batch = msd_hdf5.read_tracks([write(tmp_path / "a.h5", [make_song(1, **{field: b""})])])
+    batch = hdf5.read_tracks([write(tmp_path / "a.h5", [make_song(1, **{field: b""})])])
     assert rejected(batch) == [(f"empty {field}", "dropped")]
     assert len(batch.table) == 0
 
 
 def test_invalid_utf8_is_replaced_and_counted(tmp_path: Path) -> None:
     song = make_song(1, title=b"caf\xe9", **{"musicbrainz/artist_mbtags": [b"\xff"]})
-    batch = msd_hdf5.read_tracks([write(tmp_path / "a.h5", [song])])
+    batch = hdf5.read_tracks([write(tmp_path / "a.h5", [song])])
     assert batch.table["title"].to_pylist() == ["caf\ufffd"]
     assert batch.table["mbtags"].to_pylist() == [["\ufffd"]]
     assert batch.damaged_text == 2
@@ -334,7 +335,7 @@ def test_invalid_utf8_is_replaced_and_counted(tmp_path: Path) -> None:
 def test_tags_that_do_not_fit_their_counts(
     tmp_path: Path, changes: Song, reason: str, expected: tuple[list[str], list[int] | None]
 ) -> None:
-    batch = msd_hdf5.read_tracks([write(tmp_path / "a.h5", [make_song(2, **changes)])])
+    batch = hdf5.read_tracks([write(tmp_path / "a.h5", [make_song(2, **changes)])])
     assert rejected(batch) == [(reason, "nulled")]
     (row,) = batch.table.to_pylist()
     assert (row["mbtags"], row["mbtag_counts"]) == expected
@@ -351,7 +352,7 @@ def test_damaged_segments_are_emptied_and_the_song_kept(
     tmp_path: Path, changes: Song, reason: str
 ) -> None:
     path = write(tmp_path / "a.h5", [make_song(4, **changes)])
-    batch = msd_hdf5.read_tracks([path], segments=True)
+    batch = hdf5.read_tracks([path], segments=True)
     assert rejected(batch) == [(reason, "nulled")]
     assert len(batch.table) == 1
     assert batch.segments is not None
@@ -459,7 +460,7 @@ def test_a_damaged_file_is_one_reject(
     write(folder / "other.h5", [make_song(2)])  # what the links out of the file lead to
     bad = edit(write(folder / "TRABCXX128F0000001.h5", [make_song(2)]), change)
     good = write(folder / "TRABCYY128F0000001.h5", [make_song(3)])
-    batch = msd_hdf5.read_tracks([bad, good], str(tmp_path), segments=True)
+    batch = hdf5.read_tracks([bad, good], str(tmp_path), segments=True)
     (reject,) = batch.rejects.to_pylist()
     assert reject["reason"] == reason
     assert detail in reject["detail"]
@@ -480,23 +481,23 @@ def test_files_that_hdf5_cannot_open(tmp_path: Path) -> None:
     }
     for name, (content, reason) in contents.items():
         (tmp_path / name).write_bytes(content)
-        batch = msd_hdf5.read_tracks([str(tmp_path / name)])
+        batch = hdf5.read_tracks([str(tmp_path / name)])
         assert rejected(batch) == [(reason, "dropped")], name
         assert batch.rejects["source"][0].as_py() == name
-        assert not msd_hdf5.is_aggregate(str(tmp_path / name))
+        assert not hdf5.is_aggregate(str(tmp_path / name))
         with pytest.raises(SourceError, match=name):
-            msd_hdf5.num_rows(str(tmp_path / name))
+            hdf5.num_rows(str(tmp_path / name))
         with pytest.raises(SourceError, match=reason):
-            msd_hdf5.read_aggregate(str(tmp_path / name), 0, 1)
-    batch = msd_hdf5.read_tracks([str(tmp_path / "gone.h5")])
+            hdf5.read_aggregate(str(tmp_path / name), 0, 1)
+    batch = hdf5.read_tracks([str(tmp_path / "gone.h5")])
     assert rejected(batch) == [("missing file", "dropped")]
     with pytest.raises(SourceError, match="missing file"):
-        msd_hdf5.num_rows(str(tmp_path / "gone.h5"))
+        hdf5.num_rows(str(tmp_path / "gone.h5"))
 
 
 def test_an_aggregate_is_not_read_as_a_track(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [make_song(1), make_song(2)])
-    assert rejected(msd_hdf5.read_tracks([path])) == [("more than one row", "dropped")]
+    assert rejected(hdf5.read_tracks([path])) == [("more than one row", "dropped")]
 
 
 @pytest.fixture(scope="module")
@@ -516,12 +517,12 @@ def test_garbled_bytes_never_raise(
     garbled = garbled[: data.draw(st.integers(0, len(pristine)) | st.just(len(pristine)))]
     path = tmp_path_factory.getbasetemp() / "garbled.h5"
     path.write_bytes(garbled)
-    batch = msd_hdf5.read_tracks([str(path)], segments=True)
+    batch = hdf5.read_tracks([str(path)], segments=True)
     batch.table.validate(full=True)
     dropped = sum(action == "dropped" for _, action in rejected(batch))
     assert len(batch.table) + dropped == 1
     try:
-        msd_hdf5.read_aggregate(str(path), 0, 2, segments=True)
+        hdf5.read_aggregate(str(path), 0, 2, segments=True)
     except SourceError as error:
         assert "garbled.h5" in str(error)  # noqa: PT017 - not raising is right too
 
@@ -537,18 +538,18 @@ def test_the_official_tree(tmp_path: Path, layout: str) -> None:
     (tmp_path / "AdditionalFiles").mkdir()
     (tmp_path / "AdditionalFiles" / "msd_summary_file.h5").touch()
     root = str(tmp_path)
-    assert msd_hdf5.track_dirs(root) == ["A/B/C", "B/A/A"]
+    assert hdf5.track_dirs(root) == ["A/B/C", "B/A/A"]
     files = [str(base / "A/B/C" / name) for name in ("TRABC1.h5", "TRABC2.h5")]
-    assert msd_hdf5.track_files(root, "A/B/C") == files
+    assert hdf5.track_files(root, "A/B/C") == files
 
 
 def test_a_flat_folder_and_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "b.h5").touch()
     (tmp_path / "a.h5").touch()
-    assert msd_hdf5.track_dirs(str(tmp_path)) == ["."]
+    assert hdf5.track_dirs(str(tmp_path)) == ["."]
     files = [str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]
-    assert msd_hdf5.track_files(str(tmp_path), ".") == files
+    assert hdf5.track_files(str(tmp_path), ".") == files
     with pytest.raises(SourceError, match="nowhere"):
-        msd_hdf5.track_dirs(str(tmp_path / "nowhere"))
+        hdf5.track_dirs(str(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match="gone"):
-        msd_hdf5.track_files(str(tmp_path), "gone")
+        hdf5.track_files(str(tmp_path), "gone")

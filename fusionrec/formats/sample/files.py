@@ -14,10 +14,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.formats.msd_hdf5_writer import write_track
-from fusionrec.formats.sample_ids import Identifiers, track_path
-from fusionrec.formats.sample_model import Artist, G, Listening, PlantedModel, Song
-from fusionrec.formats.sample_words import GENRES, TAGTRAUM_NAMES
+from fusionrec.formats.hdf5.writer import write_track
+from fusionrec.formats.sample.ids import Identifiers, track_path
+from fusionrec.formats.sample.model import Artist, G, Listening, PlantedModel, Song
+from fusionrec.formats.sample.words import GENRES, TAGTRAUM_NAMES
 
 TEXT_FILES = {
     "tracks": "AdditionalFiles/unique_tracks.txt",
@@ -68,7 +68,7 @@ class CorpusWriter:
     counts
         Lines of ``lyrics_train``, ``lyrics_test`` and well-formed ``triplets``.
     injected
-        Damage and oddities by kind, see :class:`fusionrec.formats.sample.SampleTruth`.
+        Damage and oddities by kind, see :class:`fusionrec.formats.sample.corpus.SampleTruth`.
     """
 
     def __init__(

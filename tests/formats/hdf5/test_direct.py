@@ -17,15 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusionrec.formats import hdf5_direct, hdf5_kernel, msd_hdf5
+from fusionrec.formats import hdf5
 from fusionrec.formats.batch import Batch
-from fusionrec.formats.msd_hdf5_writer import write_track
-from fusionrec.formats.song_batch import SongBatch
+from fusionrec.formats.hdf5 import direct, kernel
+from fusionrec.formats.hdf5.song_batch import SongBatch
+from fusionrec.formats.hdf5.writer import write_track
 
 
 @pytest.fixture(autouse=True)
 def _no_layouts_known():
-    hdf5_direct._known_layouts.cache_clear()
+    direct._known_layouts.cache_clear()
 
 
 def arrays(i: int, *, terms: int, tags: int, segments: int) -> dict[str, np.ndarray]:
@@ -69,13 +70,13 @@ def by_libhdf5(paths: list[str], root: str, segments: bool) -> Batch:
     names = [os.path.relpath(path, root) for path in paths]
     for number, path in enumerate(paths):
         item = os.path.splitext(os.path.basename(path))[0]
-        songs.add(number, names[number], item, msd_hdf5.read_by_libhdf5(path, segments))
+        songs.add(number, names[number], item, hdf5.read_by_libhdf5(path, segments))
     return songs.batch(len(paths), names.__getitem__)
 
 
 def assert_same(paths: list[str], root: str, segments: bool) -> int:
     """The two ways give the same batch; how many files were read directly."""
-    found = msd_hdf5.read_tracks(paths, root, segments=segments)
+    found = hdf5.read_tracks(paths, root, segments=segments)
     expected = by_libhdf5(paths, root, segments)
     assert found.table.equals(expected.table)
     assert found.rejects.equals(expected.rejects)
@@ -123,14 +124,14 @@ def test_zero_bytes_in_texts(tmp_path: Path, ended_by_zero: bool) -> None:
             Path(path).write_bytes(content[:40_000].replace(padded, ended) + content[40_000:])
     assert assert_same(paths, str(tmp_path), False) == 3
     assert assert_same(paths, str(tmp_path), False) == 4
-    first = msd_hdf5.read_tracks(paths[:1]).table
+    first = hdf5.read_tracks(paths[:1]).table
     assert first["title"][0].as_py() == ("a" if ended_by_zero else "a\0b")
 
 
 def fresh_probes() -> None:
-    for found in (hdf5_direct._known_layouts, hdf5_direct._libdeflate):
+    for found in (direct._known_layouts, direct._libdeflate):
         found.cache_clear()
-    hdf5_direct.libdeflate_works.cache_clear()
+    direct.libdeflate_works.cache_clear()
 
 
 def test_without_libdeflate_all_files_are_read_by_libhdf5(
@@ -155,22 +156,22 @@ def test_compiled_code_that_is_wrong_here_is_found_out_and_not_used(
     caplog: pytest.LogCaptureFixture,
     wrong: str,
 ) -> None:
-    read = hdf5_kernel.read_track
+    read = kernel.read_track
 
     def read_track(*arguments: Any) -> int:
         if wrong == "raises":
             raise RuntimeError("LLVM ERROR: no such instruction")
         found = read(*arguments)
-        targets, used = arguments[10], hdf5_kernel.USED
+        targets, used = arguments[10], kernel.USED
         if wrong == "reads nothing":
             targets[:, used] = 0
         else:
-            start = targets[list(hdf5_direct.TABLES).index("/analysis/songs"), hdf5_kernel.START]
+            start = targets[list(direct.TABLES).index("/analysis/songs"), kernel.START]
             ctypes.memset(int(start), 1, 8)
         return found
 
     paths = [write(tmp_path, i) for i in range(4)]
-    monkeypatch.setattr(hdf5_kernel, "read_track", read_track)
+    monkeypatch.setattr(kernel, "read_track", read_track)
     with caplog.at_level(logging.INFO, logger="fusionrec"):
         assert assert_same(paths, str(tmp_path), True) == 0
     assert caplog.text.count("libhdf5, some twenty times slower (compiled code: ") == 1
@@ -187,9 +188,9 @@ def test_which_way_files_are_read_is_one_line_of_the_log(
 def test_more_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [write(tmp_path, i, terms=70, segments=300) for i in range(6)]
     for name in ("_TAGS", "_TAG_BYTES", "_SEGMENTS"):
-        monkeypatch.setattr(hdf5_direct, name, 1)
+        monkeypatch.setattr(direct, name, 1)
     assert assert_same(paths, str(tmp_path), True) == 5
-    monkeypatch.setattr(hdf5_direct, "_MAX_ROOM", 1)  # then the others are left to libhdf5
+    monkeypatch.setattr(direct, "_MAX_ROOM", 1)  # then the others are left to libhdf5
     assert assert_same(paths, str(tmp_path), True) < 6
 
 
@@ -208,8 +209,8 @@ def test_segments_of_files_read_either_way_are_in_the_files_order(
         rows = file["metadata/songs"][()]
         rows["song_id"] = b""
         file["metadata/songs"][...] = rows
-    msd_hdf5.read_tracks(paths[:1], segments=True)
-    batch = msd_hdf5.read_tracks(paths, segments=True)
+    hdf5.read_tracks(paths[:1], segments=True)
+    batch = hdf5.read_tracks(paths, segments=True)
     assert assert_same(paths, str(tmp_path), True) == batch.direct == 4
     assert batch.segments is not None
     lengths = [len(row) for row in batch.segments["start"].to_pylist()]
@@ -340,10 +341,10 @@ def test_damaged_files_are_never_read_otherwise_than_by_libhdf5(
         garbled[at : at + len(damage)] = damage
     damaged = tmp_path / os.path.basename(path)
     damaged.write_bytes(garbled)
-    msd_hdf5.read_tracks([path], segments=True)  # teaches the layout
-    msd_hdf5.read_tracks([path], segments=False)
+    hdf5.read_tracks([path], segments=True)  # teaches the layout
+    hdf5.read_tracks([path], segments=False)
     for segments in (False, True):
-        found = msd_hdf5.read_tracks([str(damaged)], segments=segments)
+        found = hdf5.read_tracks([str(damaged)], segments=segments)
         if found.direct:
             expected = by_libhdf5([str(damaged)], str(tmp_path), segments)
             assert found.table.equals(expected.table)
@@ -358,7 +359,5 @@ def test_damaged_files_are_never_read_otherwise_than_by_libhdf5(
 @pytest.mark.parametrize("segments", [False, True])
 def test_every_file_of_the_real_corpus(segments: bool) -> None:
     root = os.path.join(os.environ["FUSIONREC_REAL_CORPUS"], "MillionSong")
-    paths = [
-        path for folder in msd_hdf5.track_dirs(root) for path in msd_hdf5.track_files(root, folder)
-    ]
+    paths = [path for folder in hdf5.track_dirs(root) for path in hdf5.track_files(root, folder)]
     assert assert_same(paths, root, segments) >= len(paths) - 16

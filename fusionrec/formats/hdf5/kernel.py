@@ -1,6 +1,6 @@
 """One track's data sets out of the bytes of its file, compiled by numba.
 
-:mod:`fusionrec.formats.hdf5_direct` calls it, once a file. The bytes may hold anything: every
+:mod:`fusionrec.formats.hdf5.direct` calls it, once a file. The bytes may hold anything: every
 address, length and count is checked before it is used, since nothing else stands between a
 damaged file and the memory of the process. Chunks are inflated by libdeflate, by way of the
 address of its function.

@@ -17,7 +17,7 @@ from fusionrec import probes
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
-from fusionrec.formats.hdf5_access import (
+from fusionrec.formats.hdf5.access import (
     Damage,
     Row,
     SongFile,
@@ -26,8 +26,8 @@ from fusionrec.formats.hdf5_access import (
     row_count,
     tables,
 )
-from fusionrec.formats.hdf5_layout import HEAD_BYTES
-from fusionrec.formats.song_batch import SongBatch
+from fusionrec.formats.hdf5.layout import HEAD_BYTES
+from fusionrec.formats.hdf5.song_batch import SongBatch
 
 _ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
 _SKIPPED_DIRECTORY = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
