@@ -30,9 +30,9 @@ import torch
 import transformers
 from roberta_shape import cosine, work, write_model
 
-from fusionrec.features import tfidf
-from fusionrec.features.encoder import LyricsEncoder, load_encoder, quiet_transformers
-from fusionrec.features.products import prepacks
+from fusionrec.features.lyrics import tfidf
+from fusionrec.features.lyrics.encoder import LyricsEncoder, load_encoder, quiet_transformers
+from fusionrec.features.lyrics.products import prepacks
 from fusionrec.formats import musixmatch
 from fusionrec.probes import processor
 
@@ -65,7 +65,7 @@ def naive(folder: str, device: str) -> Callable[[list[str]], np.ndarray]:
 
 def padded(folder: str, dtype: Any, device: str) -> LyricsEncoder:
     """fusionrec's encoder, made to take transformers' own forward pass."""
-    from fusionrec.features import encoder
+    from fusionrec.features.lyrics import encoder
 
     supports, encoder.supports = encoder.supports, lambda model: False
     try:

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import torch
 from scipy.sparse import csr_array
 
+from fusionrec.baselines.cnn import Feedback, fit_cnn
+from fusionrec.baselines.factorisation import confidence
+from fusionrec.baselines.mlr import fit_metric, profile_vectors, relevant_by_listeners, song_factors
+from fusionrec.baselines.regression import fit_linear, fit_mlp
 from fusionrec.errors import DataError
 from fusionrec.features.audio_words import fit_projection
-from fusionrec.models.cnn import Feedback, fit_cnn
-from fusionrec.models.factorisation import confidence
-from fusionrec.models.mlr import fit_metric, profile_vectors, relevant_by_listeners, song_factors
-from fusionrec.models.regression import fit_linear, fit_mlp
 from fusionrec.ranking.split import stable_hash
 from fusionrec.ranking.users import user_vectors
 from pipelines import audio_words

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from fusionrec import probes, schemas
 from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
-from fusionrec.features import audio, lyrics, metadata
+from fusionrec.features import audio, metadata
+from fusionrec.features.lyrics.shard import lyrics_features
 from fusionrec.features.words import FieldWord2Vec, load_vectors
 from fusionrec.tables import vectors
 from pipelines import cluster, metrics
@@ -158,7 +159,7 @@ def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
 
 
 def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
-    from fusionrec.features.encoder import dtype_for, hidden_size_of
+    from fusionrec.features.lyrics.encoder import dtype_for, hidden_size_of
 
     with _encoder_folder(run, settings) as name:
         return dtype_for(settings.dtype, _device(settings), hidden_size_of(name))
@@ -186,7 +187,7 @@ def _lyrics_encoder(
 ) -> Callable[[dict[str, Any]], Counts]:
     """Load the encoder once an actor; the result encodes one part."""
     # Imported here, so that only encoder actors pay for torch and transformers.
-    from fusionrec.features.encoder import load_encoder
+    from fusionrec.features.lyrics.encoder import load_encoder
 
     device = _device(settings)
     with _encoder_folder(run, settings) as name:
@@ -200,7 +201,7 @@ def _lyrics_encoder(
         songs = run.workspace.read_part("ingest", "songs", part_name(part), ["song_id", "track_id"])
         bags = run.workspace.read_part("ingest", "lyrics", part_name(part))
         before = encoder.tokens
-        table = lyrics.lyrics_features(
+        table = lyrics_features(
             songs,
             bags,
             encoder,

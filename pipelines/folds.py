@@ -253,7 +253,7 @@ def _factorise(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 def _factorise_scope(config: Config, run: StageRun, scope: str) -> Counts:
     """Factors of the users and songs; zeros for a song whose plays are not in the scope."""
-    from fusionrec.models.factorisation import factorise
+    from fusionrec.baselines.factorisation import factorise
 
     workspace, wmf = run.workspace, config.compare.wmf
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)

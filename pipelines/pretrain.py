@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 
 from fusionrec.config import Config
 from fusionrec.errors import DataError
-from fusionrec.features import mlm, mlm_training, tfidf
-from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.features.lyrics import tfidf
+from fusionrec.features.pretraining import loop, masked_words
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.collective import Collective
 from fusionrec.ranking.split import stable_hash
 from pipelines import cluster, distributed
@@ -93,14 +94,14 @@ def _count(workspace: Workspace, words: int, shard: dict[str, Any]) -> Counts:
     }
 
 
-def settings_of(config: Config) -> mlm.MlmSettings:
+def settings_of(config: Config) -> masked_words.MlmSettings:
     """The encoder's size and training from the config.
 
     A word takes a token, and one more for its count where the encoder knows positions:
     without them it could not tell whose count a count is, so it gets the words alone.
     """
     chosen = config.pretrain
-    return mlm.MlmSettings(
+    return masked_words.MlmSettings(
         hidden_size=chosen.hidden_size,
         intermediate_size=2 * chosen.hidden_size,
         layers=chosen.layers,
@@ -127,7 +128,7 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
     tokenizer = build_tokenizer(
         vocabulary, counts=settings.positions, model_max_length=settings.max_tokens
     )
-    result = mlm_training.pretrain(
+    result = loop.pretrain(
         texts,
         tokenizer,
         settings,
@@ -139,7 +140,7 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
     if collective.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            mlm.save(result, tokenizer, folder)
+            masked_words.save(result, tokenizer, folder)
             for path in sorted(path for path in folder.iterdir() if path.is_file()):
                 run.write_bytes(path.read_bytes(), "model", path.name)
     return {

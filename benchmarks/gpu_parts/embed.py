@@ -9,8 +9,8 @@ import roberta_shape
 import torch
 import transformers
 
-from fusionrec.features.encoder import quiet_transformers
-from fusionrec.features.packed import PackedEncoder
+from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.lyrics.packed import PackedEncoder
 from gpu_parts import lyrics
 from gpu_parts.peak import peak, product
 from gpu_parts.report import Clock, Options, Report

@@ -12,10 +12,10 @@ import time
 import numpy as np
 import torch
 
-from fusionrec.features.mlm import MlmSettings
-from fusionrec.features.mlm_training import pretrain
-from fusionrec.features.word_tokenizer import build_tokenizer
-from fusionrec.models.cnn import fit_cnn
+from fusionrec.baselines.cnn import fit_cnn
+from fusionrec.features.pretraining.loop import pretrain
+from fusionrec.features.pretraining.masked_words import MlmSettings
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from gpu_parts.report import Options, Report, synchronise
 
 WARM_UP = 5

@@ -15,9 +15,9 @@ import roberta_shape
 import torch
 import transformers
 
-from fusionrec.features import tfidf
-from fusionrec.features.encoder import load_encoder, quiet_transformers
-from fusionrec.features.lyrics import lyrics_features
+from fusionrec.features.lyrics import tfidf
+from fusionrec.features.lyrics.encoder import load_encoder, quiet_transformers
+from fusionrec.features.lyrics.shard import lyrics_features
 from gpu_parts import lyrics, stopwatch
 from gpu_parts.embed import Size
 from gpu_parts.report import Clock, Options, Report, synchronise

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from fusionrec.features import tfidf
-from fusionrec.features.encoder import LyricsEncoder
-from fusionrec.features.packed import PackedEncoder
+from fusionrec.features.lyrics import tfidf
+from fusionrec.features.lyrics.encoder import LyricsEncoder
+from fusionrec.features.lyrics.packed import PackedEncoder
 
 
 class Stopwatch:

@@ -241,7 +241,7 @@ def test_the_floating_point_operations_are_those_of_the_pass() -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fusionrec.features.packed import PackedEncoder
+    from fusionrec.features.lyrics.packed import PackedEncoder
 
     # One text of 3 tokens, H = 4, one layer before the last. That: four H x H layers and two of
     # H x 4H a token, 2 x 3 x 12 x 16 = 1,152, and 2 products of 3 x 3 x 4 pairs, 144. The last:
@@ -260,7 +260,7 @@ def test_the_floating_point_operations_are_those_of_the_pass() -> None:
 def test_lyrics_are_as_long_as_musixmatchs() -> None:
     from gpu_parts import lyrics
 
-    from fusionrec.features import tfidf
+    from fusionrec.features.lyrics import tfidf
 
     assert lyrics.lengths(100_000).mean() == pytest.approx(230, abs=1)
     bags = lyrics.bags(300)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusionrec.features.encoder import quiet_transformers
-from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 
 WORDS = [f"w{i}" for i in range(400)]
 

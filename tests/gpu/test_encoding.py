@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from fusionrec.errors import EncoderError
-from fusionrec.features import packed
-from fusionrec.features.encoder import load_encoder, quiet_transformers
-from fusionrec.features.packed import PackedEncoder
+from fusionrec.features.lyrics import packed
+from fusionrec.features.lyrics.encoder import load_encoder, quiet_transformers
+from fusionrec.features.lyrics.packed import PackedEncoder
 
 pytestmark = pytest.mark.gpu
 
@@ -158,7 +158,7 @@ def test_no_room_for_a_single_text_is_one_line(
     folder, texts, device, path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if path == "padded":
-        monkeypatch.setattr("fusionrec.features.encoder.supports", lambda model: False)
+        monkeypatch.setattr("fusionrec.features.lyrics.encoder.supports", lambda model: False)
     encoder = load_encoder(str(folder), device=device)
     assert encoder.path == path
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fusionrec.features.mlm import MlmSettings
-from fusionrec.features.mlm_training import pretrain
-from fusionrec.features.word_tokenizer import build_tokenizer
-from fusionrec.models.cnn import fit_cnn
+from fusionrec.baselines.cnn import fit_cnn
+from fusionrec.features.pretraining.loop import pretrain
+from fusionrec.features.pretraining.masked_words import MlmSettings
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
 from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.training import Settings, Training, fit, precision, predict

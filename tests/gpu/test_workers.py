@@ -19,7 +19,7 @@ def encoder_that_dies_once(
     folder: str, place: str, device: str
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A worker that is killed in the middle of the third shard, the first time."""
-    from fusionrec.features.encoder import load_encoder
+    from fusionrec.features.lyrics.encoder import load_encoder
 
     encoder = load_encoder(folder, device=device)
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, RobertaModel
 
 from fusionrec import config
 from fusionrec.errors import DataError
-from fusionrec.features.encoder import load_encoder
+from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.models.collective import Collective
 from pipelines import distributed, pretrain
 from pipelines.workspace import StageRun, Workspace
@@ -69,7 +69,7 @@ def test_two_ray_train_workers_train_what_one_task_does(
 ) -> None:
     """Weights to 0.02 and perplexity to 1 %: in bfloat16 rounding is larger than Adam forgives.
 
-    tests/features/test_mlm_training.py shows that nothing but rounding differs.
+    tests/features/pretraining/test_loop.py shows that nothing but rounding differs.
     """
     pretrain.STAGE.run(config.load(None, overrides(corpus, copy, pretrain__workers=2)))
     one, two = (Workspace(str(place)).require("pretrain") for place in (finished, copy))

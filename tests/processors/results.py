@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionrec.features import products
-from fusionrec.features.encoder import load_encoder
+from fusionrec.features.lyrics import products
+from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.formats import hdf5
 from fusionrec.formats.sample.corpus import write_sample
 from fusionrec.ranking import topk
 from fusionrec.ranking.protocols import SongLists
-from tests.features.small_encoder import TEXTS, write_encoder
+from tests.features.lyrics.small_encoder import TEXTS, write_encoder
 
 
 def write_inputs(folder: Path) -> None:

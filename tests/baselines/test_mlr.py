@@ -5,14 +5,14 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
-from fusionrec.errors import DataError
-from fusionrec.models.mlr import (
+from fusionrec.baselines.mlr import (
     fit_metric,
     most_violated,
     profile_vectors,
     relevant_by_listeners,
     song_factors,
 )
+from fusionrec.errors import DataError
 
 
 def feature(x: np.ndarray, q: int, order: tuple[int, ...], good: set[int]) -> np.ndarray:

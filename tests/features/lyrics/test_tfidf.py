@@ -10,7 +10,7 @@ from scipy.sparse import vstack
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
-from fusionrec.features import tfidf
+from fusionrec.features.lyrics import tfidf
 from fusionrec.formats.musixmatch import read_lyrics, read_vocabulary
 from fusionrec.formats.text import byte_ranges
 from fusionrec.schemas import LYRICS

@@ -11,15 +11,15 @@ import torch
 from transformers import AutoModel, AutoTokenizer, RobertaForMaskedLM, RobertaModel
 
 from fusionrec.errors import ConfigError
-from fusionrec.features import mlm
-from fusionrec.features.encoder import load_encoder
-from fusionrec.features.mlm_training import pretrain
-from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.features.lyrics.encoder import load_encoder
+from fusionrec.features.pretraining import masked_words
+from fusionrec.features.pretraining.loop import pretrain
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 
 TOPICS, TOPIC_WORDS = 6, 12
 VOCABULARY = [f"w{i}" for i in range(TOPICS * TOPIC_WORDS)]
 TOKENIZER = build_tokenizer(VOCABULARY, max_count=3, model_max_length=24)
-SMALL = mlm.MlmSettings(hidden_size=16, layers=1, heads=2, intermediate_size=32, epochs=1)
+SMALL = masked_words.MlmSettings(hidden_size=16, layers=1, heads=2, intermediate_size=32, epochs=1)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def topic_texts(n: int, seed: int) -> list[str]:
 
 
 def test_texts_without_a_token_are_left_out_and_batches_are_padded_on_the_right() -> None:
-    bags = mlm.tokenize(["w1:2", "", "w2:1 w3:1", " "], TOKENIZER, 24)
+    bags = masked_words.tokenize(["w1:2", "", "w2:1 w3:1", " "], TOKENIZER, 24)
     assert len(bags) == 2
     assert bags.lengths.tolist() == [4, 6]
     w1, w2, w3, one, two = TOKENIZER.convert_tokens_to_ids(["w1", "w2", "w3", ":1", ":2"])
@@ -47,16 +47,16 @@ def test_texts_without_a_token_are_left_out_and_batches_are_padded_on_the_right(
         [0, w1, two, 2, 1, 1],
     ]
     assert bags.padded(torch.tensor([0]), 1).tolist() == [[0, w1, two, 2]]
-    assert mlm.tokenize(["w1:1 w2:1 w3:1"], TOKENIZER, 5).lengths.tolist() == [5]
-    assert len(mlm.tokenize([], TOKENIZER, 24)) == 0
+    assert masked_words.tokenize(["w1:1 w2:1 w3:1"], TOKENIZER, 5).lengths.tolist() == [5]
+    assert len(masked_words.tokenize([], TOKENIZER, 24)) == 0
 
 
 def test_masking_follows_80_10_10_and_spares_special_tokens() -> None:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, len(TOKENIZER), (400, 100), generator=generator)
     ids[:, 0], ids[:, -2], ids[:, -1], ids[:, 50] = 0, 2, 1, 3
-    inputs, labels = mlm.mask_tokens(ids, TOKENIZER, 0.15, generator)
-    chosen = labels != mlm.IGNORED
+    inputs, labels = masked_words.mask_tokens(ids, TOKENIZER, 0.15, generator)
+    chosen = labels != masked_words.IGNORED
     assert not chosen[:, [0, 50, -2, -1]].any()
     assert torch.equal(labels[chosen], ids[chosen])
     assert torch.equal(inputs[~chosen], ids[~chosen])
@@ -72,7 +72,7 @@ def test_masking_follows_80_10_10_and_spares_special_tokens() -> None:
 
 def test_saved_directory_loads_everywhere_with_the_same_weights(tmp_path: Path) -> None:
     result = pretrain(topic_texts(20, seed=0), TOKENIZER, SMALL, seed=0)
-    mlm.save(result, TOKENIZER, tmp_path)
+    masked_words.save(result, TOKENIZER, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     text = "w3:2 w4:1"
@@ -89,7 +89,7 @@ def test_saved_directory_loads_everywhere_with_the_same_weights(tmp_path: Path) 
 
 
 def test_every_position_up_to_max_tokens_is_there() -> None:
-    settings = mlm.MlmSettings(hidden_size=16, layers=1, heads=2, epochs=1, max_tokens=9)
+    settings = masked_words.MlmSettings(hidden_size=16, layers=1, heads=2, epochs=1, max_tokens=9)
     model = pretrain(topic_texts(4, seed=0), TOKENIZER, settings, seed=0).model
     assert model.config.max_position_embeddings == 9 + 2
     model(torch.full((1, 9), 7))
@@ -100,20 +100,20 @@ def test_every_position_up_to_max_tokens_is_there() -> None:
 def test_the_loss_is_that_of_transformers_own_model() -> None:
     """The additive padding mask and the scores at hidden tokens only change nothing."""
     torch.manual_seed(0)
-    model = mlm.new_model(TOKENIZER, SMALL)
-    bags = mlm.tokenize([*topic_texts(6, seed=0), "w1:1 w2:2"], TOKENIZER, 24)
+    model = masked_words.new_model(TOKENIZER, SMALL)
+    bags = masked_words.tokenize([*topic_texts(6, seed=0), "w1:1 w2:2"], TOKENIZER, 24)
     ids = bags.padded(torch.arange(7), 1)
-    inputs, labels = mlm.mask_tokens(ids, TOKENIZER, 0.3, torch.Generator().manual_seed(1))
+    inputs, labels = masked_words.mask_tokens(ids, TOKENIZER, 0.3, torch.Generator().manual_seed(1))
     expected = model(inputs, attention_mask=(ids != 1).long(), labels=labels).loss
-    loss = mlm.MaskedWordLoss(model, pad=1)(inputs, labels)
-    torch.testing.assert_close(loss / (labels != mlm.IGNORED).sum(), expected)
+    loss = masked_words.MaskedWordLoss(model, pad=1)(inputs, labels)
+    torch.testing.assert_close(loss / (labels != masked_words.IGNORED).sum(), expected)
 
 
 def test_without_positions_a_text_is_a_set_also_after_loading(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(VOCABULARY, counts=False, model_max_length=14)
     settings = replace(SMALL, positions=False, max_tokens=14, learning_rate=0.01)
     result = pretrain(topic_texts(60, seed=0), tokenizer, settings, seed=0)
-    mlm.save(result, tokenizer, tmp_path)
+    masked_words.save(result, tokenizer, tmp_path)
     model = RobertaModel.from_pretrained(tmp_path).eval()
     table = model.embeddings.position_embeddings.weight
     assert torch.equal(table, torch.zeros_like(table))
@@ -134,4 +134,4 @@ def test_without_positions_a_text_is_a_set_also_after_loading(tmp_path: Path) ->
 )
 def test_impossible_settings(change: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        mlm.MlmSettings(**change)  # type: ignore[arg-type]
+        masked_words.MlmSettings(**change)  # type: ignore[arg-type]

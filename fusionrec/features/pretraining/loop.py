@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fusionrec.errors import DataError
-from fusionrec.features.mlm import (
+from fusionrec.features.lyrics.products import bfloat16_pays
+from fusionrec.features.pretraining.masked_words import (
     IGNORED,
     MaskedWordLoss,
     MlmSettings,
@@ -29,8 +30,7 @@ from fusionrec.features.mlm import (
     new_model,
     tokenize,
 )
-from fusionrec.features.products import bfloat16_pays
-from fusionrec.features.word_tokenizer import is_count
+from fusionrec.features.pretraining.tokenizer import is_count
 from fusionrec.models.collective import Collective
 
 if TYPE_CHECKING:

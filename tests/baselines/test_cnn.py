@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fusionrec.baselines.cnn import ConvNet, Feedback, fit_cnn, weighted_prediction_error
 from fusionrec.errors import DataError
-from fusionrec.models.cnn import ConvNet, Feedback, fit_cnn, weighted_prediction_error
 
 T = 16
 NONE = np.array([], int)

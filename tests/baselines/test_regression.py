@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusionrec.baselines.regression import fit_linear, fit_mlp
 from fusionrec.errors import DataError
-from fusionrec.models.regression import fit_linear, fit_mlp
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from fusionrec.features.products import Layer, linear_layer
+from fusionrec.features.lyrics.products import Layer, linear_layer
 
 try:
     from torch.nn.attention.varlen import varlen_attn

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu, linear
 
-from fusionrec.features import products
+from fusionrec.features.lyrics import products
 from fusionrec.probes import Finding
 
 

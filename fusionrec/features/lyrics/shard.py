@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.features import tfidf
+from fusionrec.features.lyrics import tfidf
 from fusionrec.tables import vectors
 
 if TYPE_CHECKING:
-    from fusionrec.features.encoder import LyricsEncoder, Pooling
+    from fusionrec.features.lyrics.encoder import LyricsEncoder, Pooling
 
 
 def lyrics_features(
@@ -38,11 +38,11 @@ def lyrics_features(
     bags
         The LYRICS schema; each bag's track is one of `songs`.
     weights, vocabulary
-        Float64 (W,), of :func:`fusionrec.features.tfidf.word_weights`, and the W words.
+        Float64 (W,), of :func:`fusionrec.features.lyrics.tfidf.word_weights`, and the W words.
     scheme, words
-        See :func:`fusionrec.features.tfidf.significant_texts`.
+        See :func:`fusionrec.features.lyrics.tfidf.significant_texts`.
     pooling, token_budget
-        See :meth:`fusionrec.features.encoder.LyricsEncoder.encode`.
+        See :meth:`fusionrec.features.lyrics.encoder.LyricsEncoder.encode`.
 
     Returns
     -------

@@ -13,11 +13,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from fusionrec.errors import DataError
-from fusionrec.features import mlm
-from fusionrec.features.mlm_training import pretrain
-from fusionrec.features.products import bfloat16_pays
+from fusionrec.features.lyrics.products import bfloat16_pays
+from fusionrec.features.pretraining import masked_words
+from fusionrec.features.pretraining.loop import pretrain
 from fusionrec.models.collective import Collective
-from tests.features.test_mlm import SMALL, TOKENIZER, VOCABULARY, topic_texts
+from tests.features.pretraining.test_masked_words import SMALL, TOKENIZER, VOCABULARY, topic_texts
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _one_thread() -> None:
 
 
 def test_planted_topics_are_learnt() -> None:
-    settings = mlm.MlmSettings(
+    settings = masked_words.MlmSettings(
         hidden_size=64,
         intermediate_size=128,
         layers=1,

@@ -3,7 +3,7 @@
 Stands in for roberta-base (paper section 3.1.5) where no pre-trained encoder is
 at hand, and needs no network. The objective is RoBERTa's: 15 % of the tokens are
 to be predicted, of which 80 % are masked, 10 % replaced by a random token and
-10 % left as they are, drawn anew in every epoch. `mlm_training` holds the training.
+10 % left as they are, drawn anew in every epoch. `loop` holds the training.
 
 Shapes: B texts in a batch, T tokens in its longest text, P tokens to predict, W tokens in
 the vocabulary, H the encoder's width.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fusionrec.errors import ConfigError
-from fusionrec.features.encoder import quiet_transformers
+from fusionrec.features.lyrics.encoder import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, RobertaForMaskedLM

@@ -26,16 +26,16 @@ from transformers import (
 )
 
 from fusionrec.errors import EncoderError
-from fusionrec.features import encoder as encoder_module
-from fusionrec.features.encoder import (
+from fusionrec.features.lyrics import encoder as encoder_module
+from fusionrec.features.lyrics.encoder import (
     dtype_for,
     hidden_size_of,
     load_encoder,
     quiet_transformers,
 )
-from fusionrec.features.packed import PackedEncoder
+from fusionrec.features.lyrics.packed import PackedEncoder
 from fusionrec.probes import Finding
-from tests.features.small_encoder import POSITIONS, TEXTS, write_encoder
+from tests.features.lyrics.small_encoder import POSITIONS, TEXTS, write_encoder
 
 
 @pytest.fixture(autouse=True)

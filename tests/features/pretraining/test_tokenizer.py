@@ -9,7 +9,7 @@ from tokenizers import Regex, normalizers
 from transformers import AutoTokenizer
 
 from fusionrec.errors import DataError
-from fusionrec.features.word_tokenizer import _larger_than, build_tokenizer, is_count
+from fusionrec.features.pretraining.tokenizer import _larger_than, build_tokenizer, is_count
 
 WORDS = ["love", "12", "d'ou", "été", "a:b"]
 LOVE, TWELVE, DOU, ETE, AB = range(5, 10)

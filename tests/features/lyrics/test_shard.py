@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec import schemas
-from fusionrec.features.lyrics import lyrics_features
+from fusionrec.features.lyrics.shard import lyrics_features
 from fusionrec.tables import matrix
 
 VOCABULARY = ["love", "you", "rain"]

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from fusionrec.errors import EncoderError
-from fusionrec.features.hub import first_line, local_copy
-from fusionrec.features.packed import PackedEncoder, supports
-from fusionrec.features.pieces import PieceTokenizer
-from fusionrec.features.products import bfloat16_pays
+from fusionrec.features.lyrics.hub import first_line, local_copy
+from fusionrec.features.lyrics.packed import PackedEncoder, supports
+from fusionrec.features.lyrics.pieces import PieceTokenizer
+from fusionrec.features.lyrics.products import bfloat16_pays
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class LyricsEncoder:
     max_tokens
         Longest text the model has positions for, special tokens included.
     path
-        "packed": texts are laid end to end (:mod:`fusionrec.features.packed`); "padded":
+        "packed": texts are laid end to end (:mod:`fusionrec.features.lyrics.packed`); "padded":
         transformers' own forward pass; "compiled": the same, compiled.
     """
 
@@ -228,7 +228,7 @@ def load_encoder(
         Torch device.
     dtype
         "auto" takes bfloat16 where a trial shows that the device multiplies it rightly and
-        quickly (:func:`fusionrec.features.products.bfloat16_pays`) and the hidden size is at
+        quickly (:func:`fusionrec.features.lyrics.products.bfloat16_pays`) and the hidden size is at
         least :data:`GAINS_FROM`; else float32.
     compiled
         Compile transformers' own forward pass by torch.compile, at the cost of a minute or so

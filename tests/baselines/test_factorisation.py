@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fusionrec.baselines.factorisation import confidence, factorise
 from fusionrec.errors import DataError
-from fusionrec.models.factorisation import confidence, factorise
 
 USUAL = {
     "shape": (30, 20),

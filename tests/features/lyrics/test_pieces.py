@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
 
-from fusionrec.features import pieces as pieces_module
-from fusionrec.features.pieces import PieceTokenizer
-from fusionrec.features.word_tokenizer import build_tokenizer
+from fusionrec.features.lyrics import pieces as pieces_module
+from fusionrec.features.lyrics.pieces import PieceTokenizer
+from fusionrec.features.pretraining.tokenizer import build_tokenizer
 
 WORDS = ["love", "you", "été", "d'amour", "n", "nation", "'s", "12", "ça"]
 
