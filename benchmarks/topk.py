@@ -110,7 +110,7 @@ def measured(d: int, songs: int, rounds: int) -> dict[str, Any]:
 def through_ray(d: int, songs: int, users: int, rounds: int) -> dict[str, float]:
     """Seconds for the kernel alone, and for the map that `fusionrec recommend` uses."""
     from fusionrec.config import ClusterConfig
-    from pipelines import cluster
+    from pipelines.runtime import cluster
 
     V, packed = vectors(d, songs, users)
     alone = warm = float("inf")

@@ -25,8 +25,8 @@ from fusionrec.config import ClusterConfig, TrainConfig
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training
-from pipelines import cluster, distributed
-from pipelines.workspace import Workspace
+from pipelines.runtime import cluster, distributed
+from pipelines.runtime.workspace import Workspace
 
 NORM_GROUP = TrainConfig().norm_group
 

@@ -36,7 +36,14 @@ def search(options: argparse.Namespace, trials: int) -> dict[str, Any]:
                 shutil.copytree(options.workspace / stage, workspace / stage)
         settings = [f"workspace={workspace}", f"tune.trials={trials}"]
         settings += [f"cluster.num_cpus={options.cpus}", *options.set]
-        command = [sys.executable, "-m", "pipelines.tune", "--json", "--config", options.config]
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines.tune",
+            "--json",
+            "--config",
+            options.config,
+        ]
         command += [part for setting in settings for part in ("--set", setting)]
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -30,10 +30,11 @@ from fusionrec.features import audio, metadata
 from fusionrec.features.lyrics.shard import lyrics_features
 from fusionrec.features.words import FieldWord2Vec, load_vectors
 from fusionrec.tables import vectors
-from pipelines import cluster, metrics
 from pipelines.pretrain import lyrics_weights
-from pipelines.stage import Counts, Stage, processor_lines, resumable
-from pipelines.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime import cluster, metrics
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
 log = logging.getLogger("fusionrec")
 
@@ -322,6 +323,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

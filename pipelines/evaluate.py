@@ -15,9 +15,10 @@ from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.evaluation.intervals import bootstrap_mean
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
-from pipelines import cluster
-from pipelines.stage import Counts, Stage, resumable
-from pipelines.workspace import StageRun, Workspace, part_name
+from pipelines.runtime import cluster
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -107,6 +108,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

@@ -26,9 +26,10 @@ from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from fusionrec.tables import matrix, vectors
-from pipelines import cluster
-from pipelines.stage import Counts, Stage, resumable
-from pipelines.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime import cluster
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
 _GROUPS = 16
 Arrays = dict[str, np.ndarray]
@@ -264,6 +265,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

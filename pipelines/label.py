@@ -19,10 +19,11 @@ from fusionrec.errors import DataError
 from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from fusionrec.tables import matrix, vectors
-from pipelines import cluster
+from pipelines.runtime import cluster
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.split import LEFT_OUT
-from pipelines.stage import Counts, Stage
-from pipelines.workspace import StageRun, Workspace
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -190,6 +191,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

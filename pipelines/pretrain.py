@@ -25,9 +25,10 @@ from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.collective import Collective
 from fusionrec.ranking.split import stable_hash
-from pipelines import cluster, distributed
-from pipelines.stage import Counts, Stage
-from pipelines.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime import cluster, distributed
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -170,6 +171,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

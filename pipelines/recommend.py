@@ -25,9 +25,10 @@ from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
-from pipelines import cluster, metrics
-from pipelines.stage import Counts, Stage, processor_lines, resumable
-from pipelines.workspace import StageRun, Workspace
+from pipelines.runtime import cluster, metrics
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
+from pipelines.runtime.workspace import StageRun, Workspace
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

@@ -21,10 +21,12 @@ from fusionrec.labels.classes import fit_kmeans, knee
 from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
 from fusionrec.tables import matrix, vectors
-from pipelines import cluster, fuse, label, train
+from pipelines import fuse, label, train
 from pipelines.label import embed_lists, inertia, tagged_songs
-from pipelines.stage import Counts, Stage, resumable
-from pipelines.workspace import StageRun, Workspace
+from pipelines.runtime import cluster
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace
 
 EMBEDDINGS = {"multihot": paper.MULTIHOT_K, "word2vec": paper.WORD2VEC_K}
 """The label embeddings, and the k whose cluster sizes the paper shows."""
@@ -184,6 +186,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

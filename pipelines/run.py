@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fusionrec.config import Config
 from pipelines import embed, evaluate, fuse, ingest, label, pretrain, recommend, split, train
-from pipelines.stage import Manifest, Stage
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Manifest, Stage
 
 STAGES: tuple[Stage, ...] = (
     ingest.STAGE,
@@ -32,6 +33,4 @@ def run(config: Config) -> dict[str, Manifest]:
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main("run")
+    as_command("run")

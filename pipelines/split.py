@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.config import Config
 from fusionrec.ranking import split
-from pipelines import cluster
-from pipelines.stage import Counts, Stage
-from pipelines.workspace import StageRun, Workspace, part_number
+from pipelines.runtime import cluster
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace, part_number
 
 PARTS = ("train", "validation", "test")
 LEFT_OUT = "none"
@@ -85,6 +86,4 @@ STAGE = Stage(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import stage_main
-
-    stage_main(STAGE.name)
+    as_command(STAGE.name)

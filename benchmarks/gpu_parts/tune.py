@@ -71,7 +71,7 @@ def in_processes(trials: int, folder: Path, options: Options) -> list[Found]:
 
 def under_ray(trials: int, folder: Path, options: Options) -> list[Found]:
     """Tasks of Ray's, each with its share of the GPU."""
-    from pipelines import cluster
+    from pipelines.runtime import cluster
 
     share = 1.0 / trials if options.on_gpu else 0.0
     found: list[Found] = cluster.gather(
@@ -103,7 +103,7 @@ def run(report: Report, options: Options) -> None:
         import ray
 
         from fusionrec.config import ClusterConfig
-        from pipelines import cluster
+        from pipelines.runtime import cluster
 
         started = time.perf_counter()
         cluster.start(ClusterConfig(num_cpus=2, object_store_mb=200))

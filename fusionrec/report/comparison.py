@@ -47,7 +47,7 @@ def files(summaries: Mapping[str, Summary]) -> dict[str, bytes]:
     Parameters
     ----------
     summaries
-        By split, as :func:`pipelines.comparison_summary.summarise` makes them.
+        By split, as :func:`pipelines.compare.summary.summarise` makes them.
     """
     return {
         "comparison.md": markdown(summaries).encode(),

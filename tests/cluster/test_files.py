@@ -13,7 +13,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from fusionrec.config import describe
-from pipelines.cli import app
+from pipelines.cli.main import app
 from tests.cluster.kuberay_schema import RESOURCES
 
 ROOT = Path(__file__).parents[2]

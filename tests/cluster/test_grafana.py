@@ -5,7 +5,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-from pipelines.metrics import METRICS
+from pipelines.runtime.metrics import METRICS
 
 FILE = Path(__file__).parents[2] / "cluster" / "grafana" / "fusionrec.json"
 DASHBOARD = json.loads(FILE.read_text())

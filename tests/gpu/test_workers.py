@@ -35,7 +35,7 @@ def encoder_that_dies_once(
 
 
 def test_an_actor_that_dies_is_replaced(folder, device, ray_session, tmp_path) -> None:
-    from pipelines import cluster
+    from pipelines.runtime import cluster
 
     if device == "cuda" and not cluster.gpus():
         pytest.fail("PyTorch sees a GPU, and Ray does not")

@@ -14,8 +14,8 @@ from fusionrec.config_compare import METHODS
 from fusionrec.errors import ConfigError
 from fusionrec.formats.sample.model import planted_scores
 from pipelines import cli, compare
-from pipelines.folds import Fold, read_evaluation, read_factors
-from pipelines.workspace import Workspace
+from pipelines.compare.folds import Fold, read_evaluation, read_factors
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
 
 RUNS = "[{k: 4, modalities: [metadata]}, {k: 6, modalities: [metadata, audio]}]"

@@ -5,7 +5,7 @@ import pytest
 
 from fusionrec import config
 from pipelines.run import run
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides
 
 pytestmark = pytest.mark.slow

@@ -17,9 +17,10 @@ import pytest
 from fusionrec import config as config_module
 from fusionrec.errors import SourceError, StageError, WorkspaceError
 from fusionrec.formats.sample.corpus import write_sample
-from pipelines import cluster, embed, ingest, run
-from pipelines.ingest_songs import CrashNotes
-from pipelines.workspace import StageRun, Workspace
+from pipelines import embed, ingest, run
+from pipelines.ingest.songs import CrashNotes
+from pipelines.runtime import cluster
+from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments, overrides
 
 
@@ -300,7 +301,9 @@ def test_a_source_changes_while_it_is_read(
 ) -> None:
     """Changed between reading and the end of the stage: an error, and no manifest."""
     triplets = own_corpus / "tasteprofile" / "train_triplets.txt"
-    merge = ingest._merge_rejects
+    from pipelines.ingest import stage
+
+    merge = stage._merge_rejects
 
     def changing(run: StageRun):
         if change == "grows":
@@ -313,26 +316,26 @@ def test_a_source_changes_while_it_is_read(
         return merge(run)
 
     settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
-    monkeypatch.setattr(ingest, "_merge_rejects", changing)
+    monkeypatch.setattr(stage, "_merge_rejects", changing)
     with pytest.raises(SourceError, match=r"changed while|does not exist"):
         ingest.STAGE.run(settings)
     assert Workspace(str(tmp_path / "w")).manifest("ingest") is None
 
 
 def test_files_disappear_between_listing_and_reading(own_corpus, ray_session, tmp_path) -> None:
-    from pipelines import ingest_songs
+    from pipelines.ingest import songs
 
     settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
-    shards = ingest_songs.song_shards(settings)
+    shards = songs.song_shards(settings)
     run = Workspace(str(tmp_path / "w")).begin("ingest", {})
     assert run is not None
     folder = own_corpus / "MillionSong" / "data" / shards[0]["folders"][0][0]
     next(folder.glob("*.h5")).unlink()
     with pytest.raises(SourceError, match=r"had \d+ \.h5 files when this run began and has"):
-        ingest_songs._read_song_shard(run, "none", shards[0])
+        songs._read_song_shard(run, "none", shards[0])
     shutil.rmtree(folder)
     with pytest.raises(SourceError, match="cannot be listed"):
-        ingest_songs._read_song_shard(run, "none", shards[0])
+        songs._read_song_shard(run, "none", shards[0])
     assert run.workspace.parts("ingest", "raw_songs") == []
 
 

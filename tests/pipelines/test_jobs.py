@@ -22,8 +22,8 @@ from packaging.utils import canonicalize_name
 from pyarrow.fs import FileSystem, copy_files
 
 from fusionrec.errors import ConfigError, InputError
-from pipelines import submit
-from pipelines.workspace import Workspace
+from pipelines.cli import jobs
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ class RayNodes:
         self.started: list[subprocess.Popen[bytes]] = []
         # Two nodes of one machine would build the packages' environment in the same folder.
         self.runtime_env = scratch / "runtime-env.yaml"
-        shipped = yaml.safe_load((ROOT / submit.RUNTIME_ENV).read_text())
+        shipped = yaml.safe_load((ROOT / jobs.RUNTIME_ENV).read_text())
         shipped.pop("pip")
         self.runtime_env.write_text(yaml.safe_dump(shipped))
         self.start(
@@ -333,17 +333,17 @@ def test_a_job_that_fails_passes_on_its_exit_code(nodes, tmp_path) -> None:
 def test_nothing_answers_at_the_address() -> None:
     [port] = free_ports(1)
     with pytest.raises(InputError, match=f"127.0.0.1:{port}: no Ray Jobs API answers"):
-        submit.submit(["run"], address=f"http://127.0.0.1:{port}", working_dir=ROOT)
+        jobs.submit(["run"], address=f"http://127.0.0.1:{port}", working_dir=ROOT)
 
 
 def test_a_job_gets_only_what_is_uploaded(tmp_path) -> None:
     with pytest.raises(ConfigError, match="no checkout"):
-        submit.entrypoint(["run"], tmp_path)
+        jobs.entrypoint(["run"], tmp_path)
     with pytest.raises(ConfigError, match="no command"):
-        submit.entrypoint([], ROOT)
+        jobs.entrypoint([], ROOT)
     with pytest.raises(ConfigError, match="all that the job gets"):
-        submit.entrypoint(["run", "--config", str(tmp_path / "mine.yaml")], ROOT)
-    line = submit.entrypoint(
+        jobs.entrypoint(["run", "--config", str(tmp_path / "mine.yaml")], ROOT)
+    line = jobs.entrypoint(
         ["run", "--config", "pipelines/configs/msd.yaml", "-s", "a=[1, 2]"], ROOT
     )
     assert line == "python -m pipelines.cli run --config pipelines/configs/msd.yaml -s 'a=[1, 2]'"
@@ -352,8 +352,8 @@ def test_a_job_gets_only_what_is_uploaded(tmp_path) -> None:
 def test_variables_join_those_of_the_file(tmp_path) -> None:
     file = tmp_path / "env.yaml"
     file.write_text("env_vars: {A: '1', B: '2'}\n")
-    environment = submit.runtime_env(ROOT, file, {"B": "3"})
+    environment = jobs.runtime_env(ROOT, file, {"B": "3"})
     assert environment == {"working_dir": str(ROOT), "env_vars": {"A": "1", "B": "3"}}
     file.write_text("[]")
     with pytest.raises(ConfigError, match="must be a mapping"):
-        submit.runtime_env(ROOT, file, {})
+        jobs.runtime_env(ROOT, file, {})

@@ -12,8 +12,9 @@ from fusionrec import config
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.models.collective import Collective
-from pipelines import distributed, pretrain
-from pipelines.workspace import StageRun, Workspace
+from pipelines import pretrain
+from pipelines.runtime import distributed
+from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import overrides
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusionrec import config
-from pipelines.ingest import STAGE
+from pipelines.ingest.stage import STAGE
 
 pytestmark = [
     pytest.mark.real,

@@ -4,7 +4,7 @@ import csv
 
 from fusionrec import config as config_module
 from pipelines import report
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides
 from tests.pipelines.test_faults import copied
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from fusionrec import config
 from pipelines import recommend
 from pipelines.run import STAGES, run
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
 
 
@@ -176,7 +176,7 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 
 
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
-    from pipelines.query import status
+    from pipelines.cli.query import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
     beside = [rows.pop(name) for name in ("tune", "report", "compare")]

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fusionrec import config as config_module
 from fusionrec.models import checkpoint
 from pipelines import train
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
 from tests.pipelines.test_faults import copied, killing, lose_node
 
@@ -83,7 +83,7 @@ def settings(corpus: Path, workspace: Path, **more: object) -> config_module.Con
 def _checkpoint_after(finished: Path, corpus: Path, workspace: Path, epochs: int) -> bytes:
     from fusionrec.models.examples import InMemory
     from fusionrec.models.training import Training
-    from pipelines.examples import load_training_set
+    from pipelines.train.examples import load_training_set
 
     config = settings(corpus, workspace)
     chosen = train.settings_of(config)

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fusionrec import config as config_module
 from fusionrec.errors import ConfigError
 from pipelines import label, recommend, train, tune
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
 from tests.pipelines.test_faults import copied, killing, lose_node
 
@@ -68,7 +68,7 @@ def test_the_objective_is_the_map_that_recommend_and_evaluate_would_find(
     """With validation songs in the place of test songs, by a brute-force loop over users."""
     import numpy as np
 
-    from pipelines.search_data import load_features
+    from pipelines.tune.shared import load_features
 
     settings = overrides(corpus, untuned, train__epochs=4)
     loaded = config_module.load(None, settings)
@@ -200,7 +200,12 @@ def test_a_node_is_lost_in_a_search(corpus, untuned) -> None:
 def test_a_killed_search_is_repeated_and_keeps_its_trials(corpus, untuned) -> None:
     settings = {**SMALL, "tune__trials": 6, "train__epochs": 60, "tune__concurrent": 1}
     settings["tune__scheduler"] = "none"
-    command = [sys.executable, "-m", "pipelines.tune", *arguments(corpus, untuned, **settings)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.tune",
+        *arguments(corpus, untuned, **settings),
+    ]
     process = subprocess.Popen(
         command,
         start_new_session=True,

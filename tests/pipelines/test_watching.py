@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from fusionrec import config as config_module
 from fusionrec.errors import ConfigError
-from pipelines import cluster, metrics
-from pipelines.cli import app
-from pipelines.workspace import Workspace
+from pipelines.cli.main import app
+from pipelines.runtime import cluster, metrics
+from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
 
 FUSIONREC = [sys.executable, "-m", "pipelines.cli"]

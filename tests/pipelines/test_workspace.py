@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
-from pipelines.workspace import Workspace
+from pipelines.runtime.workspace import Workspace
 
 KEY = {"settings": {"a": 1}}
 TABLE = pa.table({"x": [1, 2, 3]})

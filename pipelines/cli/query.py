@@ -1,0 +1,314 @@
+"""Questions to a finished workspace, answered in a second or two and without Ray."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from rich.table import Table
+
+from fusionrec.config import STAGES
+from fusionrec.errors import NotFoundError, SchemaVersionError, WorkspaceError
+from fusionrec.formats import files
+from fusionrec.report.comparison import published
+from fusionrec.tables import matrix
+from pipelines.runtime.workspace import Workspace
+
+_SECONDS_OF_SILENCE = 60.0
+"""A stage that has told nothing for so long is not at work: its run was killed."""
+
+_NAMES = ("song_id", "artist_name", "title", "release")
+
+
+def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
+    """The first `top` songs of a user's list.
+
+    Raises
+    ------
+    NotFoundError
+        If the workspace has no list for this user.
+    WorkspaceError
+        If the workspace has no finished `recommend` stage.
+    """
+    workspace = Workspace(uri)
+    workspace.require("recommend")
+    for name in workspace.parts("recommend", "recommendations"):
+        rows = workspace.read_part(
+            "recommend",
+            "recommendations",
+            name,
+            ["song_ids", "scores"],
+            filters=[("user_id", "=", user)],
+        )
+        if rows.num_rows:
+            songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
+            return {
+                "title": f"For user {user}",
+                "user_id": user,
+                "songs": _named(workspace, songs, scores),
+            }
+    raise NotFoundError(
+        f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
+        "the triplets file, and users without a test song have no list"
+    )
+
+
+def like(uri: str, text: str, top: int) -> dict[str, Any]:
+    """The songs whose class probabilities have the largest product with those of one song.
+
+    Raises
+    ------
+    NotFoundError
+        If no song, or no song with features, has that artist and title.
+    WorkspaceError
+        If the workspace has no finished `train` stage.
+    """
+    workspace = Workspace(uri)
+    workspace.require("train")
+    artist, separator, title = text.partition(" - ")
+    if not separator:
+        raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
+    songs = workspace.read("ingest", "songs", list(_NAMES))
+    found = songs.filter(
+        pc.and_(_equal(songs["artist_name"], artist), _equal(songs["title"], title))
+    )
+    if found.num_rows == 0:
+        raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
+    table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
+    probabilities = matrix(table["probabilities"])
+    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[
+        0
+    ].as_py()
+    if where is None:
+        raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
+    scores = probabilities @ probabilities[where]
+    scores[where] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
+    return {
+        "title": f"Like {found['artist_name'][0]} - {found['title'][0]}",
+        "song_id": found["song_id"][0].as_py(),
+        "songs": _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
+    }
+
+
+def status(uri: str) -> dict[str, Any]:
+    """What each stage holds: state (finished, unfinished, stale, missing), when, counts."""
+    workspace = Workspace(uri)
+    rows = []
+    keys: dict[str, str] = {}
+    for stage in STAGES:
+        state, manifest, told = "missing", None, None
+        # Asked first: a stage writes its manifest before it takes this file away.
+        begun = workspace.exists(stage, "inprogress.json")
+        try:
+            manifest = workspace.manifest(stage)
+        except FileNotFoundError:
+            begun = True  # begun anew between the two questions
+        except SchemaVersionError as error:
+            state = f"refused: {error}"
+        if manifest is not None:
+            keys[stage] = manifest["key"]
+            inputs = manifest["config"].get("inputs", {})
+            fresh = all(keys.get(need) == key for need, key in inputs.items())
+            state = "finished" if fresh else "stale"
+            if not fresh:
+                keys[stage] = "stale"
+        elif state == "missing" and begun:
+            state = "unfinished"
+            told = _progress(workspace, stage)
+            if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:
+                state = "at work"
+        rows.append(
+            {
+                "stage": stage,
+                "state": state,
+                "finished": manifest["finished"] if manifest else None,
+                "wall_seconds": manifest["wall_seconds"] if manifest else None,
+                "counts": manifest["counts"] if manifest else {},
+                "progress": told,
+            }
+        )
+    return {"workspace": workspace.uri, "stages": rows}
+
+
+def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = workspace.read_json(stage, "progress.json")
+    except (OSError, WorkspaceError):
+        return None
+    return told if "time" in told else None
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """The result table that `run` and `evaluate` print."""
+    table = Table(
+        title=f"fusionrec: protocol {results['protocol']}, split by {results['split']}",
+        title_justify="left",
+    )
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval" if results["level"] == 0.95 else f"{results['level']:.0%}")
+    table.add_column("to compare", justify="right")
+    top = results["top"]
+
+    def row(name: str, value: str, interval: Any = None, beside: str = "") -> None:
+        shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        table.add_row(name, value, shown, beside)
+
+    accuracy = results["test_accuracy"]
+    majority = results["majority_share"]
+    row(
+        f"test accuracy ({results['classes']} classes)",
+        "none tested" if accuracy is None else f"{accuracy:.1%}",
+        None,
+        "" if majority is None else f"majority {majority:.1%}",
+    )
+    row(
+        f"mAP@{top}",
+        f"{results['map']:.4f}",
+        results["map_interval"],
+        f"random {results['random_map']:.4f}",
+    )
+    row("AUC", f"{results['auc']:.4f}", results["auc_interval"], "random 0.5000")
+    row(f"recall@{top}", f"{results['recall']:.4f}")
+    row(f"NDCG@{top}", f"{results['ndcg']:.4f}")
+    row("lift of mAP over random", f"{results['lift']:.2f}")
+    row("candidate songs a user (mean)", f"{results['candidates']:,.1f}")
+    row("relevant songs a user (mean)", f"{results['relevant']:.2f}")
+    row("users in the mean", f"{results['users']:,}")
+    for reason, count in results["users_left_out"].items():
+        row(f"users left out: {reason}", f"{count:,}")
+    return table
+
+
+def trials(uri: str) -> list[dict[str, Any]]:
+    """The trials of a finished search."""
+    rows: list[dict[str, Any]] = Workspace(uri).read_json("tune", "trials.json")
+    return rows
+
+
+def table_1(uri: str) -> str:
+    """Table 1 of a finished report, as Markdown."""
+    return Workspace(uri).read_bytes("report", "table_1.md").decode()
+
+
+def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
+    """The table of trials that `tune` prints, the best first."""
+    table = Table(title="trials, the best first", title_justify="left")
+    measures = {"validation_map": "mAP", "validation_accuracy": "accuracy", "epoch": "epochs"}
+    hidden = ("epochs", "error", "seconds", "train_accuracy")
+    shown = [name for name in rows[0] if name not in hidden]
+    for name in (*shown, "outcome"):
+        table.add_column(measures.get(name, name.rpartition(".")[2]), justify="right")
+    order = sorted(rows, key=lambda row: (row["error"] is not None, -(row[metric] or 0.0)))
+    for row in order:
+        outcome = row["error"] or ("stopped" if row["epoch"] < row["epochs"] else "trained")
+        cells = (
+            "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+            for value in (row[name] for name in shown)
+        )
+        table.add_row(*cells, outcome)
+    return table
+
+
+def comparison(uri: str) -> dict[str, Any]:
+    """A finished comparison by split, as :func:`pipelines.compare.summary.summarise` has it."""
+    found: dict[str, Any] = Workspace(uri).read_json("compare", "comparison.json")
+    return found
+
+
+def comparison_tables(uri: str) -> list[Table]:
+    """The table of each split that `compare` prints; published figures in a column of their own."""
+    tables = []
+    for by, summary in comparison(uri).items():
+        table = Table(
+            title=f"split by {by}, protocol oord; italic: references; published: of other songs",
+            title_justify="left",
+        )
+        # On a narrow terminal the names wrap, so that the figures stay whole.
+        table.add_column("method", overflow="fold")
+        for name in ("mAP@500", "95 % interval", "lift", "AUC", "published"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in summary["rows"]:
+            known = published(row)
+            table.add_row(
+                f"[italic]{row['name']}[/italic]" if row["reference"] else row["name"],
+                f"{row['average_precision']:.4f}",
+                f"{row['low']:.4f}–{row['high']:.4f}",
+                f"{row['lift']:.2f}",
+                f"{row['auc']:.3f}",
+                f"{known[0]:.5f}" if known else "",
+            )
+        for name, reason in summary["failed"].items():
+            table.add_row(name, "–", reason, "", "", "")
+        tables.append(table)
+    return tables
+
+
+_ARTIFACTS = {
+    "run": (
+        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        ("train/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
+        ("recommend/recommendations/", "every user's list (Parquet)"),
+        ("evaluate/metrics/", "one row a user; summary.json beside it"),
+    ),
+    "compare": (
+        ("compare/comparison.md", "all tables; .csv and .tex too"),
+        ("compare/differences.csv", "every pair of methods, with Holm's correction"),
+        ("folds/", "each fold's split, features, models' rankings (Parquet)"),
+    ),
+    "tune": (
+        ("tune/trials.csv", "every trial's values and measures; trials.json too"),
+        ("tune/search.png", "mAP and accuracy against each value; .svg and .csv too"),
+        ("tune/best.yaml", "the whole config with the best trial's values"),
+        ("tune/ray/", "Ray Tune's own files, for TensorBoard"),
+    ),
+    "report": (
+        ("report/report.md", "all of it on one page"),
+        ("report/table_1.csv", "Table 1; .md too"),
+        ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
+        ("report/cluster_sizes.png", "figures 6 and 7"),
+        ("report/accuracy.png", "figures 8 to 10"),
+    ),
+}
+
+
+def artifacts_table(uri: str, what: str = "run") -> Table:
+    """Where the artifacts of a workspace lie: those of `run`, `tune`, `report` or `compare`."""
+    table = Table.grid(padding=(0, 2))
+    table.title = "Artifacts"
+    table.title_justify = "left"
+    for place, holds in _ARTIFACTS[what]:
+        table.add_row(files.join(uri, place), holds)
+    return table
+
+
+def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[dict[str, Any]]:
+    songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
+    names = {row["song_id"]: row for row in songs.to_pylist()}
+    return [
+        {
+            "rank": rank,
+            "song_id": song,
+            "artist": names[song]["artist_name"] or "",
+            "title": names[song]["title"] or "",
+            "release": names[song]["release"] or "",
+            "score": float(score),
+        }
+        for rank, (song, score) in enumerate(zip(ids, scores, strict=True), 1)
+    ]
+
+
+def _equal(column: Any, text: str) -> Any:
+    return pc.fill_null(pc.equal(pc.utf8_lower(column), text.strip().lower()), False)
+
+
+def _hint(songs: Any, artist: str, title: str) -> str:
+    for name, value in (("artist_name", artist), ("title", title)):
+        near = songs.filter(_equal(songs[name], value))
+        if near.num_rows:
+            row = near.slice(0, 1).to_pylist()[0]
+            return f'; did you mean "{row["artist_name"]} - {row["title"]}"?'
+    return ""

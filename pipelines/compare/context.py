@@ -1,0 +1,96 @@
+"""What a method of the comparison is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.config import Config
+from fusionrec.config_compare import FusionRun
+from fusionrec.ranking.users import user_vectors
+from pipelines.compare.folds import Evaluation, read_evaluation
+from pipelines.runtime.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method gives the ranking.
+
+    Attributes
+    ----------
+    F
+        Float32, shape (C, d): candidates, in the order of :attr:`Evaluation.candidates`.
+    V
+        Float32, shape (U, d): users.
+    without_input
+        Candidates that the method knows nothing of.
+    measures
+        What else it is to report.
+    """
+
+    F: np.ndarray
+    V: np.ndarray
+    without_input: int = 0
+    measures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A fold as a method sees it; `config` is the fold's."""
+
+    config: Config
+    place: Workspace
+    seed: int
+    fusion: FusionRun | None = None
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Users and candidates."""
+        return read_evaluation(self.place)
+
+    @cached_property
+    def song_ids(self) -> pa.Array:
+        """Ids of all songs."""
+        return self.column("song_id")
+
+    def column(self, name: str) -> pa.Array:
+        """A column of all songs."""
+        return self.place.read("ingest", "songs", [name])[name].combine_chunks()
+
+    def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Song codes of ids, int64."""
+        found: np.ndarray = pc.index_in(ids, value_set=self.song_ids).to_numpy()
+        return found
+
+    def plays(self, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Users, songs and counts of all plays of songs in these parts."""
+        table = self.place.read("ingest", "plays")
+        known = np.isin(self.evaluation.part, parts)[table["song"].to_numpy()]
+        table = table.filter(pa.array(known))
+        users, songs, counts = (table[name].to_numpy() for name in ("user", "song", "plays"))
+        return users, songs, counts
+
+    def plays_by_song(self, parts: tuple[str, ...]) -> np.ndarray:
+        """Total plays of each song, float64 (S,); 0 for songs of other parts."""
+        _, songs, counts = self.plays(parts)
+        total: np.ndarray = np.bincount(songs, counts, len(self.evaluation.part))
+        return total
+
+    def one_for_all(self, values: np.ndarray) -> Scores:
+        """The same order for every user, by these values of all songs."""
+        evaluation = self.evaluation
+        F = values[evaluation.candidates].astype(np.float32)[:, None]
+        return Scores(F, np.ones((len(evaluation.users), 1), np.float32))
+
+    def of_profiles(self, F: np.ndarray, **more: Any) -> Scores:
+        """Users as play-weighted means of their songs' F, shape (S, d) (paper 3.4)."""
+        evaluation, profiles = self.evaluation, self.evaluation.profiles
+        V = user_vectors(
+            profiles.indptr, profiles.songs, profiles.plays, F, self.config.recommend.weighting
+        )
+        return Scores(np.ascontiguousarray(F[evaluation.candidates]), V, **more)

@@ -1,0 +1,297 @@
+"""The folds of a comparison: what each method of one shares, as stages of its own workspace.
+
+A fold of a split is a workspace below ``folds/`` that reads the corpus of the main one and has
+its own split, encoder, features, labels, audio words, users and factors. Whatever a fold's
+models are fitted on, they never see a play or a tag of its test songs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from fusionrec import schemas
+from fusionrec.config import Config, replaced
+from fusionrec.errors import DataError
+from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
+from fusionrec.ranking.split import stable_hash
+from pipelines import embed, fuse, label, pretrain, split
+from pipelines.compare import audio_words
+from pipelines.runtime import cluster
+from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace
+
+_USERS_PER_SHARD = 20_000
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the songs with one of its folds as the test part."""
+
+    by: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Its name in tables and folders."""
+        return f"{self.by}-{self.number}"
+
+    def config(self, config: Config) -> Config:
+        """The config of its stages: van den Oord's protocol, nothing fitted on test songs."""
+        values = {
+            "split.by": self.by,
+            "split.test_fold": self.number,
+            "recommend.protocol": "oord",
+            "label.fit_on": "train",
+            "label.elbow": [],
+        }
+        return replaced(config, values)
+
+    def place(self, workspace: Workspace) -> Workspace:
+        """Its workspace."""
+        return workspace.variant("folds", self.name, stages=("ingest",))
+
+
+def features_place(place: Workspace, modalities: Sequence[str]) -> Workspace:
+    """Where a fold has the fused features of these modalities."""
+    stages = ("ingest", "split", "pretrain", "embed")
+    return place.variant("features", "+".join(modalities), stages=stages)
+
+
+def labels_place(place: Workspace, k: int) -> Workspace:
+    """Where a fold has its k classes."""
+    return place.variant("labels", f"k{k}", stages=("ingest", "split"))
+
+
+def network_place(place: Workspace, modalities: Sequence[str], k: int) -> Workspace:
+    """A fold's workspace with the features of these modalities and the k classes."""
+    linked = {
+        **place.linked,
+        "split": place.root,
+        "fuse": features_place(place, modalities).root,
+        "label": labels_place(place, k).root,
+    }
+    return Workspace(place.uri, linked)
+
+
+def prepare(config: Config, fold: Fold, workspace: Workspace) -> dict[int, str]:
+    """Bring up to date what the config's methods share; the reason by k that cannot be had."""
+    chosen, place, compare = fold.config(config), fold.place(workspace), config.compare
+    split.STAGE.run(chosen, place)
+    USERS.run(chosen, place)
+    FACTORS.run(chosen, place)
+    if set(compare.methods) & {"mlr", "linear", "mlp"}:
+        audio_words.STAGE.run(chosen, place)
+    if pretrain.STAGE.name in embed.STAGE.needs(chosen):
+        pretrain.STAGE.run(chosen, place)
+    embed.STAGE.run(chosen, place)
+    sets = {config.embed.modalities, *(run.modalities for run in compare.fusion)}
+    for modalities in sorted(sets):
+        part = replaced(chosen, {"embed.modalities": modalities, "fuse.operator": "concatenate"})
+        fuse.STAGE.run(part, features_place(place, modalities))
+    impossible = {}
+    for k in sorted({run.k for run in compare.fusion}):
+        try:
+            label.STAGE.run(replaced(chosen, {"label.k": k}), labels_place(place, k))
+        except DataError as error:
+            impossible[k] = str(error)
+    return impossible
+
+
+# --- users -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The users of a fold and its candidates.
+
+    Attributes
+    ----------
+    users
+        User codes, int32 (U,).
+    profiles
+        H_u, song codes.
+    relevant
+        R_u, places in `candidates`.
+    candidates
+        Song codes, int32 (C,), ascending: all test songs.
+    part
+        Parts of all songs, object (S,).
+    """
+
+    users: np.ndarray
+    profiles: SongLists
+    relevant: SongLists
+    candidates: np.ndarray
+    part: np.ndarray
+
+
+def read_evaluation(place: Workspace) -> Evaluation:
+    """What :data:`USERS` wrote."""
+    part = place.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    table = place.read("users", "users").combine_chunks()
+    candidates = candidate_songs(part, np.ones(len(part), bool))
+    profiles = _lists(table["profile"], table["plays"])
+    relevant = _lists(table["relevant"], None).to_columns(candidates, len(part))
+    return Evaluation(table["user"].to_numpy(), profiles, relevant, candidates, part)
+
+
+def _lists(songs: pa.ChunkedArray, plays: pa.ChunkedArray | None) -> SongLists:
+    lengths = pc.list_value_length(songs).to_numpy()
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    flat = pc.list_flatten(songs).to_numpy()
+    ones = np.ones(len(flat), np.int64)
+    return SongLists(indptr, flat, ones if plays is None else pc.list_flatten(plays).to_numpy())
+
+
+def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    users = workspace.require("ingest")["counts"]["users"]
+    shards = [
+        {"part": i, "start": start, "stop": min(users, start + _USERS_PER_SHARD)}
+        for i, start in enumerate(range(0, users, _USERS_PER_SHARD))
+    ]
+    reports = cluster.map_tasks(
+        resumable(run, "shards", partial(_users_shard, config, run)),
+        shards,
+        description="users of the comparison",
+    )
+    counts = cluster.run_task(_merge_users, config, run)
+    workspace.delete(run.stage, "shards")
+    reasons = [report["left_out"] for report in reports]
+    left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
+    evaluable = sum(report["users"] for report in reports)
+    if not evaluable:
+        raise DataError(
+            f"none of {users:,} users has plays of both training and test songs ({left_out}): "
+            "use more plays, or a larger test part (split.folds)"
+        )
+    return {**counts, "users_of_corpus": users, "evaluable": evaluable, "users_left_out": left_out}
+
+
+def _users_shard(config: Config, run: StageRun, shard: Counts) -> Counts:
+    """A range of users; the `compare.users` first by hash are written."""
+    start, stop = shard["start"], shard["stop"]
+    workspace = run.workspace
+    plays = workspace.read("ingest", "plays", filters=[("user", ">=", start), ("user", "<", stop)])
+    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    names = workspace.read("ingest", "users")["user_id"]
+    found = profiles_and_relevant(
+        plays["user"].to_numpy(),
+        plays["song"].to_numpy(),
+        plays["plays"].to_numpy(),
+        part=part,
+        usable=np.ones(len(part), bool),
+        protocol="oord",
+        user_ids=names,
+        song_ids=(),  # only halves of a user's songs are cut by their ids
+        seed=config.seed,
+    )
+    key = stable_hash(
+        names.take(pa.array(found.users)).to_pylist(), seed=config.seed, purpose="comparison"
+    )
+    columns = [
+        pa.array(found.users),
+        *(
+            pa.ListArray.from_arrays(pa.array(lists.indptr, pa.int32()), pa.array(values))
+            for lists, values in (
+                (found.profiles, found.profiles.songs),
+                (found.profiles, found.profiles.plays),
+                (found.relevant, found.relevant.songs),
+            )
+        ),
+    ]
+    table = pa.Table.from_arrays(columns, schema=schemas.EVALUATED_USERS)
+    table = table.append_column("key", pa.array(key))
+    first = np.sort(np.argsort(key, kind="stable")[: config.compare.users])
+    run.write(table.take(pa.array(first)), "shards", shard["part"])
+    silent = stop - start - pc.count_distinct(plays["user"]).as_py()
+    return {"users": len(key), "left_out": {"no known song": silent, **found.left_out}}
+
+
+def _merge_users(config: Config, run: StageRun) -> Counts:
+    if run.has("users", 0):
+        table = run.workspace.read(run.stage, "users")
+    else:
+        table = run.workspace.read(run.stage, "shards").combine_chunks()
+        order = np.argsort(table["key"].to_numpy(), kind="stable")[: config.compare.users]
+        table = table.take(pa.array(np.sort(order))).drop_columns(["key"])
+        run.write(table, "users")
+    relevant = pc.list_value_length(table["relevant"]).to_numpy()
+    if not len(relevant):
+        return {"users": 0}
+    shares = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+    quantiles = np.quantile(relevant, shares, method="inverted_cdf")
+    return {
+        "users": len(relevant),
+        "relevant_mean": float(relevant.mean()),
+        "relevant_quantiles": {str(q): int(v) for q, v in zip(shares, quantiles, strict=True)},
+    }
+
+
+USERS = Stage(
+    name="users",
+    needs=lambda config: ("ingest", "split"),
+    settings=lambda config: {"users": config.compare.users, "seed": config.seed},
+    work=_choose_users,
+)
+
+
+# --- factors -----------------------------------------------------------------------------
+
+
+def _factorise(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    scopes = {config.compare.wmf.scope, "train", "all"}
+    references = [cluster.submit(_factorise_scope, config, run, scope) for scope in sorted(scopes)]
+    found: list[Counts] = cluster.gather(references)
+    return {name: value for counts in found for name, value in counts.items()}
+
+
+def _factorise_scope(config: Config, run: StageRun, scope: str) -> Counts:
+    """Factors of the users and songs; zeros for a song whose plays are not in the scope."""
+    from fusionrec.baselines.factorisation import factorise
+
+    workspace, wmf = run.workspace, config.compare.wmf
+    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    plays = workspace.read("ingest", "plays")
+    users, songs, counts = (plays[name].to_numpy() for name in ("user", "song", "plays"))
+    known = np.isin(part, ("train", "validation") if scope == "train" else split.PARTS)
+    rows = known[songs]
+    factors = factorise(
+        users[rows],
+        songs[rows],
+        counts[rows],
+        shape=(workspace.require("ingest")["counts"]["users"], len(part)),
+        factors=wmf.factors,
+        alpha=wmf.alpha,
+        epsilon=wmf.epsilon,
+        regularisation=wmf.regularisation,
+        iterations=wmf.iterations,
+        seed=config.seed,
+    )
+    arrays = {"users": factors.users, "songs": factors.songs}
+    run.write_bytes(save_safetensors(arrays), f"{scope}.safetensors")
+    return {f"plays_{scope}": int(rows.sum())}
+
+
+def read_factors(place: Workspace, scope: str) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 factors of all users (U, f) and songs (S, f)."""
+    arrays = load_safetensors(place.read_bytes("factors", f"{scope}.safetensors"))
+    return arrays["users"], arrays["songs"]
+
+
+FACTORS = Stage(
+    name="factors",
+    needs=lambda config: ("ingest", "split"),
+    settings=lambda config: {
+        "wmf": config.compare.wmf.model_dump(exclude={"scope"}),
+        "seed": config.seed,
+    },
+    work=_factorise,
+)

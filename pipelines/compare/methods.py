@@ -1,0 +1,244 @@
+"""The methods of the comparison: each gives all candidates and users vectors (paper 5.4).
+
+A method is a function of a fold that returns :class:`Scores`; score(u, s) = V_u . F(s) for all
+of them. What needs random numbers takes the job's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from fusionrec.config import Config, replaced
+from fusionrec.config_compare import Method
+from fusionrec.models.examples import InMemory
+from fusionrec.models.training import Training, precision, predict
+from pipelines import train
+from pipelines.compare import content as content
+from pipelines.compare.context import Context, Scores
+from pipelines.compare.folds import features_place, labels_place, network_place, read_factors
+from pipelines.compare.quality import network_quality
+from pipelines.runtime.workspace import Workspace
+from pipelines.train.examples import load_training_set, read_songs
+
+_RANDOM_DIMENSIONS = 16
+
+
+# --- without content ---------------------------------------------------------------------
+
+
+def _random(context: Context) -> Scores:
+    generator = np.random.default_rng(context.seed)
+    shapes = (len(context.evaluation.candidates), len(context.evaluation.users))
+    # Scores of independent normal vectors: every order of the songs is as likely, for any user.
+    F, V = (generator.standard_normal((n, _RANDOM_DIMENSIONS), dtype=np.float32) for n in shapes)
+    return Scores(F, V)
+
+
+def _popularity(context: Context) -> Scores:
+    """Plays of the artist's training songs."""
+    artists = pc.fill_null(context.column("artist_id"), "")
+    coded = artists.dictionary_encode()
+    code = coded.indices.to_numpy()
+    total = np.bincount(code, context.plays_by_song(("train", "validation")))
+    unknown = (artists.to_numpy(zero_copy_only=False) == "") | (total[code] == 0)
+    scores = context.one_for_all(np.where(unknown, 0, np.log1p(total)[code]))
+    return replace(scores, without_input=int(unknown[context.evaluation.candidates].sum()))
+
+
+def _hotttnesss(context: Context) -> Scores:
+    values = context.column("artist_hotttnesss").to_numpy(zero_copy_only=False)
+    scores = context.one_for_all(np.nan_to_num(values, nan=0.0))
+    unknown = np.isnan(values)[context.evaluation.candidates]
+    return replace(scores, without_input=int(unknown.sum()))
+
+
+# --- references, which see the test songs' plays or tags ---------------------------------
+
+
+def _wmf(context: Context) -> Scores:
+    X, Y = read_factors(context.place, "all")
+    return Scores(Y[context.evaluation.candidates], X[context.evaluation.users])
+
+
+def _popularity_oracle(context: Context) -> Scores:
+    return context.one_for_all(np.log1p(context.plays_by_song(("test",))))
+
+
+def _classes(context: Context) -> Scores:
+    """The true classes in the place of the network's: a perfect classifier's ranking."""
+    assert context.fusion is not None
+    table = labels_place(context.place, context.fusion.k).read("label", "labels")
+    rows = context.rows(table["song_id"])
+    F = np.zeros((len(context.song_ids), context.fusion.k), np.float32)
+    F[rows, table["class"].to_numpy()] = 1
+    # A user all of whose songs are without a class has no preference.
+    without = int((F[context.evaluation.candidates].sum(1) == 0).sum())
+    return context.of_profiles(F, without_input=without)
+
+
+# --- the paper's network -----------------------------------------------------------------
+
+
+def _network(context: Context) -> Scores:
+    """Train the fusion network in this process, and rank by its softmax output."""
+    assert context.fusion is not None
+    torch.set_num_threads(1)
+    k, modalities = context.fusion.k, context.fusion.modalities
+    values = {"label.k": k, "embed.modalities": modalities, "fuse.operator": "concatenate"}
+    config = replaced(context.config, values)
+    place = network_place(context.place, modalities, k)
+    data = load_training_set(config, place)
+    settings = replace(train.settings_of(config), seed=context.seed)
+    feed = InMemory(
+        data,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        norm_group=settings.norm_group,
+        dtype=precision(settings.dtype, "cpu")[1],
+    )
+    training = Training(feed, settings)
+    while not training.finished:
+        training.run_epoch()
+    network = training.result()
+    songs = read_songs(place)
+    probabilities, _ = predict(network, songs.x, songs.present)
+    F = np.full((len(context.song_ids), k), 1 / k, np.float32)
+    rows = context.rows(songs.ids)
+    F[rows] = probabilities
+    known = np.zeros(len(F), bool)
+    known[rows] = True
+    unknown = int((~known[context.evaluation.candidates]).sum())
+    return context.of_profiles(
+        F, without_input=unknown, measures=network_quality(context, place, F)
+    )
+
+
+# --- all of them -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is computed, and what its result depends on.
+
+    Attributes
+    ----------
+    scores
+        The method.
+    seeded
+        It has random numbers of its own.
+    inputs
+        Stages of the fold it reads, besides the songs, plays, users and the split.
+    settings
+        What of the config it depends on, besides those stages'.
+    """
+
+    scores: Callable[[Context], Scores]
+    seeded: bool = False
+    inputs: Callable[[Context], list[tuple[Workspace, str]]] = lambda context: []
+    settings: Callable[[Config], dict[str, Any]] = lambda config: {}
+
+
+def _weighting(config: Config) -> dict[str, Any]:
+    return {"weighting": config.recommend.weighting}
+
+
+def _audio_inputs(context: Context) -> list[tuple[Workspace, str]]:
+    return [(context.place, "audio_words"), (context.place, "factors")]
+
+
+def _label_input(context: Context) -> list[tuple[Workspace, str]]:
+    assert context.fusion is not None
+    return [(labels_place(context.place, context.fusion.k), "label")]
+
+
+def _network_inputs(context: Context) -> list[tuple[Workspace, str]]:
+    assert context.fusion is not None
+    place = features_place(context.place, context.fusion.modalities)
+    return [(place, "fuse"), *_label_input(context)]
+
+
+def _fused_inputs(context: Context) -> list[tuple[Workspace, str]]:
+    place = features_place(context.place, context.config.embed.modalities)
+    return [(place, "fuse"), (context.place, "factors")]
+
+
+def _compare_settings(*sections: str) -> Callable[[Config], dict[str, Any]]:
+    def settings(config: Config) -> dict[str, Any]:
+        compare = config.compare.model_dump(mode="json", include=set(sections))
+        return {**compare, "scope": config.compare.wmf.scope}
+
+    return settings
+
+
+RECIPES: dict[Method, Recipe] = {
+    "random": Recipe(_random, seeded=True),
+    "popularity": Recipe(_popularity),
+    "hotttnesss": Recipe(_hotttnesss),
+    "mlr": Recipe(
+        content.metric_to_rank,
+        inputs=_audio_inputs,
+        settings=_compare_settings("mlr", "audio_words"),
+    ),
+    "linear": Recipe(
+        lambda context: content.linear(context, content.bag_inputs(context)),
+        inputs=_audio_inputs,
+        settings=_compare_settings("audio_words"),
+    ),
+    "mlp": Recipe(
+        content.perceptron, True, _audio_inputs, _compare_settings("neural", "audio_words")
+    ),
+    "cnn-mse": Recipe(
+        lambda context: content.convolutional(context, "mse"),
+        True,
+        lambda context: [(context.place, "factors")],
+        _compare_settings("neural"),
+    ),
+    "cnn-wpe": Recipe(
+        lambda context: content.convolutional(context, "wpe"),
+        True,
+        lambda context: [(context.place, "factors")],
+        _compare_settings("neural", "wmf"),
+    ),
+    "fusion": Recipe(
+        _network,
+        True,
+        _network_inputs,
+        lambda config: {**train.key_settings(config), **_weighting(config)},
+    ),
+    "linear-features": Recipe(
+        lambda context: content.linear(context, content.fused_inputs(context)),
+        inputs=_fused_inputs,
+        settings=_compare_settings(),
+    ),
+    "wmf": Recipe(_wmf, inputs=lambda context: [(context.place, "factors")]),
+    "classes": Recipe(_classes, inputs=_label_input, settings=_weighting),
+    "popularity-oracle": Recipe(_popularity_oracle),
+}
+"""Every method by its name in `compare.methods`."""
+
+
+def diversity_vectors(context: Context) -> np.ndarray:
+    """What makes two songs alike in the lists of every method: all modalities, fused (S, d)."""
+    return content.fused_inputs(context).x
+
+
+def key(method: Method, context: Context) -> dict[str, Any]:
+    """What a method's result on a fold depends on."""
+    recipe, place = RECIPES[method], context.place
+    read = [(place, "ingest"), (place, "split"), (place, "users"), *recipe.inputs(context)]
+    return {
+        "method": method,
+        "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,
+        "seed": context.seed if recipe.seeded else None,
+        "base_seed": context.config.seed,
+        "top": context.config.recommend.top,
+        "lists": context.config.compare.lists,
+        "settings": recipe.settings(context.config),
+        "inputs": [where.require(stage)["key"] for where, stage in read],
+    }

@@ -1,0 +1,205 @@
+"""Compare: all methods on the same folds, users and candidates (paper 5.4, Table 2).
+
+By van den Oord's protocol `oord`: plays of test songs are hidden from every model. The folds
+are made ready one after the other (:mod:`pipelines.compare.folds`); then each method, fold and
+seed is a task of one CPU, which holds what its method learns from and the song vectors of the
+fold. Each has a stage of its own in the fold's workspace: what is finished is not done again, after
+a kill or with another method added. The driver holds reports of a few kB.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fusionrec import schemas
+from fusionrec.config import Config
+from fusionrec.config_compare import FusionRun, Method
+from fusionrec.errors import ConfigError, DataError
+from fusionrec.evaluation.beyond import Catalogue, ListStatistics
+from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
+from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.topk import PackedSongs, rank_users
+from fusionrec.report import comparison
+from pipelines import ingest
+from pipelines.compare.context import Context, Scores
+from pipelines.compare.folds import Fold, prepare
+from pipelines.compare.jobs import Job, folds, method_names, stage_name
+from pipelines.compare.jobs import jobs as fold_jobs
+from pipelines.compare.methods import RECIPES, diversity_vectors, key
+from pipelines.compare.summary import summarise
+from pipelines.runtime import cluster
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+
+log = logging.getLogger("fusionrec")
+
+_USERS_AT_ONCE = 1_000
+_NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Prepare the folds, run the methods, and write the tables."""
+    check(config)
+    jobs: list[Job] = []
+    for fold in folds(config):
+        log.info("compare: fold %d of the split by %s", fold.number, fold.by)
+        impossible = prepare(config, fold, workspace)
+        jobs += fold_jobs(config, fold, impossible)
+    todo = [job for job in jobs if "failed" not in job]
+    # The longest first, so that no CPU waits for them at the end.
+    todo.sort(key=lambda job: not RECIPES[job["method"]].seeded)
+    reports = cluster.map_tasks(partial(_run_job, config, workspace), todo, description="methods")
+    done = [{**job, **report} for job, report in zip(todo, reports, strict=True)]
+    done += [job for job in jobs if "failed" in job]
+    summaries = cluster.gather(
+        [
+            cluster.submit(
+                summarise, config, workspace, by, [job for job in done if job["by"] == by]
+            )
+            for by in config.compare.splits
+        ]
+    )
+    tables = dict(zip(config.compare.splits, summaries, strict=True))
+    for name, content in comparison.files(tables).items():
+        run.write_bytes(content, name)
+    run.write_json(tables, "comparison.json")
+    return {
+        "folds": len(folds(config)),
+        "rankings": sum("failed" not in job for job in done),
+        "failed": sum("failed" in job for job in done),
+        "methods": len({row["method"] for table in tables.values() for row in table["rows"]}),
+    }
+
+
+def check(config: Config) -> None:
+    compare = config.compare
+    segments = sorted(_NEED_SEGMENTS & set(compare.methods))
+    if segments and config.ingest.segments != "full":
+        raise ConfigError(
+            f"compare.methods names {', '.join(segments)}, which learn from segments, but "
+            f"ingest.segments is {config.ingest.segments!r}: set ingest.segments: full, or leave "
+            "them out"
+        )
+    if "fusion" in compare.methods:
+        for fusion in compare.fusion:
+            for modality in sorted(set(fusion.modalities) - set(config.embed.modalities)):
+                raise ConfigError(
+                    f"compare.fusion has {fusion.name!r}, but embed.modalities has no {modality}: "
+                    "add it there, or leave the run out"
+                )
+    for fold in compare.test_folds or ():
+        if not 0 <= fold < config.split.folds:
+            raise ConfigError(
+                f"compare.test_folds has {fold}: they are 0 to {config.split.folds - 1} "
+                f"(split.folds {config.split.folds})"
+            )
+    if compare.against is not None and compare.against not in method_names(config):
+        raise ConfigError(
+            f"compare.against is {compare.against!r}: set it to one of "
+            f"{', '.join(method_names(config))}"
+        )
+
+
+def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
+    fold = Fold(job["by"], job["fold"])
+    place = fold.place(workspace)
+    fusion = FusionRun.model_validate(job["fusion"]) if job["fusion"] else None
+    context = Context(fold.config(config), place, job["seed"], fusion)
+    run = place.begin(stage_name(job), key(job["method"], context))
+    if run is None:
+        found: Counts = place.require(stage_name(job))["counts"]
+        return found
+    started = time.perf_counter()
+    try:
+        scores = RECIPES[job["method"]].scores(context)
+    except DataError as error:
+        # One method that has nothing to learn from does not end the others.
+        return {"failed": str(error)}
+    learned = time.perf_counter() - started
+    counts = _rank(context, scores, run)
+    counts |= {"without_input": scores.without_input, "measures": scores.measures}
+    seconds = {"learning": round(learned, 2), "all": round(time.perf_counter() - started, 2)}
+    run.commit({**counts, "seconds": seconds})
+    return {**counts, "seconds": seconds}
+
+
+def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:
+    """Rank all candidates for all users; write the ranks of their relevant songs."""
+    evaluation, top = context.evaluation, context.config.recommend.top
+    candidates = evaluation.candidates
+    # Equal scores are ranked by column, so the columns are in an order that means nothing.
+    order = np.random.default_rng(context.config.seed).permutation(len(candidates))
+    relevant = _permuted(evaluation.relevant, order)
+    packed = PackedSongs.of(scores.F[order])
+    plays = context.plays_by_song(("train", "validation", "test"))[candidates[order]]
+    catalogue = Catalogue.of(plays, diversity_vectors(context)[candidates[order]])
+    statistics = ListStatistics.empty(len(candidates))
+    ranks, songs = [], []
+    for start in range(0, len(scores.V), _USERS_AT_ONCE):
+        stop = min(start + _USERS_AT_ONCE, len(scores.V))
+        block = _rows(relevant, start, stop)
+        ranked = rank_users(scores.V[start:stop], packed, top, relevant=block)
+        statistics.update(ranked.indices[:, : context.config.compare.lists], catalogue)
+        ranks.append(ranked.ranks)
+        songs.append(candidates[order[ranked.rank_songs]])
+    offsets = pa.array(relevant.indptr, pa.int32())
+    count = np.full(len(scores.V), len(candidates), np.int32)
+    columns = [
+        pa.array(evaluation.users),
+        pa.array(count),
+        *(
+            pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(parts).astype(np.int32)))
+            for parts in (ranks, songs)
+        ),
+    ]
+    run.write(pa.Table.from_arrays(columns, schema=schemas.RANKS), "ranks")
+    metrics = per_user_metrics(relevant.indptr, np.concatenate(ranks), count, top)
+    return {
+        "users": len(scores.V),
+        "candidates": len(candidates),
+        "means": mean_over_users(metrics),
+        "lists": asdict(statistics.finish(catalogue)),
+    }
+
+
+def _permuted(lists: SongLists, order: np.ndarray) -> SongLists:
+    """The same songs as places in `order`, ascending within a user."""
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    user = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
+    columns = place[lists.songs]
+    ascending = np.lexsort((columns, user))
+    return SongLists(lists.indptr, columns[ascending], lists.plays[ascending])
+
+
+def _rows(lists: SongLists, start: int, stop: int) -> SongLists:
+    first, last = lists.indptr[start], lists.indptr[stop]
+    indptr = lists.indptr[start : stop + 1] - first
+    return SongLists(indptr, lists.songs[first:last], lists.plays[first:last])
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    sections = ("label", "pretrain", "embed", "fuse", "train", "compare")
+    return {
+        **config.model_dump(mode="json", include=set(sections)),
+        "split": config.split.model_dump(exclude={"by", "test_fold"}),
+        "recommend": config.recommend.model_dump(include={"top", "weighting"}),
+        "level": config.evaluate.level,
+        "seed": config.seed,
+    }
+
+
+STAGE = Stage(
+    name="compare",
+    needs=lambda config: ("ingest",),
+    settings=_settings,
+    work=work,
+    brings=(ingest.STAGE,),
+)

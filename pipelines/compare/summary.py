@@ -1,0 +1,293 @@
+"""The tables of a comparison from the ranks that its methods found, a split a task."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.config import Config
+from fusionrec.config_compare import REFERENCES
+from fusionrec.errors import DataError
+from fusionrec.evaluation import two_way
+from fusionrec.evaluation.ceiling import expected_average_precision
+from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
+from fusionrec.evaluation.significance import holm
+from pipelines.compare.folds import Fold, labels_place, read_evaluation
+from pipelines.compare.jobs import Job, method_names, stage_name
+from pipelines.runtime.workspace import Workspace, fingerprint
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The relevant songs of all users of all folds; a row is a user in a fold.
+
+    Attributes
+    ----------
+    indptr
+        Shape (rows + 1,), int64.
+    songs
+        Groups of the split (songs, artists or albums), int32.
+    users
+        User codes of the rows, int32.
+    candidates
+        Candidates of the rows, int32.
+    """
+
+    indptr: np.ndarray
+    songs: np.ndarray
+    users: np.ndarray
+    candidates: np.ndarray
+
+
+def summarise(config: Config, workspace: Workspace, by: str, jobs: list[Job]) -> dict[str, Any]:
+    """Every method's row of a split, the differences between them, and what was evaluated.
+
+    Returns
+    -------
+    ``rows``, ``differences``, ``failed``, ``ceilings`` and ``folds``, all JSON.
+    """
+    top, compare = config.recommend.top, config.compare
+    failed = {job["name"]: job["failed"] for job in jobs if "failed" in job}
+    by_name: dict[str, dict[int, list[Job]]] = defaultdict(lambda: defaultdict(list))
+    for job in jobs:
+        if job["name"] not in failed:
+            by_name[job["name"]][job["seed"]].append(job)
+    if not by_name:
+        raise DataError(f"compare: no method could be computed: {failed}")
+    cells = _cells(workspace, by, next(iter(by_name.values())))
+    rows, precision = [], {}
+    for name, seeds in by_name.items():
+        row, precision[name] = _measured(workspace, seeds, top)
+        rows.append(row)
+    order = method_names(config)
+    rows.sort(key=lambda row: order.index(row["name"]))
+    draws = {
+        two: two_way.resample(
+            cells.indptr,
+            cells.songs,
+            precision,
+            clusters=cells.users,
+            count="cells",
+            seed=config.seed,
+            resamples=compare.resamples,
+            two_way=two,
+        )
+        for two in (True, False)
+    }
+    for row in rows:
+        for two, prefix in ((True, ""), (False, "users_")):
+            interval = two_way.interval(draws[two][row["name"]], config.evaluate.level)
+            row[f"{prefix}low"], row[f"{prefix}high"] = interval
+    names = [row["name"] for row in rows]
+    level = {row["name"]: row["average_precision"] for row in rows}
+    against = compare.against
+    if against is None or against not in names:
+        against = _default_against(jobs, names)
+    return {
+        "by": by,
+        "against": against,
+        "rows": rows,
+        "differences": _differences(names, against, level, draws[True], config.evaluate.level),
+        "failed": failed,
+        "ceilings": _ceilings(config, workspace, by, jobs),
+        "folds": _folds(workspace, by, jobs, cells),
+    }
+
+
+def _default_against(jobs: list[Job], names: list[str]) -> str:
+    networks = [job["name"] for job in jobs if job["method"] == "fusion" and job["name"] in names]
+    return networks[-1] if networks else names[0]
+
+
+def _read(workspace: Workspace, job: Job) -> pa.Table:
+    place = Fold(job["by"], job["fold"]).place(workspace)
+    return place.read(stage_name(job), "ranks").combine_chunks()
+
+
+def _ranks(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each user's ranks begin, the ranks, and their songs."""
+    lengths = pc.list_value_length(table["ranks"]).to_numpy()
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    flat = (pc.list_flatten(table[name]).to_numpy() for name in ("ranks", "songs"))
+    return indptr, *flat
+
+
+def _song_order(indptr: np.ndarray, songs: np.ndarray) -> np.ndarray:
+    """Users' songs in an order that is the same for all methods."""
+    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    order: np.ndarray = np.lexsort((songs, user))
+    return order
+
+
+def _cells(workspace: Workspace, by: str, seeds: dict[int, list[Job]]) -> Cells:
+    """What all methods have in common, from any one of them."""
+    groups = _groups(workspace, by)
+    offsets, songs, users, candidates = [np.zeros(1, np.int64)], [], [], []
+    for job in next(iter(seeds.values())):
+        table = _read(workspace, job)
+        indptr, _, found = _ranks(table)
+        offsets.append(indptr[1:] + offsets[-1][-1])
+        songs.append(groups[found[_song_order(indptr, found)]])
+        users.append(table["user"].to_numpy())
+        candidates.append(table["candidates"].to_numpy())
+    return Cells(
+        np.concatenate(offsets),
+        np.concatenate(songs),
+        np.concatenate(users),
+        np.concatenate(candidates),
+    )
+
+
+def _groups(workspace: Workspace, by: str) -> np.ndarray:
+    """For each song the number of its group: what the split keeps together, int32."""
+    columns = {"song": ["song_id"], "artist": ["artist_id"], "album": ["artist_id", "release"]}
+    songs = workspace.read("ingest", "songs", ["song_id", "artist_id", "release"])
+    own = songs["song_id"].to_pylist()
+    values = zip(*(songs[name].to_pylist() for name in columns[by]), strict=True)
+    # A song without an artist is a group of its own, as in the split.
+    keys = [repr(v) if all(v) else f"song {song}" for v, song in zip(values, own, strict=True)]
+    codes = pa.array(keys).dictionary_encode().indices.to_numpy()
+    found: np.ndarray = codes.astype(np.int32)
+    return found
+
+
+def _measured(
+    workspace: Workspace, seeds: dict[int, list[Job]], top: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """A method's row, and each cell's part in its user's average precision (mean over seeds)."""
+    by_seed, precision = [], np.zeros(0)
+    for jobs in seeds.values():
+        found: list[dict[str, np.ndarray]] = []
+        parts = []
+        for job in jobs:
+            table = _read(workspace, job)
+            indptr, ranks, songs = _ranks(table)
+            found.append(per_user_metrics(indptr, ranks, table["candidates"].to_numpy(), top))
+            parts.append(_parts_of_ap(indptr, ranks, top)[_song_order(indptr, songs)])
+        columns = {name: np.concatenate([f[name] for f in found]) for name in METRICS}
+        by_seed.append(mean_over_users(columns))
+        together = np.concatenate(parts) / len(seeds)
+        precision = together if not len(precision) else precision + together
+    jobs = [job for seed in seeds.values() for job in seed]
+    maps = [means["average_precision"] for means in by_seed]
+    row: dict[str, Any] = {
+        "name": jobs[0]["name"],
+        "method": jobs[0]["method"],
+        "k": jobs[0]["fusion"]["k"] if jobs[0]["fusion"] else None,
+        "modalities": jobs[0]["fusion"]["modalities"] if jobs[0]["method"] == "fusion" else None,
+        "reference": jobs[0]["method"] in REFERENCES,
+        "seeds": len(seeds),
+        **{name: float(np.mean([means[name] for means in by_seed])) for name in METRICS},
+        "spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
+        "by_seed": maps,
+        "without_input": sum(job["without_input"] for job in next(iter(seeds.values()))),
+        "seconds": sum(job["seconds"]["all"] for job in jobs),
+    }
+    row["lift"] = row["average_precision"] / row["random_level"]
+    for name in jobs[0]["lists"]:
+        row[name] = float(np.mean([job["lists"][name] for job in jobs]))
+    measures = [job["measures"] for job in jobs if job["measures"]]
+    for name in measures[0] if measures else ():
+        values = [m[name] for m in measures if m.get(name) is not None]
+        row[name] = float(np.mean(values)) if values else None
+    return row, precision
+
+
+def _parts_of_ap(indptr: np.ndarray, ranks: np.ndarray, top: int) -> np.ndarray:
+    """Of each relevant song, a number whose mean over its user's songs is AP at `top`."""
+    sizes = np.diff(indptr)
+    divisor = np.repeat(sizes / np.maximum(np.minimum(sizes, top), 1), sizes)
+    found: np.ndarray = two_way.precisions(indptr, ranks, top) * divisor
+    return found
+
+
+def _differences(
+    names: list[str], against: str, level: dict[str, float], draws: Any, confidence: float
+) -> list[dict[str, Any]]:
+    """All pairs, with Holm's correction over all of them, and over those with `against`."""
+    found = {}
+    for a, b in combinations(names, 2):
+        found[a, b] = two_way.paired(draws[a], draws[b], level[a] - level[b], confidence)
+    p = {_pair(*pair): difference.p for pair, difference in found.items()}
+    adjusted = holm(p)
+    adjusted_against = holm({_pair(*pair): p[_pair(*pair)] for pair in found if against in pair})
+    return [
+        {
+            "a": a,
+            "b": b,
+            "difference": d.mean,
+            "low": d.low,
+            "high": d.high,
+            "p": d.p,
+            "p_holm": adjusted[_pair(a, b)],
+            "p_holm_against": adjusted_against.get(_pair(a, b)),
+        }
+        for (a, b), d in found.items()
+    ]
+
+
+def _pair(a: str, b: str) -> str:
+    return f"{a} against {b}"
+
+
+def _ceilings(config: Config, workspace: Workspace, by: str, jobs: list[Job]) -> dict[str, float]:
+    """By k: the mAP of knowing every song's class and how each user likes each class."""
+    ks = sorted({job["fusion"]["k"] for job in jobs if job["fusion"] and "failed" not in job})
+    numbers = sorted({job["fold"] for job in jobs})
+    sums: dict[int, list[float]] = {k: [] for k in ks}
+    for number in numbers:
+        place = Fold(by, number).place(workspace)
+        evaluation = read_evaluation(place)
+        relevant = evaluation.relevant
+        ids = place.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+        user = np.repeat(np.arange(len(evaluation.users)), np.diff(relevant.indptr))
+        for k in ks:
+            labels = labels_place(place, k).read("label", "labels", ["song_id", "class"])
+            of_song = np.full(len(ids), k)  # songs without tags are a class of their own
+            of_song[pc.index_in(labels["song_id"], value_set=ids).to_numpy()] = labels["class"]
+            classes = of_song[evaluation.candidates]
+            sizes = np.bincount(classes, minlength=k + 1)
+            cells = user * (k + 1) + classes[relevant.songs]
+            liked = np.bincount(cells, minlength=len(evaluation.users) * (k + 1))
+            liked = liked.reshape(-1, k + 1)
+            # The best order of the classes: by the share of their songs that the user likes.
+            share = liked / np.maximum(sizes, 1)
+            order = np.argsort(-share, axis=1, kind="stable")
+            expected = expected_average_precision(
+                sizes[order], np.take_along_axis(liked, order, axis=1), config.recommend.top
+            )
+            sums[k] += expected.tolist()
+    return {str(k): float(np.mean(values)) for k, values in sums.items()}
+
+
+def _folds(workspace: Workspace, by: str, jobs: list[Job], cells: Cells) -> dict[str, Any]:
+    """What was evaluated, and a hash of it."""
+    numbers = sorted({job["fold"] for job in jobs})
+    places = [Fold(by, number).place(workspace) for number in numbers]
+    counts = [place.require("users")["counts"] for place in places]
+    relevant = np.diff(cells.indptr)
+    left_out: dict[str, int] = defaultdict(int)
+    for count in counts:
+        for reason, users in count["users_left_out"].items():
+            left_out[reason] += users
+    shares = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+    quantiles = np.quantile(relevant, shares, method="inverted_cdf")
+    return {
+        "folds": numbers,
+        "users": len(relevant),
+        "distinct_users": len(np.unique(cells.users)),
+        "evaluable": sum(count["evaluable"] for count in counts),
+        "users_left_out": dict(left_out),
+        "candidates_mean": float(cells.candidates.mean()),
+        "relevant_mean": float(relevant.mean()),
+        "relevant_quantiles": {str(q): int(v) for q, v in zip(shares, quantiles, strict=True)},
+        "hash": fingerprint(
+            [[place.require(stage)["key"] for stage in ("split", "users")] for place in places]
+        ),
+    }

@@ -1,0 +1,119 @@
+"""Ingest: the official files into Parquet, with every rejection listed and counted.
+
+Shards of the source are read in parallel by Ray Data, and each task writes its own
+parts. What is not per shard runs in single tasks, never on the driver; at a million
+songs and a million users the largest hold
+
+- the catalogue task: (song_id, track_id) of every track, about 100 MB;
+- the lyrics join: the musiXmatch bags, 237,662 x 80 pairs, about 100 MB;
+- the users task: a dictionary of all user ids, about 150 MB;
+- the song ids broadcast through the object store, 40 MB.
+
+The driver holds a list of folders (17,576 in the full tree) and a report a shard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec import schemas
+from fusionrec.config import Config
+from fusionrec.errors import SourceError
+from fusionrec.formats import files, hdf5
+from pipelines.ingest.lyrics import read_lyrics
+from pipelines.ingest.plays import read_plays
+from pipelines.ingest.songs import NOTES, read_songs
+from pipelines.ingest.sources import place
+from pipelines.runtime import cluster, metrics
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+
+_STAGING = (
+    "raw_songs",
+    "kept",
+    "mismatched",
+    "raw_lyrics",
+    "raw_plays",
+    "raw_users",
+    "user_codes",
+    "raw_unmatched",
+)
+_REJECTS = (
+    "song_rejects",
+    "mismatch_rejects",
+    "lyrics_rejects",
+    "lyrics_unmatched",
+    "play_rejects",
+    "play_unmatched",
+)
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Read songs, then lyrics, then plays."""
+    limit = config.ingest.max_reject_share
+    songs = read_songs(config, run, limit)
+    lyrics = read_lyrics(config, run, limit)
+    plays = read_plays(config, run, limit)
+    counts = {**songs, **lyrics, **plays, **cluster.run_task(_merge_rejects, run)}
+    for staging in (*_STAGING, *_REJECTS, NOTES, "reports"):
+        workspace.delete(run.stage, staging)
+    run.write_json(counts, "report.json")
+    return counts
+
+
+def _merge_rejects(run: StageRun) -> Counts:
+    actions = dict.fromkeys(schemas.REJECT_ACTIONS, 0)
+    for number, artifact in enumerate(_REJECTS):
+        tables = [
+            run.workspace.read_part(run.stage, artifact, part)
+            for part in run.workspace.parts(run.stage, artifact)
+        ]
+        table = pa.concat_tables([schemas.REJECTS.empty_table(), *tables])
+        run.write(table, "rejects", number)
+        for row in pc.value_counts(table["action"].combine_chunks()).to_pylist():
+            actions[row["values"]] += row["counts"]
+        for row in pc.value_counts(table["reason"].combine_chunks()).to_pylist():
+            metrics.count("fusionrec_rejects", row["counts"], source=artifact, reason=row["values"])
+    return {"rejects": actions}
+
+
+def _fingerprint(config: Config) -> Any:
+    """Files by size and time; a tree by its folders' times, which change with their files.
+
+    Of a tree on a remote filesystem, whose folders have no times, only the first level is
+    listed: to list it all takes a request a folder.
+    """
+    source = config.source
+    named = [source.songs, source.artist_terms, *source.lyrics, *source.plays, source.mismatches]
+    rows: list[list[Any]] = []
+    for path in (place(config, name) for name in named if name is not None):
+        try:
+            if not files.is_folder(path):
+                rows.append([path, *files.state(path)])
+            elif files.is_uri(path):
+                rows.append([path, hdf5.tops(path)])
+            else:
+                for folder, count in hdf5.track_counts(path):
+                    where = hdf5.track_folder(path, folder)
+                    rows.append([where, count, files.state(where)[1]])
+        except OSError:
+            raise SourceError(
+                f"{path}: does not exist; set source.root to the folder of the corpus "
+                "and the keys below it to the files it holds"
+            ) from None
+    return rows
+
+
+STAGE = Stage(
+    name="ingest",
+    needs=lambda config: (),
+    settings=lambda config: {
+        "source": config.source.model_dump(),
+        "ingest": config.ingest.model_dump(exclude={"max_reject_share"}),
+    },
+    work=work,
+    fingerprint=_fingerprint,
+)

@@ -1,0 +1,238 @@
+"""Data-parallel work: one function on every Ray Train worker, or in one task without Ray Train.
+
+Nothing but the work itself is different: the function gets its place among the workers and
+writes its result, from the first worker, into the stage's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+import ray.data
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from fusionrec.errors import DataError, FusionrecError, StageError
+from fusionrec.models.collective import Collective
+from pipelines.runtime import cluster
+from pipelines.runtime.stage import Counts
+from pipelines.runtime.workspace import StageRun
+
+log = logging.getLogger("fusionrec")
+
+Work = Callable[[dict[str, Any], Collective, str], Counts]
+"""Takes the job, the place among the workers and the torch device; returns the result."""
+
+_RESULT = "result.json"
+_PROGRESS = "progress.json"
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def run(
+    work: Work,
+    job: dict[str, Any],
+    stage_run: StageRun,
+    *,
+    workers: int,
+    num_gpus: float,
+    datasets: dict[str, ray.data.Dataset] | None = None,
+) -> Counts:
+    """Run `work` on `workers` workers (0: in one task) and return the first one's result.
+
+    Parameters
+    ----------
+    work
+        A function of a module. Every worker runs it; the first one's result, which must be
+        JSON, is written to the stage's folder and returned.
+    num_gpus
+        GPUs of one worker.
+    datasets
+        Each worker finds iterators over them in its job, as ``datasets``: `train` is split
+        among the workers, the others are whole.
+
+    Raises
+    ------
+    DataError
+        What the work found wrong with the data; Ray Train does not retry it.
+    StageError
+        A worker failed otherwise, more often than Ray Train retries.
+    """
+    name = stage_run.stage
+    packed = {"work": work, "job": job, "run": stage_run, "gpu": num_gpus > 0}
+    streams = datasets or {}
+    if workers == 0:
+        log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
+        cluster.run_task(_alone, packed, streams, num_gpus=num_gpus)
+    else:
+        _distributed(packed, workers, num_gpus, streams)
+    result: Counts = stage_run.read_json(_RESULT)
+    if "error" in result:
+        raise DataError(result["error"])
+    return result
+
+
+class Reporter:
+    """Tells the driver how far the work is, through a small file of the stage's folder.
+
+    Parameters
+    ----------
+    run
+        The stage.
+    seconds
+        The file is written at most this often.
+    """
+
+    def __init__(self, run: StageRun, seconds: float = 2.0) -> None:
+        self.run = run
+        self.seconds = seconds
+        self.told = 0.0
+
+    def __call__(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
+        if step == total or time.monotonic() - self.told >= self.seconds:
+            self.told = time.monotonic()
+            what = {"what": self.run.stage, "step": step, "total": total, "time": time.time()}
+            self.run.write_json(what, _PROGRESS)
+
+
+@contextlib.contextmanager
+def shown_progress(run: StageRun, description: str) -> Iterator[None]:
+    """Show, while the block runs, what a :class:`Reporter` of the stage tells."""
+    # What an interrupted run left behind says nothing about this one.
+    run.write_json({"step": 0, "total": 0}, _PROGRESS)
+    finished = threading.Event()
+    # In this thread's context, which knows the stage.
+    watch = partial(copy_context().run, _watch, run, description, finished)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
+    found = {"step": 0, "total": 0}
+    over = False
+    while not found["total"]:
+        if over:
+            return
+        over = finished.wait(_SECONDS_BETWEEN_LOOKS)
+        found = run.read_json(_PROGRESS)
+    with cluster.shown_progress(description, found["total"], written=False) as advance:
+        advance(shown := found["step"])
+        while not over:
+            over = finished.wait(_SECONDS_BETWEEN_LOOKS)  # and then a last look
+            step = run.read_json(_PROGRESS)["step"]
+            # Less than before where Ray Train started the work anew.
+            advance(step - shown)
+            shown = step
+
+
+def report(metrics: dict[str, Any]) -> None:
+    """Show metrics on Ray Train's dashboard; all workers must call it, nothing without Ray Train.
+
+    It waits until Ray Train's controller polls, a second or two, so it is for now and then.
+    """
+    if _in_ray_train:
+        ray.train.report(metrics)
+
+
+_in_ray_train = False
+
+
+def _distributed(
+    packed: dict[str, Any], workers: int, num_gpus: float, streams: dict[str, ray.data.Dataset]
+) -> None:
+    name = packed["run"].stage
+    log.info("%s: Ray Train starts %d worker(s)", name, workers)
+    with tempfile.TemporaryDirectory(prefix=f"fusionrec-{name}-") as scratch:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={**packed, "streams": sorted(streams)},
+            datasets={**streams},
+            dataset_config=ray.train.DataConfig(
+                datasets_to_split=["train"] if streams else [],
+                execution_options=_ordered(),
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=num_gpus > 0,
+                resources_per_worker={
+                    "CPU": 1,
+                    **({"GPU": num_gpus} if num_gpus else {}),
+                    **cluster.custom_resources(),
+                },
+            ),
+            run_config=RunConfig(
+                storage_path=scratch, failure_config=FailureConfig(max_failures=2)
+            ),
+        )
+        try:
+            trainer.fit()
+        except FusionrecError:
+            raise
+        except Exception as error:
+            raise StageError(f"{name}: Ray Train failed: {cluster.root_cause(error)}") from error
+
+
+def _worker(packed: dict[str, Any]) -> None:
+    global _in_ray_train
+    _in_ray_train = True
+    context = ray.train.get_context()
+    streams = {name: ray.train.get_dataset_shard(name) for name in packed["streams"]}
+    collective = Collective(context.get_world_rank(), context.get_world_size())
+    _work(packed, collective, streams, on_this_node=context.get_local_world_size())
+    # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
+    ray.train.report({"rank": collective.rank})
+
+
+def _device() -> str:
+    # The workers of a node see all its GPUs, and Ray Train says which one is whose.
+    device = str(ray.train.torch.get_device()) if _in_ray_train else "cuda:0"
+    torch.cuda.set_device(device)
+    return device
+
+
+def _alone(packed: dict[str, Any], streams: dict[str, ray.data.Dataset]) -> None:
+    context = ray.data.DataContext.get_current()
+    context.execution_options = _ordered()
+    context.enable_progress_bars = False
+    iterators = {name: dataset.iterator() for name, dataset in streams.items()}
+    _work(packed, Collective(), iterators, on_this_node=1)
+
+
+def _ordered() -> ray.data.ExecutionOptions:
+    """The blocks of a dataset in its own order, so that a seed gives one order of the songs."""
+    return ray.data.ExecutionOptions(preserve_order=True)
+
+
+def _work(
+    packed: dict[str, Any],
+    collective: Collective,
+    streams: dict[str, ray.data.DataIterator],
+    on_this_node: int,
+) -> None:
+    device = _device() if packed["gpu"] and torch.cuda.is_available() else "cpu"
+    # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
+    try:
+        result = packed["work"]({**packed["job"], "datasets": streams}, collective, device)
+    except DataError as error:
+        # Ray Train would retry: bad data stay bad, so the driver raises this instead.
+        result = {"error": str(error)}
+    if collective.rank == 0:
+        packed["run"].write_json(result, _RESULT)

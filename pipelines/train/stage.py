@@ -1,0 +1,240 @@
+"""Train: the fusion network under Ray Train, then F(s) of every song by Ray Data.
+
+Each worker holds the labelled songs' fused features, about 140 MB for the paper's 116,479
+songs and 300 columns; where they are more than `train.in_memory_mb`, Ray Data streams them
+from the workspace. The driver reads none of them. Checkpoints lie in the stage's folder, so a
+replaced worker, a new worker group and a repeated command all go on from the last one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from fusionrec import schemas
+from fusionrec.config import Config
+from fusionrec.models.collective import Collective
+from fusionrec.models.examples import PARTS, Feed, InMemory
+from fusionrec.models.network import FusionNetwork
+from fusionrec.models.training import Settings, Training, precision, predict
+from fusionrec.tables import flags, matrix, vectors
+from pipelines import fuse, label
+from pipelines.runtime import cluster, distributed
+from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.train.examples import (
+    Streamed,
+    datasets,
+    fused_blocks,
+    fusion_settings,
+    load_training_set,
+    write_examples,
+)
+from pipelines.train.monitor import Monitor
+
+log = logging.getLogger("fusionrec")
+
+LAST = ("checkpoints", "last.safetensors")
+BEST = ("checkpoints", "best.safetensors")
+_SECONDS_BETWEEN_REPORTS = 30.0
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Train, then compute all song vectors."""
+    train = config.train
+    job: dict[str, Any] = {"run": run, "config": config}
+    streams = None
+    fused = workspace.require("fuse")["counts"]
+    megabytes = fused["songs_with_features"] * fused["components"] * 4 / 2**20
+    if megabytes > train.in_memory_mb:
+        log.info(
+            "train: %.0f MB of features are streamed by Ray Data (train.in_memory_mb: %d)",
+            megabytes,
+            train.in_memory_mb,
+        )
+        job["songs"] = write_examples(config, workspace, run)
+        streams = datasets(run)
+    else:
+        log.info("train: %.0f MB of features are held in memory by each worker", megabytes)
+    with distributed.shown_progress(run, "training"):
+        result = distributed.run(
+            _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
+        )
+    for part in PARTS:
+        workspace.delete(run.stage, f"examples_{part}")
+    shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
+    cluster.map_shards(
+        resumable(run, "song_vectors", partial(_write_song_vectors, run)),
+        shards,
+        description="song vectors",
+    )
+    return {**result, "streamed": streams is not None}
+
+
+def settings_of(config: Config) -> Settings:
+    """The method's hyperparameters from the config."""
+    train = config.train
+    return Settings(
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        eta=train.eta,
+        p=train.p,
+        class_weights=train.class_weights,
+        label_smoothing=train.label_smoothing,
+        weight_decay=train.weight_decay,
+        schedule=train.schedule,
+        patience=train.patience,
+        evaluate_every=train.evaluate_every,
+        norm_group=train.norm_group,
+        dtype=train.dtype,
+        seed=config.seed,
+    )
+
+
+def _feed(
+    job: dict[str, Any], settings: Settings, collective: Collective, device: str
+) -> tuple[Feed, Counts]:
+    config: Config = job["config"]
+    workspace = job["run"].workspace
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
+        "norm_group": settings.norm_group,
+        "collective": collective,
+        "device": device,
+        "dtype": precision(settings.dtype, device)[1],
+    }
+    feed: Feed
+    if "songs" in job:
+        songs = job["songs"]
+        fusion = fusion_settings(config, fused_blocks(workspace))
+        feed = Streamed(job["datasets"], songs, fusion, **options)
+    else:
+        data = load_training_set(config, workspace)
+        feed = InMemory(data, **options)
+        songs = {part: np.bincount(data.of(part).y, minlength=data.classes) for part in PARTS}
+    test = songs["test"]
+    return feed, {
+        **{f"{part}_songs": int(songs[part].sum()) for part in PARTS},
+        "majority_share": float(test.max() / test.sum()) if test.sum() else None,
+    }
+
+
+def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
+    run: StageRun = job["run"]
+    config: Config = job["config"]
+    settings = settings_of(config)
+    # The layers are too small for more threads.
+    torch.set_num_threads(1)
+    feed, counts = _feed(job, settings, collective, device)
+    training = Training(feed, settings, collective=collective, device=device)
+    if run.workspace.exists(run.stage, *LAST):
+        training.restore(run.workspace.read_bytes(run.stage, *LAST))
+        log.info("train: goes on from the checkpoint after epoch %d", training.epoch)
+    resumed = training.epoch
+    _run_epochs(training, run, config.train.checkpoint_every or max(1, settings.epochs // 20))
+    network, last = training.result(), training.curve[-1]
+    if collective.rank == 0:
+        run.write_bytes(save_safetensors(network.state_dict()), "model", "weights.safetensors")
+        run.write_json(
+            {"network": network.description(), "settings": asdict(settings)}, "model", "config.json"
+        )
+    kept = last if settings.patience is None else training.best
+    return {
+        "workers": config.train.workers,
+        "device": device,
+        "epochs": training.epoch,
+        "kept_epoch": kept.epoch,
+        "train_accuracy": kept.train_accuracy,
+        "validation_accuracy": kept.validation_accuracy,
+        "test_accuracy": kept.test_accuracy,
+        "best_epoch": training.best_epoch,
+        "loss": last.loss,
+        "resumed_after_epoch": resumed,
+        "songs_per_second": round(
+            counts["train_songs"] * (training.epoch - resumed) / max(training.seconds_here, 1e-9)
+        ),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "classes": len(feed.counts),
+        **counts,
+    }
+
+
+def _run_epochs(training: Training, run: StageRun, checkpoint_every: int) -> None:
+    """Train to the end, with checkpoints; the first worker writes what there is to see."""
+    first = training.group.rank == 0
+    monitor = Monitor(run, training.epoch) if first else None
+    progress = distributed.Reporter(run) if first else None
+    written_best, reported = 0, time.monotonic()
+    while not training.finished:
+        row = training.run_epoch()
+        if progress is not None:
+            progress(training.epoch, training.settings.epochs)
+        if monitor is not None and row is not None:
+            monitor.add(row)
+        if training.epoch % checkpoint_every and not training.finished:
+            continue
+        if monitor is not None:
+            if training.best_epoch > written_best:
+                run.write_bytes(training.save(best=True), *BEST)
+                written_best = training.best_epoch
+            run.write_bytes(training.save(), *LAST)
+            monitor.flush(training.curve)
+        # All workers report or none, as the first one's clock says.
+        due = first and time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS
+        flag = training.group.sum(torch.tensor(float(due), device=training.device))
+        if flag.item() and training.curve:
+            distributed.report(asdict(training.curve[-1]))
+            reported = time.monotonic()
+    if monitor is not None:
+        monitor.close()
+
+
+def load_network(workspace: Workspace) -> FusionNetwork:
+    """The trained network of a workspace, in evaluation mode."""
+    config = workspace.read_json("train", "model", "config.json")
+    network = FusionNetwork.from_description(config["network"])
+    network.load_state_dict(
+        load_safetensors(workspace.read_bytes("train", "model", "weights.safetensors"))
+    )
+    return network.eval()
+
+
+def _write_song_vectors(run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    table = run.workspace.read_part("fuse", "fused", part_name(shard["part"]))
+    table = table.filter(table["present"])
+    network = load_network(run.workspace)
+    probabilities, hidden = predict(network, matrix(table["vector"]), flags(table["blocks"]))
+    schema = schemas.song_vectors(probabilities.shape[1], hidden.shape[1])
+    columns = [table["song_id"].combine_chunks(), vectors(probabilities), vectors(hidden)]
+    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", shard["part"])
+    return {"rows": table.num_rows}
+
+
+def key_settings(config: Config) -> dict[str, Any]:
+    """What of the config the trained network depends on."""
+    moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+    return {
+        "train": config.train.model_dump(exclude=moving),
+        "fuse": config.fuse.model_dump(include={"operator", "align", "width", "missing"}),
+        "seed": config.seed,
+    }
+
+
+STAGE = Stage(
+    name="train",
+    needs=lambda config: ("split", "label", "fuse"),
+    settings=key_settings,
+    work=work,
+    brings=(label.STAGE, fuse.STAGE),
+)

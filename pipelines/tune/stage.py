@@ -1,0 +1,329 @@
+"""Tune: Ray Tune searches k, eta, p and more for the best mAP on the validation songs.
+
+A trial is one training in one process, below the same code as `train`; its features, classes
+and users come from the object store. Ray Tune keeps the state of the search in the stage's
+folder, so a repeated command goes on with the trials that are not finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
+from fusionrec import config as config_module
+from fusionrec.config import Config, Range
+from fusionrec.errors import ConfigError, FusionrecError, StageError
+from fusionrec.report import figures
+from fusionrec.report.text import as_csv
+from pipelines import embed, fuse, pretrain
+from pipelines.runtime import cluster
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
+from pipelines.train.stage import key_settings as training_key
+from pipelines.tune.shared import class_labels, load_features
+from pipelines.tune.trial import Shared, features_key, objective, train_trial
+
+log = logging.getLogger("fusionrec")
+
+MEASURES = ("validation_map", "validation_accuracy", "train_accuracy")
+_RETRIES = 2
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Prepare what the trials share, search, and write the trials and the best config."""
+    _check(config)
+    started = time.monotonic()
+    shared = _prepare(config, workspace)
+    prepared = time.monotonic()
+    rows = _search(config, run, shared)
+    searched = time.monotonic() - prepared
+    done = [row for row in rows if row["error"] is None]
+    if not done:
+        raise StageError(f"tune: all {len(rows)} trials failed; the first: {rows[0]['error']}")
+    best = max(done, key=lambda row: (row[objective(config)], -row["trial"]))
+    chosen = config_module.replaced(config, {name: best[name] for name in config.tune.space})
+    run.write_bytes(config_module.to_yaml(chosen).encode(), "best.yaml")
+    run.write_json(rows, "trials.json")
+    run.write_bytes(as_csv(rows), "trials.csv")
+    parameters = [*config.tune.space]
+    measures = [name for name in MEASURES if any(row[name] is not None for row in rows)]
+    for name, content in figures.search(rows, parameters, measures[:2]).files("search").items():
+        run.write_bytes(content, name)
+    inside = sum(row["seconds"] for row in rows)
+    return {
+        "trials": len(rows),
+        "failed": len(rows) - len(done),
+        "stopped_early": sum(row["epoch"] < row["epochs"] for row in done),
+        "metric": objective(config),
+        "best_trial": best["trial"],
+        "best": best[objective(config)],
+        **{f"best {name}": best[name] for name in config.tune.space},
+        "concurrent": shared.concurrent,
+        "prepare_seconds": round(prepared - started, 1),
+        "search_seconds": round(searched, 1),
+        "share_outside_training": round(1 - inside / (searched * shared.concurrent), 3),
+    }
+
+
+def _check(config: Config) -> None:
+    """Every value must be one the config allows, before anything is computed."""
+    for name, values in config.tune.space.items():
+        each = (values.low, values.high) if isinstance(values, Range) else values
+        for value in each:
+            try:
+                config_module.replaced(config, {name: value})
+            except ConfigError as error:
+                raise ConfigError(f"tune.space: {error}") from None
+    if config.split.validation == 0:
+        raise ConfigError("tune judges trials on validation songs: set split.validation above 0")
+
+
+# --- what trials share -------------------------------------------------------------------
+
+
+def _prepare(config: Config, workspace: Workspace) -> Shared:
+    space = config.tune.space
+    # These tasks ask for no CPU: if their node dies, Ray repeats them while trials hold all CPUs.
+    ks = sorted({int(k) for k in _values(config, "label.k")})
+    labels = {
+        str(embedding): cluster.submit(
+            class_labels,
+            config_module.replaced(config, {"label.embedding": embedding}),
+            workspace,
+            ks,
+            num_cpus=0,
+        )
+        for embedding in _values(config, "label.embedding")
+    }
+    features: dict[str, Any] = {}
+    for words in _values(config, "embed.lyrics.words"):
+        for operator in _values(config, "fuse.operator"):
+            chosen = config_module.replaced(
+                config, {"embed.lyrics.words": words, "fuse.operator": operator}
+            )
+            key = features_key(chosen)
+            if key not in features:
+                place = _featured_workspace(config, chosen, workspace)
+                features[key] = cluster.submit(load_features, chosen, place, num_cpus=0)
+    # An error in any of them is the user's to see now, not one of each trial.
+    cluster.wait([*labels.values(), *features.values()])
+    log.info(
+        "tune: %d trials over %s; classes for k in %s", config.tune.trials, ", ".join(space), ks
+    )
+    gpus = config.tune.num_gpus
+    fitting = cluster.gpus() / gpus if gpus else cluster.cpus()
+    limit = config.tune.concurrent or math.inf
+    return Shared(config, features, labels, max(1, int(min(fitting, limit, config.tune.trials))))
+
+
+def _values(config: Config, name: str) -> tuple[Any, ...]:
+    """The values a key takes in the search: its own alone, if it is not searched."""
+    values = config.tune.space.get(name)
+    if values is None:
+        section: Any = config
+        for part in name.split("."):
+            section = getattr(section, part)
+        return (section,)
+    assert not isinstance(values, Range)
+    return values
+
+
+def _featured_workspace(base: Config, chosen: Config, workspace: Workspace) -> Workspace:
+    """The workspace itself, or one beside it whose features fit `chosen`."""
+    if features_key(chosen) == features_key(base):
+        return workspace
+    same_words = chosen.embed.lyrics.words == base.embed.lyrics.words
+    linked = ["ingest", "split", *(("pretrain", "embed") if same_words else ())]
+    name = fingerprint(features_key(chosen))
+    place = workspace.variant("tune", "variants", name, stages=linked)
+    for stage in (pretrain.STAGE, embed.STAGE, fuse.STAGE):
+        needed = stage is not pretrain.STAGE or stage.name in embed.STAGE.needs(chosen)
+        if stage.name not in linked and needed:
+            stage.run(chosen, place)
+    return place
+
+
+# --- the search --------------------------------------------------------------------------
+
+
+def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any]]:
+    """Run Ray Tune, or go on with it; a row a trial."""
+    settings = config.tune
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, shared=shared),
+        {
+            "cpu": 1,
+            **({"gpu": settings.num_gpus} if settings.num_gpus else {}),
+            **cluster.custom_resources(),
+        },
+    )
+    workspace = run.workspace
+    storage, name = workspace.path(run.stage, "ray"), "search"
+    place = f"{storage}/{name}"
+    space = _space(config)
+    # Ray Tune prints its table on standard output, which is the results' own.
+    interactive = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+    with cluster.shown_progress("trials", settings.trials) as advance:
+        watcher = _Watcher(config, advance)
+        if tune.Tuner.can_restore(place, storage_filesystem=workspace.fs):
+            log.info("tune: goes on with the search in %s", place)
+            tuner = tune.Tuner.restore(
+                place,
+                trainable,
+                param_space=space,
+                resume_unfinished=True,
+                restart_errored=True,
+                storage_filesystem=workspace.fs,
+            )
+            watcher.attach(tuner)
+        else:
+            tuner = tune.Tuner(
+                trainable,
+                param_space=space,
+                tune_config=tune.TuneConfig(
+                    num_samples=settings.trials,
+                    search_alg=_search_algorithm(config),
+                    scheduler=_scheduler(config),
+                    metric=objective(config),
+                    mode="max",
+                    max_concurrent_trials=shared.concurrent,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=name,
+                    storage_path=storage,
+                    storage_filesystem=workspace.fs,
+                    failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                    callbacks=[watcher],
+                    verbose=int(interactive),
+                ),
+            )
+        try:
+            with contextlib.redirect_stdout(sys.stderr if interactive else io.StringIO()):
+                results = tuner.fit()
+        except FusionrecError:
+            raise
+        except Exception as error:
+            raise StageError(f"tune: Ray Tune failed: {cluster.root_cause(error)}") from error
+    rows = [_row(config, number, results[number]) for number in range(len(results))]
+    return sorted(rows, key=lambda row: row["trial"])
+
+
+def _space(config: Config) -> dict[str, Any]:
+    space: dict[str, Any] = {}
+    for name, values in config.tune.space.items():
+        if not isinstance(values, Range):
+            space[name] = tune.choice(list(values))
+        elif values.log:
+            space[name] = tune.loguniform(values.low, values.high)
+        else:
+            space[name] = tune.uniform(values.low, values.high)
+    return space
+
+
+def _search_algorithm(config: Config) -> Any:
+    if config.tune.search == "random":
+        return BasicVariantGenerator(random_state=config.seed)
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return OptunaSearch(seed=config.seed, metric=objective(config), mode="max")
+
+
+def _scheduler(config: Config) -> TrialScheduler:
+    if config.tune.scheduler == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    epochs = config.train.epochs
+    return ASHAScheduler(
+        time_attr="epoch",
+        max_t=epochs,
+        grace_period=max(1, min(epochs, round(config.tune.grace * epochs))),
+        reduction_factor=config.tune.reduction,
+    )
+
+
+class _Watcher(tune.Callback):
+    """Says how each trial ended."""
+
+    def __init__(self, config: Config, advance: Any) -> None:
+        self.space = tuple(config.tune.space)
+        self.objective = objective(config)
+        self.trials = config.tune.trials
+        self.advance = advance
+        self.ended = 0
+
+    def attach(self, tuner: tune.Tuner) -> None:
+        """Take the place of the watcher that was pickled with an interrupted search."""
+        internal = tuner._local_tuner
+        assert internal is not None
+        internal._run_config.callbacks = [self]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "advance": None}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        found = trial.last_result or {}
+        if "error" in found:
+            self._tell(trial, f"failed: {found['error']}")
+            return
+        self._tell(
+            trial,
+            f"{self.objective} {found.get(self.objective, math.nan):.4f} "
+            f"after {found.get('epoch', 0)} epochs",
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell(trial, "failed")
+
+    def _tell(self, trial: Any, outcome: str) -> None:
+        self.ended += 1
+        values = ", ".join(f"{name} {shown(trial.config[name])}" for name in self.space)
+        log.info("tune: trial %d of %d: %s: %s", self.ended, self.trials, values, outcome)
+        if self.advance is not None:
+            self.advance(1)
+
+
+def shown(value: Any) -> str:
+    """A value of a trial for people."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _row(config: Config, number: int, result: Any) -> dict[str, Any]:
+    found: Mapping[str, Any] = result.metrics or {}
+    error = found.get("error")
+    if error is None and result.error is not None:
+        error = cluster.root_cause(result.error)
+    return {
+        "trial": number,
+        **{name: result.config[name] for name in config.tune.space},
+        **{name: None if error else found.get(name) for name in MEASURES},
+        "epoch": int(found.get("epoch", 0)),
+        "epochs": config.train.epochs,
+        "seconds": float(found.get("seconds", 0.0)),
+        "error": error,
+    }
+
+
+STAGE = Stage(
+    name="tune",
+    needs=lambda config: ("ingest", "split", "fuse"),
+    settings=lambda config: {
+        **training_key(config),
+        "label": config.label.model_dump(exclude={"elbow"}),
+        "recommend": config.recommend.model_dump(include={"protocol", "top", "weighting"}),
+        "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),
+    },
+    work=work,
+    brings=(fuse.STAGE,),
+)

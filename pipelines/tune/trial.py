@@ -1,0 +1,100 @@
+"""A trial of a search: one training in one process, on what the trials share."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from ray import tune
+
+from fusionrec import config as config_module
+from fusionrec.config import Config
+from fusionrec.models.examples import InMemory
+from fusionrec.models.training import Settings, Training, precision
+from pipelines.runtime import cluster
+from pipelines.train.examples import fusion_settings
+from pipelines.train.stage import settings_of
+from pipelines.tune.shared import Features
+
+Values = dict[str, Any]
+"""A trial's values by dotted names; what is not searched is missing."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a trial gets: the config and references into the object store.
+
+    Attributes
+    ----------
+    features
+        By what the features depend on: the values of :func:`features_key`.
+    labels
+        By label embedding: the classes for each k.
+    concurrent
+        Trials at a time.
+    """
+
+    config: Config
+    features: dict[str, Any]
+    labels: dict[str, Any]
+    concurrent: int
+
+
+def objective(config: Config) -> str:
+    """The measure a search maximises."""
+    return f"validation_{config.tune.metric}"
+
+
+def features_key(config: Config) -> str:
+    """What a trial's features depend on."""
+    return f"words {config.embed.lyrics.words}, blockwise {config.fuse.blockwise}"
+
+
+def train_trial(values: Values, shared: Shared) -> None:
+    """Train with these values and report the measures; a function trainable of Ray Tune."""
+    started = time.perf_counter()
+    torch.set_num_threads(1)
+    config = config_module.replaced(shared.config, values)
+    device = "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
+    features: Features = cluster.gather([shared.features[features_key(config)]])[0]
+    labels = cluster.gather([shared.labels[config.label.embedding]])[0][config.label.k]
+    if isinstance(labels, str):
+        # Not raised: Ray Tune would try it again, on a new worker each time.
+        tune.report({objective(config): -math.inf, "epoch": 0, "error": labels})
+        return
+    settings = trial_settings(config)
+    fusion = fusion_settings(config, features.blocks)
+    feed = InMemory(
+        features.with_classes(labels, config.label.k, fusion),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        norm_group=settings.norm_group,
+        device=device,
+        dtype=precision(settings.dtype, device)[1],
+    )
+    training = Training(feed, settings, device=device)
+    while not training.finished:
+        row = training.run_epoch()
+        if row is None:
+            continue
+        measured = {
+            "epoch": row.epoch,
+            "validation_accuracy": row.validation_accuracy,
+            "train_accuracy": row.train_accuracy,
+            "loss": row.loss,
+        }
+        if features.judge is not None:
+            measured["validation_map"] = features.judge.mean_average_precision(training.network)
+        # Reporting waits for Ray Tune's decision, which is not the trial's own time.
+        seconds, before = time.perf_counter() - started, time.perf_counter()
+        tune.report({**measured, "seconds": round(seconds, 3)})
+        started += time.perf_counter() - before
+
+
+def trial_settings(config: Config) -> Settings:
+    """The config's hyperparameters, evaluated `tune.reports` times."""
+    every = max(1, config.train.epochs // config.tune.reports)
+    return replace(settings_of(config), evaluate_every=every)
