@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fusionrec import config
+from pipelines import config
 from pipelines.run import run
 
 MEASURES = ("test_accuracy", "map", "heldout_perplexity", "pretrain_seconds")

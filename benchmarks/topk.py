@@ -109,7 +109,7 @@ def measured(d: int, songs: int, rounds: int) -> dict[str, Any]:
 
 def through_ray(d: int, songs: int, users: int, rounds: int) -> dict[str, float]:
     """Seconds for the kernel alone, and for the map that `fusionrec recommend` uses."""
-    from fusionrec.config import ClusterConfig
+    from pipelines.config import ClusterConfig
     from pipelines.runtime import cluster
 
     V, packed = vectors(d, songs, users)

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from plain_loop import PlainLoop, random_songs
 
-from fusionrec.config import ClusterConfig, TrainConfig
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training
+from pipelines.config import ClusterConfig, TrainConfig
 from pipelines.runtime import cluster, distributed
 from pipelines.runtime.workspace import Workspace
 

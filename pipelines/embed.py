@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
-from fusionrec.config import Config, LyricsConfig
 from fusionrec.errors import DataError
 from fusionrec.features import audio, metadata
 from fusionrec.features.lyrics.shard import lyrics_features
 from fusionrec.features.words import FieldWord2Vec, load_vectors
 from fusionrec.tables import vectors
+from pipelines.config import Config, LyricsConfig
 from pipelines.pretrain import lyrics_weights
 from pipelines.runtime import cluster, metrics
 from pipelines.runtime.command import as_command

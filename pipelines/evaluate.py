@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.evaluation.intervals import bootstrap_mean
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable

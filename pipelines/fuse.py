@@ -22,10 +22,10 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from fusionrec.tables import matrix, vectors
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable

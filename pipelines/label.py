@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from fusionrec.tables import matrix, vectors
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.collective import Collective
 from fusionrec.ranking.split import stable_hash
+from pipelines.config import Config
 from pipelines.runtime import cluster, distributed
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
-from fusionrec.config import Config
 from fusionrec.errors import DataError
 from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profiles_and_relevant
 from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
+from pipelines.config import Config
 from pipelines.runtime import cluster, metrics
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusionrec import config as config_module
-from fusionrec.config import Config
 from fusionrec.labels.classes import fit_kmeans, knee
 from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
 from fusionrec.tables import matrix, vectors
+from pipelines import config as config_module
 from pipelines import fuse, label, train
+from pipelines.config import Config
 from pipelines.label import embed_lists, inertia, tagged_songs
 from pipelines.runtime import cluster
 from pipelines.runtime.command import as_command

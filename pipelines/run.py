@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fusionrec.config import Config
 from pipelines import embed, evaluate, fuse, ingest, label, pretrain, recommend, split, train
+from pipelines.config import Config
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Manifest, Stage
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.ranking import split
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage

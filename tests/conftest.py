@@ -9,7 +9,7 @@ import pytest
 def ray_session():
     """A local Ray for all tests that need one in this process."""
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
-    from fusionrec.config import ClusterConfig
+    from pipelines.config import ClusterConfig
     from pipelines.runtime import cluster
 
     cluster.start(ClusterConfig(num_cpus=3, object_store_mb=300))

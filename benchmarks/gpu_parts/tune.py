@@ -102,7 +102,7 @@ def run(report: Report, options: Options) -> None:
     with report.step("Ray"):
         import ray
 
-        from fusionrec.config import ClusterConfig
+        from pipelines.config import ClusterConfig
         from pipelines.runtime import cluster
 
         started = time.perf_counter()

@@ -27,7 +27,7 @@ from fusionrec.models.network import FusionNetwork
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters; see :class:`fusionrec.config.TrainConfig`."""
+    """Hyperparameters of a training."""
 
     epochs: int
     batch_size: int

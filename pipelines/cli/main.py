@@ -17,8 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fusionrec import __version__, config, errors
-from fusionrec.config import Config
+from fusionrec import __version__, errors
+from pipelines import config
+from pipelines.config import Config
 from pipelines.runtime import logs
 
 app = typer.Typer(

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.compute as pc
 from rich.table import Table
 
-from fusionrec.config import STAGES
 from fusionrec.errors import NotFoundError, SchemaVersionError, WorkspaceError
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
 from fusionrec.tables import matrix
+from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
 
 _SECONDS_OF_SILENCE = 60.0

@@ -17,13 +17,13 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.config import Config
-from fusionrec.config_compare import AudioWordsConfig
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.features import audio_words
 from fusionrec.features.audio_words import Codebook
 from fusionrec.ranking.split import stable_hash
 from fusionrec.tables import matrix, vectors
+from pipelines.config import Config
+from pipelines.config.compare import AudioWordsConfig
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number

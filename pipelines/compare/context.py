@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.config import Config
-from fusionrec.config_compare import FusionRun
 from fusionrec.ranking.users import user_vectors
 from pipelines.compare.folds import Evaluation, read_evaluation
+from pipelines.config import Config
+from pipelines.config.compare import FusionRun
 from pipelines.runtime.workspace import Workspace
 
 

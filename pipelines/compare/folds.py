@@ -18,12 +18,12 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.config import Config, replaced
 from fusionrec.errors import DataError
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
 from fusionrec.ranking.split import stable_hash
 from pipelines import embed, fuse, label, pretrain, split
 from pipelines.compare import audio_words
+from pipelines.config import Config, replaced
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace

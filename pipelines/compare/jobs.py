@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from fusionrec.config import Config
-from fusionrec.config_compare import FusionRun, Method
 from pipelines.compare.folds import Fold
 from pipelines.compare.methods import RECIPES
+from pipelines.config import Config
+from pipelines.config.compare import FusionRun, Method
 
 Job = dict[str, Any]
 

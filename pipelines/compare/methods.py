@@ -14,8 +14,6 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from fusionrec.config import Config, replaced
-from fusionrec.config_compare import Method
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Training, precision, predict
 from pipelines import train
@@ -23,6 +21,8 @@ from pipelines.compare import content as content
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import features_place, labels_place, network_place, read_factors
 from pipelines.compare.quality import network_quality
+from pipelines.config import Config, replaced
+from pipelines.config.compare import Method
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import load_training_set, read_songs
 

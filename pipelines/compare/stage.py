@@ -19,8 +19,6 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec import schemas
-from fusionrec.config import Config
-from fusionrec.config_compare import FusionRun, Method
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.evaluation.beyond import Catalogue, ListStatistics
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
@@ -34,6 +32,8 @@ from pipelines.compare.jobs import Job, folds, method_names, stage_name
 from pipelines.compare.jobs import jobs as fold_jobs
 from pipelines.compare.methods import RECIPES, diversity_vectors, key
 from pipelines.compare.summary import summarise
+from pipelines.config import Config
+from pipelines.config.compare import FusionRun, Method
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace

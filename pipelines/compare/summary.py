@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.config import Config
-from fusionrec.config_compare import REFERENCES
 from fusionrec.errors import DataError
 from fusionrec.evaluation import two_way
 from fusionrec.evaluation.ceiling import expected_average_precision
@@ -20,6 +18,8 @@ from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metr
 from fusionrec.evaluation.significance import holm
 from pipelines.compare.folds import Fold, labels_place, read_evaluation
 from pipelines.compare.jobs import Job, method_names, stage_name
+from pipelines.config import Config
+from pipelines.config.compare import REFERENCES
 from pipelines.runtime.workspace import Workspace, fingerprint
 
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.formats import musixmatch
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
+from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, place, report, totals
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, resumable

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.formats import taste_profile
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
+from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, place, report, totals
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, resumable

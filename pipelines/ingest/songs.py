@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
-from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
 from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
+from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, non_empty, place, report, totals
 from pipelines.runtime import cluster, metrics
 from pipelines.runtime.stage import Counts, processor_lines, resumable

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.config import Config
 from fusionrec.errors import TooManyRejectsError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
+from pipelines.config import Config
 
 Shard = dict[str, Any]
 Report = dict[str, Any]

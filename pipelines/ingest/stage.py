@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.errors import SourceError
 from fusionrec.formats import files, hdf5
+from pipelines.config import Config
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.plays import read_plays
 from pipelines.ingest.songs import NOTES, read_songs

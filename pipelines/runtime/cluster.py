@@ -30,7 +30,7 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 import ray
 
 from fusionrec import errors
-from fusionrec.config import ClusterConfig
+from pipelines.config import ClusterConfig
 from pipelines.runtime import metrics
 from pipelines.runtime.progress import progress
 from pipelines.runtime.run_id import VARIABLE, run_id

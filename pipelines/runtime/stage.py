@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusionrec.config import Config
 from fusionrec.errors import SourceError
+from pipelines.config import Config
 from pipelines.runtime import cluster, logs, metrics
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.workspace import StageRun, Workspace, fingerprint

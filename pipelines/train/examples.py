@@ -14,12 +14,12 @@ import ray.data
 import torch
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
 from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import Place
 from fusionrec.tables import flags, matrix, vectors
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number

@@ -21,13 +21,13 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.config import Config
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.training import Settings, Training, precision, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, label
+from pipelines.config import Config
 from pipelines.runtime import cluster, distributed
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number

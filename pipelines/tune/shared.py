@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.config import Config, replaced
 from fusionrec.errors import DataError
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
 from fusionrec.models.examples import PARTS, Examples, Part, TrainingSet
@@ -25,6 +24,7 @@ from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and
 from fusionrec.ranking.split import stable_hash
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import Weighting, user_vectors
+from pipelines.config import Config, replaced
 from pipelines.label import embed_lists, fit_classes, tagged_songs
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import Songs, fused_blocks, read_songs

@@ -20,12 +20,12 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from fusionrec import config as config_module
-from fusionrec.config import Config, Range
 from fusionrec.errors import ConfigError, FusionrecError, StageError
 from fusionrec.report import figures
 from fusionrec.report.text import as_csv
+from pipelines import config as config_module
 from pipelines import embed, fuse, pretrain
+from pipelines.config import Config, Range
 from pipelines.runtime import cluster
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace, fingerprint

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from ray import tune
 
-from fusionrec import config as config_module
-from fusionrec.config import Config
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training, precision
+from pipelines import config as config_module
+from pipelines.config import Config
 from pipelines.runtime import cluster
 from pipelines.train.examples import fusion_settings
 from pipelines.train.stage import settings_of

@@ -276,6 +276,6 @@ def test_lyrics_are_as_long_as_musixmatchs() -> None:
 def test_trains_as_the_config_says() -> None:
     from gpu_parts import train
 
-    from fusionrec.config import TrainConfig
+    from pipelines.config import TrainConfig
 
     assert (TrainConfig().batch_size, TrainConfig().norm_group) == (train.BATCH, train.NORM_GROUP)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fusionrec import config
 from fusionrec.formats.sample.corpus import write_sample
+from pipelines import config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -77,7 +77,7 @@ def test_train() -> None:
 
 FUSE = """
 import sys
-from fusionrec import config
+from pipelines import config
 from pipelines.run import STAGES
 loaded = config.load(sys.argv[1])
 for stage in STAGES[:6]:

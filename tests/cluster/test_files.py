@@ -12,8 +12,8 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
-from fusionrec.config import describe
 from pipelines.cli.main import app
+from pipelines.config import describe
 from tests.cluster.kuberay_schema import RESOURCES
 
 ROOT = Path(__file__).parents[2]

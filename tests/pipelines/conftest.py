@@ -51,7 +51,7 @@ def corpus(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def finished(corpus, ray_session, tmp_path_factory) -> Path:
     """A workspace in which every stage is finished."""
-    from fusionrec import config
+    from pipelines import config
     from pipelines.run import run
 
     place = tmp_path_factory.mktemp("finished") / "workspace"

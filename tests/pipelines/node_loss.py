@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from fusionrec import config as config_module
+from pipelines import config as config_module
 from tests.pipelines.test_faults import ray_processes
 
 BUSY = {

@@ -197,7 +197,7 @@ def test_a_cluster_that_does_not_answer(tmp_path) -> None:
         [
             sys.executable,
             "-c",
-            "from fusionrec.config import ClusterConfig\nfrom pipelines import cluster\n"
+            "from pipelines.config import ClusterConfig\nfrom pipelines import cluster\n"
             "try:\n cluster.start(ClusterConfig(address='127.0.0.1:1'))\n"
             "except Exception as e:\n print(type(e).__name__, e)",
         ],

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusionrec import config as config_module
-from fusionrec.config import Config
-from fusionrec.config_compare import METHODS
 from fusionrec.errors import ConfigError
 from fusionrec.formats.sample.model import planted_scores
 from pipelines import cli, compare
+from pipelines import config as config_module
 from pipelines.compare.folds import Fold, read_evaluation, read_factors
+from pipelines.config import Config
+from pipelines.config.compare import METHODS
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
 

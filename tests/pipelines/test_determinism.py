@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusionrec import config
+from pipelines import config
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides

@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fusionrec import config as config_module
 from fusionrec.errors import SourceError, StageError, WorkspaceError
 from fusionrec.formats.sample.corpus import write_sample
+from pipelines import config as config_module
 from pipelines import embed, ingest, run
 from pipelines.ingest.songs import CrashNotes
 from pipelines.runtime import cluster

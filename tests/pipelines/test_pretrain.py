@@ -8,11 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, RobertaModel
 
-from fusionrec import config
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.models.collective import Collective
-from pipelines import pretrain
+from pipelines import config, pretrain
 from pipelines.runtime import distributed
 from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import overrides

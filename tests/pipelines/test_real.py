@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusionrec import config
+from pipelines import config
 from pipelines.ingest.stage import STAGE
 
 pytestmark = [

@@ -2,7 +2,7 @@
 
 import csv
 
-from fusionrec import config as config_module
+from pipelines import config as config_module
 from pipelines import report
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides

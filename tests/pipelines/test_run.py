@@ -8,8 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from fusionrec import config
-from pipelines import recommend
+from pipelines import config, recommend
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fusionrec import config as config_module
 from fusionrec.models import checkpoint
+from pipelines import config as config_module
 from pipelines import train
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides

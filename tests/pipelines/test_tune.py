@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fusionrec import config as config_module
 from fusionrec.errors import ConfigError
+from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides

@@ -11,8 +11,8 @@ import pytest
 import ray
 from typer.testing import CliRunner
 
-from fusionrec import config as config_module
 from fusionrec.errors import ConfigError
+from pipelines import config as config_module
 from pipelines.cli.main import app
 from pipelines.runtime import cluster, metrics
 from pipelines.runtime.workspace import Workspace

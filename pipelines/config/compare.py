@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
-from fusionrec.config_section import Section, key
+from pipelines.config.section import Section, key
 
 Modality = Literal["metadata", "lyrics", "audio"]
 

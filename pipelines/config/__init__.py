@@ -1,0 +1,33 @@
+"""The configuration: one typed tree from YAML and overrides.
+
+Every key has a type, a default, a line of documentation and bounds. The sections are in
+`sources`, `features`, `learning`, `results`, `compare` and `cluster`; `tree` holds them all.
+`loading` reads YAML, applies ``--set section.key=value``, and writes the resolved tree, which is
+kept with every run; an unknown key is an error that suggests the nearest one.
+"""
+
+from pipelines.config.cluster import STAGES, ClusterConfig
+from pipelines.config.compare import CompareConfig, FusionRun
+from pipelines.config.features import LyricsConfig
+from pipelines.config.learning import SEARCHABLE, Range, TrainConfig
+from pipelines.config.loading import describe, from_dict, load, replaced, to_yaml
+from pipelines.config.results import TableRun
+from pipelines.config.tree import Config
+
+__all__ = [
+    "SEARCHABLE",
+    "STAGES",
+    "ClusterConfig",
+    "CompareConfig",
+    "Config",
+    "FusionRun",
+    "LyricsConfig",
+    "Range",
+    "TableRun",
+    "TrainConfig",
+    "describe",
+    "from_dict",
+    "load",
+    "replaced",
+    "to_yaml",
+]

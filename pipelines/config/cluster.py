@@ -1,0 +1,55 @@
+"""Ray, and where each stage runs."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pipelines.config.section import Section
+from pipelines.config.section import key as _key
+
+STAGES = (
+    "ingest",
+    "split",
+    "label",
+    "pretrain",
+    "embed",
+    "fuse",
+    "tune",
+    "train",
+    "recommend",
+    "evaluate",
+    "report",
+    "compare",
+)
+"""All stages, in the order of their inputs."""
+
+
+class ClusterConfig(Section):
+    """How Ray is reached or started."""
+
+    address: str | None = _key(
+        None, "Ray address; null joins the cluster this process runs in, or starts a local one"
+    )
+    num_cpus: int | None = _key(None, "CPUs of a locally started Ray; null for all", ge=1)
+    object_store_mb: int | None = _key(None, "object store of a locally started Ray", ge=80)
+    dashboard: bool = _key(False, "start the dashboard (on loopback) with a local Ray")
+    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = _key(
+        {}, "custom resources that each task of a stage asks for: {ingest: {near_data: 0.01}}"
+    )
+
+    @model_validator(mode="after")
+    def _custom(self) -> ClusterConfig:
+        for stage, resources in self.resources.items():
+            if stage not in STAGES:
+                near = difflib.get_close_matches(stage, STAGES, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; stages are {list(STAGES)}"
+                raise ValueError(f"cluster.resources.{stage}: there is no such stage{hint}")
+            for name in {"CPU", "GPU", "memory"} & set(resources):
+                raise ValueError(
+                    f"cluster.resources.{stage}.{name}: is no custom resource; CPUs and GPUs are "
+                    "set by the stages' own keys (num_gpus, workers, threads)"
+                )
+        return self

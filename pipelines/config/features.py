@@ -1,0 +1,143 @@
+"""From songs to labels and feature vectors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from pipelines.config.section import Section
+from pipelines.config.section import key as _key
+
+
+class LabelConfig(Section):
+    """Tags into classes (paper 3.1.1, 3.1.2, 5.1)."""
+
+    embedding: Literal["multihot", "word2vec"] = _key("word2vec", "label embedding f")
+    source: Literal["mbtags", "terms"] = _key(
+        "mbtags", "MusicBrainz tags (the paper's) or Echo Nest terms"
+    )
+    k: int = _key(6, "number of classes", ge=2, le=1000)
+    dimension: int = _key(100, "m, the Word2Vec label embedding's size", ge=2, le=2000)
+    epochs: int = _key(20, "Word2Vec passes over the tag lists", ge=1)
+    fit_on: Literal["train", "all"] = _key(
+        "train", "songs that Word2Vec and K-Means see; `all` is the `paper` protocol's"
+    )
+    elbow: tuple[int, ...] = _key((), "values of k whose inertia is kept for the elbow curve")
+
+
+class MetadataConfig(Section):
+    """Metadata features (paper 3.1.4)."""
+
+    dimension: int = _key(100, "size of each field's Word2Vec", ge=2, le=2000)
+    epochs: int = _key(10, "Word2Vec passes over a field", ge=1)
+    threads: int = _key(
+        1, "threads of a field's Word2Vec; with more than one, two runs differ a little", ge=1
+    )
+    vectors: str | None = _key(
+        None, "word2vec file (text or .bin) to start each field's Word2Vec from"
+    )
+
+
+class LyricsConfig(Section):
+    """Lyrics features (paper 3.1.5, 5.2)."""
+
+    encoder: str = _key(
+        "FacebookAI/roberta-base",
+        "hub name or local folder of the transformer, or `pretrain` for one trained on the corpus",
+    )
+    tfidf: Literal["sklearn", "printed"] = _key(
+        "sklearn", "TfidfVectorizer's weights, or the formula as the paper prints it"
+    )
+    words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
+    pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
+    dtype: Literal["auto", "float32", "bfloat16"] = _key(
+        "auto", "the encoder's precision; auto: bfloat16 where a trial shows that it pays"
+    )
+    token_budget: int | None = _key(
+        None, "tokens in one batch; null for 4,096 on a CPU and 65,536 on a GPU", ge=16
+    )
+    compiled: bool = _key(
+        False,
+        "compile the model with torch.compile, for architectures that cannot be packed "
+        "(RoBERTa's and BERT's can, which is quicker)",
+    )
+    num_gpus: float = _key(0.0, "GPUs of one encoder actor; 0 runs it on the CPU", ge=0)
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _exact_enough(cls, value: object) -> object:
+        if value == "int8":
+            raise ValueError(
+                "8-bit integers are not offered: on a pre-trained encoder the worst cosine to "
+                "float32 was .985 to .995, whatever the processor; take auto or bfloat16"
+            )
+        return value
+
+
+class EmbedConfig(Section):
+    """Modalities into vectors."""
+
+    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] = _key(
+        ("metadata", "lyrics"), "the modalities that are embedded and fused", min_length=1
+    )
+    metadata: MetadataConfig = MetadataConfig()
+    lyrics: LyricsConfig = LyricsConfig()
+
+
+class PretrainConfig(Section):
+    """The small RoBERTa of `embed.lyrics.encoder: pretrain` (masked-word modelling)."""
+
+    workers: int = _key(
+        1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
+    )
+    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
+    hidden_size: int = _key(128, "width of the encoder", ge=8)
+    layers: int = _key(2, "transformer layers", ge=1)
+    heads: int = _key(4, "attention heads; divides hidden_size", ge=1)
+    positions: bool = _key(
+        False,
+        "the encoder sees words with their counts and the place of each; false: the words "
+        "alone, as a set",
+    )
+    epochs: int = _key(5, "passes over the bags", ge=1)
+    batch_size: int = _key(64, "bags in a batch, over all workers", ge=1)
+    learning_rate: float = _key(1e-3, "AdamW's peak rate", gt=0)
+    mask_probability: float = _key(0.15, "share of the tokens that are to be predicted", gt=0, lt=1)
+    heldout_share: float = _key(
+        0.05, "share of the bags that only measure the perplexity", gt=0, le=0.5
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = _key(
+        "auto", "precision of the matrix products; auto: bfloat16 where the hardware has it"
+    )
+    max_bags: int = _key(50_000, "bags used at most, chosen by hash", ge=1)
+
+
+class FuseConfig(Section):
+    """Scaling, PCA and the fusion operator (paper 3.2, 5.3)."""
+
+    variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)
+    operator: Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"] = _key(
+        "concatenate",
+        "how the modalities become one vector; `gated`: a mean with learned weights for each song",
+    )
+    align: Literal["project", "pad", "truncate"] = _key(
+        "project",
+        "bring the modalities to one size, for all operators but concatenate: by a learned "
+        "projection, or by padding or truncating their principal components",
+    )
+    width: int = _key(128, "that size under `project`", ge=1, le=10_000)
+    missing: Literal["neutral", "learned", "drop"] = _key(
+        "neutral",
+        "a modality that a song does not have is left out of the operator (in concatenate, the "
+        "training mean stands there), replaced by a learned vector, or the song is left out "
+        "(and counted)",
+    )
+
+    @property
+    def blockwise(self) -> bool:
+        """PCA is fitted for each modality, and the network sees their borders.
+
+        Otherwise, as in the paper, PCA is fitted on the concatenation.
+        """
+        return self.operator != "concatenate" or self.missing == "learned"

@@ -1,0 +1,127 @@
+"""Training the network, and the search of its settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from pipelines.config.section import Section
+from pipelines.config.section import key as _key
+
+
+class TrainConfig(Section):
+    """The fusion network's training (paper 5.3, Table 1)."""
+
+    workers: int = _key(
+        1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
+    )
+    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
+    epochs: int = _key(200, "passes over the training songs (the paper: 2,000)", ge=1)
+    batch_size: int = _key(256, "songs in a batch, over all workers", ge=2)
+    evaluate_every: int | None = _key(
+        None, "epochs from one evaluation to the next; null for about 100 a run", ge=1
+    )
+    checkpoint_every: int | None = _key(
+        None, "epochs from one checkpoint to the next; null for about 20 a run", ge=1
+    )
+    eta: float = _key(0.001, "Adam's learning rate", gt=0, le=1)
+    p: float = _key(0.5, "dropout probability", ge=0, lt=1)
+    class_weights: bool = _key(True, "weigh the cross-entropy by inverse class frequency")
+    label_smoothing: float = _key(0.0, "share of a label spread over all classes", ge=0, lt=1)
+    weight_decay: float = _key(0.0, "decoupled weight decay (AdamW); 0 is plain Adam", ge=0)
+    norm_group: int | None = _key(
+        64,
+        "songs whose moments batch normalisation shares; null for the whole batch, which makes "
+        "the workers wait for each other at every layer",
+        ge=2,
+    )
+    schedule: Literal["constant", "cosine"] = _key(
+        "constant", "eta over the epochs; cosine falls from eta to almost 0"
+    )
+    patience: int | None = _key(
+        None,
+        "stop when validation accuracy has not risen for so many epochs, and keep the best "
+        "network; null trains all epochs and keeps the last",
+        ge=1,
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = _key(
+        "auto",
+        "precision; auto: mixed with bfloat16 on a GPU, float32 on a CPU. In float64 the number "
+        "of workers changes the result by less than 1e-5; in float32 Adam amplifies rounding",
+    )
+    in_memory_mb: int = _key(
+        4096,
+        "features up to this size are held by each worker; larger ones are streamed from the "
+        "workspace by Ray Data",
+        ge=0,
+    )
+
+
+class Range(Section):
+    """An interval to search."""
+
+    low: float = _key(0.0, "smallest value")
+    high: float = _key(1.0, "largest value")
+    log: bool = _key(False, "sample its logarithm evenly")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is set")
+        return self
+
+
+SEARCHABLE = (
+    "label.k",
+    "label.embedding",
+    "embed.lyrics.words",
+    "fuse.operator",
+    "train.eta",
+    "train.p",
+    "train.batch_size",
+)
+"""The keys `tune.space` may name."""
+
+
+class TuneConfig(Section):
+    """The search for hyperparameters by Ray Tune (paper 5.3, Table 1)."""
+
+    space: dict[str, Range | tuple[int | float | str, ...]] = _key(
+        {
+            "label.k": (3, 4, 6, 8, 13),
+            "train.eta": Range(low=1e-4, high=1e-2, log=True),
+            "train.p": Range(low=0.0, high=0.6),
+        },
+        "what is searched: a key and a list of values, or an interval {low, high, log} for "
+        "train.eta and train.p; also label.embedding, embed.lyrics.words, fuse.operator and "
+        "train.batch_size",
+        min_length=1,
+    )
+    trials: int = _key(20, "configurations that are tried", ge=1)
+    metric: Literal["map", "accuracy"] = _key(
+        "map", "what is maximised on the validation songs: mAP@500, or accuracy over the k classes"
+    )
+    search: Literal["random", "optuna"] = _key("random", "how configurations are chosen")
+    scheduler: Literal["asha", "none"] = _key(
+        "asha", "asha stops the worse trials early; none trains all to the end"
+    )
+    reports: int = _key(10, "times a trial is evaluated", ge=1)
+    reduction: float = _key(3.0, "asha keeps one in so many trials from rung to rung", gt=1)
+    grace: float = _key(0.2, "share of the epochs no trial is stopped before", gt=0, le=1)
+    users: int = _key(20_000, "users whose validation songs give the mAP, chosen by hash", ge=1)
+    num_gpus: float = _key(0.0, "GPUs of one trial", ge=0)
+    concurrent: int | None = _key(
+        None, "trials at a time; null for as many as the cluster has CPUs (or GPUs)", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> TuneConfig:
+        for name, values in self.space.items():
+            if name not in SEARCHABLE:
+                raise ValueError(f"space names {name!r}; it may name {', '.join(SEARCHABLE)}")
+            if isinstance(values, Range) and name not in ("train.eta", "train.p"):
+                raise ValueError(f"space.{name} needs a list of values, not an interval")
+            if not isinstance(values, Range) and not values:
+                raise ValueError(f"space.{name} has no values")
+        return self

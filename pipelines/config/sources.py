@@ -1,0 +1,69 @@
+"""What the corpus is read from, and how its songs are split."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipelines.config.section import Section
+from pipelines.config.section import key as _key
+
+
+class SourceConfig(Section):
+    """Where the Million Song Dataset's files lie; relative paths are below `root`."""
+
+    root: str = _key(
+        "",
+        "folder or URI (s3://, gs://, hdfs://) of the corpus; the paths below are relative to it",
+    )
+    songs: str = _key(
+        "MillionSong",
+        "HDF5 tree (A/B/C folders), one aggregate or summary .h5 file, or track_metadata.db",
+    )
+    artist_terms: str | None = _key(
+        None, "artist_term.db with the tags, where `songs` is track_metadata.db"
+    )
+    lyrics: tuple[str, ...] = _key(
+        ("musixmatch/mxm_dataset_train.txt", "musixmatch/mxm_dataset_test.txt"),
+        "musiXmatch files (.txt, .zip of it, or mxm_dataset.db); may be empty",
+    )
+    plays: tuple[str, ...] = _key(
+        ("tasteprofile/train_triplets.txt",),
+        "listening triplets (.txt or .zip; Taste Profile or Challenge files)",
+    )
+    mismatches: str | None = _key(
+        "tasteprofile/sid_mismatches.txt", "wrong song-track pairs to leave out; null for none"
+    )
+
+
+class IngestConfig(Section):
+    """Reading the source files into Parquet."""
+
+    segments: Literal["none", "stats", "full"] = _key(
+        "none",
+        "segment arrays: not read, reduced to each song's statistics (all that the audio "
+        "modality needs), or kept",
+    )
+    files_per_shard: int = _key(1_000, "files of the HDF5 tree read by one task", ge=1)
+    rows_per_shard: int = _key(
+        20_000, "rows of an aggregate HDF5 or SQLite file read by one task", ge=1
+    )
+    bytes_per_shard: int = _key(64 << 20, "bytes of a text file read by one task", ge=1024)
+    max_reject_share: float = _key(
+        0.05, "largest share of damaged items a source may have before the run stops", ge=0, le=1
+    )
+
+
+class SplitConfig(Section):
+    """Songs into train, validation and test (paper 5.3; DIGEST protocols)."""
+
+    by: Literal["song", "artist", "album"] = _key(
+        "song",
+        "`song` is the paper's random split; `artist` puts no artist on both sides, `album` no "
+        "album",
+    )
+    folds: int = _key(5, "equal parts the songs are cut into; 5 gives the paper's 80/20", ge=2)
+    test_fold: int = _key(0, "the fold that is the test part", ge=0)
+    validation: float = _key(0.1, "share of the other songs kept for validation", ge=0, le=0.5)
+    require_tags: bool = _key(
+        False, "only songs with tags enter the split (the paper's 116,479), others are left out"
+    )

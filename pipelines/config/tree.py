@@ -1,0 +1,69 @@
+"""The whole configuration: one typed tree, a section for each of its parts."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from pipelines.config.cluster import ClusterConfig
+from pipelines.config.compare import CompareConfig
+from pipelines.config.features import EmbedConfig, FuseConfig, LabelConfig, PretrainConfig
+from pipelines.config.learning import TrainConfig, TuneConfig
+from pipelines.config.results import EvaluateConfig, RecommendConfig, ReportConfig
+from pipelines.config.section import Section
+from pipelines.config.section import key as _key
+from pipelines.config.sources import IngestConfig, SourceConfig, SplitConfig
+
+
+class Config(Section):
+    """The whole tree."""
+
+    seed: int = _key(0, "seed of every random choice", ge=0, lt=2**31)
+    workspace: str = _key("workspace", "folder or URI (s3://, gs://, ...) of all artifacts")
+    source: SourceConfig = SourceConfig()
+    ingest: IngestConfig = IngestConfig()
+    split: SplitConfig = SplitConfig()
+    label: LabelConfig = LabelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    embed: EmbedConfig = EmbedConfig()
+    fuse: FuseConfig = FuseConfig()
+    train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
+    report: ReportConfig = ReportConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    compare: CompareConfig = CompareConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.split.test_fold >= self.split.folds:
+            raise ValueError(
+                f"split.test_fold is {self.split.test_fold}, but with split.folds "
+                f"{self.split.folds} it must be below {self.split.folds}"
+            )
+        if self.pretrain.hidden_size % self.pretrain.heads:
+            raise ValueError(
+                f"pretrain.hidden_size {self.pretrain.hidden_size} is no multiple of "
+                f"pretrain.heads {self.pretrain.heads}"
+            )
+        if "audio" in self.embed.modalities and self.ingest.segments == "none":
+            raise ValueError(
+                "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
+            )
+        group, batch = self.train.norm_group, self.train.batch_size
+        if group is not None and 1 < round(batch / group) < self.train.workers:
+            raise ValueError(
+                f"train.batch_size {batch} in groups of {group} songs gives work to "
+                f"{round(batch / group)} workers, not {self.train.workers}: lower "
+                "train.norm_group, or set it to null"
+            )
+        if self.train.patience is not None and self.split.validation == 0:
+            raise ValueError(
+                "train.patience stops by validation accuracy, but split.validation is 0: "
+                "set split.validation, or train.patience: null"
+            )
+        if self.recommend.protocol == "paper" and self.label.fit_on != "all":
+            raise ValueError(
+                "recommend.protocol: paper fits the labels on all songs: set label.fit_on: all"
+            )
+        return self
