@@ -31,7 +31,7 @@ from fusionrec.features.words import FieldWord2Vec, load_vectors
 from fusionrec.tables import vectors
 from pipelines.config import Config, LyricsConfig
 from pipelines.pretrain import lyrics_weights
-from pipelines.runtime import cluster, metrics
+from pipelines.runtime import metrics, resources, sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
@@ -59,14 +59,15 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit one Word2Vec a field, then transform every part."""
     # Three at a time, or one after the other where each wants all CPUs of a node.
-    threads = min(config.embed.metadata.threads, cluster.node_cpus())
+    threads = min(config.embed.metadata.threads, resources.node_cpus())
     fits = [
-        cluster.submit(_fit_field, config, run, field, num_cpus=threads)
+        tasks.submit(run, _fit_field, config, run, field, num_cpus=threads)
         for field in metadata.TEXT_FIELDS
     ]
-    numbers = cluster.submit(_number_statistics, run)
-    means: dict[str, float] = cluster.gather([*fits, numbers])[-1]
-    reports = cluster.map_shards(
+    numbers = tasks.submit(run, _number_statistics, run)
+    means: dict[str, float] = tasks.gather([*fits, numbers])[-1]
+    reports = sharding.map_shards(
+        run,
         resumable(run, "metadata", partial(_metadata_part, run, means)),
         parts,
         description="embedding metadata",
@@ -120,10 +121,11 @@ def _metadata_part(run: StageRun, means: dict[str, float], shard: dict[str, Any]
 
 def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
-    weights = lyrics_weights(config, run.workspace)
+    weights = lyrics_weights(config, run)
     settings, why = _with_precision(config, run)
     log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)
-    reports = cluster.map_shards(
+    reports = sharding.map_shards(
+        run,
         _lyrics_encoder,
         parts,
         description="encoding lyrics",
@@ -155,7 +157,7 @@ def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
     settings = config.embed.lyrics
     if settings.dtype != "auto":
         return settings, "as configured"
-    dtype, why = cluster.run_task(_precision, run, settings, num_gpus=settings.num_gpus)
+    dtype, why = tasks.run_task(run, _precision, run, settings, num_gpus=settings.num_gpus)
     return settings.model_copy(update={"dtype": dtype}), why
 
 
@@ -245,8 +247,11 @@ def _download_encoder(workspace: Workspace, folder: Path) -> str:
 
 def embed_audio(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Statistics of timbre, pitches and loudness for every part."""
-    reports = cluster.map_shards(
-        resumable(run, "audio", partial(_audio_part, run)), parts, description="embedding audio"
+    reports = sharding.map_shards(
+        run,
+        resumable(run, "audio", partial(_audio_part, run)),
+        parts,
+        description="embedding audio",
     )
     counts = _summed(reports)
     if counts["songs_with_audio"] == 0:

@@ -25,7 +25,7 @@ from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.collective import Collective
 from fusionrec.ranking.split import stable_hash
 from pipelines.config import Config
-from pipelines.runtime import cluster, distributed
+from pipelines.runtime import distributed, progress, sharding
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
@@ -33,9 +33,9 @@ from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_num
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit the word weights, then train; the first worker writes the model."""
-    job = {"config": config, "run": run, "weights": lyrics_weights(config, workspace)}
+    job = {"config": config, "run": run, "weights": lyrics_weights(config, run)}
     settings = config.pretrain
-    with distributed.shown_progress(run, "pre-training"):
+    with progress.watched(run, "pre-training"):
         return distributed.run(
             _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
         )
@@ -69,12 +69,12 @@ def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
     return bags.take(np.sort(order[:limit]))
 
 
-def lyrics_weights(config: Config, workspace: Workspace) -> np.ndarray:
+def lyrics_weights(config: Config, run: StageRun) -> np.ndarray:
     """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
-    shards = [{"part": part_number(name)} for name in workspace.parts("ingest", "lyrics")]
-    words = workspace.read("ingest", "vocabulary").num_rows
-    reports = cluster.map_shards(
-        partial(_count, workspace, words), shards, description="document frequencies"
+    shards = [{"part": part_number(name)} for name in run.workspace.parts("ingest", "lyrics")]
+    words = run.workspace.read("ingest", "vocabulary").num_rows
+    reports = sharding.map_shards(
+        run, partial(_count, run.workspace, words), shards, description="document frequencies"
     )
     total = reduce(
         add,
@@ -136,7 +136,7 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
         seed=config.seed,
         collective=collective,
         device=device,
-        progress=distributed.Reporter(run) if collective.rank == 0 else None,
+        progress=progress.Reporter(run) if collective.rank == 0 else None,
     )
     if collective.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
