@@ -1,8 +1,17 @@
 """One Ray for all tests that need one."""
 
+import importlib.util
 import os
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What Ray says it will remove is an error, before it is removed."""
+    if importlib.util.find_spec("ray"):  # the tests for GPUs run without it, too
+        config.addinivalue_line(
+            "filterwarnings", "error::ray.util.annotations.RayDeprecationWarning"
+        )
 
 
 @pytest.fixture(scope="session")

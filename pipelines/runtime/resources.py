@@ -43,6 +43,12 @@ def _resource(name: str) -> float:
 
 
 def _autoscaled(name: str) -> float:
-    """As much of a resource as the cluster's autoscaler may bring; 0 without one."""
-    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    """As much of a resource as the cluster's autoscaler may bring; 0 without one.
+
+    Ray has no public way to ask; where its own one is gone, only what is there counts.
+    """
+    try:
+        most = ray._private.state.state.get_max_resources_from_cluster_config()
+    except AttributeError:
+        most = None
     return float((most or {}).get(name, 0))

@@ -266,8 +266,10 @@ class _Watcher(tune.Callback):
 
     def attach(self, tuner: tune.Tuner) -> None:
         """Take the place of the watcher that was pickled with an interrupted search."""
-        internal = tuner._local_tuner
-        assert internal is not None
+        internal = getattr(tuner, "_local_tuner", None)
+        if internal is None:  # Ray has no public way: the search goes on, untold
+            log.warning("tune: this Ray does not show how the trials of a resumed search end")
+            return
         internal._run_config.callbacks = [self]
 
     def __getstate__(self) -> dict[str, Any]:
