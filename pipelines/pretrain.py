@@ -22,8 +22,8 @@ from fusionrec.errors import DataError
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
+from fusionrec.hashing import stable_hash
 from fusionrec.models.collective import Collective
-from fusionrec.ranking.split import stable_hash
 from pipelines.config import Config
 from pipelines.runtime import cluster, distributed
 from pipelines.runtime.command import as_command

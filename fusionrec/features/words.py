@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec.errors import ConfigError
-from fusionrec.labels.embedding import stable_hash
+from fusionrec.hashing import word_hash
 
 # `\w` leaves out combining marks, which would cut Hindi words at every vowel sign and
 # "İstanbul", lower-cased, after its dot.
@@ -113,7 +113,7 @@ class FieldWord2Vec:
             sg=1,
             workers=threads,
             seed=seed,
-            hashfxn=stable_hash,
+            hashfxn=word_hash,
         )
         model.build_vocab(sentences)
         if initial is not None:

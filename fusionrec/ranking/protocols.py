@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError
-from fusionrec.ranking.split import stable_hash
+from fusionrec.hashing import stable_hash
 
 Protocol = Literal["heldout", "oord", "paper"]
 
