@@ -125,7 +125,7 @@ class ListStatistics:
         ----------
         lists
             Shape (users, K): columns of the catalogue, each at most once a list; -1 beyond the
-            end (:attr:`fusionrec.ranking.topk.RankedLists.indices`).
+            end (:attr:`fusionrec.ranking.lists.RankedLists.indices`).
         catalogue
             The same N candidates at every update.
 

@@ -1,4 +1,4 @@
-"""Top lists and ranks of a group of users, compiled: what :mod:`fusionrec.ranking.topk` calls.
+"""Top lists and ranks of a group of users, compiled: what :mod:`fusionrec.ranking.on_cpu` calls.
 
 The scores of a group of users with a block of songs stay in the processor's second cache: they
 are computed there, compared and forgotten. A user's list comes from the few scores above a

@@ -7,16 +7,13 @@ each with a fused multiply-add, to a block of scores that stays in the device's 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.protocols import SongLists
-
-if TYPE_CHECKING:
-    from fusionrec.ranking.topk import RankedLists
 
 _BLOCK_BYTES = 2 << 30
 """Memory for a block of scores, their keys and what is compared with them."""
