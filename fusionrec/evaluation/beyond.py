@@ -68,7 +68,7 @@ class BeyondAccuracy:
         Share of the candidates that are in at least one list.
     gini
         Gini index of how often the candidates are recommended: 0 where all are as often,
-        1 where one song takes all places.
+        1 where one song takes every position.
     popularity
         ARP, the mean over lists of the mean popularity of a list's songs.
     popularity_bias
@@ -214,8 +214,8 @@ def gini(counts: NDArray[Any]) -> float:
     """
     N = len(counts)
     ascending = np.sort(counts).astype(np.float64)
-    place = 2.0 * np.arange(1, N + 1) - N - 1
-    return _ratio(float(place @ ascending), (N - 1) * float(ascending.sum()))
+    weights = 2.0 * np.arange(1, N + 1) - N - 1
+    return _ratio(float(weights @ ascending), (N - 1) * float(ascending.sum()))
 
 
 def _ratio(numerator: float, denominator: float) -> float:

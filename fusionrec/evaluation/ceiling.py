@@ -21,9 +21,9 @@ def expected_average_precision(
 ) -> NDArray[np.float64]:
     """Exact expectation of AP@K where candidates come in blocks of ties, ordered at random.
 
-    Let a block have n songs of which r relevant, after o songs of which h relevant. Its place j,
+    Let a block have n songs of which r relevant, after o songs of which h relevant. Its position j,
     from 1, holds a relevant song with probability r/n; given that, each of the j - 1 before it
-    is relevant with probability c = (r - 1)/(n - 1). With m = min(n, K - o) places among the
+    is relevant with probability c = (r - 1)/(n - 1). With m = min(n, K - o) positions among the
     first K, not fewer than 0, the block adds to the sum of the precisions
 
         r/n * sum_{j=1..m} (h + 1 + c (j - 1)) / (o + j)
@@ -60,7 +60,7 @@ def expected_average_precision(
     o, h = np.cumsum(n, axis=-1) - n, np.cumsum(r, axis=-1) - r
     first, last = np.minimum(o, k), np.minimum(o + n, k)
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, last.max(initial=0) + 1))])
-    c = (r - 1) / np.maximum(n - 1, 1)  # n = 1 has no place but the first: the terms cancel
+    c = (r - 1) / np.maximum(n - 1, 1)  # n = 1 has no position but the first: the terms cancel
     added = (h + 1 - c * (o + 1)) * (harmonic[last] - harmonic[first]) + c * (last - first)
     found = (r / np.maximum(n, 1) * added).sum(axis=-1)
     divisor = np.minimum(r.sum(axis=-1), k)
