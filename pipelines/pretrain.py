@@ -102,19 +102,10 @@ def settings_of(config: Config) -> masked_words.MlmSettings:
     without them it could not tell whose count a count is, so it gets the words alone.
     """
     chosen = config.pretrain
-    return masked_words.MlmSettings(
-        hidden_size=chosen.hidden_size,
+    return chosen.fill(
+        masked_words.MlmSettings,
         intermediate_size=2 * chosen.hidden_size,
-        layers=chosen.layers,
-        heads=chosen.heads,
         max_tokens=min(510, (2 if chosen.positions else 1) * config.embed.lyrics.words + 2),
-        positions=chosen.positions,
-        epochs=chosen.epochs,
-        batch_size=chosen.batch_size,
-        learning_rate=chosen.learning_rate,
-        mask_probability=chosen.mask_probability,
-        heldout_share=chosen.heldout_share,
-        dtype=chosen.dtype,
     )
 
 

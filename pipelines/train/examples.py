@@ -59,14 +59,8 @@ def fused_blocks(workspace: Workspace) -> tuple[int, ...]:
 
 def fusion_settings(config: Config, blocks: tuple[int, ...]) -> FusionSettings:
     """How the network is to fuse these blocks."""
-    chosen = config.fuse
-    return FusionSettings(
-        blocks,
-        chosen.operator,
-        chosen.align,
-        chosen.width,
-        "learned" if chosen.missing == "learned" else "neutral",
-    )
+    absent = "learned" if config.fuse.missing == "learned" else "neutral"
+    return config.fuse.fill(FusionSettings, blocks=blocks, absent=absent)
 
 
 def read_songs(
