@@ -10,8 +10,7 @@ song is relevant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -192,17 +191,6 @@ class ListStatistics:
             popularity_bias=_ratio(popularity, _ratio(float(catalogue.popularity.sum()), N)),
             diversity=_ratio(self.diversity, self.pair_lists),
             novelty=_ratio(self.novelty, self.lists),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers and a list that JSON can hold, exact both ways."""
-        return {**asdict(self), "counts": self.counts.tolist()}
-
-    @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> ListStatistics:
-        """What :meth:`to_dict` made."""
-        return ListStatistics(
-            **{**content, "counts": np.asarray(content["counts"], dtype=np.int64)}
         )
 
 

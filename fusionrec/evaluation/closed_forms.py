@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RANDOM_AUC = 0.5
-"""Expected AUC of a uniformly random order, whatever the numbers of songs."""
-
 
 def random_average_precision(
     candidates: ArrayLike, relevant: ArrayLike, k: int
