@@ -111,7 +111,7 @@ def measured(d: int, songs: int, rounds: int) -> dict[str, Any]:
 def through_ray(d: int, songs: int, users: int, rounds: int) -> dict[str, float]:
     """Seconds for the kernel alone, and for the map that `fusionrec recommend` uses."""
     from pipelines.config import ClusterConfig
-    from pipelines.runtime import cluster
+    from pipelines.runtime import session, tasks
 
     V, packed = vectors(d, songs, users)
     alone = warm = float("inf")
@@ -120,14 +120,14 @@ def through_ray(d: int, songs: int, users: int, rounds: int) -> dict[str, float]
         for start in range(0, users, SHARD):
             rank_users(V[start : start + SHARD], packed, K)
         alone = min(alone, time.perf_counter() - started)
-    cluster.start(ClusterConfig(num_cpus=1))
+    session.start(ClusterConfig(num_cpus=1))
     shards = [
         {"d": d, "songs": songs, "users": users, "start": start, "stop": start + SHARD}
         for start in range(0, users, SHARD)
     ]
     for turn in range(rounds + 1):
         started = time.perf_counter()
-        cluster.map_tasks(rank_shard, shards, description="ranking users")
+        tasks.map_tasks(None, rank_shard, shards, description="ranking users")
         if turn == 0:
             first = time.perf_counter() - started
         else:

@@ -25,7 +25,7 @@ from fusionrec.models.collective import Collective
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training
 from pipelines.config import ClusterConfig, TrainConfig
-from pipelines.runtime import cluster, distributed
+from pipelines.runtime import distributed, session, tasks
 from pipelines.runtime.workspace import Workspace
 
 NORM_GROUP = TrainConfig().norm_group
@@ -88,10 +88,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     workers = options.workers or ([1] if options.gpu else [1, 2])
-    cluster.start(ClusterConfig(num_cpus=max(2, *workers)))
+    session.start(ClusterConfig(num_cpus=max(2, *workers)))
     rates: dict[str, list[float]] = {}
     for _ in range(options.rounds):
-        rates.setdefault("plain", []).append(cluster.run_task(plain, options, num_gpus=options.gpu))
+        rates.setdefault("plain", []).append(
+            tasks.run_task(None, plain, options, num_gpus=options.gpu)
+        )
         for count in workers:
             rates.setdefault(f"{count} worker(s)", []).append(under_ray(options, count))
     medians = {name: statistics.median(values) for name, values in rates.items()}

@@ -15,7 +15,7 @@ from fusionrec import schemas
 from fusionrec.evaluation.intervals import bootstrap_mean
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -25,12 +25,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Metrics of every part of the recommendations, then their summary."""
     top = workspace.require("recommend")["config"]["settings"]["recommend"]["top"]
     parts = [{"part": int(n[5:10])} for n in workspace.parts("recommend", "recommendations")]
-    cluster.map_shards(
+    sharding.map_shards(
+        run,
         resumable(run, "metrics", partial(_metrics_part, run, top)),
         parts,
         description="metrics",
     )
-    summary = {**cluster.run_task(_summarise, config, run), "top": top}
+    summary = {**tasks.run_task(run, _summarise, config, run), "top": top}
     run.write_json(summary, "summary.json")
     return summary
 

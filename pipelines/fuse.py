@@ -26,7 +26,7 @@ from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from fusionrec.tables import matrix, vectors
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
@@ -59,13 +59,16 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         {"part": i, "parts": group.tolist()}
         for i, group in enumerate(np.array_split(parts, min(_GROUPS, len(parts))))
     ]
-    cluster.map_shards(partial(_moments, run, plan), groups, description="moments of the features")
-    cluster.run_task(_fit_scaler, run, len(groups))
-    cluster.map_shards(
-        partial(_covariance, run, plan), groups, description="covariance of the features"
+    sharding.map_shards(
+        run, partial(_moments, run, plan), groups, description="moments of the features"
     )
-    fitted = cluster.run_task(_fit_pca, run, plan, len(groups), config.fuse.variance)
-    reports = cluster.map_shards(
+    tasks.run_task(run, _fit_scaler, run, len(groups))
+    sharding.map_shards(
+        run, partial(_covariance, run, plan), groups, description="covariance of the features"
+    )
+    fitted = tasks.run_task(run, _fit_pca, run, plan, len(groups), config.fuse.variance)
+    reports = sharding.map_shards(
+        run,
         resumable(run, "fused", partial(_transform, run, plan)),
         [{"part": part} for part in parts],
         description="fusing",

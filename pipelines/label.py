@@ -19,7 +19,7 @@ from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from fusionrec.tables import matrix, vectors
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -28,10 +28,12 @@ from pipelines.split import LEFT_OUT
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit and apply the classes in one task; the elbow's k values in parallel."""
-    counts = cluster.run_task(_label, config, run)
+    counts = tasks.run_task(run, _label, config, run)
     if config.label.elbow:
         shards = [{"part": i, "k": k} for i, k in enumerate(sorted(set(config.label.elbow)))]
-        curve = cluster.map_shards(partial(_inertia, config, run), shards, description="elbow")
+        curve = sharding.map_shards(
+            run, partial(_inertia, config, run), shards, description="elbow"
+        )
         run.write_json([row for row in curve if row["inertia"] is not None], "elbow.json")
     return counts
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 import tempfile
-from functools import partial, reduce
-from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics import tfidf
@@ -25,29 +22,21 @@ from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.hashing import stable_hash
 from fusionrec.models.collective import Collective
 from pipelines.config import Config
-from pipelines.runtime import cluster, distributed
+from pipelines.embed.weights import lyrics_weights, training_lyrics
+from pipelines.runtime import distributed, progress
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
-from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime.workspace import StageRun, Workspace
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit the word weights, then train; the first worker writes the model."""
-    job = {"config": config, "run": run, "weights": lyrics_weights(config, workspace)}
+    job = {"config": config, "run": run, "weights": lyrics_weights(config, run)}
     settings = config.pretrain
-    with distributed.shown_progress(run, "pre-training"):
+    with progress.watched(run, "pre-training"):
         return distributed.run(
             _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
         )
-
-
-def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
-    """The bags of one part's training songs."""
-    songs = workspace.read_part("ingest", "songs", part, ["track_id"])["track_id"]
-    split = workspace.read_part("split", "split", part, ["part"])["part"]
-    train = songs.filter(pc.equal(split, "train")).combine_chunks()
-    lyrics = workspace.read_part("ingest", "lyrics", part)
-    return lyrics.filter(pc.is_in(lyrics["track_id"], value_set=train))
 
 
 def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
@@ -67,32 +56,6 @@ def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
 
     order = np.argsort(stable_hash(bags["track_id"].to_pylist(), seed=seed, purpose="pretrain"))
     return bags.take(np.sort(order[:limit]))
-
-
-def lyrics_weights(config: Config, workspace: Workspace) -> np.ndarray:
-    """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
-    shards = [{"part": part_number(name)} for name in workspace.parts("ingest", "lyrics")]
-    words = workspace.read("ingest", "vocabulary").num_rows
-    reports = cluster.map_shards(
-        partial(_count, workspace, words), shards, description="document frequencies"
-    )
-    total = reduce(
-        add,
-        (
-            tfidf.Statistics(r["documents"], np.array(r["documents_with"]), np.array(r["total"]))
-            for r in reports
-        ),
-    )
-    return tfidf.word_weights(total, config.embed.lyrics.tfidf)
-
-
-def _count(workspace: Workspace, words: int, shard: dict[str, Any]) -> Counts:
-    statistics = tfidf.count(training_lyrics(workspace, part_name(shard["part"])), words)
-    return {
-        "documents": statistics.documents,
-        "documents_with": statistics.document_frequency.tolist(),
-        "total": statistics.total_count.tolist(),
-    }
 
 
 def settings_of(config: Config) -> masked_words.MlmSettings:
@@ -127,7 +90,7 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
         seed=config.seed,
         collective=collective,
         device=device,
-        progress=distributed.Reporter(run) if collective.rank == 0 else None,
+        progress=progress.Reporter(run) if collective.rank == 0 else None,
     )
     if collective.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:

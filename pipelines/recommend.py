@@ -27,7 +27,7 @@ from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
 from pipelines.config import Config
-from pipelines.runtime import cluster, metrics
+from pipelines.runtime import metrics, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -63,11 +63,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         {"part": i, "start": start, "stop": min(users, start + size)}
         for i, start in enumerate(range(0, users, size))
     ]
-    catalogue = cluster.submit(read_catalogue, workspace)
+    catalogue = tasks.submit(run, read_catalogue, workspace)
     blocks = [
-        cluster.submit(read_block, workspace, names) for names in song_blocks(config, workspace)
+        tasks.submit(run, read_block, workspace, names) for names in song_blocks(config, workspace)
     ]
-    reports = cluster.map_tasks(
+    reports = tasks.map_tasks(
+        run,
         resumable(
             run, "recommendations", partial(_rank_shard, config, run, catalogue, tuple(blocks))
         ),
@@ -137,14 +138,14 @@ def read_catalogue(workspace: Workspace) -> Catalogue:
 @lru_cache(maxsize=1)
 def _catalogue(reference: Any) -> Catalogue:
     """What a worker process reads once, for all shards it ranks."""
-    catalogue: Catalogue = cluster.gather([reference])[0]
+    catalogue: Catalogue = tasks.gather([reference])[0]
     return catalogue
 
 
 @lru_cache(maxsize=1)
 def _prepared(reference: Any, catalogue_reference: Any) -> tuple[np.ndarray, PackedSongs]:
     """The same of a catalogue of one block: F, and the candidates' rows packed."""
-    F: np.ndarray = cluster.gather([reference])[0]
+    F: np.ndarray = tasks.gather([reference])[0]
     return F, PackedSongs.of(F[_catalogue(catalogue_reference).candidates])
 
 
@@ -188,7 +189,7 @@ def _rank(
 
 def _each(blocks: tuple[Any, ...]) -> Iterator[np.ndarray]:
     for reference in blocks:
-        yield cluster.gather([reference])[0]
+        yield tasks.gather([reference])[0]
 
 
 def _candidates_of(blocks: tuple[Any, ...], candidates: np.ndarray) -> Iterator[np.ndarray]:

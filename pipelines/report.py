@@ -23,7 +23,7 @@ from pipelines import config as config_module
 from pipelines import fuse, label, train
 from pipelines.config import Config
 from pipelines.label import embed_lists, inertia, tagged_songs
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -59,14 +59,16 @@ def _write(run: StageRun, name: str, drawing: figures.Drawing) -> None:
 def _elbows(config: Config, run: StageRun) -> dict[str, int | None]:
     """Draw elbow curves and cluster sizes; the elbow of each embedding."""
     shards = [{"part": i, "embedding": name} for i, name in enumerate(EMBEDDINGS)]
-    cluster.map_shards(
+    sharding.map_shards(
+        run,
         resumable(run, "lists", partial(_write_lists, config, run)),
         shards,
         description="label vectors",
     )
     ks = range(2, config.report.elbow_to + 1)
     points = [{"embedding": name, "k": k} for name in EMBEDDINGS for k in ks]
-    found = cluster.map_shards(
+    found = sharding.map_shards(
+        run,
         resumable(run, "inertia", partial(_inertia, config.seed, run)),
         [{"part": i, **point} for i, point in enumerate(points)],
         description="elbow curves",
@@ -77,7 +79,8 @@ def _elbows(config: Config, run: StageRun) -> dict[str, int | None]:
             curves[point["embedding"]].append((point["k"], point["inertia"]))
     elbows = {name: knee(curve) for name, curve in curves.items()}
     _write(run, "elbow", figures.elbow_curves(curves, elbows))
-    sizes = cluster.map_shards(
+    sizes = sharding.map_shards(
+        run,
         partial(_sizes, config.seed, run),
         [{"embedding": name, "k": k} for name, k in EMBEDDINGS.items()],
         description="cluster sizes",

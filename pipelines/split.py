@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.ranking import split
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace, part_number
@@ -23,7 +23,7 @@ LEFT_OUT = "none"
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Assign all songs in one task."""
-    return cluster.run_task(_assign, config, run)
+    return tasks.run_task(run, _assign, config, run)
 
 
 def _assign(config: Config, run: StageRun) -> Counts:

@@ -1,8 +1,17 @@
 """One Ray for all tests that need one."""
 
+import importlib.util
 import os
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What Ray says it will remove is an error, before it is removed."""
+    if importlib.util.find_spec("ray"):  # the tests for GPUs run without it, too
+        config.addinivalue_line(
+            "filterwarnings", "error::ray.util.annotations.RayDeprecationWarning"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -10,9 +19,9 @@ def ray_session():
     """A local Ray for all tests that need one in this process."""
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
     from pipelines.config import ClusterConfig
-    from pipelines.runtime import cluster
+    from pipelines.runtime import session
 
-    cluster.start(ClusterConfig(num_cpus=3, object_store_mb=300))
+    session.start(ClusterConfig(num_cpus=3, object_store_mb=300))
     yield
     import ray
 

@@ -71,12 +71,12 @@ def in_processes(trials: int, folder: Path, options: Options) -> list[Found]:
 
 def under_ray(trials: int, folder: Path, options: Options) -> list[Found]:
     """Tasks of Ray's, each with its share of the GPU."""
-    from pipelines.runtime import cluster
+    from pipelines.runtime import tasks
 
     share = 1.0 / trials if options.on_gpu else 0.0
-    found: list[Found] = cluster.gather(
+    found: list[Found] = tasks.gather(
         [
-            cluster.submit(trial, number, folder, trials, options, num_gpus=share)
+            tasks.submit(None, trial, number, folder, trials, options, num_gpus=share)
             for number in range(trials)
         ]
     )
@@ -103,13 +103,13 @@ def run(report: Report, options: Options) -> None:
         import ray
 
         from pipelines.config import ClusterConfig
-        from pipelines.runtime import cluster
+        from pipelines.runtime import resources, session
 
         started = time.perf_counter()
-        cluster.start(ClusterConfig(num_cpus=2, object_store_mb=200))
+        session.start(ClusterConfig(num_cpus=2, object_store_mb=200))
         with contextlib.ExitStack() as stack:
             stack.callback(ray.shutdown)
             report.figure("starting Ray", time.perf_counter() - started, "s")
-            if options.on_gpu and not cluster.gpus():
+            if options.on_gpu and not resources.gpus():
                 raise RuntimeError("PyTorch sees a GPU, and Ray does not")
             compare(report, "Ray", partial(under_ray, options=options))

@@ -1,2 +1,5 @@
-"""The `fusionrec` command: `main` has the commands, `query` reads finished workspaces, and `jobs`
-submits a command to a Ray cluster."""
+"""The `fusionrec` command: `main` puts the commands together, one module each.
+
+`stages` has those of the stages, `results` their tables, `options` what several commands share;
+`jobs` talks to a cluster's Jobs API for `submit`.
+"""

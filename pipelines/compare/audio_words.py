@@ -24,7 +24,7 @@ from fusionrec.hashing import stable_hash
 from fusionrec.tables import matrix, vectors
 from pipelines.config import Config
 from pipelines.config.compare import AudioWordsConfig
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
@@ -38,15 +38,16 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             f"{config.ingest.segments!r}: set ingest.segments: full"
         )
     parts = [{"part": part_number(name)} for name in workspace.parts("ingest", "segments")]
-    chosen = cluster.submit(_training_songs, run, settings, config.seed)
-    cluster.map_shards(
+    chosen = tasks.submit(run, _training_songs, run, settings, config.seed)
+    sharding.map_shards(
+        run,
         resumable(run, "frames", partial(_sample, run, chosen, settings, config.seed)),
         parts,
         description="sampling frames",
     )
-    fitted = cluster.run_task(_fit, run, settings, config.seed)
-    reports = cluster.map_shards(
-        resumable(run, "bags", partial(_quantise, run)), parts, description="audio words"
+    fitted = tasks.run_task(run, _fit, run, settings, config.seed)
+    reports = sharding.map_shards(
+        run, resumable(run, "bags", partial(_quantise, run)), parts, description="audio words"
     )
     workspace.delete(run.stage, "frames")
     return {
@@ -91,7 +92,7 @@ def _training_songs(run: StageRun, settings: AudioWordsConfig, seed: int) -> pa.
 def _sample(
     run: StageRun, reference: object, settings: AudioWordsConfig, seed: int, shard: Counts
 ) -> Counts:
-    chosen = cluster.gather([reference])[0]
+    chosen = tasks.gather([reference])[0]
     _, segments = segments_of(run.workspace, shard["part"], chosen)
     frames = audio_words.sample_frames(segments, settings.frames, seed)
     run.write(pa.table({"frame": vectors(frames)}), "frames", shard["part"])

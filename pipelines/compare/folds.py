@@ -24,7 +24,7 @@ from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and
 from pipelines import embed, fuse, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
-from pipelines.runtime import cluster
+from pipelines.runtime import tasks
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -157,12 +157,13 @@ def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts
         {"part": i, "start": start, "stop": min(users, start + _USERS_PER_SHARD)}
         for i, start in enumerate(range(0, users, _USERS_PER_SHARD))
     ]
-    reports = cluster.map_tasks(
+    reports = tasks.map_tasks(
+        run,
         resumable(run, "shards", partial(_users_shard, config, run)),
         shards,
         description="users of the comparison",
     )
-    counts = cluster.run_task(_merge_users, config, run)
+    counts = tasks.run_task(run, _merge_users, config, run)
     workspace.delete(run.stage, "shards")
     reasons = [report["left_out"] for report in reports]
     left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
@@ -248,8 +249,10 @@ USERS = Stage(
 
 def _factorise(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     scopes = {config.compare.wmf.scope, "train", "all"}
-    references = [cluster.submit(_factorise_scope, config, run, scope) for scope in sorted(scopes)]
-    found: list[Counts] = cluster.gather(references)
+    references = [
+        tasks.submit(run, _factorise_scope, config, run, scope) for scope in sorted(scopes)
+    ]
+    found: list[Counts] = tasks.gather(references)
     return {name: value for counts in found for name, value in counts.items()}
 
 

@@ -35,7 +35,7 @@ from pipelines.compare.methods import RECIPES, diversity_vectors, key
 from pipelines.compare.summary import summarise
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
-from pipelines.runtime import cluster
+from pipelines.runtime import tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -56,13 +56,15 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     todo = [job for job in jobs if "failed" not in job]
     # The longest first, so that no CPU waits for them at the end.
     todo.sort(key=lambda job: not RECIPES[job["method"]].seeded)
-    reports = cluster.map_tasks(partial(_run_job, config, workspace), todo, description="methods")
+    reports = tasks.map_tasks(
+        run, partial(_run_job, config, workspace), todo, description="methods"
+    )
     done = [{**job, **report} for job, report in zip(todo, reports, strict=True)]
     done += [job for job in jobs if "failed" in job]
-    summaries = cluster.gather(
+    summaries = tasks.gather(
         [
-            cluster.submit(
-                summarise, config, workspace, by, [job for job in done if job["by"] == by]
+            tasks.submit(
+                run, summarise, config, workspace, by, [job for job in done if job["by"] == by]
             )
             for by in config.compare.splits
         ]

@@ -16,7 +16,7 @@ from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, place, report, totals
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_number
 
@@ -28,11 +28,12 @@ def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
         return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
     shards: list[Shard] = []
     for path in paths:
-        ranges = cluster.run_task(_lyrics_ranges, path, config.ingest)
+        ranges = tasks.run_task(run, _lyrics_ranges, path, config.ingest)
         shards += [{"path": path, "start": a, "stop": b} for a, b in ranges]
     shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
-    vocabulary = cluster.run_task(_write_vocabulary, run, paths)
-    reports = cluster.map_shards(
+    vocabulary = tasks.run_task(run, _write_vocabulary, run, paths)
+    reports = sharding.map_shards(
+        run,
         resumable(run, "lyrics", partial(_read_lyrics_shard, run)),
         shards,
         description="reading lyrics",
@@ -42,7 +43,7 @@ def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
         "lyrics": total["rows"],
         "lyrics_rejected": total["dropped"],
         "vocabulary": vocabulary,
-        **cluster.run_task(_join_lyrics, run),
+        **tasks.run_task(run, _join_lyrics, run),
         "lyrics_rejects": total["reasons"],
     }
 

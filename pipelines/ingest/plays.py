@@ -14,7 +14,7 @@ from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, place, report, totals
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
 
@@ -24,19 +24,20 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     shards: list[Shard] = []
     for path in config.source.plays:
         file = place(config, path)
-        ranges = cluster.run_task(byte_ranges, file, config.ingest.bytes_per_shard)
+        ranges = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
         shards += [{"path": file, "start": a, "stop": b} for a, b in ranges]
     shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
-    songs = cluster.submit(_song_ids, run)
-    reports = cluster.map_shards(
+    songs = tasks.submit(run, _song_ids, run)
+    reports = sharding.map_shards(
+        run,
         resumable(run, "plays", partial(_read_plays_shard, run, songs)),
         shards,
         description="reading plays",
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
-    users = cluster.run_task(_write_users, run)
-    cluster.map_shards(partial(_code_plays, run), shards, description="coding plays")
-    unmatched = cluster.run_task(_write_unmatched, run)
+    users = tasks.run_task(run, _write_users, run)
+    sharding.map_shards(run, partial(_code_plays, run), shards, description="coding plays")
+    unmatched = tasks.run_task(run, _write_unmatched, run)
     on_corpus = total["on_songs"] + total["on_mismatched"]
     return {
         "triplets": total["rows"],
@@ -58,7 +59,7 @@ def _song_ids(run: StageRun) -> tuple[pa.Array, pa.Array]:
 
 def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
     batch = taste_profile.read_triplets(shard["path"], shard["start"], shard["stop"])
-    song_ids, wrong = cluster.gather([songs])[0]
+    song_ids, wrong = tasks.gather([songs])[0]
     table = batch.table
     codes = pc.index_in(table["song_id"], value_set=song_ids).cast(pa.int32())
     known = pc.is_valid(codes)

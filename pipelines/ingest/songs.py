@@ -19,7 +19,7 @@ from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
 from pipelines.config import Config
 from pipelines.ingest.sources import Report, Shard, non_empty, place, report, totals
-from pipelines.runtime import cluster, metrics
+from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
@@ -34,8 +34,9 @@ Segments = Literal["none", "stats", "full"]
 
 def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out."""
-    shards = song_shards(config)
-    reports = cluster.map_shards(
+    shards = song_shards(config, run)
+    reports = sharding.map_shards(
+        run,
         resumable(run, "songs", partial(_read_song_shard, run, config.ingest.segments)),
         shards,
         description="reading songs",
@@ -48,9 +49,11 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
             f"{total['read']:,} files or rows; point source.songs at the Million Song Dataset"
         )
     mismatches = config.source.mismatches
-    catalogue = cluster.run_task(_catalogue, run, place(config, mismatches) if mismatches else None)
-    finished = cluster.map_shards(
-        partial(_keep_catalogued, run), shards, description="writing the catalogue"
+    catalogue = tasks.run_task(
+        run, _catalogue, run, place(config, mismatches) if mismatches else None
+    )
+    finished = sharding.map_shards(
+        run, partial(_keep_catalogued, run), shards, description="writing the catalogue"
     )
     return {
         "tracks": total["rows"],
@@ -67,7 +70,7 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     }
 
 
-def song_shards(config: Config) -> list[Shard]:
+def song_shards(config: Config, run: StageRun) -> list[Shard]:
     """Where each shard of the song source lies: files of folders of the tree, or ranges of rows.
 
     The driver lists the tree folder by folder and keeps a folder's name and number of files:
@@ -77,15 +80,15 @@ def song_shards(config: Config) -> list[Shard]:
     if not files.exists(path):
         raise SourceError(f"{path}: does not exist; set source.root and source.songs")
     if files.is_folder(path):
-        return _tree_shards(path, config.ingest.files_per_shard)
+        return _tree_shards(run, path, config.ingest.files_per_shard)
     terms = config.source.artist_terms
     shard: Shard = {"path": path}
     kind = os.path.splitext(path.partition("?")[0] if files.is_uri(path) else path)[1]
     if kind == ".db":
-        rows = cluster.run_task(msd_sqlite.num_rows, path)
+        rows = tasks.run_task(run, msd_sqlite.num_rows, path)
         shard |= {"kind": "sqlite", "terms": place(config, terms) if terms else None}
     elif kind in (".h5", ".hdf5"):
-        rows = cluster.run_task(hdf5.num_rows, path)
+        rows = tasks.run_task(run, hdf5.num_rows, path)
         shard |= {"kind": "aggregate"}
     else:
         raise SourceError(f"{path}: source.songs must be a folder, a .h5 or a .db file")
@@ -96,11 +99,11 @@ def song_shards(config: Config) -> list[Shard]:
     ]
 
 
-def _tree_shards(path: str, size: int) -> list[Shard]:
+def _tree_shards(run: StageRun, path: str, size: int) -> list[Shard]:
     if files.is_uri(path):
         # A request a folder: side by side.
-        below = [cluster.submit(hdf5.track_counts, path, top) for top in hdf5.tops(path)]
-        counts = sorted(count for found in cluster.gather(below) for count in found)
+        below = [tasks.submit(run, hdf5.track_counts, path, top) for top in hdf5.tops(path)]
+        counts = sorted(count for found in tasks.gather(below) for count in found)
     else:
         counts = hdf5.track_counts(path)
     if not counts:

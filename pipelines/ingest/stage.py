@@ -27,7 +27,7 @@ from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.plays import read_plays
 from pipelines.ingest.songs import NOTES, read_songs
 from pipelines.ingest.sources import place
-from pipelines.runtime import cluster, metrics
+from pipelines.runtime import metrics, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -57,7 +57,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     songs = read_songs(config, run, limit)
     lyrics = read_lyrics(config, run, limit)
     plays = read_plays(config, run, limit)
-    counts = {**songs, **lyrics, **plays, **cluster.run_task(_merge_rejects, run)}
+    counts = {**songs, **lyrics, **plays, **tasks.run_task(run, _merge_rejects, run)}
     for staging in (*_STAGING, *_REJECTS, NOTES, "reports"):
         workspace.delete(run.stage, staging)
     run.write_json(counts, "report.json")

@@ -6,15 +6,10 @@ writes its result, from the first worker, into the stage's folder.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextvars import copy_context
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import ray.data
@@ -26,8 +21,9 @@ from ray.train.torch import TorchTrainer
 
 from fusionrec.errors import DataError, FusionrecError, StageError
 from fusionrec.models.collective import Collective
-from pipelines.runtime import cluster
+from pipelines.runtime.failures import root_cause
 from pipelines.runtime.stage import Counts
+from pipelines.runtime.tasks import placement, run_task
 from pipelines.runtime.workspace import StageRun
 
 log = logging.getLogger("fusionrec")
@@ -36,8 +32,6 @@ Work = Callable[[dict[str, Any], Collective, str], Counts]
 """Takes the job, the place among the workers and the torch device; returns the result."""
 
 _RESULT = "result.json"
-_PROGRESS = "progress.json"
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run(
@@ -74,72 +68,13 @@ def run(
     streams = datasets or {}
     if workers == 0:
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
-        cluster.run_task(_alone, packed, streams, num_gpus=num_gpus)
+        run_task(stage_run, _alone, packed, streams, num_gpus=num_gpus)
     else:
         _distributed(packed, workers, num_gpus, streams)
     result: Counts = stage_run.read_json(_RESULT)
     if "error" in result:
         raise DataError(result["error"])
     return result
-
-
-class Reporter:
-    """Tells the driver how far the work is, through a small file of the stage's folder.
-
-    Parameters
-    ----------
-    run
-        The stage.
-    seconds
-        The file is written at most this often.
-    """
-
-    def __init__(self, run: StageRun, seconds: float = 2.0) -> None:
-        self.run = run
-        self.seconds = seconds
-        self.told = 0.0
-
-    def __call__(self, step: int, total: int) -> None:
-        """Say that `step` of `total` steps are done."""
-        if step == total or time.monotonic() - self.told >= self.seconds:
-            self.told = time.monotonic()
-            what = {"what": self.run.stage, "step": step, "total": total, "time": time.time()}
-            self.run.write_json(what, _PROGRESS)
-
-
-@contextlib.contextmanager
-def shown_progress(run: StageRun, description: str) -> Iterator[None]:
-    """Show, while the block runs, what a :class:`Reporter` of the stage tells."""
-    # What an interrupted run left behind says nothing about this one.
-    run.write_json({"step": 0, "total": 0}, _PROGRESS)
-    finished = threading.Event()
-    # In this thread's context, which knows the stage.
-    watch = partial(copy_context().run, _watch, run, description, finished)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()
-
-
-def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
-    found = {"step": 0, "total": 0}
-    over = False
-    while not found["total"]:
-        if over:
-            return
-        over = finished.wait(_SECONDS_BETWEEN_LOOKS)
-        found = run.read_json(_PROGRESS)
-    with cluster.shown_progress(description, found["total"], written=False) as advance:
-        advance(shown := found["step"])
-        while not over:
-            over = finished.wait(_SECONDS_BETWEEN_LOOKS)  # and then a last look
-            step = run.read_json(_PROGRESS)["step"]
-            # Less than before where Ray Train started the work anew.
-            advance(step - shown)
-            shown = step
 
 
 def report(metrics: dict[str, Any]) -> None:
@@ -174,7 +109,7 @@ def _distributed(
                 resources_per_worker={
                     "CPU": 1,
                     **({"GPU": num_gpus} if num_gpus else {}),
-                    **cluster.custom_resources(),
+                    **placement(packed["run"]),
                 },
             ),
             run_config=RunConfig(
@@ -186,7 +121,7 @@ def _distributed(
         except FusionrecError:
             raise
         except Exception as error:
-            raise StageError(f"{name}: Ray Train failed: {cluster.root_cause(error)}") from error
+            raise StageError(f"{name}: Ray Train failed: {root_cause(error)}") from error
 
 
 def _worker(packed: dict[str, Any]) -> None:

@@ -8,34 +8,37 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
 
 from fusionrec.errors import ConfigError
 from pipelines.runtime.run_id import run_id
 
 FORMATS = ("text", "json")
 
-_stage: ContextVar[str] = ContextVar("stage", default="")
-
 
 @contextlib.contextmanager
 def of_stage(name: str) -> Iterator[None]:
     """What is logged within is of this stage."""
-    token = _stage.set(name)
+    ours = [handler.formatter for handler in logging.getLogger("fusionrec").handlers]
+    before = [(each, each.stage) for each in ours if isinstance(each, _Json)]
+    for each, _ in before:
+        each.stage = name
     try:
         yield
     finally:
-        _stage.reset(token)
+        for each, stage in before:
+            each.stage = stage
 
 
 class _Json(logging.Formatter):
+    stage = ""
+
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "run": run_id(),
-            "stage": _stage.get(),
+            "stage": self.stage,
             "message": record.getMessage(),
         }
         if record.exc_info:

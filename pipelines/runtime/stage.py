@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fusionrec.errors import SourceError
 from pipelines.config import Config
-from pipelines.runtime import cluster, logs, metrics
+from pipelines.runtime import logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
 
@@ -87,9 +87,11 @@ class Stage:
         if run is None:
             log.info("%s: up to date", self.name)
             return workspace.require(self.name)
-        with cluster.at_work(config.cluster, run):
-            log.info("%s: started", self.name)
-            counts = self.work(config, workspace, run)
+        session.start(config.cluster)
+        run = replace(run, resources=config.cluster.resources.get(self.name, {}))
+        resources.warn_of_absent(run)
+        log.info("%s: started", self.name)
+        counts = self.work(config, workspace, run)
         if self.fingerprint is not None and self.fingerprint(config) != key["source"]:
             raise SourceError(
                 f"{self.name}: the source files changed while they were being read; "

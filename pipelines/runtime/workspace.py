@@ -15,7 +15,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -257,6 +257,8 @@ class StageRun:
     key: str
     config: dict[str, Any]
     started: float
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Custom resources that its work asks for, wherever it runs."""
 
     def has(self, artifact: str, part: int) -> bool:
         """Whether an earlier, interrupted run already wrote this part."""

@@ -20,7 +20,7 @@ from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import BatchShare
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
@@ -115,7 +115,8 @@ def training_set(songs: Songs, y: np.ndarray, classes: int, fusion: FusionSettin
 def write_examples(config: Config, workspace: Workspace, run: StageRun) -> dict[str, np.ndarray]:
     """Write the labelled songs of each part as Parquet to stream; songs by class of each part."""
     shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
-    reports = cluster.map_shards(
+    reports = sharding.map_shards(
+        run,
         resumable(run, "examples", partial(_write_examples, run, config.label.k)),
         shards,
         description="examples",

@@ -28,7 +28,7 @@ from fusionrec.models.training import Settings, Training, precision, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, label
 from pipelines.config import Config
-from pipelines.runtime import cluster, distributed
+from pipelines.runtime import distributed, progress, sharding
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 from pipelines.train.examples import (
@@ -65,14 +65,15 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         streams = datasets(run)
     else:
         log.info("train: %.0f MB of features are held in memory by each worker", megabytes)
-    with distributed.shown_progress(run, "training"):
+    with progress.watched(run, "training"):
         result = distributed.run(
             _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
         )
     for part in PARTS:
         workspace.delete(run.stage, f"examples_{part}")
     shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
-    cluster.map_shards(
+    sharding.map_shards(
+        run,
         resumable(run, "song_vectors", partial(_write_song_vectors, run)),
         shards,
         description="song vectors",
@@ -158,12 +159,12 @@ def _run_epochs(training: Training, run: StageRun, checkpoint_every: int) -> Non
     """Train to the end, with checkpoints; the first worker writes what there is to see."""
     first = training.group.rank == 0
     monitor = Monitor(run, training.epoch) if first else None
-    progress = distributed.Reporter(run) if first else None
+    reporter = progress.Reporter(run) if first else None
     written_best, reported = 0, time.monotonic()
     while not training.finished:
         row = training.run_epoch()
-        if progress is not None:
-            progress(training.epoch, training.settings.epochs)
+        if reporter is not None:
+            reporter(training.epoch, training.settings.epochs)
         if monitor is not None and row is not None:
             monitor.add(row)
         if training.epoch % checkpoint_every and not training.finished:

@@ -26,7 +26,7 @@ from fusionrec.report.text import as_csv
 from pipelines import config as config_module
 from pipelines import embed, fuse, pretrain
 from pipelines.config import Config, Range
-from pipelines.runtime import cluster
+from pipelines.runtime import failures, progress, resources, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
 from pipelines.train.stage import key_settings as training_key
@@ -43,7 +43,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare what the trials share, search, and write the trials and the best config."""
     _check(config)
     started = time.monotonic()
-    shared = _prepare(config, workspace)
+    shared = _prepare(config, run)
     prepared = time.monotonic()
     rows = _search(config, run, shared)
     searched = time.monotonic() - prepared
@@ -91,15 +91,16 @@ def _check(config: Config) -> None:
 # --- what trials share -------------------------------------------------------------------
 
 
-def _prepare(config: Config, workspace: Workspace) -> Shared:
+def _prepare(config: Config, run: StageRun) -> Shared:
     space = config.tune.space
     # These tasks ask for no CPU: if their node dies, Ray repeats them while trials hold all CPUs.
     ks = sorted({int(k) for k in _values(config, "label.k")})
     labels = {
-        str(embedding): cluster.submit(
+        str(embedding): tasks.submit(
+            run,
             class_labels,
             config_module.replaced(config, {"label.embedding": embedding}),
-            workspace,
+            run.workspace,
             ks,
             num_cpus=0,
         )
@@ -113,15 +114,15 @@ def _prepare(config: Config, workspace: Workspace) -> Shared:
             )
             key = features_key(chosen)
             if key not in features:
-                place = _featured_workspace(config, chosen, workspace)
-                features[key] = cluster.submit(load_features, chosen, place, num_cpus=0)
+                place = _featured_workspace(config, chosen, run.workspace)
+                features[key] = tasks.submit(run, load_features, chosen, place, num_cpus=0)
     # An error in any of them is the user's to see now, not one of each trial.
-    cluster.wait([*labels.values(), *features.values()])
+    tasks.wait(run, [*labels.values(), *features.values()])
     log.info(
         "tune: %d trials over %s; classes for k in %s", config.tune.trials, ", ".join(space), ks
     )
     gpus = config.tune.num_gpus
-    fitting = cluster.gpus() / gpus if gpus else cluster.cpus()
+    fitting = resources.gpus() / gpus if gpus else resources.cpus()
     limit = config.tune.concurrent or math.inf
     return Shared(config, features, labels, max(1, int(min(fitting, limit, config.tune.trials))))
 
@@ -164,7 +165,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
         {
             "cpu": 1,
             **({"gpu": settings.num_gpus} if settings.num_gpus else {}),
-            **cluster.custom_resources(),
+            **tasks.placement(run),
         },
     )
     workspace = run.workspace
@@ -173,7 +174,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
     space = _space(config)
     # Ray Tune prints its table on standard output, which is the results' own.
     interactive = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    with cluster.shown_progress("trials", settings.trials) as advance:
+    with progress.progress("trials", settings.trials, run) as advance:
         watcher = _Watcher(config, advance)
         if tune.Tuner.can_restore(place, storage_filesystem=workspace.fs):
             log.info("tune: goes on with the search in %s", place)
@@ -214,7 +215,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
         except FusionrecError:
             raise
         except Exception as error:
-            raise StageError(f"tune: Ray Tune failed: {cluster.root_cause(error)}") from error
+            raise StageError(f"tune: Ray Tune failed: {failures.root_cause(error)}") from error
     rows = [_row(config, number, results[number]) for number in range(len(results))]
     return sorted(rows, key=lambda row: row["trial"])
 
@@ -265,8 +266,10 @@ class _Watcher(tune.Callback):
 
     def attach(self, tuner: tune.Tuner) -> None:
         """Take the place of the watcher that was pickled with an interrupted search."""
-        internal = tuner._local_tuner
-        assert internal is not None
+        internal = getattr(tuner, "_local_tuner", None)
+        if internal is None:  # Ray has no public way: the search goes on, untold
+            log.warning("tune: this Ray does not show how the trials of a resumed search end")
+            return
         internal._run_config.callbacks = [self]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -303,7 +306,7 @@ def _row(config: Config, number: int, result: Any) -> dict[str, Any]:
     found: Mapping[str, Any] = result.metrics or {}
     error = found.get("error")
     if error is None and result.error is not None:
-        error = cluster.root_cause(result.error)
+        error = failures.root_cause(result.error)
     return {
         "trial": number,
         **{name: result.config[name] for name in config.tune.space},

@@ -14,7 +14,7 @@ from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training, precision
 from pipelines import config as config_module
 from pipelines.config import Config
-from pipelines.runtime import cluster
+from pipelines.runtime import tasks
 from pipelines.train.examples import fusion_settings
 from pipelines.train.stage import settings_of
 from pipelines.tune.shared import Features
@@ -59,8 +59,8 @@ def train_trial(values: Values, shared: Shared) -> None:
     torch.set_num_threads(1)
     config = config_module.replaced(shared.config, values)
     device = "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
-    features: Features = cluster.gather([shared.features[features_key(config)]])[0]
-    labels = cluster.gather([shared.labels[config.label.embedding]])[0][config.label.k]
+    features: Features = tasks.gather([shared.features[features_key(config)]])[0]
+    labels = tasks.gather([shared.labels[config.label.embedding]])[0][config.label.k]
     if isinstance(labels, str):
         # Not raised: Ray Tune would try it again, on a new worker each time.
         tune.report({objective(config): -math.inf, "epoch": 0, "error": labels})

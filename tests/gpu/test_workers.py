@@ -35,11 +35,12 @@ def encoder_that_dies_once(
 
 
 def test_an_actor_that_dies_is_replaced(folder, device, ray_session, tmp_path) -> None:
-    from pipelines.runtime import cluster
+    from pipelines.runtime import resources, sharding
 
-    if device == "cuda" and not cluster.gpus():
+    if device == "cuda" and not resources.gpus():
         pytest.fail("PyTorch sees a GPU, and Ray does not")
-    reports = cluster.map_shards(
+    reports = sharding.map_shards(
+        None,
         encoder_that_dies_once,
         [{"number": i} for i in range(6)],
         description="encoding",

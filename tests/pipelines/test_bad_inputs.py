@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fusionrec.schemas import SCHEMA_VERSION
-from pipelines import cli
+from pipelines.cli import main as cli
 from tests.pipelines.conftest import arguments
 
 
@@ -197,8 +197,8 @@ def test_a_cluster_that_does_not_answer(tmp_path) -> None:
         [
             sys.executable,
             "-c",
-            "from pipelines.config import ClusterConfig\nfrom pipelines import cluster\n"
-            "try:\n cluster.start(ClusterConfig(address='127.0.0.1:1'))\n"
+            "from pipelines.config import ClusterConfig\nfrom pipelines.runtime import session\n"
+            "try:\n session.start(ClusterConfig(address='127.0.0.1:1'))\n"
             "except Exception as e:\n print(type(e).__name__, e)",
         ],
         capture_output=True,

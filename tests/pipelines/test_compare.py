@@ -10,8 +10,9 @@ import pytest
 
 from fusionrec.errors import ConfigError
 from fusionrec.formats.sample.model import planted_scores
-from pipelines import cli, compare
+from pipelines import compare
 from pipelines import config as config_module
+from pipelines.cli import main as cli
 from pipelines.compare.folds import Fold, read_evaluation, read_factors
 from pipelines.config import Config
 from pipelines.config.compare import METHODS

@@ -19,7 +19,7 @@ from fusionrec.formats.sample.corpus import write_sample
 from pipelines import config as config_module
 from pipelines import embed, ingest, run
 from pipelines.ingest.songs import CrashNotes
-from pipelines.runtime import cluster
+from pipelines.runtime import sharding
 from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments, overrides
 
@@ -197,7 +197,7 @@ def test_what_a_worker_raised_is_named(ray_session, raised) -> None:
         raise raised
 
     with pytest.raises(StageError, match=f"failing: a worker failed: {type(raised).__name__}"):
-        cluster.map_shards(fail, [{"part": 0}], description="failing")
+        sharding.map_shards(None, fail, [{"part": 0}], description="failing")
 
 
 # --- disks -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from fusionrec.errors import DataError
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.models.collective import Collective
 from pipelines import config, pretrain
-from pipelines.runtime import distributed
+from pipelines.runtime import distributed, progress
 from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import overrides
 
@@ -114,16 +114,16 @@ def test_progress_travels_to_the_driver(tmp_path, monkeypatch) -> None:
     shown: list[object] = []
 
     @contextlib.contextmanager
-    def progress(description: str, total: int):
+    def show(description: str, total: int):
         shown.append((description, total))
         yield shown.append
 
-    monkeypatch.setattr(distributed.cluster, "progress", progress)
-    monkeypatch.setattr(distributed, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(progress, "_shown", show)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.01)
     run = stage_run(tmp_path)
     run.write_json({"step": 9, "total": 10}, "progress.json")  # left by an interrupted run
-    report = distributed.Reporter(run, seconds=0.0)
-    with distributed.shown_progress(run, "working"):
+    report = progress.Reporter(run, seconds=0.0)
+    with progress.watched(run, "working"):
         for step in (3, 10, 4):
             report(step, 10)
             while sum(n for n in shown[1:] if isinstance(n, int)) != step:

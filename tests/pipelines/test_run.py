@@ -146,7 +146,7 @@ def test_user_and_like_answer_without_ray(finished) -> None:
     user = Workspace(str(finished)).read("recommend", "recommendations", ["user_id"])["user_id"][0]
     song = Workspace(str(finished)).read("ingest", "songs").slice(3, 1).to_pylist()[0]
     code = (
-        "import sys; from pipelines import cli\n"
+        "import sys; from pipelines.cli import main as cli\n"
         "try:\n cli.main(sys.argv[1:])\n"
         "finally:\n print('RAY' if {'ray','torch'} & set(sys.modules) else 'LIGHT')"
     )
@@ -175,7 +175,7 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 
 
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
-    from pipelines.cli.query import status
+    from pipelines.cli.status import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
     beside = [rows.pop(name) for name in ("tune", "report", "compare")]

@@ -105,9 +105,10 @@ def test_a_streamed_corpus_learns_as_well(finished, corpus, untrained, ray_sessi
     expected = Workspace(str(finished)).require("train")["counts"]
     for name in ("train_songs", "validation_songs", "test_songs", "majority_share"):
         assert counts[name] == expected[name]
-    # Another order of the songs, nothing else.
-    assert counts["test_accuracy"] > expected["test_accuracy"] - 0.1
-    assert counts["test_accuracy"] > counts["majority_share"]
+    # Another order of the songs, nothing else; on so few songs that alone moves accuracy by .16
+    # (seen over processors and versions), and not learning at all leaves the majority's share.
+    assert counts["test_accuracy"] > expected["test_accuracy"] - 0.2
+    assert counts["test_accuracy"] > counts["majority_share"] + 0.2
     assert not list((untrained / "train").glob("examples_*"))
 
 

@@ -12,10 +12,9 @@ import ray
 from typer.testing import CliRunner
 
 from fusionrec.errors import ConfigError
-from pipelines import config as config_module
 from pipelines.cli.main import app
-from pipelines.runtime import cluster, metrics
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime import metrics, resources, sharding, tasks
+from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments
 
 FUSIONREC = [sys.executable, "-m", "pipelines.cli"]
@@ -92,9 +91,9 @@ def test_the_driver_tells_of_its_shards(ray_session, tmp_path) -> None:
         def write_json(self, value, *parts):
             seen.append(value)
 
-    config = config_module.load(None, []).cluster
-    with cluster.at_work(config, Watched(run.workspace, "split", "", {}, 0.0)):
-        cluster.map_tasks(lambda shard: {}, [{"part": i} for i in range(5)], description="five")
+    watched = Watched(run.workspace, "split", "", {}, 0.0)
+    shards = [{"part": i} for i in range(5)]
+    tasks.map_tasks(watched, lambda shard: {}, shards, description="five")
     assert [(w["what"], w["step"], w["total"]) for w in (seen[0], seen[-1])] == [
         ("five", 0, 5),
         ("five", 5, 5),
@@ -169,20 +168,21 @@ def assigned() -> dict[str, float]:
     return dict(ray.get_runtime_context().get_assigned_resources())
 
 
-def test_a_stages_tasks_ask_for_its_custom_resources(ray_session) -> None:
+def run_of(stage: str, tmp_path: Path, resources: dict[str, float]) -> StageRun:
+    return StageRun(Workspace(str(tmp_path)), stage, "", {}, 0.0, resources)
+
+
+def test_a_stages_tasks_ask_for_its_custom_resources(ray_session, tmp_path) -> None:
     head = "node:__internal_head__"  # of which every cluster has one
-    settings = config_module.load(None, [f"cluster.resources={{split: {{'{head}': 0.01}}}}"])
-    with cluster.placed(settings.cluster, "split"):
-        assert cluster.run_task(assigned)[head] == pytest.approx(0.01)
-        [report] = cluster.map_shards(lambda shard: assigned(), [{"part": 0}], description="x")
-        assert report[head] == pytest.approx(0.01)
-    with cluster.placed(settings.cluster, "label"):
-        assert head not in cluster.run_task(assigned)
-    assert head not in cluster.run_task(assigned)
+    run = run_of("split", tmp_path, {head: 0.01})
+    assert tasks.run_task(run, assigned)[head] == pytest.approx(0.01)
+    [report] = sharding.map_shards(run, lambda shard: assigned(), [{"part": 0}], description="x")
+    assert report[head] == pytest.approx(0.01)
+    assert head not in tasks.run_task(run_of("label", tmp_path, {}), assigned)
+    assert head not in tasks.run_task(None, assigned)
 
 
-def test_a_resource_that_no_node_has_is_told(ray_session, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(cluster.log, "propagate", True)
-    settings = config_module.load(None, ["cluster.resources={split: {unobtainium: 1}}"])
-    with cluster.placed(settings.cluster, "split"):
-        assert "waits until a node with the resource unobtainium joins" in caplog.text
+def test_a_resource_that_no_node_has_is_told(ray_session, caplog, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(resources.log, "propagate", True)
+    resources.warn_of_absent(run_of("split", tmp_path, {"unobtainium": 1}))
+    assert "waits until a node with the resource unobtainium joins" in caplog.text

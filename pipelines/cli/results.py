@@ -1,144 +1,14 @@
-"""Questions to a finished workspace, answered in a second or two and without Ray."""
+"""The results of finished stages as tables."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 from rich.table import Table
 
-from fusionrec.errors import NotFoundError, SchemaVersionError, WorkspaceError
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
-from fusionrec.tables import matrix
-from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
-
-_SECONDS_OF_SILENCE = 60.0
-"""A stage that has told nothing for so long is not at work: its run was killed."""
-
-_NAMES = ("song_id", "artist_name", "title", "release")
-
-
-def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
-    """The first `top` songs of a user's list.
-
-    Raises
-    ------
-    NotFoundError
-        If the workspace has no list for this user.
-    WorkspaceError
-        If the workspace has no finished `recommend` stage.
-    """
-    workspace = Workspace(uri)
-    workspace.require("recommend")
-    for name in workspace.parts("recommend", "recommendations"):
-        rows = workspace.read_part(
-            "recommend",
-            "recommendations",
-            name,
-            ["song_ids", "scores"],
-            filters=[("user_id", "=", user)],
-        )
-        if rows.num_rows:
-            songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
-            return {
-                "title": f"For user {user}",
-                "user_id": user,
-                "songs": _named(workspace, songs, scores),
-            }
-    raise NotFoundError(
-        f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
-        "the triplets file, and users without a test song have no list"
-    )
-
-
-def like(uri: str, text: str, top: int) -> dict[str, Any]:
-    """The songs whose class probabilities have the largest product with those of one song.
-
-    Raises
-    ------
-    NotFoundError
-        If no song, or no song with features, has that artist and title.
-    WorkspaceError
-        If the workspace has no finished `train` stage.
-    """
-    workspace = Workspace(uri)
-    workspace.require("train")
-    artist, separator, title = text.partition(" - ")
-    if not separator:
-        raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
-    songs = workspace.read("ingest", "songs", list(_NAMES))
-    found = songs.filter(
-        pc.and_(_equal(songs["artist_name"], artist), _equal(songs["title"], title))
-    )
-    if found.num_rows == 0:
-        raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
-    table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
-    probabilities = matrix(table["probabilities"])
-    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[
-        0
-    ].as_py()
-    if where is None:
-        raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
-    scores = probabilities @ probabilities[where]
-    scores[where] = -np.inf
-    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
-    return {
-        "title": f"Like {found['artist_name'][0]} - {found['title'][0]}",
-        "song_id": found["song_id"][0].as_py(),
-        "songs": _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
-    }
-
-
-def status(uri: str) -> dict[str, Any]:
-    """What each stage holds: state (finished, unfinished, stale, missing), when, counts."""
-    workspace = Workspace(uri)
-    rows = []
-    keys: dict[str, str] = {}
-    for stage in STAGES:
-        state, manifest, told = "missing", None, None
-        # Asked first: a stage writes its manifest before it takes this file away.
-        begun = workspace.exists(stage, "inprogress.json")
-        try:
-            manifest = workspace.manifest(stage)
-        except FileNotFoundError:
-            begun = True  # begun anew between the two questions
-        except SchemaVersionError as error:
-            state = f"refused: {error}"
-        if manifest is not None:
-            keys[stage] = manifest["key"]
-            inputs = manifest["config"].get("inputs", {})
-            fresh = all(keys.get(need) == key for need, key in inputs.items())
-            state = "finished" if fresh else "stale"
-            if not fresh:
-                keys[stage] = "stale"
-        elif state == "missing" and begun:
-            state = "unfinished"
-            told = _progress(workspace, stage)
-            if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:
-                state = "at work"
-        rows.append(
-            {
-                "stage": stage,
-                "state": state,
-                "finished": manifest["finished"] if manifest else None,
-                "wall_seconds": manifest["wall_seconds"] if manifest else None,
-                "counts": manifest["counts"] if manifest else {},
-                "progress": told,
-            }
-        )
-    return {"workspace": workspace.uri, "stages": rows}
-
-
-def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
-    try:
-        told: dict[str, Any] = workspace.read_json(stage, "progress.json")
-    except (OSError, WorkspaceError):
-        return None
-    return told if "time" in told else None
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -283,32 +153,3 @@ def artifacts_table(uri: str, what: str = "run") -> Table:
     for place, holds in _ARTIFACTS[what]:
         table.add_row(files.join(uri, place), holds)
     return table
-
-
-def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[dict[str, Any]]:
-    songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
-    names = {row["song_id"]: row for row in songs.to_pylist()}
-    return [
-        {
-            "rank": rank,
-            "song_id": song,
-            "artist": names[song]["artist_name"] or "",
-            "title": names[song]["title"] or "",
-            "release": names[song]["release"] or "",
-            "score": float(score),
-        }
-        for rank, (song, score) in enumerate(zip(ids, scores, strict=True), 1)
-    ]
-
-
-def _equal(column: Any, text: str) -> Any:
-    return pc.fill_null(pc.equal(pc.utf8_lower(column), text.strip().lower()), False)
-
-
-def _hint(songs: Any, artist: str, title: str) -> str:
-    for name, value in (("artist_name", artist), ("title", title)):
-        near = songs.filter(_equal(songs[name], value))
-        if near.num_rows:
-            row = near.slice(0, 1).to_pylist()[0]
-            return f'; did you mean "{row["artist_name"]} - {row["title"]}"?'
-    return ""

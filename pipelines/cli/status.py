@@ -1,0 +1,135 @@
+"""`fusionrec status`: what each stage of a workspace holds, and how far one at work is."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from fusionrec.errors import ConfigError, SchemaVersionError, WorkspaceError
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, is_plain, loaded, shown
+from pipelines.cli.options import Workspace as WorkspaceOption
+from pipelines.config import STAGES
+from pipelines.runtime.workspace import Workspace
+
+_SECONDS_OF_SILENCE = 60.0
+"""A stage that has told nothing for so long is not at work: its run was killed."""
+
+
+def status_command(
+    config_path: ConfigPath = None,
+    overrides: Overrides = None,
+    workspace: WorkspaceOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew until --until is finished, or Ctrl-C.")
+    ] = False,
+    until: Annotated[
+        str, typer.Option("--until", help="The stage with which --watch ends.")
+    ] = "evaluate",
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="Seconds between two looks of --watch.")
+    ] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each stage of a workspace holds, since when, how far one at work is."""
+    resolved = loaded(config_path, overrides, workspace)
+    if watch:
+        if until not in STAGES:
+            raise ConfigError(f"--until {until}: must be one of {', '.join(STAGES)}")
+        _watch(resolved.workspace, until, every, as_json)
+        return
+    found = status(resolved.workspace)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        Console().print(_status_table(found))
+
+
+def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
+    console = Console()
+    last = None
+    with (
+        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live
+    ):
+        while True:
+            found = status(workspace)
+            if live is not None and not as_json:
+                live.update(_status_table(found), refresh=True)
+            elif found != last:
+                # For a file or a pipe: only what is new.
+                if as_json:
+                    print(json.dumps(found), flush=True)
+                else:
+                    console.print(_status_table(found))
+            last = found
+            states = {row["stage"]: row["state"] for row in found["stages"]}
+            if states[until] == "finished" and not {"at work", "unfinished"} & set(states.values()):
+                return
+            time.sleep(every)
+
+
+def _status_table(found: dict[str, Any]) -> Table:
+    table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found["workspace"])
+    for row in found["stages"]:
+        counts = ", ".join(
+            f"{name} {shown(value)}" for name, value in row["counts"].items() if is_plain(value)
+        )
+        took = f"{row['wall_seconds']:.1f} s" if row["wall_seconds"] is not None else ""
+        if (told := row["progress"]) is not None:
+            counts = f"{told['what']}: {told['step']:,} of {told['total']:,}"
+        table.add_row(row["stage"], row["state"], row["finished"] or "", took, counts)
+    return table
+
+
+def status(uri: str) -> dict[str, Any]:
+    """What each stage holds: state (finished, unfinished, stale, missing), when, counts."""
+    workspace = Workspace(uri)
+    rows = []
+    keys: dict[str, str] = {}
+    for stage in STAGES:
+        state, manifest, told = "missing", None, None
+        # Asked first: a stage writes its manifest before it takes this file away.
+        begun = workspace.exists(stage, "inprogress.json")
+        try:
+            manifest = workspace.manifest(stage)
+        except FileNotFoundError:
+            begun = True  # begun anew between the two questions
+        except SchemaVersionError as error:
+            state = f"refused: {error}"
+        if manifest is not None:
+            keys[stage] = manifest["key"]
+            inputs = manifest["config"].get("inputs", {})
+            fresh = all(keys.get(need) == key for need, key in inputs.items())
+            state = "finished" if fresh else "stale"
+            if not fresh:
+                keys[stage] = "stale"
+        elif state == "missing" and begun:
+            state = "unfinished"
+            told = _progress(workspace, stage)
+            if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:
+                state = "at work"
+        rows.append(
+            {
+                "stage": stage,
+                "state": state,
+                "finished": manifest["finished"] if manifest else None,
+                "wall_seconds": manifest["wall_seconds"] if manifest else None,
+                "counts": manifest["counts"] if manifest else {},
+                "progress": told,
+            }
+        )
+    return {"workspace": workspace.uri, "stages": rows}
+
+
+def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = workspace.read_json(stage, "progress.json")
+    except (OSError, WorkspaceError):
+        return None
+    return told if "time" in told else None

@@ -1,0 +1,154 @@
+"""Lyrics (paper 3.1.5): word weights, then a pool of actors, each with one encoder.
+
+An actor turns the most significant words of every bag of a part into a vector.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from fusionrec import probes
+from fusionrec.errors import DataError
+from fusionrec.features.lyrics.shard import lyrics_features
+from pipelines.config import Config, LyricsConfig
+from pipelines.embed.features import summed
+from pipelines.embed.weights import lyrics_weights
+from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime.stage import Counts, processor_lines, resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
+
+log = logging.getLogger("fusionrec")
+
+PRETRAIN = "pretrain"
+"""The value of `embed.lyrics.encoder` that asks for the workspace's own encoder."""
+
+
+def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+    """Fit the word weights, then encode every part's bags in a pool of actors."""
+    weights = lyrics_weights(config, run)
+    settings, why = _with_precision(config, run)
+    log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)
+    reports = sharding.map_shards(
+        run,
+        _lyrics_encoder,
+        parts,
+        description="encoding lyrics",
+        actor_arguments=(run, settings, weights),
+        num_gpus=settings.num_gpus,
+    )
+    processor = processor_lines(reports)
+    counts = summed(reports)
+    if counts["songs_with_lyrics"] == 0:
+        raise DataError(
+            "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics or "
+            "leave lyrics out: --set embed.modalities=[metadata]"
+        )
+    chosen = {name: reports[0][name] for name in ("dtype", "path")}
+    return {
+        **counts,
+        "encoder": settings.encoder,
+        **chosen,
+        "dtype_chosen": why,
+        "layers": processor,
+    }
+
+
+def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
+    """The settings with one precision for all actors, and why it is that.
+
+    Chosen once, in a worker like the encoder's: processors that differ would choose differently.
+    """
+    settings = config.embed.lyrics
+    if settings.dtype != "auto":
+        return settings, "as configured"
+    dtype, why = tasks.run_task(run, _precision, run, settings, num_gpus=settings.num_gpus)
+    return settings.model_copy(update={"dtype": dtype}), why
+
+
+def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
+    from fusionrec.features.lyrics.encoder import dtype_for, hidden_size_of
+
+    with _encoder_folder(run, settings) as name:
+        return dtype_for(settings.dtype, _device(settings), hidden_size_of(name))
+
+
+def _device(settings: LyricsConfig) -> str:
+    import torch
+
+    torch.set_num_threads(1)
+    return "cuda" if settings.num_gpus and torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _encoder_folder(run: StageRun, settings: LyricsConfig) -> Iterator[str]:
+    """The encoder's name, or a folder that holds the workspace's own for a while."""
+    if settings.encoder != PRETRAIN:
+        yield settings.encoder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield _download_encoder(run.workspace, Path(scratch))
+
+
+def _lyrics_encoder(
+    run: StageRun, settings: LyricsConfig, weights: np.ndarray
+) -> Callable[[dict[str, Any]], Counts]:
+    """Load the encoder once an actor; the result encodes one part."""
+    # Imported here, so that only encoder actors pay for torch and transformers.
+    from fusionrec.features.lyrics.encoder import load_encoder
+
+    device = _device(settings)
+    with _encoder_folder(run, settings) as name:
+        encoder = load_encoder(
+            name, device=device, dtype=settings.dtype, compiled=settings.compiled
+        )
+    vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
+
+    def encode(shard: dict[str, Any]) -> Counts:
+        part = shard["part"]
+        songs = run.workspace.read_part("ingest", "songs", part_name(part), ["song_id", "track_id"])
+        bags = run.workspace.read_part("ingest", "lyrics", part_name(part))
+        before = encoder.tokens
+        table = lyrics_features(
+            songs,
+            bags,
+            encoder,
+            weights,
+            vocabulary,
+            scheme=settings.tfidf,
+            words=settings.words,
+            pooling=settings.pooling,
+            token_budget=settings.token_budget,
+        )
+        embedded = pc.sum(table["present"]).as_py() or 0
+        if embedded:
+            metrics.count("fusionrec_documents_embedded", embedded)
+            metrics.count("fusionrec_tokens_embedded", encoder.tokens - before)
+        run.write(table, "lyrics", part)
+        return {
+            "songs": songs.num_rows,
+            "songs_with_lyrics": embedded,
+            "dimension": encoder.hidden_size,
+            "dtype": encoder.dtype,
+            "path": encoder.path,
+            "processor": probes.lines("bfloat16 layers"),
+        }
+
+    return resumable(run, "lyrics", encode)
+
+
+def _download_encoder(workspace: Workspace, folder: Path) -> str:
+    from pyarrow import fs as pafs
+
+    selector = pafs.FileSelector(workspace.path("pretrain", "model"))
+    for info in workspace.fs.get_file_info(selector):
+        content = workspace.read_bytes("pretrain", "model", info.base_name)
+        (folder / info.base_name).write_bytes(content)
+    return str(folder)

@@ -1,0 +1,43 @@
+"""Embed: every modality into one vector a song, in parts aligned with `songs`.
+
+The driver holds the word weights (40 kB) and one report a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipelines.config import Config
+from pipelines.embed.audio import embed_audio
+from pipelines.embed.lyrics import PRETRAIN, embed_lyrics
+from pipelines.embed.metadata import embed_metadata
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace, part_number
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Embed each modality the config names."""
+    parts = [{"part": part_number(name)} for name in workspace.parts("ingest", "songs")]
+    embed: dict[str, Callable[..., Counts]] = {
+        "metadata": embed_metadata,
+        "lyrics": embed_lyrics,
+        "audio": embed_audio,
+    }
+    return {name: embed[name](config, run, parts) for name in config.embed.modalities}
+
+
+STAGE = Stage(
+    name="embed",
+    needs=lambda config: (
+        ("ingest", "split", "pretrain")
+        if "lyrics" in config.embed.modalities and config.embed.lyrics.encoder == PRETRAIN
+        else ("ingest", "split")
+    ),
+    settings=lambda config: {
+        "embed": config.embed.model_dump(
+            exclude={"lyrics": {"num_gpus", "token_budget", "compiled"}}
+        ),
+        "seed": config.seed,
+    },
+    work=work,
+)

@@ -1,0 +1,52 @@
+"""TF-IDF weights of words, by which embed and pretrain choose a song's most significant ones."""
+
+from __future__ import annotations
+
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.features.lyrics import tfidf
+from pipelines.config import Config
+from pipelines.runtime import sharding
+from pipelines.runtime.stage import Counts
+from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+
+
+def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
+    """The bags of one part's training songs."""
+    songs = workspace.read_part("ingest", "songs", part, ["track_id"])["track_id"]
+    split = workspace.read_part("split", "split", part, ["part"])["part"]
+    train = songs.filter(pc.equal(split, "train")).combine_chunks()
+    lyrics = workspace.read_part("ingest", "lyrics", part)
+    return lyrics.filter(pc.is_in(lyrics["track_id"], value_set=train))
+
+
+def lyrics_weights(config: Config, run: StageRun) -> np.ndarray:
+    """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
+    shards = [{"part": part_number(name)} for name in run.workspace.parts("ingest", "lyrics")]
+    words = run.workspace.read("ingest", "vocabulary").num_rows
+    reports = sharding.map_shards(
+        run, partial(_count, run.workspace, words), shards, description="document frequencies"
+    )
+    total = reduce(
+        add,
+        (
+            tfidf.Statistics(r["documents"], np.array(r["documents_with"]), np.array(r["total"]))
+            for r in reports
+        ),
+    )
+    return tfidf.word_weights(total, config.embed.lyrics.tfidf)
+
+
+def _count(workspace: Workspace, words: int, shard: dict[str, Any]) -> Counts:
+    statistics = tfidf.count(training_lyrics(workspace, part_name(shard["part"])), words)
+    return {
+        "documents": statistics.documents,
+        "documents_with": statistics.document_frequency.tolist(),
+        "total": statistics.total_count.tolist(),
+    }

@@ -1,0 +1,156 @@
+"""Ray tasks: functions that run in workers, so that their data never reach the driver.
+
+The stage's run comes first everywhere: its custom resources say where the work may be placed. It
+is None outside of a stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+
+from fusionrec import errors
+from pipelines.runtime import resources
+from pipelines.runtime.failures import FOREIGN, as_data, revive, root_cause
+from pipelines.runtime.progress import progress
+from pipelines.runtime.workspace import StageRun
+
+T = TypeVar("T")
+
+Shard = dict[str, Any]
+Report = dict[str, Any]
+
+RETRIES = 10
+"""How often a task may lose its worker or node before the stage fails."""
+
+
+def placement(run: StageRun | None) -> dict[str, float]:
+    """The custom resources that the stage's work asks for, for what starts workers by itself."""
+    return dict(run.resources) if run else {}
+
+
+def run_task(
+    run: StageRun | None,
+    function: Callable[..., T],
+    *arguments: Any,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> T:
+    """Run one function in a worker, so that its data never reach the driver."""
+    reference = submit(run, function, *arguments, num_cpus=num_cpus, num_gpus=num_gpus)
+    result: T = gather([reference])[0]
+    return result
+
+
+def wait(run: StageRun | None, references: Sequence[Any]) -> None:
+    """Wait for what :func:`submit` started, whose results stay in the object store.
+
+    Raises as :func:`gather` does.
+    """
+    for outcome in gather([submit(run, _outcome, [reference]) for reference in references]):
+        if outcome is not None:
+            kind, message = outcome
+            raise revive(kind, message, "task")
+
+
+def _outcome(references: list[Any]) -> tuple[str, str] | None:
+    try:
+        kind, message = ray.get(references[0])
+    except ray.exceptions.RayError as error:
+        return FOREIGN, root_cause(error)
+    return (kind, message) if kind else None
+
+
+def submit(
+    run: StageRun | None,
+    function: Callable[..., Any],
+    *arguments: Any,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> Any:
+    """Start one function in a worker; pass the result to :func:`gather`."""
+    task = _guarded_task.options(
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        resources=placement(run),
+        max_retries=RETRIES,
+    )
+    return task.remote(function, *arguments)
+
+
+def gather(references: Sequence[Any]) -> list[Any]:
+    """Wait for what :func:`submit` started, and return its results.
+
+    Raises
+    ------
+    FusionrecError
+        Whatever error of ours a worker met, as it was raised there.
+    StageError
+        If a worker failed otherwise.
+    """
+    try:
+        results = ray.get(list(references))
+    except ray.exceptions.RayError as error:
+        raise errors.StageError(f"a worker failed: {root_cause(error)}") from error
+    for kind, value in results:
+        if kind:
+            raise revive(kind, value, "task")
+    return [value for _, value in results]
+
+
+def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    try:
+        return "", function(*arguments)
+    except Exception as error:
+        return as_data(error)
+
+
+# Made once: each remote function that is made is sent to every worker anew, and has a queue of its
+# own, so that no task would follow another in a worker that is ready.
+_guarded_task = ray.remote(_run_guarded)
+
+
+def map_tasks(
+    run: StageRun | None,
+    function: Callable[[Shard], Report],
+    shards: Sequence[Shard],
+    *,
+    description: str,
+) -> list[Report]:
+    """Run `function` on every shard as tasks of one CPU; the driver sees small reports only.
+
+    For work of which a shard takes less than a second: tasks follow each other in the same
+    processes within a millisecond, where Ray Data takes a quarter of a second for each call
+    (:func:`pipelines.runtime.sharding.map_shards`). A shard whose worker or node dies is repeated.
+
+    Raises as :func:`gather` does.
+    """
+    task = partial(_report_of, function)
+    ahead = 2 * resources.cpus()
+    waiting = iter(enumerate(shards))
+    running: dict[Any, int] = {}
+    reports: dict[int, Report] = {}
+    with progress(description, len(shards), run) as advance:
+        while len(reports) < len(shards):
+            for number, shard in islice(waiting, ahead - len(running)):
+                running[submit(run, task, shard)] = number
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                reports[running.pop(reference)] = json.loads(gather([reference])[0])
+                advance(1)
+    return [reports[number] for number in range(len(shards))]
+
+
+def _report_of(function: Callable[[Shard], Report], shard: Shard) -> str:
+    return json.dumps(function(shard), default=plain_numbers)
+
+
+def plain_numbers(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
