@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import PackedSongs, rank_users
+from fusionrec.ranking.topk import rank_users
 
 K = 500
 RELEVANT = 20

@@ -19,8 +19,8 @@ from fusionrec.errors import DataError
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
+from fusionrec.hashing import stable_hash
 from fusionrec.models.collective import Collective
-from fusionrec.ranking.split import stable_hash
 from pipelines.config import Config
 from pipelines.embed.weights import lyrics_weights, training_lyrics
 from pipelines.runtime import distributed, progress
@@ -65,19 +65,10 @@ def settings_of(config: Config) -> masked_words.MlmSettings:
     without them it could not tell whose count a count is, so it gets the words alone.
     """
     chosen = config.pretrain
-    return masked_words.MlmSettings(
-        hidden_size=chosen.hidden_size,
+    return chosen.fill(
+        masked_words.MlmSettings,
         intermediate_size=2 * chosen.hidden_size,
-        layers=chosen.layers,
-        heads=chosen.heads,
         max_tokens=min(510, (2 if chosen.positions else 1) * config.embed.lyrics.words + 2),
-        positions=chosen.positions,
-        epochs=chosen.epochs,
-        batch_size=chosen.batch_size,
-        learning_rate=chosen.learning_rate,
-        mask_probability=chosen.mask_probability,
-        heldout_share=chosen.heldout_share,
-        dtype=chosen.dtype,
     )
 
 

@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
 from fusionrec.errors import DataError
+from fusionrec.ranking.lists import RankedLists
+from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profiles_and_relevant
-from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
+from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix

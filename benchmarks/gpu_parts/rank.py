@@ -7,9 +7,11 @@ import os
 import numpy as np
 import torch
 
+from fusionrec.ranking.lists import RankedLists
+from fusionrec.ranking.on_device import rank_on_device
+from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import PackedSongs, RankedLists, rank_users
-from fusionrec.ranking.topk_torch import rank_on_device
+from fusionrec.ranking.topk import rank_users
 from gpu_parts.report import Clock, Options, Report
 
 TOP, RELEVANT = 500, 20

@@ -362,14 +362,14 @@ def _averaged(network: Network, inputs: _Inputs, rows: Rows) -> Tensor:
     """The network's mean output over the windows that cover each song, shape (rows, F)."""
     lengths, T = np.diff(inputs.offsets)[rows], inputs.segments
     sizes = -(-lengths // T)
-    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    window = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     song = np.repeat(np.arange(len(rows)), sizes)
-    starts = np.minimum(place * T, np.maximum(lengths - T, 0)[song])
+    starts = np.minimum(window * T, np.maximum(lengths - T, 0)[song])
     like = network.dense[-1].weight
     assert isinstance(like, Tensor)
     total = like.new_zeros(len(rows), len(like))
     for begin in range(0, len(song), _WINDOWS):
-        part = song[begin : begin + _WINDOWS]
-        x_BTI = inputs.windows(rows[part], starts[begin : begin + _WINDOWS])
-        total.index_add_(0, torch.from_numpy(part).to(like.device), network(x_BTI.to(like.device)))
+        some = song[begin : begin + _WINDOWS]
+        x_BTI = inputs.windows(rows[some], starts[begin : begin + _WINDOWS])
+        total.index_add_(0, torch.from_numpy(some).to(like.device), network(x_BTI.to(like.device)))
     return total / torch.from_numpy(sizes).to(like)[:, None]

@@ -10,8 +10,7 @@ song is relevant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ class BeyondAccuracy:
         Share of the candidates that are in at least one list.
     gini
         Gini index of how often the candidates are recommended: 0 where all are as often,
-        1 where one song takes all places.
+        1 where one song takes every position.
     popularity
         ARP, the mean over lists of the mean popularity of a list's songs.
     popularity_bias
@@ -125,7 +124,7 @@ class ListStatistics:
         ----------
         lists
             Shape (users, K): columns of the catalogue, each at most once a list; -1 beyond the
-            end (:attr:`fusionrec.ranking.topk.RankedLists.indices`).
+            end (:attr:`fusionrec.ranking.lists.RankedLists.indices`).
         catalogue
             The same N candidates at every update.
 
@@ -194,17 +193,6 @@ class ListStatistics:
             novelty=_ratio(self.novelty, self.lists),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers and a list that JSON can hold, exact both ways."""
-        return {**asdict(self), "counts": self.counts.tolist()}
-
-    @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> ListStatistics:
-        """What :meth:`to_dict` made."""
-        return ListStatistics(
-            **{**content, "counts": np.asarray(content["counts"], dtype=np.int64)}
-        )
-
 
 def gini(counts: NDArray[Any]) -> float:
     """Gini index of numbers that are 0 or more: 0 where all are equal, 1 where one is all.
@@ -214,8 +202,8 @@ def gini(counts: NDArray[Any]) -> float:
     """
     N = len(counts)
     ascending = np.sort(counts).astype(np.float64)
-    place = 2.0 * np.arange(1, N + 1) - N - 1
-    return _ratio(float(place @ ascending), (N - 1) * float(ascending.sum()))
+    weights = 2.0 * np.arange(1, N + 1) - N - 1
+    return _ratio(float(weights @ ascending), (N - 1) * float(ascending.sum()))
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -8,12 +8,8 @@ probabilities tell more of a song than its class may be above it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from fusionrec.evaluation.closed_forms import random_average_precision
 
 
 def expected_average_precision(
@@ -21,9 +17,9 @@ def expected_average_precision(
 ) -> NDArray[np.float64]:
     """Exact expectation of AP@K where candidates come in blocks of ties, ordered at random.
 
-    Let a block have n songs of which r relevant, after o songs of which h relevant. Its place j,
+    Let a block have n songs of which r relevant, after o songs of which h relevant. Its position j,
     from 1, holds a relevant song with probability r/n; given that, each of the j - 1 before it
-    is relevant with probability c = (r - 1)/(n - 1). With m = min(n, K - o) places among the
+    is relevant with probability c = (r - 1)/(n - 1). With m = min(n, K - o) positions among the
     first K, not fewer than 0, the block adds to the sum of the precisions
 
         r/n * sum_{j=1..m} (h + 1 + c (j - 1)) / (o + j)
@@ -60,91 +56,10 @@ def expected_average_precision(
     o, h = np.cumsum(n, axis=-1) - n, np.cumsum(r, axis=-1) - r
     first, last = np.minimum(o, k), np.minimum(o + n, k)
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, last.max(initial=0) + 1))])
-    c = (r - 1) / np.maximum(n - 1, 1)  # n = 1 has no place but the first: the terms cancel
+    c = (r - 1) / np.maximum(n - 1, 1)  # n = 1 has no position but the first: the terms cancel
     added = (h + 1 - c * (o + 1)) * (harmonic[last] - harmonic[first]) + c * (last - first)
     found = (r / np.maximum(n, 1) * added).sum(axis=-1)
     divisor = np.minimum(r.sum(axis=-1), k)
     expected = np.full(found.shape, np.nan)
     np.divide(found, divisor, out=expected, where=divisor > 0)
     return expected
-
-
-def class_average_precision(
-    histogram: NDArray[Any],
-    candidates: NDArray[np.integer[Any]],
-    relevant: NDArray[np.integer[Any]],
-    k: int,
-) -> NDArray[np.float64]:
-    """Exact expectation of each user's AP@K under perfect knowledge of the songs' classes.
-
-    A candidate's score is the user's weight for its class, and ties are broken at random:
-    between the songs of a class, and of all the classes that weigh the same, such as those that
-    the profile lacks. The mean over users is the ceiling of mAP@K.
-
-    Parameters
-    ----------
-    histogram
-        Shape (users, classes): weight of each class in the profile, such as its plays. Compared
-        exactly: whole numbers, or sums that equal numbers make equal.
-    candidates
-        Shape (users, classes): how many of the user's candidates are of each class.
-    relevant
-        Shape (users, classes): how many of these are relevant.
-    k
-        K, at least 1.
-
-    Returns
-    -------
-    Shape (users,), float64; NaN for a user without a relevant song.
-
-    Raises
-    ------
-    ValueError
-        As of :func:`expected_average_precision`.
-    """
-    if not histogram.shape == candidates.shape == relevant.shape or histogram.ndim != 2:
-        raise ValueError(
-            f"histogram {histogram.shape}, candidates {candidates.shape} and relevant "
-            f"{relevant.shape} must all be of shape (users, classes)"
-        )
-    order = np.argsort(-histogram, axis=1, kind="stable")
-    weights = np.take_along_axis(histogram, order, axis=1)
-    block = np.zeros(weights.shape, dtype=np.int64)
-    np.cumsum(weights[:, 1:] != weights[:, :-1], axis=1, out=block[:, 1:])
-    users = np.arange(len(block))[:, None]
-    sizes, found = np.zeros_like(block), np.zeros_like(block)
-    np.add.at(sizes, (users, block), np.take_along_axis(candidates, order, axis=1))
-    np.add.at(found, (users, block), np.take_along_axis(relevant, order, axis=1))
-    return expected_average_precision(sizes, found, k)
-
-
-def oracle_class_ceiling(classes: int, candidates: int, relevant: int, k: int) -> float:
-    """Expected AP@K where a user's relevant songs all are of one class, and it is known.
-
-    The classes are equal; where they do not divide the candidates, some have one song more, and
-    the mean is over classes. The songs of the user's class come first, in random order.
-
-    Parameters
-    ----------
-    classes
-        Their number, at least 1.
-    candidates
-        Songs that are ranked.
-    relevant
-        The user's relevant songs, from 1 to the songs of a class.
-    k
-        K, at least 1: the list's length, not the number of classes.
-
-    Raises
-    ------
-    ValueError
-        A number is out of its bounds.
-    """
-    if classes < 1 or relevant > candidates // classes:
-        raise ValueError(
-            f"{relevant} relevant songs must fit into one of {classes} classes of the "
-            f"{candidates} candidates"
-        )
-    size, larger = divmod(candidates, classes)
-    levels = random_average_precision([size, size + 1], relevant, k)
-    return float(((classes - larger) * levels[0] + larger * levels[1]) / classes)

@@ -189,9 +189,9 @@ def artist_lookup_accuracy(
     classes, of_class = np.unique(train_classes, return_inverse=True)
     songs = np.bincount(of_artist * len(classes) + of_class, minlength=len(names) * len(classes))
     table = songs.reshape(len(names), len(classes))
-    place = np.minimum(np.searchsorted(names, held_out), len(names) - 1)
-    known = names[place] == held_out
-    best = np.where(known, table.argmax(axis=1)[place], table.sum(axis=0).argmax())
+    row = np.minimum(np.searchsorted(names, held_out), len(names) - 1)
+    known = names[row] == held_out
+    best = np.where(known, table.argmax(axis=1)[row], table.sum(axis=0).argmax())
     return Lookup(accuracy(classes[best], test_classes), float(known.mean()))
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RANDOM_AUC = 0.5
-"""Expected AUC of a uniformly random order, whatever the numbers of songs."""
-
 
 def random_average_precision(
     candidates: ArrayLike, relevant: ArrayLike, k: int
 ) -> NDArray[np.float64]:
     """Exact expectation of AP@K under a uniformly random order.
 
-    Place i holds a relevant song with probability R/N, and then each of the i - 1 songs before
+    Rank i holds a relevant song with probability R/N, and then each of the i - 1 songs before
     it is relevant with probability (R - 1)/(N - 1). With m = min(K, N) and H the harmonic numbers
 
         E[AP@K] = R / (N min(R, K)) * (H_m + (R - 1)/(N - 1) * (m - H_m)).
@@ -46,6 +43,6 @@ def random_average_precision(
     longest = int(m.max(initial=0))
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, longest + 1))])
     H = harmonic[m]
-    others = (R - 1) / np.maximum(N - 1, 1)  # N = 1 has no place but the first: m - H is 0
+    others = (R - 1) / np.maximum(N - 1, 1)  # N = 1 has no rank but the first: m - H is 0
     level: NDArray[np.float64] = R / (N * np.minimum(R, k)) * (H + others * (m - H))
     return level

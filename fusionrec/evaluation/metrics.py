@@ -30,8 +30,8 @@ def average_precision(indptr: Offsets, ranks: Ranks, k: int) -> PerUser:
     The divisor is that of the Million Song Dataset Challenge: a perfect list scores 1 also
     where more than K songs are relevant.
     """
-    place = np.arange(len(ranks)) - np.repeat(indptr[:-1], np.diff(indptr)) + 1
-    found = _sum(indptr, np.where(ranks <= k, place / ranks, 0.0))
+    hits = np.arange(len(ranks)) - np.repeat(indptr[:-1], np.diff(indptr)) + 1
+    found = _sum(indptr, np.where(ranks <= k, hits / ranks, 0.0))
     return _divide(found, np.minimum(np.diff(indptr), k))
 
 
@@ -74,8 +74,8 @@ def auc(indptr: Offsets, ranks: Ranks, candidates: NDArray[np.integer[Any]]) -> 
     relevant = np.diff(indptr).astype(np.int64)
     others = candidates.astype(np.int64) - relevant
     # Of the songs above relevant song j (from 0), all but j are others, ranked too high.
-    place = np.arange(len(ranks)) - np.repeat(indptr[:-1], relevant)
-    wrong = _sum(indptr, (ranks - 1 - place).astype(np.float64))
+    j = np.arange(len(ranks)) - np.repeat(indptr[:-1], relevant)
+    wrong = _sum(indptr, (ranks - 1 - j).astype(np.float64))
     return _divide(relevant * others - wrong, relevant * others)
 
 

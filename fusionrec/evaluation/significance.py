@@ -32,7 +32,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
             raise ValueError(f"{name}: {value} is no p-value, leave the comparison out")
     adjusted = {}
     largest = 0.0
-    for place, name in enumerate(sorted(p, key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - place) * p[name]))
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p}

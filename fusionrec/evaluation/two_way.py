@@ -66,8 +66,8 @@ def precisions(
     -------
     Like `ranks`, float64.
     """
-    place = np.arange(len(ranks)) - np.repeat(indptr[:-1], np.diff(indptr)) + 1
-    return np.where(ranks <= k, place / ranks, 0.0)
+    hits = np.arange(len(ranks)) - np.repeat(indptr[:-1], np.diff(indptr)) + 1
+    return np.where(ranks <= k, hits / ranks, 0.0)
 
 
 def resample(
@@ -109,7 +109,7 @@ def resample(
     Parameters
     ----------
     indptr
-        Shape (users + 1,): user u's cells are the places from `indptr[u]` to `indptr[u + 1]`.
+        Shape (users + 1,): user u's cells are numbers `indptr[u]` to `indptr[u + 1] - 1`.
         A user without a cell is left out.
     songs
         Shape (cells,): the cluster of the cell's song, from 0: its own number, or its artist's.

@@ -22,7 +22,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
-from fusionrec.ranking.split import stable_hash
+from fusionrec.hashing import stable_hash
 
 Frames = NDArray[np.float32]
 

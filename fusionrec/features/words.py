@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec.errors import ConfigError
-from fusionrec.labels.embedding import stable_hash
+from fusionrec.hashing import word_hash
 
 # `\w` leaves out combining marks, which would cut Hindi words at every vowel sign and
 # "İstanbul", lower-cased, after its dot.
@@ -38,16 +38,16 @@ def load_vectors(path: str) -> KeyedVectors:
     ConfigError
         If the file is missing, is a pickle, or is not in the word2vec format.
     """
-    place = Path(path)
-    if not place.is_file():
+    file = Path(path)
+    if not file.is_file():
         raise ConfigError(f"embed.metadata.vectors: {path}: there is no such file")
-    if place.suffix in (".kv", ".model", ".pkl", ".pickle", ".wordvectors"):
+    if file.suffix in (".kv", ".model", ".pkl", ".pickle", ".wordvectors"):
         raise ConfigError(
             f"embed.metadata.vectors: {path}: a pickled model is not loaded, since it could run "
             "code; save it with KeyedVectors.save_word2vec_format"
         )
     try:
-        return KeyedVectors.load_word2vec_format(path, binary=".bin" in place.suffixes)
+        return KeyedVectors.load_word2vec_format(path, binary=".bin" in file.suffixes)
     except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
         raise ConfigError(
             f"embed.metadata.vectors: {path}: not in the word2vec format ({error!r}); "
@@ -113,7 +113,7 @@ class FieldWord2Vec:
             sg=1,
             workers=threads,
             seed=seed,
-            hashfxn=stable_hash,
+            hashfxn=word_hash,
         )
         model.build_vocab(sentences)
         if initial is not None:

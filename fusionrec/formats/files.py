@@ -32,8 +32,8 @@ def join(root: str, path: str) -> str:
     if not is_uri(root):
         return os.path.join(os.path.expanduser(root), path)
     # Options of a filesystem stand behind its path: s3://bucket/msd?region=eu-west-1
-    place, mark, options = root.partition("?")
-    return f"{place.rstrip('/')}/{path.strip('/')}{mark}{options}"
+    base, mark, options = root.partition("?")
+    return f"{base.rstrip('/')}/{path.strip('/')}{mark}{options}"
 
 
 def resolve(uri: str) -> tuple[Any, str]:

@@ -65,9 +65,9 @@ def parse_block(data: bytes, num_words: int) -> tuple[Ints, pa.Table, list[tuple
     good &= width[line_firsts] == _TRACK_CHARS
 
     values = np.zeros(len(seps), np.int64)
-    for place in range(int(width[numeric].max(initial=0))):
-        has = numeric & (width > place)
-        values[has] = values[has] * 10 + (bytes_[begins[has] + place] - _ZERO)
+    for digit in range(int(width[numeric].max(initial=0))):
+        has = numeric & (width > digit)
+        values[has] = values[has] * 10 + (bytes_[begins[has] + digit] - _ZERO)
     is_count = (rank >= 3) & (rank % 2 == 1)
     bad = is_index & ((values < 1) | (values > num_words))
     bad |= is_count & (values < 1)

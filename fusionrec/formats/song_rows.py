@@ -111,7 +111,7 @@ class SongRows:
         Parameters
         ----------
         number
-            Its place among all songs of the batch.
+            Its position among all songs of the batch.
         source, item
             What its rejects are filed under; a readable track id takes the place of `item`.
         raw
@@ -155,7 +155,7 @@ def clean_songs(
     Parameters
     ----------
     numbers
-        Each song's place in its batch, carried along.
+        Each song's position in its batch, carried along.
     name_of
         The source and item under which song i (a position in the columns) files its rejects,
         given its track id, which may be empty.

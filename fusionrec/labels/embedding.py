@@ -5,12 +5,13 @@ A tag list is a set: its order and repetitions mean nothing, so lists are sorted
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from gensim.models import Word2Vec
+
+from fusionrec.hashing import word_hash
 
 _MOST_REPEATS = 50
 
@@ -121,7 +122,7 @@ class TagWord2Vec:
             epochs=epochs,
             workers=1,
             seed=seed,
-            hashfxn=stable_hash,
+            hashfxn=word_hash,
         )
         return TagWord2Vec(tuple(model.wv.index_to_key), model.wv.vectors.astype(np.float32))
 
@@ -134,8 +135,3 @@ class TagWord2Vec:
             if known:
                 means[i] = self.vectors[known].mean(axis=0)
         return means
-
-
-def stable_hash(text: str) -> int:
-    """A hash that no environment variable changes, for gensim's initial vectors."""
-    return zlib.crc32(text.encode())

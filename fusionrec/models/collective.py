@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Collective:
-    """A worker's place among `world` data-parallel workers (the default process group)."""
+    """A worker's rank among `world` data-parallel workers (the default process group)."""
 
     rank: int = 0
     world: int = 1

@@ -16,7 +16,7 @@ from torch import Tensor
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
 from fusionrec.models.fusion import FusionSettings
-from fusionrec.models.network import Place
+from fusionrec.models.network import BatchShare
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -60,7 +60,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """This worker's rows of a global batch, and their place in it.
+    """This worker's rows of a global batch, and where they lie in it.
 
     `batch_y` are the classes of the whole global batch, where they are known.
     """
@@ -68,7 +68,7 @@ class Batch:
     x_BD: Tensor
     present_BM: Tensor
     y_B: Tensor
-    place: Place
+    share: BatchShare
     batch_y: Tensor | None = None
 
 
@@ -156,9 +156,9 @@ class InMemory:
         order_N = torch.from_numpy(order).to(self.device)
         for first, last in cuts(len(order), self.batch_size):
             rows = order_N[first:last]
-            place = Place.of(len(rows), self.norm_group, self.group)
-            mine, batch_y = rows[place.start : place.stop], y_N[rows]
-            yield Batch(x_ND[mine], present_NM[mine], y_N[mine], place, batch_y)
+            share = BatchShare.of(len(rows), self.norm_group, self.group)
+            mine, batch_y = rows[share.start : share.stop], y_N[rows]
+            yield Batch(x_ND[mine], present_NM[mine], y_N[mine], share, batch_y)
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`Feed`."""
@@ -166,7 +166,7 @@ class InMemory:
         first, last = self.group.slice(len(tensors[-1]))
         for start in range(first, last, _SCANNED_AT_ONCE):
             x, present, y = (t[start : min(last, start + _SCANNED_AT_ONCE)] for t in tensors)
-            yield Batch(x, present, y, Place(len(y), 0, len(y)))
+            yield Batch(x, present, y, BatchShare(len(y), 0, len(y)))
 
 
 def require_songs(labelled: int) -> None:

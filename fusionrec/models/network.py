@@ -21,7 +21,7 @@ HIDDEN = (256, 128, 128, 256, 512)
 
 
 @dataclass(frozen=True)
-class Place:
+class BatchShare:
     """Where a worker's rows lie in a global batch of `rows` songs.
 
     Attributes
@@ -44,15 +44,15 @@ class Place:
     groups: int = 1
 
     @staticmethod
-    def of(rows: int, group: int | None, collective: Collective) -> Place:
+    def of(rows: int, group: int | None, collective: Collective) -> BatchShare:
         """The worker's share of a batch in groups of about `group` rows (None: in one)."""
         groups = 1 if group is None else max(1, round(rows / group))
         if groups == 1:
-            return Place(rows, *collective.slice(rows))
+            return BatchShare(rows, *collective.slice(rows))
         first, last = collective.slice(groups)
         ends = [rows * i // groups for i in range(first, last + 1)]
         sizes = tuple(b - a for a, b in pairwise(ends))
-        return Place(rows, ends[0], ends[-1], sizes, groups)
+        return BatchShare(rows, ends[0], ends[-1], sizes, groups)
 
 
 @dataclass
@@ -65,11 +65,11 @@ class BatchContext:
     """
 
     generator: torch.Generator = field(default_factory=torch.Generator)
-    place: Place = field(default_factory=lambda: Place(0))
+    share: BatchShare = field(default_factory=lambda: BatchShare(0))
 
 
 class SharedDropout(nn.Module):
-    """Dropout whose mask depends on a song's place in the global batch, not on the worker.
+    """Dropout whose mask depends on a song's row in the global batch, not on the worker.
 
     The mask takes 16 random bits an element (so p is exact to 2^-17), which costs a fifth of
     `nn.Dropout`'s Bernoulli numbers on a CPU.
@@ -85,10 +85,10 @@ class SharedDropout(nn.Module):
             return x_BH
         context = self.context
         words = torch.empty(
-            context.place.rows, -(-x_BH.shape[1] // 4), dtype=torch.int64, device=x_BH.device
+            context.share.rows, -(-x_BH.shape[1] // 4), dtype=torch.int64, device=x_BH.device
         )
         words.random_(-(2**63), None, generator=context.generator)
-        mine = words[context.place.start : context.place.stop].view(torch.int16)
+        mine = words[context.share.start : context.share.stop].view(torch.int16)
         kept = mine[:, : x_BH.shape[1]] >= round(self.p * 2**16) - 2**15
         return x_BH * (kept * (1.0 / (1.0 - self.p)))
 
@@ -143,8 +143,8 @@ class SharedBatchNorm(nn.BatchNorm1d):
     def forward(self, x_BH: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x_BH)
-        if self.context.place.sizes is not None:
-            return self._by_group(x_BH, self.context.place.sizes)
+        if self.context.share.sizes is not None:
+            return self._by_group(x_BH, self.context.share.sizes)
         if self.collective.world == 1:
             return super().forward(x_BH)
         x_BH = x_BH.to(self.weight.dtype)
@@ -171,7 +171,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
                 variance_H = (scale_H.square().reciprocal_() - self.eps).clamp_(min=0)
                 moments_2H += torch.stack([mean_H, variance_H * (rows / (rows - 1))])
         # Each worker tracks its share of the mean; `average_running_moments` adds them up.
-        moments_2H *= self.collective.world / self.context.place.groups
+        moments_2H *= self.collective.world / self.context.share.groups
         self._track(moments_2H[0], moments_2H[1])
         return torch.cat(out)
 

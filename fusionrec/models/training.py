@@ -283,7 +283,7 @@ class Training:
             group["lr"] = self._eta()
         sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         for batch in self.feed.batches(self.epoch):
-            context.place = batch.place
+            context.share = batch.share
             loss = self._loss(batch)
             if batch.batch_y is not None:
                 weight = self.weights_K[batch.batch_y].sum()

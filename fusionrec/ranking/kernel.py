@@ -1,4 +1,4 @@
-"""Top lists and ranks of a group of users, compiled: what :mod:`fusionrec.ranking.topk` calls.
+"""Top lists and ranks of a group of users, compiled: what :mod:`fusionrec.ranking.on_cpu` calls.
 
 The scores of a group of users with a block of songs stay in the processor's second cache: they
 are computed there, compared and forgotten. A user's list comes from the few scores above a
@@ -66,8 +66,8 @@ def rank_group(
     panels, rows
         The songs' vectors, (panels, d, PANEL), zeros beyond the last song, and (N, d).
     sample, sampled, quantile
-        Every so manieth song, as `panels`; how many they are; the place among them of the
-        score that is the threshold, or 0 for none.
+        A sample of every n-th song, as `panels`; how many they are; which of their scores, from
+        the best, is the threshold, or 0 for none.
     relevant_songs
         Ascending for a user. One below 0 or beyond the last song is no candidate here: what is
         counted for it is the songs that come before it.
@@ -95,12 +95,12 @@ def rank_group(
     alone = np.zeros(group, np.bool_)
     cursor = exclude_indptr[first : first + group].copy()
     # The relevant songs of a user, filled up to a multiple of THRESHOLDS.
-    places = np.zeros(group + 1, np.int64)
+    bounds = np.zeros(group + 1, np.int64)
     for u in range(group):
         own = relevant_indptr[first + u + 1] - relevant_indptr[first + u]
-        places[u + 1] = places[u] + (own + THRESHOLDS - 1) // THRESHOLDS * THRESHOLDS
-    own_scores = np.full(places[group], np.inf, np.float32)
-    better = np.zeros(places[group], np.int32)
+        bounds[u + 1] = bounds[u] + (own + THRESHOLDS - 1) // THRESHOLDS * THRESHOLDS
+    own_scores = np.full(bounds[group], np.inf, np.float32)
+    better = np.zeros(bounds[group], np.int32)
 
     if quantile > 0:
         _find_thresholds(users, sample, sampled, quantile, thresholds)
@@ -117,13 +117,13 @@ def rank_group(
             u % USERS,
             relevant_vectors,
             relevant_rows[own],
-            own_scores[places[u] : places[u + 1]],
+            own_scores[bounds[u] : bounds[u + 1]],
         )
     bars = np.nextafter(own_scores, np.float32(-np.inf))
     for u in range(group):
         for i in range(relevant_indptr[first + u + 1] - relevant_indptr[first + u]):
             if relevant_songs[relevant_indptr[first + u] + i] < 0:
-                bars[places[u] + i] = own_scores[places[u] + i]
+                bars[bounds[u] + i] = own_scores[bounds[u] + i]
 
     for start in range(0, songs, block):
         stop = min(start + block, songs)
@@ -153,8 +153,8 @@ def rank_group(
                     kept[u, at:].ctypes.data,
                     kept_columns[u, at:].ctypes.data,
                 )
-            if places[u] < places[u + 1]:
-                own = slice(places[u], places[u + 1])
+            if bounds[u] < bounds[u + 1]:
+                own = slice(bounds[u], bounds[u + 1])
                 _count_ahead(
                     row[: tiles * PANEL],
                     start,
@@ -188,9 +188,9 @@ def rank_group(
                 counts[user],
             )
         own = slice(relevant_indptr[user], relevant_indptr[user + 1])
-        order = np.argsort(better[places[u] : places[u] + own.stop - own.start])
+        order = np.argsort(better[bounds[u] : bounds[u] + own.stop - own.start])
         for i in range(len(order)):
-            ranks[own.start + i] = 1 + better[places[u] + order[i]]
+            ranks[own.start + i] = 1 + better[bounds[u] + order[i]]
             rank_songs[own.start + i] = relevant_songs[own.start + order[i]]
     return FITS, 0, 0
 

@@ -6,15 +6,13 @@ and what is left where it cannot be compiled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.protocols import SongLists
-
-if TYPE_CHECKING:
-    from fusionrec.ranking.topk import RankedLists
 
 Floats = NDArray[np.float32]
 

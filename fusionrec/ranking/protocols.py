@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError
-from fusionrec.ranking.split import stable_hash
+from fusionrec.hashing import stable_hash
 
 Protocol = Literal["heldout", "oord", "paper"]
 
@@ -60,7 +60,7 @@ class SongLists:
     plays: NDArray[np.int64]
 
     def to_columns(self, candidates: NDArray[np.int32], catalogue: int) -> SongLists:
-        """Keep the songs that are candidates, named by their place in `candidates`.
+        """Keep the songs that are candidates, named by their position in `candidates`.
 
         Parameters
         ----------
@@ -221,9 +221,9 @@ def _visible(
     # Mixed, not only combined: the order of two songs must not be the same for all users.
     order = np.lexsort((song, _mix(user_key ^ song_key), user))
     _, start, size = np.unique(user, return_index=True, return_counts=True)
-    place = np.arange(len(user)) - np.repeat(start, size)
+    rank = np.arange(len(user)) - np.repeat(start, size)
     visible = np.empty(len(user), dtype=np.bool_)
-    visible[order] = place < np.repeat((size + 1) // 2, size)
+    visible[order] = rank < np.repeat((size + 1) // 2, size)
     return visible
 
 

@@ -1,44 +1,19 @@
 """Songs into train, validation and test (paper 5.3), by a hash of song, artist or album.
 
-Nothing here draws random numbers: a song's place follows from the seed, its id (or its
+Nothing here draws random numbers: a song's part follows from the seed, its id (or its
 artist's) and the set of songs, so that rows may come in any order and from any worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from hashlib import blake2b
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
-
-
-def stable_hash(ids: Iterable[object], *, seed: int, purpose: str) -> NDArray[np.uint64]:
-    """Hash ids to 64 bits, the same on every machine and in every process.
-
-    Parameters
-    ----------
-    ids
-        Ids, as anything whose `str` is the id (strings, Arrow scalars).
-    seed
-        Another seed gives unrelated hashes.
-    purpose
-        Another purpose gives unrelated hashes too, so that one seed serves every choice.
-
-    Returns
-    -------
-    Array of shape (ids,), uint64: the first 8 bytes of BLAKE2b, little-endian.
-    """
-    prefix = blake2b(f"{seed}\x1f{purpose}\x1f".encode(), digest_size=8)
-    digests = bytearray()
-    for item in ids:
-        state = prefix.copy()
-        state.update(str(item).encode())
-        digests += state.digest()
-    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
+from fusionrec.hashing import stable_hash
 
 
 def assign(

@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.ranking.lists import RankedLists, empty_lists
+from fusionrec.ranking.on_cpu import GROUP, rank_on_cpu
+from fusionrec.ranking.packing import PackedSongs, check_finite, check_range
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import (
-    GROUP,
-    PackedSongs,
-    RankedLists,
-    check_finite,
-    check_range,
-    empty_lists,
-    rank_on_cpu,
-)
 
 
 def rank_in_blocks(
@@ -30,24 +24,25 @@ def rank_in_blocks(
     relevant_vectors: NDArray[np.floating[Any]],
     group: int = GROUP,
 ) -> RankedLists:
-    """As :func:`rank_users`, for song vectors that come block by block and are forgotten.
+    """Rank song vectors that come block by block and are forgotten.
 
     Each block's lists are merged with those so far, and the songs ahead of each relevant song
-    are summed, so the result is that of all blocks side by side, to the last bit.
+    are summed, so the result is that of :func:`fusionrec.ranking.topk.rank_users` with all
+    blocks side by side, to the last bit.
 
     Parameters
     ----------
     blocks
         Consecutive columns' vectors, each of shape (songs of the block, d); some may be empty.
     exclude, relevant
-        As in :func:`rank_users`, in columns of all blocks together.
+        As in `rank_users`, in columns of all blocks together.
     relevant_vectors
         Shape (distinct relevant columns, d): their vectors, by ascending column.
 
     Raises
     ------
     DataError, ValueError
-        As :func:`rank_users` does.
+        As `rank_users` does.
     """
     users = len(V)
     vectors = np.ascontiguousarray(V, dtype=np.float32)
@@ -68,8 +63,8 @@ def rank_in_blocks(
             continue
         check_range(vectors, packed)
         here = (exclude.songs >= start) & (exclude.songs < start + songs)
-        places = np.concatenate([[0], np.cumsum(here)])[exclude.indptr]
-        excluded = SongLists(places, exclude.songs[here] - start, exclude.plays[here])
+        bounds = np.concatenate([[0], np.cumsum(here)])[exclude.indptr]
+        excluded = SongLists(bounds, exclude.songs[here] - start, exclude.plays[here])
         shifted = SongLists(relevant.indptr, relevant.songs - start, relevant.plays)
         found = empty_lists(users, k, shifted)
         rank_on_cpu(vectors, packed, excluded, shifted, own, rows, found, group)

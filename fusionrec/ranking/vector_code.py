@@ -140,7 +140,7 @@ def keep_above(
     """Write the scores of `row` that are at least `least`, and their columns; return how many.
 
     Takes addresses of float32 (`row`, `kept`) and int32 (`columns`); `length`, a multiple of
-    PANEL, at least PANEL. The columns count from `first`. Up to LANES places beyond the last are
+    PANEL, at least PANEL. The columns count from `first`. Up to LANES elements beyond the last are
     overwritten.
     """
 
@@ -148,7 +148,7 @@ def keep_above(
         row, length, first, least, kept, columns = args
         floats, ints, mask = _vector(_FLOAT), _vector(_INT), ir.IntType(LANES)
         least = _splat(builder, least)
-        places = builder.add(
+        lane_columns = builder.add(
             _splat(builder, builder.trunc(first, _INT)), ir.Constant(ints, list(range(LANES)))
         )
 
@@ -166,7 +166,7 @@ def keep_above(
             builder.position_at_end(write)
             more = count
             for v in range(VECTORS):
-                at = builder.add(places, _splat(builder, builder.trunc(starts[v], _INT)))
+                at = builder.add(lane_columns, _splat(builder, builder.trunc(starts[v], _INT)))
                 for values, address, letter in ((scores[v], kept, "f"), (at, columns, "i")):
                     packed = _intrinsic(
                         builder,

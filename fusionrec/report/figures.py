@@ -191,8 +191,8 @@ def search(
                 parameters[index % len(parameters)],
             )
             points = [
-                (trial[parameter], trial[measure], place == best[measure])
-                for place, trial in enumerate(trials)
+                (trial[parameter], trial[measure], number == best[measure])
+                for number, trial in enumerate(trials)
                 if _known(trial.get(measure)) and _given(trial.get(parameter))
             ]
             _scatter(axes, points)
@@ -202,17 +202,17 @@ def search(
     rows = [
         {
             **{name: trial.get(name) for name in (*parameters, *measures)},
-            **{f"best_{measure}": place == best[measure] for measure in measures},
+            **{f"best_{measure}": number == best[measure] for measure in measures},
         }
-        for place, trial in enumerate(trials)
+        for number, trial in enumerate(trials)
     ]
     return Drawing(figure, rows)
 
 
 def _best(trials: Sequence[Mapping[str, Any]], measure: str) -> int | None:
-    """The place of the trial with the highest measure, the first of equals; None without any."""
-    measured = [place for place, trial in enumerate(trials) if _known(trial.get(measure))]
-    return max(measured, key=lambda place: trials[place][measure]) if measured else None
+    """The index of the trial with the highest measure, the first of equals; None without any."""
+    measured = [number for number, trial in enumerate(trials) if _known(trial.get(measure))]
+    return max(measured, key=lambda number: trials[number][measure]) if measured else None
 
 
 def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
@@ -233,9 +233,9 @@ def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
         elif all(isinstance(value, int) for value in values):
             axes.xaxis.set_major_locator(_whole_numbers())
     axes.plot(x, [measured for _, measured, _ in points], "o", color=BLUE, mec="white", mew=0.4)
-    for place, (_, measured, marked) in zip(x, points, strict=True):
+    for position, (_, measured, marked) in zip(x, points, strict=True):
         if marked:
-            axes.plot([place], [measured], "*", color=VERMILION, ms=9, mec="white", mew=0.4)
+            axes.plot([position], [measured], "*", color=VERMILION, ms=9, mec="white", mew=0.4)
 
 
 def _logarithmic(axes: Axes, decades: float) -> None:

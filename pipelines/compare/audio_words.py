@@ -20,7 +20,7 @@ from fusionrec import schemas
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.features import audio_words
 from fusionrec.features.audio_words import Codebook
-from fusionrec.ranking.split import stable_hash
+from fusionrec.hashing import stable_hash
 from fusionrec.tables import matrix, vectors
 from pipelines.config import Config
 from pipelines.config.compare import AudioWordsConfig

@@ -22,7 +22,7 @@ from fusionrec.baselines.mlr import fit_metric, profile_vectors, relevant_by_lis
 from fusionrec.baselines.regression import fit_linear, fit_mlp
 from fusionrec.errors import DataError
 from fusionrec.features.audio_words import fit_projection
-from fusionrec.ranking.split import stable_hash
+from fusionrec.hashing import stable_hash
 from fusionrec.ranking.users import user_vectors
 from pipelines.compare import audio_words
 from pipelines.compare.context import Context, Scores

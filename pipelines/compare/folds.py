@@ -19,8 +19,8 @@ from safetensors.numpy import save as save_safetensors
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
+from fusionrec.hashing import stable_hash
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
-from fusionrec.ranking.split import stable_hash
 from pipelines import embed, fuse, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced

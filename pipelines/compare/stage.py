@@ -22,8 +22,9 @@ from fusionrec import schemas
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.evaluation.beyond import Catalogue, ListStatistics
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
+from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import PackedSongs, rank_users
+from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from pipelines import ingest
 from pipelines.compare.context import Context, Scores

@@ -54,7 +54,7 @@ class IngestConfig(Section):
 
 
 class SplitConfig(Section):
-    """Songs into train, validation and test (paper 5.3; DIGEST protocols)."""
+    """Songs into train, validation and test (paper 5.3)."""
 
     by: Literal["song", "artist", "album"] = _key(
         "song",

@@ -17,7 +17,7 @@ from fusionrec import schemas
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
 from fusionrec.models.fusion import FusionSettings
-from fusionrec.models.network import Place
+from fusionrec.models.network import BatchShare
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.config import Config
 from pipelines.runtime import sharding
@@ -59,14 +59,8 @@ def fused_blocks(workspace: Workspace) -> tuple[int, ...]:
 
 def fusion_settings(config: Config, blocks: tuple[int, ...]) -> FusionSettings:
     """How the network is to fuse these blocks."""
-    chosen = config.fuse
-    return FusionSettings(
-        blocks,
-        chosen.operator,
-        chosen.align,
-        chosen.width,
-        "learned" if chosen.missing == "learned" else "neutral",
-    )
+    absent = "learned" if config.fuse.missing == "learned" else "neutral"
+    return config.fuse.fill(FusionSettings, blocks=blocks, absent=absent)
 
 
 def read_songs(
@@ -228,10 +222,10 @@ class Streamed:
         ):
             rows, before = table.num_rows, table.num_rows * self.group.rank
             # All workers have as many rows, and cut their own into groups.
-            own = Place.of(rows, self.norm_group, Collective())
+            own = BatchShare.of(rows, self.norm_group, Collective())
             sizes = (rows,) if self.norm_group and own.sizes is None else own.sizes
-            place = Place(rows * world, before, before + rows, sizes, own.groups * world)
-            yield self._batch(table, place)
+            share = BatchShare(rows * world, before, before + rows, sizes, own.groups * world)
+            yield self._batch(table, share)
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`fusionrec.models.examples.Feed`."""
@@ -240,17 +234,17 @@ class Streamed:
         # Every worker reads the whole and evaluates its rows of each batch.
         for table in self._tables(f"scan_{part}", batch_size=8192):
             start, stop = self.group.slice(table.num_rows)
-            yield self._batch(table.slice(start, stop - start), Place(stop - start))
+            yield self._batch(table.slice(start, stop - start), BatchShare(stop - start))
 
     def _tables(self, name: str, **options: Any) -> Iterator[pa.Table]:
         for table in self.iterators[name].iter_batches(batch_format="pyarrow", **options):
             assert isinstance(table, pa.Table)
             yield table
 
-    def _batch(self, table: pa.Table, place: Place) -> Batch:
+    def _batch(self, table: pa.Table, share: BatchShare) -> Batch:
         return Batch(
             torch.from_numpy(matrix(table["vector"])).to(self.device, self.dtype),
             torch.from_numpy(flags(table["blocks"])).to(self.device),
             torch.from_numpy(table["class"].to_numpy().copy()).to(self.device),
-            place,
+            share,
         )

@@ -83,22 +83,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 def settings_of(config: Config) -> Settings:
     """The method's hyperparameters from the config."""
-    train = config.train
-    return Settings(
-        epochs=train.epochs,
-        batch_size=train.batch_size,
-        eta=train.eta,
-        p=train.p,
-        class_weights=train.class_weights,
-        label_smoothing=train.label_smoothing,
-        weight_decay=train.weight_decay,
-        schedule=train.schedule,
-        patience=train.patience,
-        evaluate_every=train.evaluate_every,
-        norm_group=train.norm_group,
-        dtype=train.dtype,
-        seed=config.seed,
-    )
+    return config.train.fill(Settings, seed=config.seed)
 
 
 def _feed(

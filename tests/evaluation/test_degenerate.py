@@ -18,8 +18,9 @@ from fusionrec.evaluation.metrics import (
     mean_over_users,
     per_user_metrics,
 )
+from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import RankedLists, rank_users
+from fusionrec.ranking.topk import rank_users
 
 
 def song_lists(rows: list[list[int]]) -> SongLists:

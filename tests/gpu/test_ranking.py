@@ -27,8 +27,8 @@ def test_lists_scores_and_ranks_are_the_kernels(device, dimensions) -> None:
     found = rank_users(V, F, 40, exclude=exclude, relevant=relevant, device=device)
     expected = rank_users(V, F, 40, exclude=exclude, relevant=relevant)
     if device == "cpu":  # the path of other devices, on this one
-        from fusionrec.ranking import topk_torch
+        from fusionrec.ranking.on_device import rank_on_device
 
-        topk_torch.rank_on_device(V, F, exclude, relevant, found, "cpu")
+        rank_on_device(V, F, exclude, relevant, found, "cpu")
     for name in ("indices", "scores", "counts", "candidates", "ranks", "rank_songs"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fusionrec.models.fusion import Fusion, FusionSettings
-from fusionrec.models.network import FusionNetwork, Place
+from fusionrec.models.network import BatchShare, FusionNetwork
 
 BLOCKS = (3, 5, 2)
 OPERATORS = ("concatenate", "add", "multiply", "max", "min", "mean", "gated")
@@ -86,7 +86,7 @@ def test_a_learned_vector_stands_for_an_absent_modality_and_learns(operator) -> 
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(3):
         optimiser.zero_grad()
-        network.context.place = Place(len(x), 0, len(x))
+        network.context.share = BatchShare(len(x), 0, len(x))
         loss = torch.nn.functional.cross_entropy(network(x, present), torch.arange(6) % 3)
         loss.backward()
         optimiser.step()

@@ -5,8 +5,8 @@ from fusionrec.models.collective import Collective
 from fusionrec.models.network import (
     HIDDEN,
     BatchContext,
+    BatchShare,
     FusionNetwork,
-    Place,
     SharedBatchNorm,
 )
 
@@ -50,7 +50,7 @@ def test_song_vectors_are_probabilities() -> None:
 def test_dropout_keeps_the_expectation_and_the_share() -> None:
     network = FusionNetwork(features=10, classes=3, p=0.25).train()
     dropout = network.hidden[2].body[3]
-    network.context.place = Place(2000, 0, 2000)
+    network.context.share = BatchShare(2000, 0, 2000)
     out = dropout(torch.ones(2000, 50))
     assert abs(float((out == 0).float().mean()) - 0.25) < 0.01
     assert abs(float(out.mean()) - 1.0) < 0.02
@@ -83,8 +83,8 @@ def test_batch_norm_of_several_workers_equals_torchs(monkeypatch) -> None:
 
 
 def test_batch_norm_by_group_is_torchs_on_each_group() -> None:
-    context = BatchContext(place=Place.of(50, 16, Collective()))
-    assert context.place.sizes == (16, 17, 17)
+    context = BatchContext(share=BatchShare.of(50, 16, Collective()))
+    assert context.share.sizes == (16, 17, 17)
     norm = SharedBatchNorm(4, Collective(), context).train()
     x = torch.randn(50, 4) * 3 + 1
     found = norm(x)
@@ -98,8 +98,8 @@ def test_batch_norm_by_group_is_torchs_on_each_group() -> None:
 
 
 def test_a_worker_without_a_group_has_no_rows() -> None:
-    places = [Place.of(30, 16, Collective(rank, 3)) for rank in range(3)]
-    assert [(p.start, p.stop, p.sizes) for p in places] == [
+    shares = [BatchShare.of(30, 16, Collective(rank, 3)) for rank in range(3)]
+    assert [(p.start, p.stop, p.sizes) for p in shares] == [
         (0, 0, ()),
         (0, 15, (15,)),
         (15, 30, (15,)),

@@ -1,9 +1,15 @@
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from fusionrec.errors import ConfigError
+from fusionrec.features.pretraining.masked_words import MlmSettings
+from fusionrec.models.fusion import FusionSettings
+from fusionrec.models.training import Settings
 from pipelines import config
+from pipelines.config.features import FuseConfig, PretrainConfig
+from pipelines.config.learning import TrainConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
 assert CONFIGS
@@ -20,6 +26,30 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(path, tmp_path) -> N
 def test_every_key_is_documented() -> None:
     for name, _, doc in config.describe():
         assert len(doc) > 8, name
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "others"),
+    [
+        (TrainConfig, Settings, {"seed"}),
+        (PretrainConfig, MlmSettings, {"intermediate_size", "max_tokens"}),
+        (FuseConfig, FusionSettings, {"blocks", "absent"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_section_takes_what_the_methods_settings_take(section, settings, others) -> None:
+    types = get_type_hints(settings)
+    for name in set(types) - others:
+        assert section.model_fields[name].annotation == types[name], name
+    filled = section().fill(settings, **dict.fromkeys(others, 510))
+    assert all(getattr(filled, name) == getattr(section(), name) for name in set(types) - others)
+
+
+def test_a_field_that_no_key_fills_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="seed"):
+        TrainConfig().fill(Settings)
+    with pytest.raises(TypeError, match="sede"):
+        TrainConfig().fill(Settings, seed=1, sede=1)
 
 
 def test_overrides_reach_nested_keys_and_parse_numbers() -> None:

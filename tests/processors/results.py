@@ -18,8 +18,9 @@ from fusionrec.features.lyrics import products
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.formats import hdf5
 from fusionrec.formats.sample.corpus import write_sample
-from fusionrec.ranking import topk
+from fusionrec.ranking.on_cpu import compiled_code
 from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.topk import rank_users
 from tests.features.lyrics.small_encoder import TEXTS, write_encoder
 
 
@@ -40,7 +41,7 @@ def results(folder: Path) -> dict[str, np.ndarray]:
         SongLists(np.arange(61) * 20, part.ravel().astype(np.int32), np.ones(1200, np.int64))
         for part in (drawn[:, ::2], drawn[:, 1::2])
     )
-    lists = topk.rank_users(V, F, 200, exclude=exclude, relevant=relevant)
+    lists = rank_users(V, F, 200, exclude=exclude, relevant=relevant)
     found |= {f"ranking {name}": value for name, value in vars(lists).items()}
 
     paths = sorted(str(path) for path in (folder / "corpus" / "MillionSong").rglob("*.h5"))
@@ -55,7 +56,7 @@ def results(folder: Path) -> dict[str, np.ndarray]:
         for pooling in ("cls", "mean"):
             found[f"{dtype} {pooling}"] = encoder.encode(TEXTS * 3, pooling=pooling)
     tried = {
-        "ranking": topk.compiled_code(),
+        "ranking": compiled_code(),
         "prepacked": products.prepacks(),
         "bfloat16": products.bfloat16_pays("cpu"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from typing import Any
 
@@ -12,22 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusionrec.errors import ConfigError, DataError
-from fusionrec.ranking.split import assign, stable_hash
+from fusionrec.ranking.split import assign
 
 SONGS = [f"SO{i:04d}" for i in range(200)]
 ARTISTS = [f"AR{i % 37:02d}" for i in range(200)]
 USUAL: dict[str, Any] = {"by": "song", "folds": 5, "test_fold": 0, "validation": 0.1, "seed": 0}
-
-
-def test_stable_hash_is_the_published_function() -> None:
-    expected = hashlib.blake2b(b"7\x1ffold\x1fSO1", digest_size=8).digest()
-    got = stable_hash(["SO1", "SO2"], seed=7, purpose="fold")
-    assert got.dtype == np.uint64
-    assert int(got[0]) == int.from_bytes(expected, "little")
-    assert got[0] != got[1]
-    assert got[0] != stable_hash(["SO1"], seed=8, purpose="fold")[0]
-    assert got[0] != stable_hash(["SO1"], seed=7, purpose="validation")[0]
-    assert len(stable_hash([], seed=0, purpose="fold")) == 0
 
 
 def test_by_song_has_the_papers_shares_exactly() -> None:

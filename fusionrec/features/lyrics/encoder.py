@@ -244,7 +244,7 @@ def load_encoder(
     with quiet_transformers():
         directory = local_copy(name_or_dir)
         # Layers the file lacks are drawn at random: the caller's random state is left alone.
-        with _told(name_or_dir), torch.random.fork_rng(devices=[]):
+        with _as_encoder_error(name_or_dir), torch.random.fork_rng(devices=[]):
             options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
             config = transformers.AutoConfig.from_pretrained(directory, **options)
             chosen, reason = dtype_for(dtype, device, int(config.hidden_size))
@@ -316,7 +316,7 @@ def hidden_size_of(name_or_dir: str) -> int:
 
     with quiet_transformers():
         directory = local_copy(name_or_dir)
-        with _told(name_or_dir):
+        with _as_encoder_error(name_or_dir):
             config = transformers.AutoConfig.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
@@ -334,7 +334,7 @@ def dtype_for(dtype: Literal["auto"] | Dtype, device: str, hidden_size: int) -> 
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def _as_encoder_error(name: str) -> Iterator[None]:
     """Turn whatever transformers raises on a damaged or foreign model into one line."""
     try:
         yield

@@ -62,12 +62,12 @@ class PackedEncoder:
         embeddings: Any = model.get_submodule("embeddings")
         self._words = embeddings.word_embeddings.weight
         # Every token is of the first type.
-        self._places = (
+        self._positions = (
             embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         )
         self._norm = _Norm(embeddings.LayerNorm)
         offset_by_pad = type(model).__name__ in _OFFSET_POSITIONS
-        self._first_place = config.pad_token_id + 1 if offset_by_pad else 0
+        self._first_position = config.pad_token_id + 1 if offset_by_pad else 0
         layers = list(model.get_submodule("encoder").get_submodule("layer").children())
         self._layers = [
             _Block(layer, config.num_attention_heads, last=layer is layers[-1]) for layer in layers
@@ -90,15 +90,15 @@ class PackedEncoder:
     def pack(self, rows: Sequence[Sequence[int]]) -> PackedTexts:
         """A batch laid end to end on the device: the part that needs no arithmetic."""
         ids_T = torch.tensor([token for row in rows for token in row], device=self._device)
-        places_T = torch.cat([torch.arange(len(row)) for row in rows]).to(self._device)
+        positions_T = torch.cat([torch.arange(len(row)) for row in rows]).to(self._device)
         texts = _Texts([len(row) for row in rows], self._device)
-        return PackedTexts(ids_T, places_T + self._first_place, texts)
+        return PackedTexts(ids_T, positions_T + self._first_position, texts)
 
     @torch.inference_mode()
     def forward(self, packed: PackedTexts, pooling: Literal["cls", "mean"]) -> Tensor:
         """The vectors that a call gives, of a batch that :meth:`pack` made."""
         texts = packed.texts
-        x_TH = self._norm(self._words[packed.ids_T] + self._places[packed.places_T])
+        x_TH = self._norm(self._words[packed.ids_T] + self._positions[packed.positions_T])
         for layer in self._layers[:-1]:
             x_TH = layer(x_TH, texts)
         if pooling == "cls":
@@ -113,7 +113,7 @@ class PackedTexts:
     """A batch on the device: token ids, each token's row of the positions' table, and bounds."""
 
     ids_T: Tensor
-    places_T: Tensor
+    positions_T: Tensor
     texts: _Texts
 
 

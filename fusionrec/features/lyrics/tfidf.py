@@ -107,8 +107,8 @@ def significant_texts(
     significance = transform(bags, weights, scheme)
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     order = np.lexsort((counts.indices, -significance.data, row))
-    place = np.arange(len(order)) - counts.indptr[row]
-    chosen = order[(place < words) & (significance.data[order] > 0)]
+    rank = np.arange(len(order)) - counts.indptr[row]
+    chosen = order[(rank < words) & (significance.data[order] > 0)]
     kept = np.bincount(row[chosen], minlength=counts.shape[0])
     # Joined by Arrow: a Python loop over every word of every bag takes most of the time.
     pairs = pc.binary_join_element_wise(

@@ -63,7 +63,7 @@ class DirectTracks:
         self._expected = max(1, min(expected, _AT_FIRST[segments]))
         self._known = _known_layouts(segments)
         self._groups: dict[_Types, TrackColumns] = {}
-        self._workplace: _Workplace | None = None
+        self._own_buffers: _Buffers | None = None
 
     @property
     def groups(self) -> list[TrackColumns]:
@@ -73,18 +73,18 @@ class DirectTracks:
     def add_file(self, number: int, path: str) -> bool:
         """Read one local file; False, and nothing is kept of it, if it is unfamiliar.
 
-        `number` is its place among all tracks of the batch.
+        `number` is its position among all tracks of the batch.
         """
         if not self._known.plans:
             return False
-        place = self._place()
+        buffers = self._buffers()
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
-            read = os.preadv(file, [place.head.data], 0)
-            size = read if read < len(place.head) else os.fstat(file).st_size
+            read = os.preadv(file, [buffers.head.data], 0)
+            size = read if read < len(buffers.head) else os.fstat(file).st_size
             return self._read(number, read, size, file) == _READ
         except OSError:
             return False
@@ -95,10 +95,10 @@ class DirectTracks:
         """Read one file of `size` bytes by a function; as :meth:`add_file`."""
         if not self._known.plans:
             return False
-        place = self._place()
-        for wanted in (len(place.head), WHOLE_FILE):
+        buffers = self._buffers()
+        for wanted in (len(buffers.head), WHOLE_FILE):
             content = read_at(min(size, wanted), 0)
-            place.fill(content)
+            buffers.fill(content)
             found = self._read(number, len(content), size, -1)
             if found != _REST_WANTED or size > WHOLE_FILE:
                 break
@@ -127,18 +127,18 @@ class DirectTracks:
             self._known.given_up = True
         probes.report("HDF5 files", finding, "compiled code", "libhdf5, some twenty times slower")
 
-    def _place(self) -> _Workplace:
-        if self._workplace is None:
-            self._workplace = _Workplace(WHOLE_FILE if self.segments else HEAD_BYTES)
-        return self._workplace
+    def _buffers(self) -> _Buffers:
+        if self._own_buffers is None:
+            self._own_buffers = _Buffers(WHOLE_FILE if self.segments else HEAD_BYTES)
+        return self._own_buffers
 
     def _read(self, number: int, read: int, size: int, file: int) -> int:
-        place = self._place()
+        buffers = self._buffers()
         for plan in self._known.plans:
             group = self._groups.get(plan.types)
             if group is None:
                 group = self._groups[plan.types] = TrackColumns(plan, self._expected)
-            found = group.add(number, plan, place, read, size, file)
+            found = group.add(number, plan, buffers, read, size, file)
             if found != _OTHER_LAYOUT:
                 return found
         return _UNFAMILIAR
@@ -203,7 +203,7 @@ def _known_layouts(segments: bool) -> _Layouts:
     return _Layouts()
 
 
-class _Workplace:
+class _Buffers:
     """Memory and functions that the compiled code works with, for one thread."""
 
     def __init__(self, head_bytes: int) -> None:
@@ -325,28 +325,28 @@ class TrackColumns:
         self._point()
 
     def add(
-        self, number: int, plan: _Plan, place: _Workplace, read: int, size: int, file: int
+        self, number: int, plan: _Plan, buffers: _Buffers, read: int, size: int, file: int
     ) -> int:
         """Take in one track, all of it or nothing; what the compiled code says of it."""
         count = len(self.numbers)
         if count == len(self._lengths):
             self._lengths = _doubled(self._lengths)
         while True:
-            found: int = place.read_track(
-                place.head,
+            found: int = buffers.read_track(
+                buffers.head,
                 read,
                 size,
                 file,
-                place.functions,
+                buffers.functions,
                 plan.expected,
                 plan.mask,
                 plan.sets,
                 plan.zeros,
                 self._targets,
                 self._lengths[count],
-                place.chunks,
-                place.nodes,
-                place.scratch,
+                buffers.chunks,
+                buffers.nodes,
+                buffers.scratch,
             )
             if found != _FULL:
                 break

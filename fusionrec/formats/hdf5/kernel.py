@@ -121,13 +121,13 @@ def _called(builder: Builder, address: Any, result: Any, arguments: list[Any]) -
 
 
 @intrinsic
-def _pread(typing: Any, function: Any, file: Any, to: Any, size: Any, place: Any) -> Any:
-    """ssize_t pread(int file, void *to, size_t size, off_t place)"""
+def _pread(typing: Any, function: Any, file: Any, to: Any, size: Any, offset: Any) -> Any:
+    """ssize_t pread(int file, void *to, size_t size, off_t offset)"""
 
     def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Any:
-        function, file, to, size, place = args
+        function, file, to, size, offset = args
         descriptor = builder.trunc(file, ir.IntType(32))
-        return _called(builder, function, _INT, [descriptor, to, size, place])
+        return _called(builder, function, _INT, [descriptor, to, size, offset])
 
     return types.int64(*[types.intp] * 5), generate
 
@@ -140,7 +140,7 @@ def _inflate(
 
     def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Any:
         function, *arguments = args
-        exactly = _INT(0)  # no place for the number of bytes, which then must be all of them
+        exactly = _INT(0)  # no address for the number of bytes, which then must be all of them
         return _called(builder, function, ir.IntType(32), [*arguments, exactly])
 
     return types.int32(*[types.intp] * 6), generate
@@ -390,19 +390,19 @@ def _begins_at(key: int, rank: int, row: int) -> bool:
 
 @compiled
 def _fetch(
-    start: int, read: int, end: int, file: int, pread: int, place: int, size: int, scratch: int
+    start: int, read: int, end: int, file: int, pread: int, offset: int, size: int, scratch: int
 ) -> int:
     """The address of some bytes of the file: in its head, or read into `scratch`.
 
     0 if they would have to be read and no file is at hand, -1 if they are not in the file.
     """
-    if place < 0 or place > end - size:
+    if offset < 0 or offset > end - size:
         return -1
-    if place + size <= read:
-        return start + place
+    if offset + size <= read:
+        return start + offset
     if file < 0:
         return 0
-    return scratch if _pread(pread, file, scratch, size, place) == size else -1
+    return scratch if _pread(pread, file, scratch, size, offset) == size else -1
 
 
 @compiled

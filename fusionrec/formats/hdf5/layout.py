@@ -51,7 +51,7 @@ class DirectDataset:
     name
         Path in the file.
     dtype
-        Of an element, little-endian, the fields of a table at their places.
+        Of an element, little-endian, the fields of a table at their offsets.
     width
         Columns of an array of two dimensions, else 1.
     rank
@@ -66,7 +66,7 @@ class DirectDataset:
     terminated
         Whether texts end at their first zero byte; else only zeros at their end are padding.
     bounds
-        The places in a table's row of the fields that say where the song's arrays begin.
+        The byte ranges, in a table's row, of the fields that say where the song's arrays begin.
     """
 
     name: str
@@ -165,7 +165,7 @@ def _dataset(file: h5py.File, name: str, parser: _Structure) -> DirectDataset:
         length_at,
         index_at,
         _terminated(data.get_type()),
-        _places(dtype, [field for field in TABLES.get(name, ()) if field.startswith("idx_")]),
+        _byte_ranges(dtype, [field for field in TABLES.get(name, ()) if field.startswith("idx_")]),
     )
 
 
@@ -183,7 +183,7 @@ def _terminated(kind: h5py.h5t.TypeID) -> bool:
     raise Unfamiliar
 
 
-def _places(dtype: np.dtype[Any], fields: Iterable[str]) -> tuple[tuple[int, int], ...]:
+def _byte_ranges(dtype: np.dtype[Any], fields: Iterable[str]) -> tuple[tuple[int, int], ...]:
     """Where fields of a row begin and end, in bytes."""
     offsets = {name: dtype.fields[name] for name in fields} if dtype.fields else {}
     return tuple((int(at), int(at) + kind.itemsize) for kind, at, *_ in offsets.values())
@@ -263,7 +263,7 @@ class _Structure:
         return length_at, index_at
 
     def _messages(self, address: int) -> list[tuple[int, tuple[int, int]]]:
-        """Kind and place of each message of an object header of version 1; all are noted."""
+        """Kind, offset and size of each message of an object header of version 1; all are noted."""
         version, count, size = struct.unpack_from("<BxH4xI", self._head, address)
         if version != 1:
             raise Unfamiliar
@@ -271,15 +271,15 @@ class _Structure:
         blocks = [(address + 16, size)]
         found: list[tuple[int, tuple[int, int]]] = []
         while blocks and len(found) < count:
-            place, size = blocks.pop(0)
-            self._note(place, size)
-            stop = place + size
-            while place + 8 <= stop and len(found) < count:
-                kind, length = struct.unpack_from("<HH", self._head, place)
-                found.append((kind, (place + 8, length)))
+            offset, size = blocks.pop(0)
+            self._note(offset, size)
+            stop = offset + size
+            while offset + 8 <= stop and len(found) < count:
+                kind, length = struct.unpack_from("<HH", self._head, offset)
+                found.append((kind, (offset + 8, length)))
                 if kind == _CONTINUATION:
-                    blocks.append(struct.unpack_from("<QQ", self._head, place + 8))
-                place += 8 + length
+                    blocks.append(struct.unpack_from("<QQ", self._head, offset + 8))
+                offset += 8 + length
         if len(found) != count:
             raise Unfamiliar
         return found

@@ -232,18 +232,20 @@ def track_counts(root: str, below: str = "") -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     waiting = [below]
     while waiting:
-        place = waiting.pop()
-        where = files.join(base, place) if place not in ("", ".") else base
+        folder = waiting.pop()
+        where = files.join(base, folder) if folder not in ("", ".") else base
         try:
             folders, names = files.list_folder(where)
         except OSError as error:
             raise _unlisted(where, error) from error
         count = sum(_is_track(name) for name in names)
         if count:
-            found.append((place or ".", count))
+            found.append((folder or ".", count))
         # What lies in the top folder itself is listed as ".", not again with the folders.
-        if place != ".":
-            waiting += [f"{place}/{name}" if place else name for name in folders if _entered(name)]
+        if folder != ".":
+            waiting += [
+                f"{folder}/{name}" if folder else name for name in folders if _entered(name)
+            ]
     return sorted(found)
 
 

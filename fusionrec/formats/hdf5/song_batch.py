@@ -51,7 +51,7 @@ class SongBatch:
     def add(self, number: int, source: str, item: str, row: Row | Damage) -> None:
         """Append a row that libhdf5 read, or file why there is none.
 
-        `number` is its place in the batch, `source` and `item` its rejects' file and row.
+        `number` is its position in the batch, `source` and `item` its rejects' file and row.
         """
         if isinstance(row, Damage):
             self._found.append((number, source, item, row.reason, row.detail, "dropped"))
@@ -75,14 +75,14 @@ class SongBatch:
             cleaned.append(clean_songs(group.numbers, _namer(name_of, group), *group.columns()))
             direct += len(group.numbers)
         table = pa.concat_tables([part.table for part in cleaned])
-        places = np.concatenate([part.numbers for part in cleaned])
-        order = np.argsort(places, kind="stable")
+        numbers = np.concatenate([part.numbers for part in cleaned])
+        order = np.argsort(numbers, kind="stable")
         if not np.array_equal(order, np.arange(len(order))):
             table = table.take(order)
         rejects = Rejects()
         segments = None
         if self.direct.segments:
-            segments = self._segment_table(table, places[order], name_of)
+            segments = self._segment_table(table, numbers[order], name_of)
         file_rejects(rejects, [*self._found, *(r for part in cleaned for r in part.rejects)])
         damaged = sum(part.damaged_text for part in cleaned)
         return Batch(table, rejects.to_table(), segments, read, damaged, direct)

@@ -178,7 +178,7 @@ def write_track(
             rows = _CHUNK_BYTES // (values.dtype.itemsize * max(1, width))
             contents.append((_create(file, name, values.dtype, width, rows), values))
         # All is created before anything is written, as the official program did it, so that
-        # every file has its headers in the same places.
+        # every file has its headers at the same offsets.
         for dataset, values in contents:
             if len(values):
                 dataset.resize(len(values), axis=0)

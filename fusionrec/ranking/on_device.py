@@ -7,16 +7,13 @@ each with a fused multiply-add, to a block of scores that stays in the device's 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.protocols import SongLists
-
-if TYPE_CHECKING:
-    from fusionrec.ranking.topk import RankedLists
 
 _BLOCK_BYTES = 2 << 30
 """Memory for a block of scores, their keys and what is compared with them."""
@@ -45,7 +42,7 @@ def rank_on_device(
     columns = torch.from_numpy(rows).to(device).T.contiguous()
     block = max(1, block_bytes // (_BYTES_PER_SCORE * songs))
     # Of two equal scores the song with the lower index has the larger key.
-    place = torch.arange(2**32 - 1, 2**32 - 1 - songs, -1, device=device)
+    by_column = torch.arange(2**32 - 1, 2**32 - 1 - songs, -1, device=device)
     for first in range(0, len(V), block):
         stop = min(first + block, len(V))
         users = torch.from_numpy(V[first:stop]).to(device)
@@ -53,7 +50,7 @@ def rank_on_device(
         for weights, dimension in zip(users.T, columns, strict=True):
             scores = multiply_add(weights[:, None], dimension[None, :], scores)
         scores += 0.0  # an underflow may have left a minus zero, which must tie with zero
-        keys = (_ordered(scores).long() << 32) | place
+        keys = (_ordered(scores).long() << 32) | by_column
         out = _flat(exclude, first, stop, songs, device)
         keys.view(-1)[out] = torch.iinfo(torch.int64).min
         own = _flat(relevant, first, stop, songs, device)
@@ -88,7 +85,7 @@ def multiply_add(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Ten
 
 @cache
 def _fuses(device: torch.device) -> bool:
-    """Whether the device's multiply-add rounds once; told from sums where it matters."""
+    """Whether the device's multiply-add rounds once; found by sums where it matters."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(4096, generator=generator) for _ in range(2))
     c = -(a * b)  # what is left is the rounding error of the product, or nothing
@@ -102,7 +99,7 @@ def _ordered(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _flat(lists: SongLists, first: int, stop: int, songs: int, device: str) -> torch.Tensor:
-    """Places of the users' songs in a block of (users, songs)."""
+    """Flat positions of the users' songs in a block of (users, songs)."""
     sizes = np.diff(lists.indptr[first : stop + 1])
     user = np.repeat(np.arange(stop - first), sizes)
     own = lists.songs[lists.indptr[first] : lists.indptr[stop]]
@@ -139,7 +136,7 @@ def _write_ranks(
     lists: RankedLists,
     keys: torch.Tensor,
     chosen: torch.Tensor,
-    places: torch.Tensor,
+    positions: torch.Tensor,
     relevant: SongLists,
     first: int,
     stop: int,
@@ -149,7 +146,7 @@ def _write_ranks(
     ranks = torch.empty(len(chosen), dtype=torch.int64, device=keys.device)
     for start in range(0, len(chosen), users):  # as much memory as a block, whoever they are
         some = slice(start, start + users)
-        rows = keys[places[some] // songs]
+        rows = keys[positions[some] // songs]
         ranks[some] = 1 + (rows > chosen[some, None]).sum(dim=1)
     found = ranks.cpu().numpy().astype(np.int32)
     user = np.repeat(np.arange(stop - first), np.diff(relevant.indptr[first : stop + 1]))
