@@ -36,7 +36,7 @@ def entrypoint(command: Sequence[str], working_dir: Path) -> str:
     ConfigError
         `working_dir` is no checkout, or the command's config file is not within it.
     """
-    if not (working_dir / "pipelines" / "cli.py").is_file():
+    if not (working_dir / "pipelines" / "cli" / "main.py").is_file():
         raise ConfigError(
             f"--working-dir {working_dir}: is no checkout of fusionrec (it holds no "
             "pipelines/cli/main.py); it is what the job gets to run"

@@ -14,6 +14,7 @@ from pipelines import compare
 from pipelines import config as config_module
 from pipelines.cli import main as cli
 from pipelines.compare.folds import Fold, read_evaluation, read_factors
+from pipelines.compare.stage import check
 from pipelines.config import Config
 from pipelines.config.compare import METHODS
 from pipelines.runtime.workspace import Workspace
@@ -211,4 +212,4 @@ def test_a_method_that_cannot_be_computed_is_listed(corpus, place, capsys) -> No
 )
 def test_settings_that_do_not_fit(corpus, place, wrong, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        compare.check(load(corpus, place, **wrong))
+        check(load(corpus, place, **wrong))

@@ -16,6 +16,7 @@ from fusionrec.models import checkpoint
 from pipelines import config as config_module
 from pipelines import train
 from pipelines.runtime.workspace import Workspace
+from pipelines.train.stage import LAST
 from tests.pipelines.conftest import arguments, overrides
 from tests.pipelines.test_faults import copied, killing, lose_node
 
@@ -68,7 +69,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(
     )
     assert run is not None
     half = _checkpoint_after(finished, corpus, untrained, 10)
-    run.write_bytes(half, *train.LAST)
+    run.write_bytes(half, *LAST)
     counts = trained(corpus, untrained, **ten)
     assert counts["resumed_after_epoch"] == 10
     np.testing.assert_array_equal(probabilities(untrained), probabilities(finished))

@@ -15,6 +15,7 @@ from fusionrec.errors import ConfigError
 from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
+from pipelines.train.stage import load_network
 from tests.pipelines.conftest import arguments, overrides
 from tests.pipelines.test_faults import copied, killing, lose_node
 
@@ -75,7 +76,7 @@ def test_the_objective_is_the_map_that_recommend_and_evaluate_would_find(
     train.STAGE.run(loaded)
     workspace = Workspace(str(untuned))
     judge = load_features(loaded, workspace).judge
-    found = judge.mean_average_precision(train.load_network(workspace))
+    found = judge.mean_average_precision(load_network(workspace))
 
     songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
     part = workspace.read("split", "split", ["part"])["part"].to_pylist()
