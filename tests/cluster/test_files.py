@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
+from pathspec import PathSpec
 
 from pipelines.cli.main import app
 from pipelines.config import describe
@@ -257,12 +258,33 @@ def test_the_guides_commands_name_what_is_there(words) -> None:
         elif option == "--set":
             assert value.partition("=")[0] in keys, value
         elif option == "-m":
-            assert (ROOT / Path(*value.split("."))).with_suffix(".py").is_file(), value
+            module = ROOT / Path(*value.split("."))
+            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), value
         elif option == "fusionrec":
             assert value in stages, value
 
 
 def test_uploads_leave_out_data_and_workspaces() -> None:
     excludes = yaml.safe_load((CLUSTER / "runtime-env.yaml").read_text())["excludes"]
-    for name in (".git", ".venv", "demo", "workspace*", "*.h5", "*.db", "*.parquet"):
-        assert name in excludes
+    left_out = PathSpec.from_lines("gitwildmatch", excludes)
+    for name in (".git/HEAD", ".venv/bin/python", ".venv-gpu/pyvenv.cfg", "demo/corpus/truth.json"):
+        assert left_out.match_file(name), name
+    for name in (
+        "workspace/ingest/report.json",
+        "workspace2/x",
+        "corpus/a.h5",
+        "data/songs.parquet",
+    ):
+        assert left_out.match_file(name), name
+
+
+def test_uploads_have_all_of_the_packages() -> None:
+    """A module of a name like a workspace's was once left behind."""
+    excludes = yaml.safe_load((CLUSTER / "runtime-env.yaml").read_text())["excludes"]
+    left_out = PathSpec.from_lines("gitwildmatch", excludes)
+    ours = [
+        path for name in ("fusionrec", "pipelines", "cluster") for path in (ROOT / name).rglob("*")
+    ]
+    files = [str(path.relative_to(ROOT)) for path in ours if path.is_file()]
+    assert len(files) > 150
+    assert not [file for file in files if left_out.match_file(file)]
