@@ -75,7 +75,7 @@ def run_parts(options: argparse.Namespace) -> int:
     """The process that keeps the time."""
     started = time.monotonic()
 
-    def told(line: str) -> None:
+    def say(line: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
 
     def part(name: str, seconds: float, device: str) -> runner.Part:
@@ -95,7 +95,7 @@ def run_parts(options: argparse.Namespace) -> int:
                 yield part(name, seconds, device)
 
     try:
-        runner.run(parts(), options.minutes, told=told, outcomes=outcomes)
+        runner.run(parts(), options.minutes, say=say, outcomes=outcomes)
     finally:
         # Without a device, no part was begun.
         machine = outcomes.get(MACHINE[0], runner.Outcome("interrupted"))
@@ -112,7 +112,7 @@ def run_parts(options: argparse.Namespace) -> int:
             "seconds": round(time.monotonic() - started, 1),
             "parts": {name: asdict(outcome) for name, outcome in outcomes.items()},
         }
-        told(", ".join(f"{name} {outcome.status}" for name, outcome in outcomes.items()))
+        say(", ".join(f"{name} {outcome.status}" for name, outcome in outcomes.items()))
         print(json.dumps(result), flush=True)
     return int(any(o.status not in ("done", "skipped") for o in outcomes.values()))
 

@@ -95,8 +95,8 @@ def _chunks(path: str, names: Sequence[str]) -> list[tuple[bytes, int]]:
             data = file[name]
             size = int(np.prod(data.chunks)) * data.dtype.itemsize
             for i in range(data.id.get_num_chunks()):
-                place = data.id.get_chunk_info(i).chunk_offset
-                chunks.append((data.id.read_direct_chunk(place)[1], size))
+                offset = data.id.get_chunk_info(i).chunk_offset
+                chunks.append((data.id.read_direct_chunk(offset)[1], size))
     return chunks
 
 

@@ -30,9 +30,9 @@ def link_tree(songs: str, target: Path, count: int) -> int:
     for folder, files in hdf5.track_counts(songs):
         if linked >= count:
             break
-        place = target / folder
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(Path(hdf5.track_folder(songs, folder)).resolve())
+        link = target / folder
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(hdf5.track_folder(songs, folder)).resolve())
         linked += files
     return linked
 

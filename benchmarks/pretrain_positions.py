@@ -116,8 +116,8 @@ def main() -> None:
                 "pretrain.workers": 0,
                 "train.workers": 0,
             }
-            place = {"seed": seed, "fold": fold, "positions": positions, "pooling": pooling}
-            runs.append({**place, **one_run(options.config, settings, options.set)})
+            point = {"seed": seed, "fold": fold, "positions": positions, "pooling": pooling}
+            runs.append({**point, **one_run(options.config, settings, options.set)})
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
             if options.results:
                 with options.results.open("a") as file:

@@ -249,8 +249,8 @@ def _save(run: StageRun, name: str, number: int, arrays: Arrays) -> None:
 
 
 def _load(run: StageRun, name: str, number: int) -> Arrays:
-    place = (run.stage, "sums", f"{name}-{number:05d}.safetensors")
-    arrays: Arrays = load_safetensors(run.workspace.read_bytes(*place))
+    path = (run.stage, "sums", f"{name}-{number:05d}.safetensors")
+    arrays: Arrays = load_safetensors(run.workspace.read_bytes(*path))
     return arrays
 
 

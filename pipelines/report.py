@@ -129,10 +129,11 @@ def _table_1_row(
     values = {"label.k": chosen.k, "train.eta": chosen.eta, "train.p": chosen.p}
     row = config_module.replaced(config, {**values, "label.elbow": []})
     name = f"k{chosen.k}-eta{chosen.eta:g}-p{chosen.p:g}"
-    place = workspace.variant(run.stage, "runs", name, stages=("ingest", "split", "embed", "fuse"))
-    label.STAGE.run(row, place)
-    counts = train.STAGE.run(row, place)["counts"]
-    text = io.StringIO(place.read_bytes("train", "epochs.csv").decode())
+    shared = ("ingest", "split", "embed", "fuse")
+    variant = workspace.variant(run.stage, "runs", name, stages=shared)
+    label.STAGE.run(row, variant)
+    counts = train.STAGE.run(row, variant)["counts"]
+    text = io.StringIO(variant.read_bytes("train", "epochs.csv").decode())
     curve = [
         {key: float(value) if value else None for key, value in line.items()}
         for line in csv.DictReader(text)
@@ -184,7 +185,7 @@ STAGE = Stage(
         "report": config.report.model_dump(mode="json"),
     },
     work=work,
-    brings=(fuse.STAGE,),
+    refresh_first=(fuse.STAGE,),
 )
 
 

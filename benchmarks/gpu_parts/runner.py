@@ -74,7 +74,7 @@ def run(
     parts: Iterable[Part],
     minutes: float,
     *,
-    told: Callable[[str], None],
+    say: Callable[[str], None],
     outcomes: dict[str, Outcome],
 ) -> None:
     """Run the parts within `minutes` in all.
@@ -85,7 +85,7 @@ def run(
     ----------
     parts
         Each is asked for when the one before it has ended.
-    told
+    say
         Gets a readable line for each figure, as soon as it is there.
     outcomes
         Filled as parts end, those that were never begun included.
@@ -102,27 +102,27 @@ def run(
             outcomes[part.name] = Outcome("interrupted", why)
         elif left <= 0:
             outcomes[part.name] = Outcome("out of time", f"the {minutes:g} minutes were over")
-            told(f"{part.name}: not begun, the {minutes:g} minutes are over")
+            say(f"{part.name}: not begun, the {minutes:g} minutes are over")
         else:
             outcomes[part.name] = outcome = Outcome("done", limit_s=round(limit, 1))
             try:
-                _run_part(part, outcome, limit, told)
+                _run_part(part, outcome, limit, say)
             except Interrupted as error:
                 why = f"{error} ended the run"
                 outcome.status, outcome.why = "interrupted", why
-            _tell_end(part.name, outcome, told)
+            _say_end(part.name, outcome, say)
     if why is None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _tell_end(name: str, outcome: Outcome, told: Callable[[str], None]) -> None:
+def _say_end(name: str, outcome: Outcome, say: Callable[[str], None]) -> None:
     why = f": {outcome.why}" if outcome.why else ""
-    told(f"{name}: {outcome.status}{why} ({outcome.seconds:.0f} s)")
+    say(f"{name}: {outcome.status}{why} ({outcome.seconds:.0f} s)")
 
 
-def _run_part(part: Part, outcome: Outcome, limit: float, told: Callable[[str], None]) -> None:
-    told(f"{part.name}: begins, {limit:.0f} s at most")
+def _run_part(part: Part, outcome: Outcome, limit: float, say: Callable[[str], None]) -> None:
+    say(f"{part.name}: begins, {limit:.0f} s at most")
     started = time.monotonic()
     pace = f"{min(1.0, limit / part.seconds):.3f}"
     command = [word.replace("{pace}", pace) for word in part.command]
@@ -132,7 +132,7 @@ def _run_part(part: Part, outcome: Outcome, limit: float, told: Callable[[str], 
         )
         late = False
         try:
-            late = not _follow(process, started + limit, part.name, outcome, told)
+            late = not _follow(process, started + limit, part.name, outcome, say)
         finally:
             _end(process)
             outcome.seconds = round(time.monotonic() - started, 1)
@@ -144,7 +144,7 @@ def _follow(
     ends: float,
     name: str,
     outcome: Outcome,
-    told: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> bool:
     """Pass on what a part tells until it ends; False where it is still running at `ends`."""
     assert process.stdout is not None
@@ -168,7 +168,7 @@ def _follow(
             except subprocess.TimeoutExpired:
                 return False
             return True
-        _take(line, name, outcome, told)
+        _take(line, name, outcome, say)
 
 
 def _read(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
@@ -177,23 +177,23 @@ def _read(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
     lines.put(None)
 
 
-def _take(line: str, name: str, outcome: Outcome, told: Callable[[str], None]) -> None:
+def _take(line: str, name: str, outcome: Outcome, say: Callable[[str], None]) -> None:
     """Keep one line of a part, and say it readably."""
     try:
         event = json.loads(line)
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        told(f"{name}: {line.rstrip()}")
+        say(f"{name}: {line.rstrip()}")
         return
     if "figure" in event:
         what = event.pop("figure")
         outcome.figures[what] = event
-        told(f"{name}: {what}: {readable(event)}")
+        say(f"{name}: {what}: {readable(event)}")
     for kind in ("skipped", "failed"):
         if kind in event:
             getattr(outcome, kind)[event[kind]] = event["why"]
-            told(f"{name}: {event[kind]} {kind}: {event['why']}")
+            say(f"{name}: {event[kind]} {kind}: {event['why']}")
 
 
 def readable(figure: dict[str, Any]) -> str:

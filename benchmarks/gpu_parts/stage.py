@@ -116,11 +116,11 @@ def parquet_to_parquet(
 
 def agreement(report: Report, options: Options, corpus: Corpus) -> None:
     """How far the automatic precision is from transformers' own float32 pass."""
-    place, texts = corpus.folder / "model", corpus.texts[:64]
-    encoder = load_encoder(str(place), device=options.device)
+    model_folder, texts = corpus.folder / "model", corpus.texts[:64]
+    encoder = load_encoder(str(model_folder), device=options.device)
     with quiet_transformers():
-        model = transformers.AutoModel.from_pretrained(place).eval().to(options.device)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        model = transformers.AutoModel.from_pretrained(model_folder).eval().to(options.device)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
     rows = []
     with torch.inference_mode():
         for text in texts:
@@ -134,22 +134,22 @@ def peer(report: Report, options: Options, size: Size, corpus: Corpus) -> None:
     """The same texts through sentence-transformers' own `encode`, and through ours."""
     from sentence_transformers import SentenceTransformer
 
-    place = corpus.folder / "model"
+    model_folder = corpus.folder / "model"
     # The files by which it knows what to do with a model of the hub.
-    (place / "1_Pooling").mkdir()
+    (model_folder / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": size.hidden, "pooling_mode_cls_token": True}
     pooling["pooling_mode_mean_tokens"] = False
-    (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (model_folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     kinds = {"": "Transformer", "1_Pooling": "Pooling"}
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(kinds.items())
     ]
-    (place / "modules.json").write_text(json.dumps(modules))
-    (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 512}))
-    encoder = load_encoder(str(place), device=options.device)
+    (model_folder / "modules.json").write_text(json.dumps(modules))
+    (model_folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 512}))
+    encoder = load_encoder(str(model_folder), device=options.device)
     with quiet_transformers():
-        other = SentenceTransformer(str(place), device=options.device)
+        other = SentenceTransformer(str(model_folder), device=options.device)
     other.to(getattr(torch, encoder.dtype))
     sample = corpus.texts if options.on_gpu else corpus.texts[:16]
     rates: dict[str, float] = {}

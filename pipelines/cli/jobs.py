@@ -49,8 +49,8 @@ def entrypoint(command: Sequence[str], working_dir: Path) -> str:
     for option, value in itertools.pairwise(command):
         if option not in ("--config", "-c") or "://" in value:
             continue
-        place = Path(value)
-        if place.is_absolute() or not (working_dir / place).is_file():
+        path = Path(value)
+        if path.is_absolute() or not (working_dir / path).is_file():
             raise ConfigError(
                 f"--config {value}: no such file below {working_dir}, which is all that the job "
                 "gets; put the file there and give its path from there, or a URI"

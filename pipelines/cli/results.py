@@ -150,6 +150,6 @@ def artifacts_table(uri: str, what: str = "run") -> Table:
     table = Table.grid(padding=(0, 2))
     table.title = "Artifacts"
     table.title_justify = "left"
-    for place, holds in _ARTIFACTS[what]:
-        table.add_row(files.join(uri, place), holds)
+    for artifact, holds in _ARTIFACTS[what]:
+        table.add_row(files.join(uri, artifact), holds)
     return table

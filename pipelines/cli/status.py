@@ -19,7 +19,7 @@ from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
 
 _SECONDS_OF_SILENCE = 60.0
-"""A stage that has told nothing for so long is not at work: its run was killed."""
+"""A stage that has written nothing for so long is not at work: its run was killed."""
 
 
 def status_command(
@@ -81,8 +81,8 @@ def _status_table(found: dict[str, Any]) -> Table:
             f"{name} {shown(value)}" for name, value in row["counts"].items() if is_plain(value)
         )
         took = f"{row['wall_seconds']:.1f} s" if row["wall_seconds"] is not None else ""
-        if (told := row["progress"]) is not None:
-            counts = f"{told['what']}: {told['step']:,} of {told['total']:,}"
+        if (progress := row["progress"]) is not None:
+            counts = f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
         table.add_row(row["stage"], row["state"], row["finished"] or "", took, counts)
     return table
 
@@ -93,7 +93,7 @@ def status(uri: str) -> dict[str, Any]:
     rows = []
     keys: dict[str, str] = {}
     for stage in STAGES:
-        state, manifest, told = "missing", None, None
+        state, manifest, progress = "missing", None, None
         # Asked first: a stage writes its manifest before it takes this file away.
         begun = workspace.exists(stage, "inprogress.json")
         try:
@@ -111,8 +111,8 @@ def status(uri: str) -> dict[str, Any]:
                 keys[stage] = "stale"
         elif state == "missing" and begun:
             state = "unfinished"
-            told = _progress(workspace, stage)
-            if told is not None and time.time() - told["time"] < _SECONDS_OF_SILENCE:
+            progress = _progress(workspace, stage)
+            if progress is not None and time.time() - progress["time"] < _SECONDS_OF_SILENCE:
                 state = "at work"
         rows.append(
             {
@@ -121,7 +121,7 @@ def status(uri: str) -> dict[str, Any]:
                 "finished": manifest["finished"] if manifest else None,
                 "wall_seconds": manifest["wall_seconds"] if manifest else None,
                 "counts": manifest["counts"] if manifest else {},
-                "progress": told,
+                "progress": progress,
             }
         )
     return {"workspace": workspace.uri, "stages": rows}
@@ -129,7 +129,7 @@ def status(uri: str) -> dict[str, Any]:
 
 def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
     try:
-        told: dict[str, Any] = workspace.read_json(stage, "progress.json")
+        progress: dict[str, Any] = workspace.read_json(stage, "progress.json")
     except (OSError, WorkspaceError):
         return None
-    return told if "time" in told else None
+    return progress if "time" in progress else None

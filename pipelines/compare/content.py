@@ -26,7 +26,7 @@ from fusionrec.hashing import stable_hash
 from fusionrec.ranking.users import user_vectors
 from pipelines.compare import audio_words
 from pipelines.compare.context import Context, Scores
-from pipelines.compare.folds import features_place, read_factors
+from pipelines.compare.folds import features_workspace, read_factors
 from pipelines.runtime.workspace import part_number
 from pipelines.train.examples import read_songs
 
@@ -50,7 +50,7 @@ class Inputs:
 def bag_inputs(context: Context) -> Inputs:
     """Bags of audio words as term frequencies reduced by PCA, fitted on training songs."""
     settings = context.config.compare.audio_words
-    table = context.place.read("audio_words", "bags").combine_chunks()
+    table = context.workspace.read("audio_words", "bags").combine_chunks()
     rows = context.rows(table["song_id"])
     lengths = pc.list_value_length(table["words"]).to_numpy()
     bags = csr_array(
@@ -73,8 +73,8 @@ def bag_inputs(context: Context) -> Inputs:
 
 def fused_inputs(context: Context) -> Inputs:
     """All modalities, as the network is fed with them."""
-    place = features_place(context.place, context.config.embed.modalities)
-    songs = read_songs(place)
+    features = features_workspace(context.workspace, context.config.embed.modalities)
+    songs = read_songs(features)
     rows = context.rows(songs.ids)
     x = np.zeros((len(context.song_ids), songs.x.shape[1]), np.float32)
     x[rows] = songs.x
@@ -85,7 +85,7 @@ def fused_inputs(context: Context) -> Inputs:
 
 def _targets(context: Context) -> tuple[np.ndarray, np.ndarray]:
     """Factors of all users and songs; a song's are zeros where no play of it may be seen."""
-    return read_factors(context.place, context.config.compare.wmf.scope)
+    return read_factors(context.workspace, context.config.compare.wmf.scope)
 
 
 def _to_factors(context: Context, predicted: np.ndarray, unknown: int, **measures: Any) -> Scores:
@@ -150,11 +150,11 @@ def metric_to_rank(context: Context) -> Scores:
         context.song_ids.take(pa.array(chosen)).to_pylist(), seed=context.config.seed, purpose="mlr"
     )
     chosen = np.sort(chosen[np.argsort(key, kind="stable")[: settings.queries]])
-    place = np.full(len(inputs.x), -1)
-    place[chosen] = np.arange(len(chosen))
-    rows = place[songs] >= 0
+    position = np.full(len(inputs.x), -1)
+    position[chosen] = np.arange(len(chosen))
+    rows = position[songs] >= 0
     indptr, similar = relevant_by_listeners(
-        users[rows], place[songs[rows]], n_songs=len(chosen), top=settings.similar
+        users[rows], position[songs[rows]], n_songs=len(chosen), top=settings.similar
     )
     metric = fit_metric(
         inputs.x[chosen],
@@ -205,9 +205,9 @@ def convolutional(context: Context, loss: Literal["mse", "wpe"]) -> Scores:
     predicted = np.tile(Y[songs].mean(axis=0), (len(candidates), 1))
     known = np.zeros(len(candidates), bool)
     for rows, offsets, frames in _segments(context, candidates):
-        places = np.searchsorted(candidates, rows)
-        predicted[places] = model.predict(offsets, frames)
-        known[places] = True
+        columns = np.searchsorted(candidates, rows)
+        predicted[columns] = model.predict(offsets, frames)
+        known[columns] = True
     return _to_factors(context, predicted, int((~known).sum()))
 
 
@@ -220,8 +220,8 @@ def _segments(
     and pitches, float32 (total, 24).
     """
     wanted = context.song_ids.take(pa.array(songs))
-    for name in context.place.parts("ingest", "segments"):
-        found, segments = audio_words.segments_of(context.place, part_number(name), wanted)
+    for name in context.workspace.parts("ingest", "segments"):
+        found, segments = audio_words.segments_of(context.workspace, part_number(name), wanted)
         lengths = pc.list_value_length(segments["timbre"]).to_numpy()
         frames = [
             pc.list_flatten(pc.list_flatten(segments[name])).to_numpy().reshape(-1, 12)
@@ -235,10 +235,10 @@ def _feedback(context: Context, songs: np.ndarray, X: np.ndarray) -> Feedback:
     """Who plays these songs, with what confidence."""
     wmf = context.config.compare.wmf
     users, played, counts = context.plays(("train", "validation"))
-    place = np.full(len(context.song_ids), -1)
-    place[songs] = np.arange(len(songs))
-    rows = place[played] >= 0
-    users, played, counts = users[rows], place[played[rows]], counts[rows]
+    position = np.full(len(context.song_ids), -1)
+    position[songs] = np.arange(len(songs))
+    rows = position[played] >= 0
+    users, played, counts = users[rows], position[played[rows]], counts[rows]
     order = np.lexsort((users, played))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(played, minlength=len(songs)))])
     return Feedback(X, indptr, users[order], confidence(counts[order], wmf.alpha, wmf.epsilon))

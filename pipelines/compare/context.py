@@ -44,14 +44,14 @@ class Context:
     """A fold as a method sees it; `config` is the fold's."""
 
     config: Config
-    place: Workspace
+    workspace: Workspace
     seed: int
     fusion: FusionRun | None = None
 
     @cached_property
     def evaluation(self) -> Evaluation:
         """Users and candidates."""
-        return read_evaluation(self.place)
+        return read_evaluation(self.workspace)
 
     @cached_property
     def song_ids(self) -> pa.Array:
@@ -60,7 +60,7 @@ class Context:
 
     def column(self, name: str) -> pa.Array:
         """A column of all songs."""
-        return self.place.read("ingest", "songs", [name])[name].combine_chunks()
+        return self.workspace.read("ingest", "songs", [name])[name].combine_chunks()
 
     def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Song codes of ids, int64."""
@@ -69,7 +69,7 @@ class Context:
 
     def plays(self, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Users, songs and counts of all plays of songs in these parts."""
-        table = self.place.read("ingest", "plays")
+        table = self.workspace.read("ingest", "plays")
         known = np.isin(self.evaluation.part, parts)[table["song"].to_numpy()]
         table = table.filter(pa.array(known))
         users, songs, counts = (table[name].to_numpy() for name in ("user", "song", "plays"))

@@ -54,52 +54,53 @@ class Fold:
         }
         return replaced(config, values)
 
-    def place(self, workspace: Workspace) -> Workspace:
+    def workspace_in(self, workspace: Workspace) -> Workspace:
         """Its workspace."""
         return workspace.variant("folds", self.name, stages=("ingest",))
 
 
-def features_place(place: Workspace, modalities: Sequence[str]) -> Workspace:
+def features_workspace(fold_workspace: Workspace, modalities: Sequence[str]) -> Workspace:
     """Where a fold has the fused features of these modalities."""
     stages = ("ingest", "split", "pretrain", "embed")
-    return place.variant("features", "+".join(modalities), stages=stages)
+    return fold_workspace.variant("features", "+".join(modalities), stages=stages)
 
 
-def labels_place(place: Workspace, k: int) -> Workspace:
+def labels_workspace(fold_workspace: Workspace, k: int) -> Workspace:
     """Where a fold has its k classes."""
-    return place.variant("labels", f"k{k}", stages=("ingest", "split"))
+    return fold_workspace.variant("labels", f"k{k}", stages=("ingest", "split"))
 
 
-def network_place(place: Workspace, modalities: Sequence[str], k: int) -> Workspace:
+def network_workspace(fold_workspace: Workspace, modalities: Sequence[str], k: int) -> Workspace:
     """A fold's workspace with the features of these modalities and the k classes."""
     linked = {
-        **place.linked,
-        "split": place.root,
-        "fuse": features_place(place, modalities).root,
-        "label": labels_place(place, k).root,
+        **fold_workspace.linked,
+        "split": fold_workspace.root,
+        "fuse": features_workspace(fold_workspace, modalities).root,
+        "label": labels_workspace(fold_workspace, k).root,
     }
-    return Workspace(place.uri, linked)
+    return Workspace(fold_workspace.uri, linked)
 
 
 def prepare(config: Config, fold: Fold, workspace: Workspace) -> dict[int, str]:
     """Bring up to date what the config's methods share; the reason by k that cannot be had."""
-    chosen, place, compare = fold.config(config), fold.place(workspace), config.compare
-    split.STAGE.run(chosen, place)
-    USERS.run(chosen, place)
-    FACTORS.run(chosen, place)
+    chosen, compare = fold.config(config), config.compare
+    fold_workspace = fold.workspace_in(workspace)
+    split.STAGE.run(chosen, fold_workspace)
+    USERS.run(chosen, fold_workspace)
+    FACTORS.run(chosen, fold_workspace)
     if set(compare.methods) & {"mlr", "linear", "mlp"}:
-        audio_words.STAGE.run(chosen, place)
+        audio_words.STAGE.run(chosen, fold_workspace)
     if pretrain.STAGE.name in embed.STAGE.needs(chosen):
-        pretrain.STAGE.run(chosen, place)
-    embed.STAGE.run(chosen, place)
+        pretrain.STAGE.run(chosen, fold_workspace)
+    embed.STAGE.run(chosen, fold_workspace)
     sets = {config.embed.modalities, *(run.modalities for run in compare.fusion)}
     for modalities in sorted(sets):
         part = replaced(chosen, {"embed.modalities": modalities, "fuse.operator": "concatenate"})
-        fuse.STAGE.run(part, features_place(place, modalities))
+        fuse.STAGE.run(part, features_workspace(fold_workspace, modalities))
     impossible = {}
     for k in sorted({run.k for run in compare.fusion}):
         try:
-            label.STAGE.run(replaced(chosen, {"label.k": k}), labels_place(place, k))
+            label.STAGE.run(replaced(chosen, {"label.k": k}), labels_workspace(fold_workspace, k))
         except DataError as error:
             impossible[k] = str(error)
     return impossible
@@ -133,10 +134,10 @@ class Evaluation:
     part: np.ndarray
 
 
-def read_evaluation(place: Workspace) -> Evaluation:
+def read_evaluation(fold_workspace: Workspace) -> Evaluation:
     """What :data:`USERS` wrote."""
-    part = place.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    table = place.read("users", "users").combine_chunks()
+    part = fold_workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    table = fold_workspace.read("users", "users").combine_chunks()
     candidates = candidate_songs(part, np.ones(len(part), bool))
     profiles = _lists(table["profile"], table["plays"])
     relevant = _lists(table["relevant"], None).to_columns(candidates, len(part))
@@ -283,9 +284,9 @@ def _factorise_scope(config: Config, run: StageRun, scope: str) -> Counts:
     return {f"plays_{scope}": int(rows.sum())}
 
 
-def read_factors(place: Workspace, scope: str) -> tuple[np.ndarray, np.ndarray]:
+def read_factors(fold_workspace: Workspace, scope: str) -> tuple[np.ndarray, np.ndarray]:
     """Float32 factors of all users (U, f) and songs (S, f)."""
-    arrays = load_safetensors(place.read_bytes("factors", f"{scope}.safetensors"))
+    arrays = load_safetensors(fold_workspace.read_bytes("factors", f"{scope}.safetensors"))
     return arrays["users"], arrays["songs"]
 
 

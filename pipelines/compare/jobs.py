@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from pipelines.compare.folds import Fold
-from pipelines.compare.methods import RECIPES
+from pipelines.compare.methods import SPECS
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
 
@@ -46,7 +46,7 @@ def jobs(config: Config, fold: Fold, impossible: dict[int, str]) -> list[Job]:
     """
     found = []
     for method in config.compare.methods:
-        seeds = config.compare.seeds if RECIPES[method].seeded else 1
+        seeds = config.compare.seeds if SPECS[method].seeded else 1
         for name, fusion in _variants(config, method):
             job: Job = {
                 "by": fold.by,

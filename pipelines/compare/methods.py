@@ -19,7 +19,12 @@ from fusionrec.models.training import Training, precision, predict
 from pipelines import train
 from pipelines.compare import content as content
 from pipelines.compare.context import Context, Scores
-from pipelines.compare.folds import features_place, labels_place, network_place, read_factors
+from pipelines.compare.folds import (
+    features_workspace,
+    labels_workspace,
+    network_workspace,
+    read_factors,
+)
 from pipelines.compare.quality import network_quality
 from pipelines.config import Config, replaced
 from pipelines.config.compare import Method
@@ -62,7 +67,7 @@ def _hotttnesss(context: Context) -> Scores:
 
 
 def _wmf(context: Context) -> Scores:
-    X, Y = read_factors(context.place, "all")
+    X, Y = read_factors(context.workspace, "all")
     return Scores(Y[context.evaluation.candidates], X[context.evaluation.users])
 
 
@@ -71,9 +76,9 @@ def _popularity_oracle(context: Context) -> Scores:
 
 
 def _classes(context: Context) -> Scores:
-    """The true classes in the place of the network's: a perfect classifier's ranking."""
+    """The true classes instead of the network's: a perfect classifier's ranking."""
     assert context.fusion is not None
-    table = labels_place(context.place, context.fusion.k).read("label", "labels")
+    table = labels_workspace(context.workspace, context.fusion.k).read("label", "labels")
     rows = context.rows(table["song_id"])
     F = np.zeros((len(context.song_ids), context.fusion.k), np.float32)
     F[rows, table["class"].to_numpy()] = 1
@@ -92,8 +97,8 @@ def _network(context: Context) -> Scores:
     k, modalities = context.fusion.k, context.fusion.modalities
     values = {"label.k": k, "embed.modalities": modalities, "fuse.operator": "concatenate"}
     config = replaced(context.config, values)
-    place = network_place(context.place, modalities, k)
-    data = load_training_set(config, place)
+    trained = network_workspace(context.workspace, modalities, k)
+    data = load_training_set(config, trained)
     settings = replace(train.settings_of(config), seed=context.seed)
     feed = InMemory(
         data,
@@ -106,7 +111,7 @@ def _network(context: Context) -> Scores:
     while not training.finished:
         training.run_epoch()
     network = training.result()
-    songs = read_songs(place)
+    songs = read_songs(trained)
     probabilities, _ = predict(network, songs.x, songs.present)
     F = np.full((len(context.song_ids), k), 1 / k, np.float32)
     rows = context.rows(songs.ids)
@@ -115,7 +120,7 @@ def _network(context: Context) -> Scores:
     known[rows] = True
     unknown = int((~known[context.evaluation.candidates]).sum())
     return context.of_profiles(
-        F, without_input=unknown, measures=network_quality(context, place, F)
+        F, without_input=unknown, measures=network_quality(context, trained, F)
     )
 
 
@@ -123,7 +128,7 @@ def _network(context: Context) -> Scores:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MethodSpec:
     """How a method is computed, and what its result depends on.
 
     Attributes
@@ -149,23 +154,23 @@ def _weighting(config: Config) -> dict[str, Any]:
 
 
 def _audio_inputs(context: Context) -> list[tuple[Workspace, str]]:
-    return [(context.place, "audio_words"), (context.place, "factors")]
+    return [(context.workspace, "audio_words"), (context.workspace, "factors")]
 
 
 def _label_input(context: Context) -> list[tuple[Workspace, str]]:
     assert context.fusion is not None
-    return [(labels_place(context.place, context.fusion.k), "label")]
+    return [(labels_workspace(context.workspace, context.fusion.k), "label")]
 
 
 def _network_inputs(context: Context) -> list[tuple[Workspace, str]]:
     assert context.fusion is not None
-    place = features_place(context.place, context.fusion.modalities)
-    return [(place, "fuse"), *_label_input(context)]
+    features = features_workspace(context.workspace, context.fusion.modalities)
+    return [(features, "fuse"), *_label_input(context)]
 
 
 def _fused_inputs(context: Context) -> list[tuple[Workspace, str]]:
-    place = features_place(context.place, context.config.embed.modalities)
-    return [(place, "fuse"), (context.place, "factors")]
+    features = features_workspace(context.workspace, context.config.embed.modalities)
+    return [(features, "fuse"), (context.workspace, "factors")]
 
 
 def _compare_settings(*sections: str) -> Callable[[Config], dict[str, Any]]:
@@ -176,49 +181,49 @@ def _compare_settings(*sections: str) -> Callable[[Config], dict[str, Any]]:
     return settings
 
 
-RECIPES: dict[Method, Recipe] = {
-    "random": Recipe(_random, seeded=True),
-    "popularity": Recipe(_popularity),
-    "hotttnesss": Recipe(_hotttnesss),
-    "mlr": Recipe(
+SPECS: dict[Method, MethodSpec] = {
+    "random": MethodSpec(_random, seeded=True),
+    "popularity": MethodSpec(_popularity),
+    "hotttnesss": MethodSpec(_hotttnesss),
+    "mlr": MethodSpec(
         content.metric_to_rank,
         inputs=_audio_inputs,
         settings=_compare_settings("mlr", "audio_words"),
     ),
-    "linear": Recipe(
+    "linear": MethodSpec(
         lambda context: content.linear(context, content.bag_inputs(context)),
         inputs=_audio_inputs,
         settings=_compare_settings("audio_words"),
     ),
-    "mlp": Recipe(
+    "mlp": MethodSpec(
         content.perceptron, True, _audio_inputs, _compare_settings("neural", "audio_words")
     ),
-    "cnn-mse": Recipe(
+    "cnn-mse": MethodSpec(
         lambda context: content.convolutional(context, "mse"),
         True,
-        lambda context: [(context.place, "factors")],
+        lambda context: [(context.workspace, "factors")],
         _compare_settings("neural"),
     ),
-    "cnn-wpe": Recipe(
+    "cnn-wpe": MethodSpec(
         lambda context: content.convolutional(context, "wpe"),
         True,
-        lambda context: [(context.place, "factors")],
+        lambda context: [(context.workspace, "factors")],
         _compare_settings("neural", "wmf"),
     ),
-    "fusion": Recipe(
+    "fusion": MethodSpec(
         _network,
         True,
         _network_inputs,
         lambda config: {**train.key_settings(config), **_weighting(config)},
     ),
-    "linear-features": Recipe(
+    "linear-features": MethodSpec(
         lambda context: content.linear(context, content.fused_inputs(context)),
         inputs=_fused_inputs,
         settings=_compare_settings(),
     ),
-    "wmf": Recipe(_wmf, inputs=lambda context: [(context.place, "factors")]),
-    "classes": Recipe(_classes, inputs=_label_input, settings=_weighting),
-    "popularity-oracle": Recipe(_popularity_oracle),
+    "wmf": MethodSpec(_wmf, inputs=lambda context: [(context.workspace, "factors")]),
+    "classes": MethodSpec(_classes, inputs=_label_input, settings=_weighting),
+    "popularity-oracle": MethodSpec(_popularity_oracle),
 }
 """Every method by its name in `compare.methods`."""
 
@@ -230,15 +235,15 @@ def diversity_vectors(context: Context) -> np.ndarray:
 
 def key(method: Method, context: Context) -> dict[str, Any]:
     """What a method's result on a fold depends on."""
-    recipe, place = RECIPES[method], context.place
-    read = [(place, "ingest"), (place, "split"), (place, "users"), *recipe.inputs(context)]
+    spec, fold = SPECS[method], context.workspace
+    read = [(fold, "ingest"), (fold, "split"), (fold, "users"), *spec.inputs(context)]
     return {
         "method": method,
         "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,
-        "seed": context.seed if recipe.seeded else None,
+        "seed": context.seed if spec.seeded else None,
         "base_seed": context.config.seed,
         "top": context.config.recommend.top,
         "lists": context.config.compare.lists,
-        "settings": recipe.settings(context.config),
+        "settings": spec.settings(context.config),
         "inputs": [where.require(stage)["key"] for where, stage in read],
     }

@@ -13,12 +13,12 @@ from pipelines.compare.context import Context
 from pipelines.runtime.workspace import Workspace
 
 
-def network_quality(context: Context, place: Workspace, F: np.ndarray) -> dict[str, Any]:
+def network_quality(context: Context, trained: Workspace, F: np.ndarray) -> dict[str, Any]:
     """Measures of the classes on the test songs that have one.
 
     Parameters
     ----------
-    place
+    trained
         Where the labels are.
     F
         Class probabilities of all songs, (S, k).
@@ -27,7 +27,7 @@ def network_quality(context: Context, place: Workspace, F: np.ndarray) -> dict[s
     -------
     By name; `nmi` is of predicted and true classes. Empty without labelled songs of both parts.
     """
-    labels = place.read("label", "labels", ["song_id", "class"])
+    labels = trained.read("label", "labels", ["song_id", "class"])
     rows, true = context.rows(labels["song_id"]), labels["class"].to_numpy()
     of_song = np.full(len(F), -1)
     of_song[rows] = true
@@ -43,7 +43,7 @@ def network_quality(context: Context, place: Workspace, F: np.ndarray) -> dict[s
     artists = pc.if_else(pc.equal(pc.fill_null(artists, ""), ""), context.song_ids, artists)
     artists = artists.to_numpy(zero_copy_only=False)
     predicted = F[test].argmax(axis=1)
-    lists = place.read("label", "label_vectors", ["vector", "class", "songs"])
+    lists = trained.read("label", "label_vectors", ["vector", "class", "songs"])
     of_list = np.repeat(np.arange(lists.num_rows), lists["songs"].to_numpy())
     measured = class_quality(
         predicted,

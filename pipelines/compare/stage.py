@@ -31,7 +31,7 @@ from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import Fold, prepare
 from pipelines.compare.jobs import Job, folds, method_names, stage_name
 from pipelines.compare.jobs import jobs as fold_jobs
-from pipelines.compare.methods import RECIPES, diversity_vectors, key
+from pipelines.compare.methods import SPECS, diversity_vectors, key
 from pipelines.compare.summary import summarise
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
@@ -55,7 +55,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         jobs += fold_jobs(config, fold, impossible)
     todo = [job for job in jobs if "failed" not in job]
     # The longest first, so that no CPU waits for them at the end.
-    todo.sort(key=lambda job: not RECIPES[job["method"]].seeded)
+    todo.sort(key=lambda job: not SPECS[job["method"]].seeded)
     reports = tasks.map_tasks(
         run, partial(_run_job, config, workspace), todo, description="methods"
     )
@@ -112,16 +112,16 @@ def check(config: Config) -> None:
 
 def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
     fold = Fold(job["by"], job["fold"])
-    place = fold.place(workspace)
+    fold_workspace = fold.workspace_in(workspace)
     fusion = FusionRun.model_validate(job["fusion"]) if job["fusion"] else None
-    context = Context(fold.config(config), place, job["seed"], fusion)
-    run = place.begin(stage_name(job), key(job["method"], context))
+    context = Context(fold.config(config), fold_workspace, job["seed"], fusion)
+    run = fold_workspace.begin(stage_name(job), key(job["method"], context))
     if run is None:
-        found: Counts = place.require(stage_name(job))["counts"]
+        found: Counts = fold_workspace.require(stage_name(job))["counts"]
         return found
     started = time.perf_counter()
     try:
-        scores = RECIPES[job["method"]].scores(context)
+        scores = SPECS[job["method"]].scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
         return {"failed": str(error)}
@@ -173,11 +173,11 @@ def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:
 
 
 def _permuted(lists: SongLists, order: np.ndarray) -> SongLists:
-    """The same songs as places in `order`, ascending within a user."""
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
+    """The same songs as positions in `order`, ascending within a user."""
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
     user = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
-    columns = place[lists.songs]
+    columns = position[lists.songs]
     ascending = np.lexsort((columns, user))
     return SongLists(lists.indptr, columns[ascending], lists.plays[ascending])
 
@@ -204,5 +204,5 @@ STAGE = Stage(
     needs=lambda config: ("ingest",),
     settings=_settings,
     work=work,
-    brings=(ingest.STAGE,),
+    refresh_first=(ingest.STAGE,),
 )

@@ -16,7 +16,7 @@ from fusionrec.evaluation import two_way
 from fusionrec.evaluation.ceiling import expected_average_precision
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
 from fusionrec.evaluation.significance import holm
-from pipelines.compare.folds import Fold, labels_place, read_evaluation
+from pipelines.compare.folds import Fold, labels_workspace, read_evaluation
 from pipelines.compare.jobs import Job, method_names, stage_name
 from pipelines.config import Config
 from pipelines.config.compare import REFERENCES
@@ -106,8 +106,8 @@ def _default_against(jobs: list[Job], names: list[str]) -> str:
 
 
 def _read(workspace: Workspace, job: Job) -> pa.Table:
-    place = Fold(job["by"], job["fold"]).place(workspace)
-    return place.read(stage_name(job), "ranks").combine_chunks()
+    fold = Fold(job["by"], job["fold"]).workspace_in(workspace)
+    return fold.read(stage_name(job), "ranks").combine_chunks()
 
 
 def _ranks(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,13 +242,13 @@ def _ceilings(config: Config, workspace: Workspace, by: str, jobs: list[Job]) ->
     numbers = sorted({job["fold"] for job in jobs})
     sums: dict[int, list[float]] = {k: [] for k in ks}
     for number in numbers:
-        place = Fold(by, number).place(workspace)
-        evaluation = read_evaluation(place)
+        fold = Fold(by, number).workspace_in(workspace)
+        evaluation = read_evaluation(fold)
         relevant = evaluation.relevant
-        ids = place.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+        ids = fold.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
         user = np.repeat(np.arange(len(evaluation.users)), np.diff(relevant.indptr))
         for k in ks:
-            labels = labels_place(place, k).read("label", "labels", ["song_id", "class"])
+            labels = labels_workspace(fold, k).read("label", "labels", ["song_id", "class"])
             of_song = np.full(len(ids), k)  # songs without tags are a class of their own
             of_song[pc.index_in(labels["song_id"], value_set=ids).to_numpy()] = labels["class"]
             classes = of_song[evaluation.candidates]
@@ -269,8 +269,8 @@ def _ceilings(config: Config, workspace: Workspace, by: str, jobs: list[Job]) ->
 def _folds(workspace: Workspace, by: str, jobs: list[Job], cells: Cells) -> dict[str, Any]:
     """What was evaluated, and a hash of it."""
     numbers = sorted({job["fold"] for job in jobs})
-    places = [Fold(by, number).place(workspace) for number in numbers]
-    counts = [place.require("users")["counts"] for place in places]
+    folds = [Fold(by, number).workspace_in(workspace) for number in numbers]
+    counts = [fold.require("users")["counts"] for fold in folds]
     relevant = np.diff(cells.indptr)
     left_out: dict[str, int] = defaultdict(int)
     for count in counts:
@@ -288,6 +288,6 @@ def _folds(workspace: Workspace, by: str, jobs: list[Job], cells: Cells) -> dict
         "relevant_mean": float(relevant.mean()),
         "relevant_quantiles": {str(q): int(v) for q, v in zip(shares, quantiles, strict=True)},
         "hash": fingerprint(
-            [[place.require(stage)["key"] for stage in ("split", "users")] for place in places]
+            [[fold.require(stage)["key"] for stage in ("split", "users")] for fold in folds]
         ),
     }

@@ -15,7 +15,7 @@ from fusionrec.formats import musixmatch
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, place, report, totals
+from pipelines.ingest.sources import Report, Shard, report, source_path, totals
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_number
@@ -23,7 +23,7 @@ from pipelines.runtime.workspace import StageRun, part_number
 
 def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
     """Bags to `lyrics`, in parts aligned with those of `songs`; the others to `other_lyrics`."""
-    paths = [place(config, path) for path in config.source.lyrics]
+    paths = [source_path(config, path) for path in config.source.lyrics]
     if not paths:
         return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
     shards: list[Shard] = []

@@ -13,7 +13,7 @@ from fusionrec.formats import taste_profile
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, place, report, totals
+from pipelines.ingest.sources import Report, Shard, report, source_path, totals
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
@@ -23,7 +23,7 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     """Triplets to `plays`, as codes: a user's row in `users`, a song's row in `songs`."""
     shards: list[Shard] = []
     for path in config.source.plays:
-        file = place(config, path)
+        file = source_path(config, path)
         ranges = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
         shards += [{"path": file, "start": a, "stop": b} for a, b in ranges]
     shards = [{**shard, "part": i} for i, shard in enumerate(shards)]

@@ -18,7 +18,7 @@ from fusionrec.features.audio import segment_statistics
 from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, non_empty, place, report, totals
+from pipelines.ingest.sources import Report, Shard, non_empty, report, source_path, totals
 from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, part_name
@@ -45,12 +45,12 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     total = totals(reports, limit, "songs", config.source.songs)
     if total["rows"] == 0:
         raise SourceError(
-            f"{place(config, config.source.songs)}: no readable track among "
+            f"{source_path(config, config.source.songs)}: no readable track among "
             f"{total['read']:,} files or rows; point source.songs at the Million Song Dataset"
         )
     mismatches = config.source.mismatches
     catalogue = tasks.run_task(
-        run, _catalogue, run, place(config, mismatches) if mismatches else None
+        run, _catalogue, run, source_path(config, mismatches) if mismatches else None
     )
     finished = sharding.map_shards(
         run, partial(_keep_catalogued, run), shards, description="writing the catalogue"
@@ -76,7 +76,7 @@ def song_shards(config: Config, run: StageRun) -> list[Shard]:
     The driver lists the tree folder by folder and keeps a folder's name and number of files:
     17,576 of them in the full tree. The tasks list the files.
     """
-    path = place(config, config.source.songs)
+    path = source_path(config, config.source.songs)
     if not files.exists(path):
         raise SourceError(f"{path}: does not exist; set source.root and source.songs")
     if files.is_folder(path):
@@ -86,7 +86,7 @@ def song_shards(config: Config, run: StageRun) -> list[Shard]:
     kind = os.path.splitext(path.partition("?")[0] if files.is_uri(path) else path)[1]
     if kind == ".db":
         rows = tasks.run_task(run, msd_sqlite.num_rows, path)
-        shard |= {"kind": "sqlite", "terms": place(config, terms) if terms else None}
+        shard |= {"kind": "sqlite", "terms": source_path(config, terms) if terms else None}
     elif kind in (".h5", ".hdf5"):
         rows = tasks.run_task(run, hdf5.num_rows, path)
         shard |= {"kind": "aggregate"}
@@ -159,10 +159,10 @@ class CrashNotes:
 
     def __init__(self, run: StageRun, part: int) -> None:
         self._run = run
-        self._place = (NOTES, f"{part:05d}.json")
+        self._path = (NOTES, f"{part:05d}.json")
         self._deaths: dict[str, int] = {}
-        if run.workspace.exists(run.stage, *self._place):
-            note = run.read_json(*self._place)
+        if run.workspace.exists(run.stage, *self._path):
+            note = run.read_json(*self._path)
             self._deaths = note["deaths"]
             if note["open"]:
                 self._deaths[note["open"]] = self._deaths.get(note["open"], 0) + 1
@@ -178,7 +178,7 @@ class CrashNotes:
         self._write("")
 
     def _write(self, path: str) -> None:
-        self._run.write_json({"open": path, "deaths": self._deaths}, *self._place)
+        self._run.write_json({"open": path, "deaths": self._deaths}, *self._path)
 
 
 def _batches(shard: Shard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:

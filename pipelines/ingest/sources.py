@@ -16,7 +16,7 @@ Shard = dict[str, Any]
 Report = dict[str, Any]
 
 
-def place(config: Config, path: str) -> str:
+def source_path(config: Config, path: str) -> str:
     """A source path of the config, below `source.root`: a local path or a URI."""
     return files.join(config.source.root, path)
 

@@ -26,7 +26,7 @@ from pipelines.config import Config
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.plays import read_plays
 from pipelines.ingest.songs import NOTES, read_songs
-from pipelines.ingest.sources import place
+from pipelines.ingest.sources import source_path
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -89,7 +89,7 @@ def _fingerprint(config: Config) -> Any:
     source = config.source
     named = [source.songs, source.artist_terms, *source.lyrics, *source.plays, source.mismatches]
     rows: list[list[Any]] = []
-    for path in (place(config, name) for name in named if name is not None):
+    for path in (source_path(config, name) for name in named if name is not None):
         try:
             if not files.is_folder(path):
                 rows.append([path, *files.state(path)])

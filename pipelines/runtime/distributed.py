@@ -1,6 +1,6 @@
 """Data-parallel work: one function on every Ray Train worker, or in one task without Ray Train.
 
-Nothing but the work itself is different: the function gets its place among the workers and
+Nothing but the work itself is different: the function gets its rank among the workers and
 writes its result, from the first worker, into the stage's folder.
 """
 
@@ -29,7 +29,7 @@ from pipelines.runtime.workspace import StageRun
 log = logging.getLogger("fusionrec")
 
 Work = Callable[[dict[str, Any], Collective, str], Counts]
-"""Takes the job, the place among the workers and the torch device; returns the result."""
+"""Takes the job, the rank among the workers and the torch device; returns the result."""
 
 _RESULT = "result.json"
 

@@ -91,13 +91,13 @@ def map_shards(
             mapped = dataset.map(_Guarded(function), max_retries=RETRIES, resources=placement(run))
     else:
         pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
-        places = int(resources.gpus() / num_gpus) if num_gpus else 0
-        if num_gpus and not places:
+        fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
+        if num_gpus and not fitting:
             raise errors.ConfigError(
                 f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
                 "set embed.lyrics.num_gpus=0 to run on CPUs"
             )
-        size = min(len(shards), pool or places)
+        size = min(len(shards), pool or fitting)
         mapped = dataset.map(
             _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
             fn_constructor_args=(function, *actor_arguments),

@@ -38,7 +38,7 @@ class Stage:
         Does the work and returns the counts for the manifest.
     fingerprint
         State of outside inputs, for stages that read any.
-    brings
+    refresh_first
         Quick stages that are redone first where this config asks for another result of them.
     """
 
@@ -47,7 +47,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     work: Callable[[Config, Workspace, StageRun], Counts]
     fingerprint: Callable[[Config], Any] | None = None
-    brings: Sequence[Stage] = ()
+    refresh_first: Sequence[Stage] = ()
 
     def key(self, config: Config, workspace: Workspace) -> dict[str, Any]:
         """What identifies this stage's result.
@@ -79,7 +79,7 @@ class Stage:
             return self._run(config, workspace or Workspace(config.workspace))
 
     def _run(self, config: Config, workspace: Workspace) -> Manifest:
-        for stage in self.brings:
+        for stage in self.refresh_first:
             if not stage.is_current(config, workspace):
                 stage.run(config, workspace)
         key = self.key(config, workspace)
@@ -135,10 +135,10 @@ class _Resumable:
     function: Callable[[dict[str, Any]], dict[str, Any]]
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        place = ("reports", f"{self.name}-{shard['part']:05d}.json")
-        if self.run.workspace.exists(self.run.stage, *place):
-            report: dict[str, Any] = self.run.read_json(*place)
+        path = ("reports", f"{self.name}-{shard['part']:05d}.json")
+        if self.run.workspace.exists(self.run.stage, *path):
+            report: dict[str, Any] = self.run.read_json(*path)
             return report
         report = self.function(shard)
-        self.run.write_json(report, *place)
+        self.run.write_json(report, *path)
         return report

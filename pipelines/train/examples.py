@@ -161,9 +161,9 @@ def datasets(run: StageRun) -> dict[str, ray.data.Dataset]:
     return {"train": read("train"), **{f"scan_{part}": data for part, data in scanned.items()}}
 
 
-def _read_part(workspace: Workspace, places: Any) -> Any:
-    (place,) = places.to_pylist()
-    return workspace.read_part(place["stage"], place["artifact"], place["name"])
+def _read_part(workspace: Workspace, files: Any) -> Any:
+    (file,) = files.to_pylist()
+    return workspace.read_part(file["stage"], file["artifact"], file["name"])
 
 
 class Streamed:

@@ -222,5 +222,5 @@ STAGE = Stage(
     needs=lambda config: ("split", "label", "fuse"),
     settings=key_settings,
     work=work,
-    brings=(label.STAGE, fuse.STAGE),
+    refresh_first=(label.STAGE, fuse.STAGE),
 )

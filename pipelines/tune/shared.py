@@ -31,7 +31,7 @@ from pipelines.train.examples import Songs, fused_blocks, read_songs
 
 
 @dataclass(frozen=True)
-class Judge:
+class ValidationRanking:
     """The users whose validation songs give a network its mAP, by the config's protocol.
 
     Attributes
@@ -43,7 +43,7 @@ class Judge:
     profiles
         H_u, in rows of `x`.
     excluded, relevant
-        H_u and R_u in places of `candidates`.
+        H_u and R_u as positions in `candidates`.
     """
 
     x: np.ndarray
@@ -76,7 +76,7 @@ class Features:
     songs
         The tagged songs of each part.
     tagged
-        The place of each of them among all tagged songs, int64, by part.
+        The index of each of them among all tagged songs, int64, by part.
     blocks
         Columns of each modality.
     """
@@ -84,7 +84,7 @@ class Features:
     songs: dict[Part, Examples]
     tagged: dict[Part, np.ndarray]
     blocks: tuple[int, ...]
-    judge: Judge | None
+    validation: ValidationRanking | None
 
     def with_classes(self, of_tagged: np.ndarray, k: int, fusion: FusionSettings) -> TrainingSet:
         """The songs with the classes that some clustering gave all tagged songs."""
@@ -101,19 +101,19 @@ def load_features(config: Config, workspace: Workspace) -> Features:
     users = _validation_users(config, workspace) if config.tune.metric == "map" else None
     wanted = ids if users is None else pc.unique(pa.concat_arrays([ids, users.ids]))
     found = read_songs(workspace, wanted)
-    place = pc.index_in(found.ids, value_set=ids)
-    is_tagged = pc.is_valid(place).to_numpy(zero_copy_only=False)
-    place = pc.fill_null(place, -1).to_numpy().astype(np.int64)
+    index = pc.index_in(found.ids, value_set=ids)
+    is_tagged = pc.is_valid(index).to_numpy(zero_copy_only=False)
+    index = pc.fill_null(index, -1).to_numpy().astype(np.int64)
     songs: dict[Part, Examples] = {}
     tagged: dict[Part, np.ndarray] = {}
     for part in PARTS:
         rows = (found.part == part) & is_tagged
         none = np.full(int(rows.sum()), -1, np.int64)
         songs[part] = Examples(found.x[rows], found.present[rows], none)
-        tagged[part] = place[rows]
+        tagged[part] = index[rows]
     blocks = fused_blocks(workspace)
-    judge = users.judge(config, found) if users is not None else None
-    return Features(songs, tagged, blocks, judge)
+    validation = users.validation_ranking(config, found) if users is not None else None
+    return Features(songs, tagged, blocks, validation)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Users:
     profiles: SongLists
     relevant: SongLists
 
-    def judge(self, config: Config, songs: Songs) -> Judge:
+    def validation_ranking(self, config: Config, songs: Songs) -> ValidationRanking:
         row = pc.index_in(self.ids, value_set=songs.ids).to_numpy()
         columns = np.full(len(self.ids), -1, np.int64)
         columns[self.candidates] = np.arange(len(self.candidates))
@@ -136,7 +136,7 @@ class _Users:
         def in_rows(lists: SongLists) -> SongLists:
             return SongLists(lists.indptr, compact[lists.songs].astype(np.int32), lists.plays)
 
-        return Judge(
+        return ValidationRanking(
             songs.x[used],
             songs.present[used],
             compact[self.candidates],
@@ -149,7 +149,7 @@ class _Users:
 
 
 def _validation_users(config: Config, workspace: Workspace) -> _Users:
-    """The protocol of the config with the validation songs in the place of the test songs."""
+    """The protocol of the config with the validation songs instead of the test songs."""
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
     usable = workspace.read("fuse", "fused", ["present"])["present"].to_numpy(zero_copy_only=False)
@@ -186,8 +186,8 @@ def _validation_users(config: Config, workspace: Workspace) -> _Users:
     codes = np.unique(np.concatenate([candidates, users.profiles.songs, users.relevant.songs]))
 
     def compact(lists: SongLists) -> SongLists:
-        places = np.searchsorted(codes, lists.songs).astype(np.int32)
-        return SongLists(lists.indptr, places, lists.plays)
+        columns = np.searchsorted(codes, lists.songs).astype(np.int32)
+        return SongLists(lists.indptr, columns, lists.plays)
 
     return _Users(
         ids.take(pa.array(codes)),

@@ -114,8 +114,8 @@ def _prepare(config: Config, run: StageRun) -> Shared:
             )
             key = features_key(chosen)
             if key not in features:
-                place = _featured_workspace(config, chosen, run.workspace)
-                features[key] = tasks.submit(run, load_features, chosen, place, num_cpus=0)
+                featured = _featured_workspace(config, chosen, run.workspace)
+                features[key] = tasks.submit(run, load_features, chosen, featured, num_cpus=0)
     # An error in any of them is the user's to see now, not one of each trial.
     tasks.wait(run, [*labels.values(), *features.values()])
     log.info(
@@ -146,12 +146,12 @@ def _featured_workspace(base: Config, chosen: Config, workspace: Workspace) -> W
     same_words = chosen.embed.lyrics.words == base.embed.lyrics.words
     linked = ["ingest", "split", *(("pretrain", "embed") if same_words else ())]
     name = fingerprint(features_key(chosen))
-    place = workspace.variant("tune", "variants", name, stages=linked)
+    variant = workspace.variant("tune", "variants", name, stages=linked)
     for stage in (pretrain.STAGE, embed.STAGE, fuse.STAGE):
         needed = stage is not pretrain.STAGE or stage.name in embed.STAGE.needs(chosen)
         if stage.name not in linked and needed:
-            stage.run(chosen, place)
-    return place
+            stage.run(chosen, variant)
+    return variant
 
 
 # --- the search --------------------------------------------------------------------------
@@ -170,16 +170,16 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
     )
     workspace = run.workspace
     storage, name = workspace.path(run.stage, "ray"), "search"
-    place = f"{storage}/{name}"
+    search_path = f"{storage}/{name}"
     space = _space(config)
     # Ray Tune prints its table on standard output, which is the results' own.
     interactive = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     with progress.progress("trials", settings.trials, run) as advance:
         watcher = _Watcher(config, advance)
-        if tune.Tuner.can_restore(place, storage_filesystem=workspace.fs):
-            log.info("tune: goes on with the search in %s", place)
+        if tune.Tuner.can_restore(search_path, storage_filesystem=workspace.fs):
+            log.info("tune: goes on with the search in %s", search_path)
             tuner = tune.Tuner.restore(
-                place,
+                search_path,
                 trainable,
                 param_space=space,
                 resume_unfinished=True,
@@ -265,7 +265,7 @@ class _Watcher(tune.Callback):
         self.ended = 0
 
     def attach(self, tuner: tune.Tuner) -> None:
-        """Take the place of the watcher that was pickled with an interrupted search."""
+        """Replace the watcher that was pickled with an interrupted search."""
         internal = getattr(tuner, "_local_tuner", None)
         if internal is None:  # Ray has no public way: the search goes on, untold
             log.warning("tune: this Ray does not show how the trials of a resumed search end")
@@ -328,5 +328,5 @@ STAGE = Stage(
         "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),
     },
     work=work,
-    brings=(fuse.STAGE,),
+    refresh_first=(fuse.STAGE,),
 )

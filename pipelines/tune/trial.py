@@ -86,8 +86,10 @@ def train_trial(values: Values, shared: Shared) -> None:
             "train_accuracy": row.train_accuracy,
             "loss": row.loss,
         }
-        if features.judge is not None:
-            measured["validation_map"] = features.judge.mean_average_precision(training.network)
+        if features.validation is not None:
+            measured["validation_map"] = features.validation.mean_average_precision(
+                training.network
+            )
         # Reporting waits for Ray Tune's decision, which is not the trial's own time.
         seconds, before = time.perf_counter() - started, time.perf_counter()
         tune.report({**measured, "seconds": round(seconds, 3)})

@@ -33,7 +33,7 @@ def outcomes() -> Callable[..., dict[str, Any]]:
             parts.append(runner.Part(name, (sys.executable, "-c", program, "{pace}"), seconds))
         found: dict[str, Any] = {}
         found["told"] = told = []
-        runner.run(parts, minutes, told=told.append, outcomes=found)
+        runner.run(parts, minutes, say=told.append, outcomes=found)
         return found
 
     return of

@@ -96,7 +96,7 @@ def test_the_planted_optimum_bounds_every_method(corpus, place, tables) -> None:
     songs = pd.read_csv(corpus / "truth_songs.tsv", sep="\t").set_index("song")
     users = pd.read_csv(corpus / "truth_users.tsv", sep="\t").set_index("user")
     for by in ("song", "artist"):
-        fold = Fold(by, 0).place(Workspace(str(place)))
+        fold = Fold(by, 0).workspace_in(Workspace(str(place)))
         evaluation = read_evaluation(fold)
         ids = fold.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
         names = fold.read("ingest", "users")["user_id"].to_pylist()
@@ -128,7 +128,7 @@ def test_a_row_is_the_mean_of_plain_rankings_over_the_folds(corpus, place) -> No
     compare.STAGE.run(config)
     found = []
     for number in (0, 1):
-        fold = Fold("artist", number).place(Workspace(str(place)))
+        fold = Fold("artist", number).workspace_in(Workspace(str(place)))
         X, Y = read_factors(fold, "all")
         part = fold.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
         test = np.flatnonzero(part == "test")
@@ -146,7 +146,7 @@ def test_a_row_is_the_mean_of_plain_rankings_over_the_folds(corpus, place) -> No
 
 
 def test_nothing_of_the_test_songs_is_seen(place) -> None:
-    fold = Fold("song", 0).place(Workspace(str(place)))
+    fold = Fold("song", 0).workspace_in(Workspace(str(place)))
     evaluation = read_evaluation(fold)
     test = evaluation.part == "test"
     assert not test[evaluation.profiles.songs].any()

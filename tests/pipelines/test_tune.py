@@ -75,7 +75,7 @@ def test_the_objective_is_the_map_that_recommend_and_evaluate_would_find(
     loaded = config_module.load(None, settings)
     train.STAGE.run(loaded)
     workspace = Workspace(str(untuned))
-    judge = load_features(loaded, workspace).judge
+    judge = load_features(loaded, workspace).validation
     found = judge.mean_average_precision(load_network(workspace))
 
     songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
