@@ -6,6 +6,7 @@ DEMO ?= demo
 # A level of the x86-64 instruction set for the tests: sse4.2, avx2 or avx512.
 LEVEL ?=
 STAMP := $(VENV)/.installed
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fusionrec needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
 
 # make gpu measures on a GPU where the driver sees one, unless DEVICE=cpu. Only there does it have
 # an environment of its own, with PyTorch's CUDA build.
@@ -34,7 +35,7 @@ help:
 	@echo "make clean  remove the environment and the demo"
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fusionrec needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -57,7 +58,7 @@ compare: $(STAMP) $(DEMO)/corpus/truth.json
 # A build for CPUs is called 2.13.0+cpu, which == would take as well, and prefer, where pip finds
 # one; === is the very name.
 $(VENV)-gpu/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)-gpu
 	sed 's/^torch==/torch===/' constraints.txt > $(VENV)-gpu/constraints.txt
 	$(VENV)-gpu/bin/python -m pip install --quiet --constraint $(VENV)-gpu/constraints.txt --editable '.[gpu]'
