@@ -5,7 +5,8 @@ from __future__ import annotations
 from pipelines import embed, evaluate, fuse, ingest, label, pretrain, recommend, split, train
 from pipelines.config import Config
 from pipelines.runtime.command import as_command
-from pipelines.runtime.stage import Manifest, Stage
+from pipelines.runtime.stage import Stage
+from pipelines.runtime.workspace import Manifest
 
 STAGES: tuple[Stage, ...] = (
     ingest.STAGE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -10,7 +12,70 @@ from pipelines.compare.methods import SPECS
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
 
-Job = dict[str, Any]
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one fold with one seed.
+
+    Attributes
+    ----------
+    name
+        Its row of the table.
+    fusion
+        The network, or the number of classes, of a method that has one.
+    impossible
+        Why it cannot be done; "" if it can.
+    """
+
+    fold: Fold
+    method: Method
+    name: str
+    fusion: FusionRun | None = None
+    seed: int = 0
+    impossible: str = ""
+
+    @property
+    def stage(self) -> str:
+        """Where the fold's workspace has its result."""
+        return f"methods/{self.name.replace(' ', '-')}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    failed
+        Why there is no ranking; "" if there is one.
+    without_input
+        Candidates that the method knows nothing of.
+    measures, lists
+        What else the method reports, and statistics of its lists, by name.
+    seconds
+        What it took.
+    """
+
+    job: Job
+    failed: str = ""
+    without_input: int = 0
+    measures: Mapping[str, float | None] = field(default_factory=dict)
+    lists: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @staticmethod
+    def of(job: Job, counts: Mapping[str, Any]) -> Outcome:
+        """From the counts that its task returned."""
+        if "failed" in counts:
+            return Outcome(job, failed=counts["failed"])
+        return Outcome(
+            job,
+            "",
+            counts["without_input"],
+            counts["measures"],
+            counts["lists"],
+            counts["seconds"]["all"],
+        )
 
 
 def folds(config: Config) -> list[Fold]:
@@ -42,26 +107,15 @@ def jobs(config: Config, fold: Fold, impossible: dict[int, str]) -> list[Job]:
     Parameters
     ----------
     impossible
-        The reason by k for which there are no classes: its jobs have it under ``failed``.
+        The reason by k for which there are no classes.
     """
     found = []
     for method in config.compare.methods:
         seeds = config.compare.seeds if SPECS[method].seeded else 1
         for name, fusion in _variants(config, method):
-            job: Job = {
-                "by": fold.by,
-                "fold": fold.number,
-                "method": method,
-                "name": name,
-                "fusion": fusion.model_dump(mode="json") if fusion else None,
-            }
+            job = Job(fold, method, name, fusion)
             if fusion is not None and fusion.k in impossible:
-                found.append({**job, "seed": 0, "failed": impossible[fusion.k]})
+                found.append(replace(job, impossible=impossible[fusion.k]))
                 continue
-            found += [{**job, "seed": config.seed + i} for i in range(seeds)]
+            found += [replace(job, seed=config.seed + i) for i in range(seeds)]
     return found
-
-
-def stage_name(job: Job) -> str:
-    """Where a fold's workspace has the result of a job."""
-    return f"methods/{job['name'].replace(' ', '-')}-seed{job['seed']}"

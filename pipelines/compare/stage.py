@@ -28,14 +28,15 @@ from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from pipelines import ingest
 from pipelines.compare.context import Context, Scores
-from pipelines.compare.folds import Fold, prepare
-from pipelines.compare.jobs import Job, folds, method_names, stage_name
+from pipelines.compare.folds import prepare
+from pipelines.compare.jobs import Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
 from pipelines.compare.methods import SPECS, diversity_vectors, key
 from pipelines.compare.summary import summarise
 from pipelines.config import Config
-from pipelines.config.compare import FusionRun, Method
+from pipelines.config.compare import Method
 from pipelines.runtime import tasks
+from pipelines.runtime.run_id import run_id
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -53,18 +54,23 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         log.info("compare: fold %d of the split by %s", fold.number, fold.by)
         impossible = prepare(config, fold, workspace)
         jobs += fold_jobs(config, fold, impossible)
-    todo = [job for job in jobs if "failed" not in job]
+    todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
-    todo.sort(key=lambda job: not SPECS[job["method"]].seeded)
+    todo.sort(key=lambda job: not SPECS[job.method].seeded)
     reports = tasks.map_tasks(
         run, partial(_run_job, config, workspace), todo, description="methods"
     )
-    done = [{**job, **report} for job, report in zip(todo, reports, strict=True)]
-    done += [job for job in jobs if "failed" in job]
+    outcomes = [Outcome.of(job, report) for job, report in zip(todo, reports, strict=True)]
+    outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
     summaries = tasks.gather(
         [
             tasks.submit(
-                run, summarise, config, workspace, by, [job for job in done if job["by"] == by]
+                run,
+                summarise,
+                config,
+                workspace,
+                by,
+                _of_split(outcomes, by),
             )
             for by in config.compare.splits
         ]
@@ -75,10 +81,14 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     run.write_json(tables, "comparison.json")
     return {
         "folds": len(folds(config)),
-        "rankings": sum("failed" not in job for job in done),
-        "failed": sum("failed" in job for job in done),
+        "rankings": sum(not outcome.failed for outcome in outcomes),
+        "failed": sum(bool(outcome.failed) for outcome in outcomes),
         "methods": len({row["method"] for table in tables.values() for row in table["rows"]}),
     }
+
+
+def _of_split(outcomes: list[Outcome], by: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.job.fold.by == by]
 
 
 def check(config: Config) -> None:
@@ -111,17 +121,15 @@ def check(config: Config) -> None:
 
 
 def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
-    fold = Fold(job["by"], job["fold"])
-    fold_workspace = fold.workspace_in(workspace)
-    fusion = FusionRun.model_validate(job["fusion"]) if job["fusion"] else None
-    context = Context(fold.config(config), fold_workspace, job["seed"], fusion)
-    run = fold_workspace.begin(stage_name(job), key(job["method"], context))
+    fold_workspace = job.fold.workspace_in(workspace)
+    context = Context(job.fold.config(config), fold_workspace, job.seed, job.fusion)
+    run = fold_workspace.begin(job.stage, key(job.method, context))
     if run is None:
-        found: Counts = fold_workspace.require(stage_name(job))["counts"]
+        found: Counts = fold_workspace.require(job.stage)["counts"]
         return found
     started = time.perf_counter()
     try:
-        scores = SPECS[job["method"]].scores(context)
+        scores = SPECS[job.method].scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
         return {"failed": str(error)}
@@ -129,7 +137,7 @@ def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
     counts = _rank(context, scores, run)
     counts |= {"without_input": scores.without_input, "measures": scores.measures}
     seconds = {"learning": round(learned, 2), "all": round(time.perf_counter() - started, 2)}
-    run.commit({**counts, "seconds": seconds})
+    run.commit({**counts, "seconds": seconds}, seed=job.seed, run=run_id())
     return {**counts, "seconds": seconds}
 
 

@@ -17,7 +17,7 @@ from fusionrec.evaluation.ceiling import expected_average_precision
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
 from fusionrec.evaluation.significance import holm
 from pipelines.compare.folds import Fold, labels_workspace, read_evaluation
-from pipelines.compare.jobs import Job, method_names, stage_name
+from pipelines.compare.jobs import Job, Outcome, method_names
 from pipelines.config import Config
 from pipelines.config.compare import REFERENCES
 from pipelines.runtime.workspace import Workspace, fingerprint
@@ -45,7 +45,9 @@ class Cells:
     candidates: np.ndarray
 
 
-def summarise(config: Config, workspace: Workspace, by: str, jobs: list[Job]) -> dict[str, Any]:
+def summarise(
+    config: Config, workspace: Workspace, by: str, outcomes: list[Outcome]
+) -> dict[str, Any]:
     """Every method's row of a split, the differences between them, and what was evaluated.
 
     Returns
@@ -53,11 +55,11 @@ def summarise(config: Config, workspace: Workspace, by: str, jobs: list[Job]) ->
     ``rows``, ``differences``, ``failed``, ``ceilings`` and ``folds``, all JSON.
     """
     top, compare = config.recommend.top, config.compare
-    failed = {job["name"]: job["failed"] for job in jobs if "failed" in job}
-    by_name: dict[str, dict[int, list[Job]]] = defaultdict(lambda: defaultdict(list))
-    for job in jobs:
-        if job["name"] not in failed:
-            by_name[job["name"]][job["seed"]].append(job)
+    failed = {each.job.name: each.failed for each in outcomes if each.failed}
+    by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        if outcome.job.name not in failed:
+            by_name[outcome.job.name][outcome.job.seed].append(outcome)
     if not by_name:
         raise DataError(f"compare: no method could be computed: {failed}")
     cells = _cells(workspace, by, next(iter(by_name.values())))
@@ -88,26 +90,26 @@ def summarise(config: Config, workspace: Workspace, by: str, jobs: list[Job]) ->
     level = {row["name"]: row["average_precision"] for row in rows}
     against = compare.against
     if against is None or against not in names:
-        against = _default_against(jobs, names)
+        against = _default_against(outcomes, names)
     return {
         "by": by,
         "against": against,
         "rows": rows,
         "differences": _differences(names, against, level, draws[True], config.evaluate.level),
         "failed": failed,
-        "ceilings": _ceilings(config, workspace, by, jobs),
-        "folds": _folds(workspace, by, jobs, cells),
+        "ceilings": _ceilings(config, workspace, by, outcomes),
+        "folds": _folds(workspace, by, outcomes, cells),
     }
 
 
-def _default_against(jobs: list[Job], names: list[str]) -> str:
-    networks = [job["name"] for job in jobs if job["method"] == "fusion" and job["name"] in names]
+def _default_against(outcomes: list[Outcome], names: list[str]) -> str:
+    jobs = [outcome.job for outcome in outcomes]
+    networks = [job.name for job in jobs if job.method == "fusion" and job.name in names]
     return networks[-1] if networks else names[0]
 
 
 def _read(workspace: Workspace, job: Job) -> pa.Table:
-    fold = Fold(job["by"], job["fold"]).workspace_in(workspace)
-    return fold.read(stage_name(job), "ranks").combine_chunks()
+    return job.fold.workspace_in(workspace).read(job.stage, "ranks").combine_chunks()
 
 
 def _ranks(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,12 +127,12 @@ def _song_order(indptr: np.ndarray, songs: np.ndarray) -> np.ndarray:
     return order
 
 
-def _cells(workspace: Workspace, by: str, seeds: dict[int, list[Job]]) -> Cells:
+def _cells(workspace: Workspace, by: str, seeds: dict[int, list[Outcome]]) -> Cells:
     """What all methods have in common, from any one of them."""
     groups = _groups(workspace, by)
     offsets, songs, users, candidates = [np.zeros(1, np.int64)], [], [], []
-    for job in next(iter(seeds.values())):
-        table = _read(workspace, job)
+    for outcome in next(iter(seeds.values())):
+        table = _read(workspace, outcome.job)
         indptr, _, found = _ranks(table)
         offsets.append(indptr[1:] + offsets[-1][-1])
         songs.append(groups[found[_song_order(indptr, found)]])
@@ -158,15 +160,15 @@ def _groups(workspace: Workspace, by: str) -> np.ndarray:
 
 
 def _measured(
-    workspace: Workspace, seeds: dict[int, list[Job]], top: int
+    workspace: Workspace, seeds: dict[int, list[Outcome]], top: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     """A method's row, and each cell's part in its user's average precision (mean over seeds)."""
     by_seed, precision = [], np.zeros(0)
-    for jobs in seeds.values():
+    for of_seed in seeds.values():
         found: list[dict[str, np.ndarray]] = []
         parts = []
-        for job in jobs:
-            table = _read(workspace, job)
+        for outcome in of_seed:
+            table = _read(workspace, outcome.job)
             indptr, ranks, songs = _ranks(table)
             found.append(per_user_metrics(indptr, ranks, table["candidates"].to_numpy(), top))
             parts.append(_parts_of_ap(indptr, ranks, top)[_song_order(indptr, songs)])
@@ -174,27 +176,30 @@ def _measured(
         by_seed.append(mean_over_users(columns))
         together = np.concatenate(parts) / len(seeds)
         precision = together if not len(precision) else precision + together
-    jobs = [job for seed in seeds.values() for job in seed]
+    outcomes = [outcome for of_seed in seeds.values() for outcome in of_seed]
+    first = outcomes[0].job
     maps = [means["average_precision"] for means in by_seed]
     row: dict[str, Any] = {
-        "name": jobs[0]["name"],
-        "method": jobs[0]["method"],
-        "k": jobs[0]["fusion"]["k"] if jobs[0]["fusion"] else None,
-        "modalities": jobs[0]["fusion"]["modalities"] if jobs[0]["method"] == "fusion" else None,
-        "reference": jobs[0]["method"] in REFERENCES,
+        "name": first.name,
+        "method": first.method,
+        "k": first.fusion.k if first.fusion else None,
+        "modalities": (
+            list(first.fusion.modalities) if first.fusion and first.method == "fusion" else None
+        ),
+        "reference": first.method in REFERENCES,
         "seeds": len(seeds),
         **{name: float(np.mean([means[name] for means in by_seed])) for name in METRICS},
         "spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
         "by_seed": maps,
-        "without_input": sum(job["without_input"] for job in next(iter(seeds.values()))),
-        "seconds": sum(job["seconds"]["all"] for job in jobs),
+        "without_input": sum(each.without_input for each in next(iter(seeds.values()))),
+        "seconds": sum(each.seconds for each in outcomes),
     }
     row["lift"] = row["average_precision"] / row["random_level"]
-    for name in jobs[0]["lists"]:
-        row[name] = float(np.mean([job["lists"][name] for job in jobs]))
-    measures = [job["measures"] for job in jobs if job["measures"]]
+    for name in outcomes[0].lists:
+        row[name] = float(np.mean([each.lists[name] for each in outcomes]))
+    measures = [each.measures for each in outcomes if each.measures]
     for name in measures[0] if measures else ():
-        values = [m[name] for m in measures if m.get(name) is not None]
+        values = [value for m in measures if (value := m.get(name)) is not None]
         row[name] = float(np.mean(values)) if values else None
     return row, precision
 
@@ -236,10 +241,12 @@ def _pair(a: str, b: str) -> str:
     return f"{a} against {b}"
 
 
-def _ceilings(config: Config, workspace: Workspace, by: str, jobs: list[Job]) -> dict[str, float]:
+def _ceilings(
+    config: Config, workspace: Workspace, by: str, outcomes: list[Outcome]
+) -> dict[str, float]:
     """By k: the mAP of knowing every song's class and how each user likes each class."""
-    ks = sorted({job["fusion"]["k"] for job in jobs if job["fusion"] and "failed" not in job})
-    numbers = sorted({job["fold"] for job in jobs})
+    ks = sorted({each.job.fusion.k for each in outcomes if each.job.fusion and not each.failed})
+    numbers = sorted({each.job.fold.number for each in outcomes})
     sums: dict[int, list[float]] = {k: [] for k in ks}
     for number in numbers:
         fold = Fold(by, number).workspace_in(workspace)
@@ -266,9 +273,9 @@ def _ceilings(config: Config, workspace: Workspace, by: str, jobs: list[Job]) ->
     return {str(k): float(np.mean(values)) for k, values in sums.items()}
 
 
-def _folds(workspace: Workspace, by: str, jobs: list[Job], cells: Cells) -> dict[str, Any]:
+def _folds(workspace: Workspace, by: str, outcomes: list[Outcome], cells: Cells) -> dict[str, Any]:
     """What was evaluated, and a hash of it."""
-    numbers = sorted({job["fold"] for job in jobs})
+    numbers = sorted({each.job.fold.number for each in outcomes})
     folds = [Fold(by, number).workspace_in(workspace) for number in numbers]
     counts = [fold.require("users")["counts"] for fold in folds]
     relevant = np.diff(cells.indptr)

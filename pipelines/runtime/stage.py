@@ -12,11 +12,10 @@ from fusionrec.errors import SourceError
 from pipelines.config import Config
 from pipelines.runtime import logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
-from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
+from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint
 
 log = logging.getLogger("fusionrec")
 
-Manifest = dict[str, Any]
 Counts = dict[str, Any]
 
 

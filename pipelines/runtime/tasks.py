@@ -20,6 +20,7 @@ from pipelines.runtime.failures import FOREIGN, as_data, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.workspace import StageRun
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Shard = dict[str, Any]
@@ -117,8 +118,8 @@ _guarded_task = ray.remote(_run_guarded)
 
 def map_tasks(
     run: StageRun | None,
-    function: Callable[[Shard], Report],
-    shards: Sequence[Shard],
+    function: Callable[[S], Report],
+    shards: Sequence[S],
     *,
     description: str,
 ) -> list[Report]:
@@ -146,7 +147,7 @@ def map_tasks(
     return [reports[number] for number in range(len(shards))]
 
 
-def _report_of(function: Callable[[Shard], Report], shard: Shard) -> str:
+def _report_of(function: Callable[[S], Report], shard: S) -> str:
     return json.dumps(function(shard), default=plain_numbers)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,25 @@ def fingerprint(value: Any) -> str:
     """A short stable hash of any JSON value."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+class Manifest(TypedDict):
+    """What a finished stage's `manifest.json` holds.
+
+    `key` is the hash of `config`, which is all that the result depends on; `counts` are what the
+    stage reports of its work.
+    """
+
+    schema_version: int
+    stage: str
+    key: str
+    config: dict[str, Any]
+    counts: dict[str, Any]
+    seed: int
+    run: str
+    finished: str
+    wall_seconds: float
+    libraries: dict[str, str | None]
 
 
 class Workspace:
@@ -190,7 +209,7 @@ class Workspace:
 
     # --- stages ------------------------------------------------------------------------
 
-    def manifest(self, stage: str) -> dict[str, Any] | None:
+    def manifest(self, stage: str) -> Manifest | None:
         """A finished stage's manifest, else None.
 
         Raises
@@ -200,7 +219,7 @@ class Workspace:
         """
         if not self.exists(stage, "manifest.json"):
             return None
-        manifest: dict[str, Any] = self.read_json(stage, "manifest.json")
+        manifest: Manifest = self.read_json(stage, "manifest.json")
         found = manifest.get("schema_version")
         if found != SCHEMA_VERSION:
             raise SchemaVersionError(
@@ -209,7 +228,7 @@ class Workspace:
             )
         return manifest
 
-    def require(self, stage: str) -> dict[str, Any]:
+    def require(self, stage: str) -> Manifest:
         """A finished stage's manifest.
 
         Raises
@@ -298,15 +317,16 @@ class StageRun:
         """Write any file of the stage."""
         self.workspace.write_bytes(content, self.stage, *parts)
 
-    def commit(self, counts: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    def commit(self, counts: Mapping[str, Any], *, seed: int = 0, run: str = "") -> Manifest:
         """Write the manifest, which makes the stage readable."""
-        manifest = {
+        manifest: Manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.stage,
             "key": self.key,
             "config": self.config,
             "counts": dict(counts),
-            **more,
+            "seed": seed,
+            "run": run,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "wall_seconds": round(time.time() - self.started, 2),
             "libraries": {name: _version(name) for name in _LIBRARIES},
