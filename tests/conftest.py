@@ -5,6 +5,9 @@ import os
 
 import pytest
 
+# Before any test imports torch, as the command does it: see pipelines/runtime/session.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """What Ray says it will remove is an error, before it is removed."""

@@ -18,6 +18,7 @@ from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
 from pipelines.cli.submit import submit
 from pipelines.runtime import logs
+from pipelines.runtime.session import set_environment
 
 app = typer.Typer(
     name="fusionrec",
@@ -62,6 +63,7 @@ def version() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line on standard error."""
+    set_environment()
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
     ours, rest = [], iter(given[:end])

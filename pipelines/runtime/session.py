@@ -19,6 +19,8 @@ from pipelines.config import ClusterConfig
 from pipelines.runtime.run_id import VARIABLE, run_id
 
 _DRIVER_ENVIRONMENT = {
+    # Two-thread torch spins while it waits, and starves the workers, unless told before its import.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's C++ core writes advice about Ray Data's own actors straight to the terminal.
@@ -36,6 +38,12 @@ _WORKER_ENVIRONMENT = {
 }
 
 
+def set_environment() -> None:
+    """Set what Ray and torch read when they are first imported or started, where nobody has."""
+    for name, value in _DRIVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def start(config: ClusterConfig) -> None:
     """Join the cluster the config names, or start a local Ray; nothing if already connected.
 
@@ -46,8 +54,7 @@ def start(config: ClusterConfig) -> None:
     """
     if ray.is_initialized():
         return
-    for name, value in _DRIVER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     address = config.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "log_to_driver": False,
