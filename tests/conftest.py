@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-# Before any test imports torch, as the command does it: see pipelines/runtime/session.py.
+# Before any test imports torch, as the command does it: see pipelines/runtime/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -18,7 +18,7 @@ from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
 from pipelines.cli.submit import submit
 from pipelines.runtime import logs
-from pipelines.runtime.session import set_environment
+from pipelines.runtime.environment import set_environment
 
 app = typer.Typer(
     name="fusionrec",

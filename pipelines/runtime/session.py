@@ -16,16 +16,8 @@ import ray
 
 from fusionrec import errors
 from pipelines.config import ClusterConfig
+from pipelines.runtime.environment import set_environment
 from pipelines.runtime.run_id import VARIABLE, run_id
-
-_DRIVER_ENVIRONMENT = {
-    # Two-thread torch spins while it waits, and starves the workers, unless told before its import.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's C++ core writes advice about Ray Data's own actors straight to the terminal.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-}
 
 _WORKER_ENVIRONMENT = {
     # A reused worker runs each trial in a thread of its own; glibc's arena a thread would keep
@@ -36,12 +28,6 @@ _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_V2_ENABLED": "1",
 }
-
-
-def set_environment() -> None:
-    """Set what Ray and torch read when they are first imported or started, where nobody has."""
-    for name, value in _DRIVER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 def start(config: ClusterConfig) -> None:
