@@ -39,6 +39,10 @@ class WorkspaceError(InputError):
     """A workspace is unusable, or lacks what a stage or a query needs."""
 
 
+class BusyError(WorkspaceError):
+    """Another run is at work on the same result."""
+
+
 class SchemaVersionError(WorkspaceError):
     """A workspace was written with a schema version this release does not know."""
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from fusionrec import schemas
 from fusionrec.evaluation.intervals import bootstrap_mean
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
+from pipelines import recommend, train
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
@@ -23,7 +24,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Metrics of every part of the recommendations, then their summary."""
-    top = workspace.require("recommend")["config"]["settings"]["recommend"]["top"]
+    top = workspace.require("recommend")["content"]["settings"]["recommend"]["top"]
     parts = [{"part": int(n[5:10])} for n in workspace.parts("recommend", "recommendations")]
     sharding.map_shards(
         run,
@@ -102,9 +103,10 @@ def _summarise(config: Config, run: StageRun) -> Counts:
 
 STAGE = Stage(
     name="evaluate",
-    needs=lambda config: ("train", "recommend"),
+    needs=lambda config: (train.STAGE, recommend.STAGE),
     settings=lambda config: {"evaluate": config.evaluate.model_dump(), "seed": config.seed},
     work=work,
+    published=("summary.json",),
 )
 
 

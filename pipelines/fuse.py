@@ -25,6 +25,7 @@ from fusionrec import schemas
 from fusionrec.errors import DataError
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from fusionrec.tables import matrix, vectors
+from pipelines import embed, split
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
@@ -51,9 +52,13 @@ class Plan:
         return [(slice(a, b), [m]) for m, (a, b) in enumerate(pairwise(ends))]
 
 
+def _modalities(config: Config) -> tuple[str, ...]:
+    return config.fuse.modalities or config.embed.modalities
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit scaler and PCA on training songs, then transform all songs."""
-    plan = Plan(config.embed.modalities, config.fuse.blockwise, config.fuse.missing == "drop")
+    plan = Plan(_modalities(config), config.fuse.blockwise, config.fuse.missing == "drop")
     parts = [part_number(name) for name in workspace.parts("ingest", "songs")]
     groups = [
         {"part": i, "parts": group.tolist()}
@@ -73,7 +78,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         [{"part": part} for part in parts],
         description="fusing",
     )
-    workspace.delete(run.stage, "sums")
     return {
         **fitted,
         "songs": sum(report["rows"] for report in reports),
@@ -135,8 +139,8 @@ def read_features(workspace: Workspace, modalities: tuple[str, ...], part: int) 
 
 def _training_rows(run: StageRun, plan: Plan, part: int) -> Features:
     features = read_features(run.workspace, plan.modalities, part)
-    split = run.workspace.read_part("split", "split", part_name(part), ["part"])["part"]
-    train = split.to_numpy(zero_copy_only=False) == "train"
+    parts = run.workspace.read_part("split", "split", part_name(part), ["part"])["part"]
+    train = parts.to_numpy(zero_copy_only=False) == "train"
     return replace(features, rows=features.rows[train], present=features.present[train])
 
 
@@ -256,14 +260,15 @@ def _load(run: StageRun, name: str, number: int) -> Arrays:
 
 STAGE = Stage(
     name="fuse",
-    needs=lambda config: ("split", "embed"),
+    needs=lambda config: (split.STAGE, embed.STAGE),
     settings=lambda config: {
+        "modalities": _modalities(config),
         "variance": config.fuse.variance,
         "blockwise": config.fuse.blockwise,
         "drop": config.fuse.missing == "drop",
-        "modalities": config.embed.modalities,
     },
     work=work,
+    staging=("sums",),
 )
 
 

@@ -7,7 +7,6 @@ and reduces them to the distinct lists (3,063 there), on which everything else w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from fusionrec import schemas
 from fusionrec.errors import DataError
 from fusionrec.labels.classes import Classes, elbow, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
-from fusionrec.tables import matrix, vectors
+from fusionrec.tables import vectors
+from pipelines import ingest, split
 from pipelines.config import Config
-from pipelines.runtime import sharding, tasks
+from pipelines.runtime import tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -27,15 +27,8 @@ from pipelines.split import LEFT_OUT
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
-    """Fit and apply the classes in one task; the elbow's k values in parallel."""
-    counts = tasks.run_task(run, _label, config, run)
-    if config.label.elbow:
-        shards = [{"part": i, "k": k} for i, k in enumerate(sorted(set(config.label.elbow)))]
-        curve = sharding.map_shards(
-            run, partial(_inertia, config, run), shards, description="elbow"
-        )
-        run.write_json([row for row in curve if row["inertia"] is not None], "elbow.json")
-    return counts
+    """Fit and apply the classes in one task."""
+    return tasks.run_task(run, _label, config, run)
 
 
 @dataclass(frozen=True)
@@ -166,12 +159,6 @@ def _label(config: Config, run: StageRun) -> Counts:
     }
 
 
-def _inertia(config: Config, run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
-    table = run.workspace.read("label", "label_vectors", ["vector", "fitted_songs"])
-    songs = table["fitted_songs"].to_numpy()
-    return inertia(matrix(table["vector"]), songs, shard["k"], config.seed)
-
-
 def inertia(
     list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int
 ) -> dict[str, Any]:
@@ -186,7 +173,7 @@ def inertia(
 
 STAGE = Stage(
     name="label",
-    needs=lambda config: ("ingest", "split"),
+    needs=lambda config: (ingest.STAGE, split.STAGE),
     settings=lambda config: {"label": config.label.model_dump(), "seed": config.seed},
     work=work,
 )

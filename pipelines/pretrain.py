@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.hashing import stable_hash
 from fusionrec.models.collective import Collective
+from pipelines import ingest, split
 from pipelines.config import Config
-from pipelines.embed.weights import lyrics_weights, training_lyrics
 from pipelines.runtime import distributed, progress
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.words import lyrics_weights, training_lyrics
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -80,6 +82,10 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
     bags = training_bags(run.workspace, config.pretrain.max_bags, config.seed)
     texts = tfidf.significant_texts(bags, job["weights"], lyrics.tfidf, vocabulary, lyrics.words)
     texts = [text for text in texts if text]
+    if settings.dtype == "auto":  # what was begun goes on in the same precision
+        halves = loop.autocasts("auto", collective, device)
+        halves = run.choose("precision", lambda: halves)
+        settings = replace(settings, dtype="bfloat16" if halves else "float32")
     tokenizer = build_tokenizer(
         vocabulary, counts=settings.positions, model_max_length=settings.max_tokens
     )
@@ -113,7 +119,7 @@ def _number(value: float) -> float | None:
 
 STAGE = Stage(
     name="pretrain",
-    needs=lambda config: ("ingest", "split"),
+    needs=lambda config: (ingest.STAGE, split.STAGE),
     settings=lambda config: {
         "pretrain": config.pretrain.model_dump(exclude={"workers", "num_gpus"}),
         "words": config.embed.lyrics.words,

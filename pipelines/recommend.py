@@ -26,6 +26,7 @@ from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
+from pipelines import ingest, split, train
 from pipelines.config import Config
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.command import as_command
@@ -258,7 +259,7 @@ def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue)
 
 STAGE = Stage(
     name="recommend",
-    needs=lambda config: ("ingest", "split", "train"),
+    needs=lambda config: (ingest.STAGE, split.STAGE, train.STAGE),
     settings=lambda config: {
         "recommend": config.recommend.model_dump(exclude={"block_mb"}),
         "seed": config.seed,

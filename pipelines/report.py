@@ -1,8 +1,8 @@
 """Report: the paper's Table 1 and figures 4 to 10, measured on this workspace's songs.
 
 Elbow curves and cluster sizes of both label embeddings are parallel tasks over k. Each row of
-Table 1 is a workspace of its own below the stage's folder, with its own `label` and `train`
-and the features of this one; so it has checkpoints, and an interrupted report goes on.
+Table 1 is a training like any other, of a config of its own: it has checkpoints, an interrupted
+report goes on, and a row that has been trained before is not trained again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
 from fusionrec.tables import matrix, vectors
 from pipelines import config as config_module
-from pipelines import fuse, label, train
+from pipelines import fuse, ingest, split, train
 from pipelines.config import Config
 from pipelines.label import embed_lists, inertia, tagged_songs
 from pipelines.runtime import sharding
@@ -127,13 +127,12 @@ def _table_1_row(
     config: Config, workspace: Workspace, run: StageRun, chosen: config_module.TableRun
 ) -> dict[str, Any]:
     values = {"label.k": chosen.k, "train.eta": chosen.eta, "train.p": chosen.p}
-    row = config_module.replaced(config, {**values, "label.elbow": []})
-    name = f"k{chosen.k}-eta{chosen.eta:g}-p{chosen.p:g}"
-    shared = ("ingest", "split", "embed", "fuse")
-    variant = workspace.variant(run.stage, "runs", name, stages=shared)
-    label.STAGE.run(row, variant)
-    counts = train.STAGE.run(row, variant)["counts"]
-    text = io.StringIO(variant.read_bytes("train", "epochs.csv").decode())
+    row = config_module.replaced(config, values)
+    trained = train.STAGE.run(row, workspace, current=False)
+    run.use(trained)
+    counts = trained["counts"]
+    content = workspace.at({"train": trained["key"]}).read_bytes("train", "epochs.csv")
+    text = io.StringIO(content.decode())
     curve = [
         {key: float(value) if value else None for key, value in line.items()}
         for line in csv.DictReader(text)
@@ -178,14 +177,15 @@ def _markdown(config: Config, table: str, elbows: dict[str, int | None]) -> str:
 
 STAGE = Stage(
     name="report",
-    needs=lambda config: ("ingest", "split", "fuse"),
+    needs=lambda config: (ingest.STAGE, split.STAGE, fuse.STAGE),
     settings=lambda config: {
         **train.key_settings(config),
-        "label": config.label.model_dump(exclude={"elbow", "k"}),
+        "label": config.label.model_dump(exclude={"k"}),
         "report": config.report.model_dump(mode="json"),
     },
     work=work,
     refresh_first=(fuse.STAGE,),
+    published=("*.md", "*.csv", "*.svg", "*.png"),
 )
 
 

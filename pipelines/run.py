@@ -23,7 +23,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages(config: Config) -> tuple[Stage, ...]:
     """The stages this config needs, in order."""
-    if pretrain.STAGE.name in embed.STAGE.needs(config):
+    if pretrain.STAGE in embed.STAGE.needs(config):
         return STAGES
     return tuple(stage for stage in STAGES if stage is not pretrain.STAGE)
 

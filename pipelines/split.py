@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.ranking import split
+from pipelines import ingest
 from pipelines.config import Config
 from pipelines.runtime import tasks
 from pipelines.runtime.command import as_command
@@ -75,7 +76,7 @@ def _assign(config: Config, run: StageRun) -> Counts:
 
 STAGE = Stage(
     name="split",
-    needs=lambda config: ("ingest",),
+    needs=lambda config: (ingest.STAGE,),
     settings=lambda config: {
         "split": config.split.model_dump(),
         "seed": config.seed,

@@ -70,8 +70,7 @@ def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
     WorkspaceError
         If the workspace has no finished `recommend` stage.
     """
-    workspace = Workspace(uri)
-    workspace.require("recommend")
+    workspace = Workspace(uri).of("recommend")
     for name in workspace.parts("recommend", "recommendations"):
         rows = workspace.read_part(
             "recommend",
@@ -103,8 +102,7 @@ def similar_to(uri: str, text: str, top: int) -> dict[str, Any]:
     WorkspaceError
         If the workspace has no finished `train` stage.
     """
-    workspace = Workspace(uri)
-    workspace.require("train")
+    workspace = Workspace(uri).of("train")
     artist, separator, title = text.partition(" - ")
     if not separator:
         raise NotFoundError(f'--like {text!r}: write it as "artist - title"')

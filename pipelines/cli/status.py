@@ -88,36 +88,32 @@ def _status_table(found: dict[str, Any]) -> Table:
 
 
 def status(uri: str) -> dict[str, Any]:
-    """What each stage holds: state (finished, unfinished, stale, missing), when, counts."""
+    """What each stage holds: state (finished, stale, at work, unfinished, missing), when, counts."""
     workspace = Workspace(uri)
+    current = workspace.current()
     rows = []
-    keys: dict[str, str] = {}
     for stage in STAGES:
-        state, manifest, progress = "missing", None, None
-        # Asked first: a stage writes its manifest before it takes this file away.
-        begun = workspace.exists(stage, "inprogress.json")
+        state, why, manifest, progress = "missing", "", None, None
         try:
             manifest = workspace.manifest(stage)
-        except FileNotFoundError:
-            begun = True  # begun anew between the two questions
         except SchemaVersionError as error:
             state = f"refused: {error}"
         if manifest is not None:
-            keys[stage] = manifest["key"]
-            inputs = manifest["config"].get("inputs", {})
-            fresh = all(keys.get(need) == key for need, key in inputs.items())
-            state = "finished" if fresh else "stale"
-            if not fresh:
-                keys[stage] = "stale"
-        elif state == "missing" and begun:
-            state = "unfinished"
-            progress = _progress(workspace, stage)
+            others = [n for n, key in manifest["lineage"].items() if current.get(n) != key]
+            state = "stale" if others else "finished"
+            why = f"of another {', '.join(others)}" if others else ""
+        begun = _unfinished(workspace, stage)
+        if begun:
+            progress = _progress(begun[-1], stage)
             if progress is not None and time.time() - progress["time"] < _SECONDS_OF_SILENCE:
                 state = "at work"
+            elif state == "missing":
+                state = "unfinished"
         rows.append(
             {
                 "stage": stage,
                 "state": state,
+                "stale": why,
                 "finished": manifest["finished"] if manifest else None,
                 "wall_seconds": manifest["wall_seconds"] if manifest else None,
                 "counts": manifest["counts"] if manifest else {},
@@ -127,9 +123,19 @@ def status(uri: str) -> dict[str, Any]:
     return {"workspace": workspace.uri, "stages": rows}
 
 
+def _unfinished(workspace: Workspace, stage: str) -> list[Workspace]:
+    """Results of a stage that a run has begun, and finished none; the last to move comes last."""
+    found = []
+    for key in workspace.results(stage):
+        reading = workspace.at({stage: key})
+        if not reading.exists(stage, "manifest.json"):
+            found.append(reading)
+    return sorted(found, key=lambda each: (_progress(each, stage) or {"time": 0.0})["time"])
+
+
 def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
     try:
-        progress: dict[str, Any] = workspace.read_json(stage, "progress.json")
+        progress: dict[str, Any] = workspace.read_json(stage, "progress", "now.json")
     except (OSError, WorkspaceError):
         return None
     return progress if "time" in progress else None

@@ -22,6 +22,7 @@ from fusionrec.features import audio_words
 from fusionrec.features.audio_words import Codebook
 from fusionrec.hashing import stable_hash
 from fusionrec.tables import matrix, vectors
+from pipelines import ingest, split
 from pipelines.config import Config
 from pipelines.config.compare import AudioWordsConfig
 from pipelines.runtime import sharding, tasks
@@ -49,7 +50,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     reports = sharding.map_shards(
         run, resumable(run, "bags", partial(_quantise, run)), parts, description="audio words"
     )
-    workspace.delete(run.stage, "frames")
     return {
         **fitted,
         "codewords": settings.codewords,
@@ -133,10 +133,11 @@ def _quantise(run: StageRun, shard: Counts) -> Counts:
 
 STAGE = Stage(
     name="audio_words",
-    needs=lambda config: ("ingest", "split"),
+    needs=lambda config: (ingest.STAGE, split.STAGE),
     settings=lambda config: {
         "audio_words": config.compare.audio_words.model_dump(exclude={"variance"}),
         "seed": config.seed,
     },
     work=work,
+    staging=("frames",),
 )

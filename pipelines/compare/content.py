@@ -73,7 +73,9 @@ def bag_inputs(context: Context) -> Inputs:
 
 def fused_inputs(context: Context) -> Inputs:
     """All modalities, as the network is fed with them."""
-    features = features_workspace(context.workspace, context.config.embed.modalities)
+    features = features_workspace(
+        context.config, context.workspace, context.config.embed.modalities
+    )
     songs = read_songs(features)
     rows = context.rows(songs.ids)
     x = np.zeros((len(context.song_ids), songs.x.shape[1]), np.float32)

@@ -1,8 +1,8 @@
-"""The folds of a comparison: what each method of one shares, as stages of its own workspace.
+"""The folds of a comparison: what each method of one shares, as stages of the fold's config.
 
-A fold of a split is a workspace below ``folds/`` that reads the corpus of the main one and has
-its own split, encoder, features, labels, audio words, users and factors. Whatever a fold's
-models are fitted on, they never see a play or a tag of its test songs.
+A fold has its own split, encoder, features, labels, audio words, users and factors, which lie in
+the workspace beside those of other configs. Whatever a fold's models are fitted on, they never see
+a play or a tag of its test songs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fusionrec import schemas
 from fusionrec.errors import DataError
 from fusionrec.hashing import stable_hash
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
-from pipelines import embed, fuse, label, pretrain, split
+from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
 from pipelines.runtime import tasks
-from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.stage import Counts, Plans, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
 _USERS_PER_SHARD = 20_000
@@ -40,7 +40,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """Its name in tables and folders."""
+        """Its name in tables."""
         return f"{self.by}-{self.number}"
 
     def config(self, config: Config) -> Config:
@@ -50,57 +50,60 @@ class Fold:
             "split.test_fold": self.number,
             "recommend.protocol": "oord",
             "label.fit_on": "train",
-            "label.elbow": [],
         }
         return replaced(config, values)
 
-    def workspace_in(self, workspace: Workspace) -> Workspace:
-        """Its workspace."""
-        return workspace.variant("folds", self.name, stages=("ingest",))
+
+def _shared(config: Config) -> list[Stage]:
+    """What all methods of a fold read, or may read."""
+    words = [audio_words.STAGE] if set(config.compare.methods) & {"mlr", "linear", "mlp"} else []
+    return [USERS, FACTORS, *words]
 
 
-def features_workspace(fold_workspace: Workspace, modalities: Sequence[str]) -> Workspace:
-    """Where a fold has the fused features of these modalities."""
-    stages = ("ingest", "split", "pretrain", "embed")
-    return fold_workspace.variant("features", "+".join(modalities), stages=stages)
+def fold_workspace(chosen: Config, workspace: Workspace) -> Workspace:
+    """The workspace as the methods of a fold see it, given the fold's config."""
+    known: Plans = {}
+    for stage in _shared(chosen):
+        workspace = stage.plan(chosen, workspace, known=known).reading(workspace)
+    return workspace
 
 
-def labels_workspace(fold_workspace: Workspace, k: int) -> Workspace:
-    """Where a fold has its k classes."""
-    return fold_workspace.variant("labels", f"k{k}", stages=("ingest", "split"))
+def features_workspace(
+    chosen: Config, workspace: Workspace, modalities: Sequence[str]
+) -> Workspace:
+    """The fold's workspace with the fused features of these modalities."""
+    return fuse.STAGE.plan(_fused(chosen, modalities), workspace).reading(workspace)
 
 
-def network_workspace(fold_workspace: Workspace, modalities: Sequence[str], k: int) -> Workspace:
-    """A fold's workspace with the features of these modalities and the k classes."""
-    linked = {
-        **fold_workspace.linked,
-        "split": fold_workspace.root,
-        "fuse": features_workspace(fold_workspace, modalities).root,
-        "label": labels_workspace(fold_workspace, k).root,
-    }
-    return Workspace(fold_workspace.uri, linked)
+def labels_workspace(chosen: Config, workspace: Workspace, k: int) -> Workspace:
+    """The fold's workspace with its k classes."""
+    return label.STAGE.plan(replaced(chosen, {"label.k": k}), workspace).reading(workspace)
 
 
-def prepare(config: Config, fold: Fold, workspace: Workspace) -> dict[int, str]:
+def _fused(chosen: Config, modalities: Sequence[str]) -> Config:
+    return replaced(chosen, {"fuse.modalities": modalities, "fuse.operator": "concatenate"})
+
+
+def prepare(config: Config, fold: Fold, run: StageRun) -> dict[int, str]:
     """Bring up to date what the config's methods share; the reason by k that cannot be had."""
     chosen, compare = fold.config(config), config.compare
-    fold_workspace = fold.workspace_in(workspace)
-    split.STAGE.run(chosen, fold_workspace)
-    USERS.run(chosen, fold_workspace)
-    FACTORS.run(chosen, fold_workspace)
-    if set(compare.methods) & {"mlr", "linear", "mlp"}:
-        audio_words.STAGE.run(chosen, fold_workspace)
-    if pretrain.STAGE.name in embed.STAGE.needs(chosen):
-        pretrain.STAGE.run(chosen, fold_workspace)
-    embed.STAGE.run(chosen, fold_workspace)
+
+    def finish(stage: Stage, config: Config) -> None:
+        run.use(stage.run(config, run.workspace, current=False))
+
+    finish(split.STAGE, chosen)
+    for stage in _shared(chosen):
+        finish(stage, chosen)
+    if pretrain.STAGE in embed.STAGE.needs(chosen):
+        finish(pretrain.STAGE, chosen)
+    finish(embed.STAGE, chosen)
     sets = {config.embed.modalities, *(run.modalities for run in compare.fusion)}
     for modalities in sorted(sets):
-        part = replaced(chosen, {"embed.modalities": modalities, "fuse.operator": "concatenate"})
-        fuse.STAGE.run(part, features_workspace(fold_workspace, modalities))
+        finish(fuse.STAGE, _fused(chosen, modalities))
     impossible = {}
     for k in sorted({run.k for run in compare.fusion}):
         try:
-            label.STAGE.run(replaced(chosen, {"label.k": k}), labels_workspace(fold_workspace, k))
+            finish(label.STAGE, replaced(chosen, {"label.k": k}))
         except DataError as error:
             impossible[k] = str(error)
     return impossible
@@ -134,10 +137,10 @@ class Evaluation:
     part: np.ndarray
 
 
-def read_evaluation(fold_workspace: Workspace) -> Evaluation:
+def read_evaluation(workspace: Workspace) -> Evaluation:
     """What :data:`USERS` wrote."""
-    part = fold_workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    table = fold_workspace.read("users", "users").combine_chunks()
+    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    table = workspace.read("users", "users").combine_chunks()
     candidates = candidate_songs(part, np.ones(len(part), bool))
     profiles = _lists(table["profile"], table["plays"])
     relevant = _lists(table["relevant"], None).to_columns(candidates, len(part))
@@ -165,7 +168,6 @@ def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts
         description="users of the comparison",
     )
     counts = tasks.run_task(run, _merge_users, config, run)
-    workspace.delete(run.stage, "shards")
     reasons = [report["left_out"] for report in reports]
     left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
     evaluable = sum(report["users"] for report in reports)
@@ -239,9 +241,10 @@ def _merge_users(config: Config, run: StageRun) -> Counts:
 
 USERS = Stage(
     name="users",
-    needs=lambda config: ("ingest", "split"),
+    needs=lambda config: (ingest.STAGE, split.STAGE),
     settings=lambda config: {"users": config.compare.users, "seed": config.seed},
     work=_choose_users,
+    staging=("shards",),
 )
 
 
@@ -284,15 +287,15 @@ def _factorise_scope(config: Config, run: StageRun, scope: str) -> Counts:
     return {f"plays_{scope}": int(rows.sum())}
 
 
-def read_factors(fold_workspace: Workspace, scope: str) -> tuple[np.ndarray, np.ndarray]:
+def read_factors(workspace: Workspace, scope: str) -> tuple[np.ndarray, np.ndarray]:
     """Float32 factors of all users (U, f) and songs (S, f)."""
-    arrays = load_safetensors(fold_workspace.read_bytes("factors", f"{scope}.safetensors"))
+    arrays = load_safetensors(workspace.read_bytes("factors", f"{scope}.safetensors"))
     return arrays["users"], arrays["songs"]
 
 
 FACTORS = Stage(
     name="factors",
-    needs=lambda config: ("ingest", "split"),
+    needs=lambda config: (ingest.STAGE, split.STAGE),
     settings=lambda config: {
         "wmf": config.compare.wmf.model_dump(exclude={"scope"}),
         "seed": config.seed,

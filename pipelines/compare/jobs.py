@@ -12,6 +12,9 @@ from pipelines.compare.methods import SPECS
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
 
+RANKING = "methods"
+"""The folder of the workspace that has the methods' rankings, a result a job."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -34,11 +37,6 @@ class Job:
     seed: int = 0
     impossible: str = ""
 
-    @property
-    def stage(self) -> str:
-        """Where the fold's workspace has its result."""
-        return f"methods/{self.name.replace(' ', '-')}-seed{self.seed}"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -48,6 +46,8 @@ class Outcome:
     ----------
     failed
         Why there is no ranking; "" if there is one.
+    key
+        Of the ranking, a result of :data:`RANKING`.
     without_input
         Candidates that the method knows nothing of.
     measures, lists
@@ -58,6 +58,7 @@ class Outcome:
 
     job: Job
     failed: str = ""
+    key: str = ""
     without_input: int = 0
     measures: Mapping[str, float | None] = field(default_factory=dict)
     lists: Mapping[str, float] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Outcome:
         return Outcome(
             job,
             "",
+            counts["key"],
             counts["without_input"],
             counts["measures"],
             counts["lists"],

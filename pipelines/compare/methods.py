@@ -6,7 +6,7 @@ of them. What needs random numbers takes the job's seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,6 @@ from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import (
     features_workspace,
     labels_workspace,
-    network_workspace,
     read_factors,
 )
 from pipelines.compare.quality import network_quality
@@ -78,7 +77,8 @@ def _popularity_oracle(context: Context) -> Scores:
 def _classes(context: Context) -> Scores:
     """The true classes instead of the network's: a perfect classifier's ranking."""
     assert context.fusion is not None
-    table = labels_workspace(context.workspace, context.fusion.k).read("label", "labels")
+    workspace = labels_workspace(context.config, context.workspace, context.fusion.k)
+    table = workspace.read("label", "labels")
     rows = context.rows(table["song_id"])
     F = np.zeros((len(context.song_ids), context.fusion.k), np.float32)
     F[rows, table["class"].to_numpy()] = 1
@@ -95,9 +95,10 @@ def _network(context: Context) -> Scores:
     assert context.fusion is not None
     torch.set_num_threads(1)
     k, modalities = context.fusion.k, context.fusion.modalities
-    values = {"label.k": k, "embed.modalities": modalities, "fuse.operator": "concatenate"}
+    values = {"label.k": k, "fuse.modalities": modalities, "fuse.operator": "concatenate"}
     config = replaced(context.config, values)
-    trained = network_workspace(context.workspace, modalities, k)
+    trained = features_workspace(context.config, context.workspace, modalities)
+    trained = labels_workspace(context.config, trained, k)
     data = load_training_set(config, trained)
     settings = replace(train.settings_of(config), seed=context.seed)
     feed = InMemory(
@@ -159,18 +160,23 @@ def _audio_inputs(context: Context) -> list[tuple[Workspace, str]]:
 
 def _label_input(context: Context) -> list[tuple[Workspace, str]]:
     assert context.fusion is not None
-    return [(labels_workspace(context.workspace, context.fusion.k), "label")]
+    return [(labels_workspace(context.config, context.workspace, context.fusion.k), "label")]
 
 
 def _network_inputs(context: Context) -> list[tuple[Workspace, str]]:
     assert context.fusion is not None
-    features = features_workspace(context.workspace, context.fusion.modalities)
-    return [(features, "fuse"), *_label_input(context)]
+    return [_features_input(context, context.fusion.modalities), *_label_input(context)]
 
 
 def _fused_inputs(context: Context) -> list[tuple[Workspace, str]]:
-    features = features_workspace(context.workspace, context.config.embed.modalities)
-    return [(features, "fuse"), (context.workspace, "factors")]
+    return [
+        _features_input(context, context.config.embed.modalities),
+        (context.workspace, "factors"),
+    ]
+
+
+def _features_input(context: Context, modalities: Sequence[str]) -> tuple[Workspace, str]:
+    return features_workspace(context.config, context.workspace, modalities), "fuse"
 
 
 def _compare_settings(*sections: str) -> Callable[[Config], dict[str, Any]]:
@@ -236,7 +242,10 @@ def diversity_vectors(context: Context) -> np.ndarray:
 def key(method: Method, context: Context) -> dict[str, Any]:
     """What a method's result on a fold depends on."""
     spec, fold = SPECS[method], context.workspace
-    read = [(fold, "ingest"), (fold, "split"), (fold, "users"), *spec.inputs(context)]
+    shared = [(fold, "ingest"), (fold, "split"), (fold, "users")]
+    # All modalities, fused, say how diverse the lists are, whatever the method.
+    alike = _features_input(context, context.config.embed.modalities)
+    read = [*shared, alike, *spec.inputs(context)]
     return {
         "method": method,
         "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,
@@ -245,5 +254,5 @@ def key(method: Method, context: Context) -> dict[str, Any]:
         "top": context.config.recommend.top,
         "lists": context.config.compare.lists,
         "settings": spec.settings(context.config),
-        "inputs": [where.require(stage)["key"] for where, stage in read],
+        "inputs": [where.require(stage)["identity"] for where, stage in read],
     }

@@ -3,8 +3,8 @@
 By van den Oord's protocol `oord`: plays of test songs are hidden from every model. The folds
 are made ready one after the other (:mod:`pipelines.compare.folds`); then each method, fold and
 seed is a task of one CPU, which holds what its method learns from and the song vectors of the
-fold. Each has a stage of its own in the fold's workspace: what is finished is not done again, after
-a kill or with another method added. The driver holds reports of a few kB.
+fold. Each is a result of its own in the workspace: what is finished is not done again, after a kill
+or with another method added. The driver holds reports of a few kB.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from pipelines import ingest
 from pipelines.compare.context import Context, Scores
-from pipelines.compare.folds import prepare
-from pipelines.compare.jobs import Job, Outcome, folds, method_names
+from pipelines.compare.folds import fold_workspace, prepare
+from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
 from pipelines.compare.methods import SPECS, diversity_vectors, key
 from pipelines.compare.summary import summarise
@@ -38,11 +38,13 @@ from pipelines.config.compare import Method
 from pipelines.runtime import tasks
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.stage import Counts, Stage
-from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
 
 log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
+_VERSION = 1
+"""Of the methods' code: raised with every change of it that changes a ranking."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
 
@@ -52,7 +54,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     jobs: list[Job] = []
     for fold in folds(config):
         log.info("compare: fold %d of the split by %s", fold.number, fold.by)
-        impossible = prepare(config, fold, workspace)
+        impossible = prepare(config, fold, run)
         jobs += fold_jobs(config, fold, impossible)
     todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
@@ -61,6 +63,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         run, partial(_run_job, config, workspace), todo, description="methods"
     )
     outcomes = [Outcome.of(job, report) for job, report in zip(todo, reports, strict=True)]
+    run.used.update((RANKING, outcome.key) for outcome in outcomes if outcome.key)
     outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
     summaries = tasks.gather(
         [
@@ -121,12 +124,15 @@ def check(config: Config) -> None:
 
 
 def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
-    fold_workspace = job.fold.workspace_in(workspace)
-    context = Context(job.fold.config(config), fold_workspace, job.seed, job.fusion)
-    run = fold_workspace.begin(job.stage, key(job.method, context))
+    chosen = job.fold.config(config)
+    fold = fold_workspace(chosen, workspace)
+    context = Context(chosen, fold, job.seed, job.fusion)
+    content = {"version": _VERSION, **key(job.method, context)}
+    # No lease: whoever else computes it writes the same.
+    run = fold.begin(RANKING, content)
     if run is None:
-        found: Counts = fold_workspace.require(job.stage)["counts"]
-        return found
+        finished = fold.at({RANKING: fingerprint(content)}).require(RANKING)
+        return {**finished["counts"], "key": finished["key"]}
     started = time.perf_counter()
     try:
         scores = SPECS[job.method].scores(context)
@@ -138,7 +144,7 @@ def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
     counts |= {"without_input": scores.without_input, "measures": scores.measures}
     seconds = {"learning": round(learned, 2), "all": round(time.perf_counter() - started, 2)}
     run.commit({**counts, "seconds": seconds}, seed=job.seed, run=run_id())
-    return {**counts, "seconds": seconds}
+    return {**counts, "seconds": seconds, "key": run.key}
 
 
 def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:
@@ -209,8 +215,9 @@ def _settings(config: Config) -> dict[str, Any]:
 
 STAGE = Stage(
     name="compare",
-    needs=lambda config: ("ingest",),
+    needs=lambda config: (ingest.STAGE,),
     settings=_settings,
     work=work,
     refresh_first=(ingest.STAGE,),
+    published=("*.md", "*.csv", "*.svg", "*.png", "*.json", "*.tex"),
 )

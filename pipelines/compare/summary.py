@@ -16,8 +16,8 @@ from fusionrec.evaluation import two_way
 from fusionrec.evaluation.ceiling import expected_average_precision
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
 from fusionrec.evaluation.significance import holm
-from pipelines.compare.folds import Fold, labels_workspace, read_evaluation
-from pipelines.compare.jobs import Job, Outcome, method_names
+from pipelines.compare.folds import Fold, fold_workspace, labels_workspace, read_evaluation
+from pipelines.compare.jobs import RANKING, Outcome, method_names
 from pipelines.config import Config
 from pipelines.config.compare import REFERENCES
 from pipelines.runtime.workspace import Workspace, fingerprint
@@ -98,7 +98,7 @@ def summarise(
         "differences": _differences(names, against, level, draws[True], config.evaluate.level),
         "failed": failed,
         "ceilings": _ceilings(config, workspace, by, outcomes),
-        "folds": _folds(workspace, by, outcomes, cells),
+        "folds": _folds(config, workspace, by, outcomes, cells),
     }
 
 
@@ -108,8 +108,8 @@ def _default_against(outcomes: list[Outcome], names: list[str]) -> str:
     return networks[-1] if networks else names[0]
 
 
-def _read(workspace: Workspace, job: Job) -> pa.Table:
-    return job.fold.workspace_in(workspace).read(job.stage, "ranks").combine_chunks()
+def _read(workspace: Workspace, outcome: Outcome) -> pa.Table:
+    return workspace.at({RANKING: outcome.key}).read(RANKING, "ranks").combine_chunks()
 
 
 def _ranks(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,7 +132,7 @@ def _cells(workspace: Workspace, by: str, seeds: dict[int, list[Outcome]]) -> Ce
     groups = _groups(workspace, by)
     offsets, songs, users, candidates = [np.zeros(1, np.int64)], [], [], []
     for outcome in next(iter(seeds.values())):
-        table = _read(workspace, outcome.job)
+        table = _read(workspace, outcome)
         indptr, _, found = _ranks(table)
         offsets.append(indptr[1:] + offsets[-1][-1])
         songs.append(groups[found[_song_order(indptr, found)]])
@@ -168,7 +168,7 @@ def _measured(
         found: list[dict[str, np.ndarray]] = []
         parts = []
         for outcome in of_seed:
-            table = _read(workspace, outcome.job)
+            table = _read(workspace, outcome)
             indptr, ranks, songs = _ranks(table)
             found.append(per_user_metrics(indptr, ranks, table["candidates"].to_numpy(), top))
             parts.append(_parts_of_ap(indptr, ranks, top)[_song_order(indptr, songs)])
@@ -249,13 +249,14 @@ def _ceilings(
     numbers = sorted({each.job.fold.number for each in outcomes})
     sums: dict[int, list[float]] = {k: [] for k in ks}
     for number in numbers:
-        fold = Fold(by, number).workspace_in(workspace)
+        chosen = Fold(by, number).config(config)
+        fold = fold_workspace(chosen, workspace)
         evaluation = read_evaluation(fold)
         relevant = evaluation.relevant
         ids = fold.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
         user = np.repeat(np.arange(len(evaluation.users)), np.diff(relevant.indptr))
         for k in ks:
-            labels = labels_workspace(fold, k).read("label", "labels", ["song_id", "class"])
+            labels = labels_workspace(chosen, fold, k).read("label", "labels", ["song_id", "class"])
             of_song = np.full(len(ids), k)  # songs without tags are a class of their own
             of_song[pc.index_in(labels["song_id"], value_set=ids).to_numpy()] = labels["class"]
             classes = of_song[evaluation.candidates]
@@ -273,10 +274,12 @@ def _ceilings(
     return {str(k): float(np.mean(values)) for k, values in sums.items()}
 
 
-def _folds(workspace: Workspace, by: str, outcomes: list[Outcome], cells: Cells) -> dict[str, Any]:
+def _folds(
+    config: Config, workspace: Workspace, by: str, outcomes: list[Outcome], cells: Cells
+) -> dict[str, Any]:
     """What was evaluated, and a hash of it."""
     numbers = sorted({each.job.fold.number for each in outcomes})
-    folds = [Fold(by, number).workspace_in(workspace) for number in numbers]
+    folds = [fold_workspace(Fold(by, number).config(config), workspace) for number in numbers]
     counts = [fold.require("users")["counts"] for fold in folds]
     relevant = np.diff(cells.indptr)
     left_out: dict[str, int] = defaultdict(int)

@@ -23,7 +23,6 @@ class LabelConfig(Section):
     fit_on: Literal["train", "all"] = _key(
         "train", "songs that Word2Vec and K-Means see; `all` is the `paper` protocol's"
     )
-    elbow: tuple[int, ...] = _key((), "values of k whose inertia is kept for the elbow curve")
 
 
 class MetadataConfig(Section):
@@ -116,6 +115,9 @@ class PretrainConfig(Section):
 class FuseConfig(Section):
     """Scaling, PCA and the fusion operator (paper 3.2, 5.3)."""
 
+    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] | None = _key(
+        None, "the modalities that are fused; all of embed.modalities, if null", min_length=1
+    )
     variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)
     operator: Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"] = _key(
         "concatenate",

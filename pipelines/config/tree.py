@@ -50,6 +50,10 @@ class Config(Section):
             raise ValueError(
                 "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
             )
+        for modality in set(self.fuse.modalities or ()) - set(self.embed.modalities):
+            raise ValueError(
+                f"fuse.modalities names {modality}, but embed.modalities does not: add it there"
+            )
         group, batch = self.train.norm_group, self.train.batch_size
         if group is not None and 1 < round(batch / group) < self.train.workers:
             raise ValueError(

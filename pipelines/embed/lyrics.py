@@ -20,10 +20,10 @@ from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
 from pipelines.embed.features import summed
-from pipelines.embed.weights import lyrics_weights
 from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
+from pipelines.words import lyrics_weights
 
 log = logging.getLogger("fusionrec")
 
@@ -64,12 +64,16 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> 
 def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
     """The settings with one precision for all actors, and why it is that.
 
-    Chosen once, in a worker like the encoder's: processors that differ would choose differently.
+    Chosen once for the result, in a worker like the encoder's: processors that differ would choose
+    differently.
     """
     settings = config.embed.lyrics
     if settings.dtype != "auto":
         return settings, "as configured"
-    dtype, why = tasks.run_task(run, _precision, run, settings, num_gpus=settings.num_gpus)
+    dtype, why = run.choose(
+        "lyrics_precision",
+        lambda: tasks.run_task(run, _precision, run, settings, num_gpus=settings.num_gpus),
+    )
     return settings.model_copy(update={"dtype": dtype}), why
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipelines import ingest, pretrain, split
 from pipelines.config import Config
 from pipelines.embed.audio import embed_audio
 from pipelines.embed.lyrics import PRETRAIN, embed_lyrics
@@ -29,9 +30,9 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 STAGE = Stage(
     name="embed",
     needs=lambda config: (
-        ("ingest", "split", "pretrain")
+        (ingest.STAGE, split.STAGE, pretrain.STAGE)
         if "lyrics" in config.embed.modalities and config.embed.lyrics.encoder == PRETRAIN
-        else ("ingest", "split")
+        else (ingest.STAGE, split.STAGE)
     ),
     settings=lambda config: {
         "embed": config.embed.model_dump(

@@ -58,8 +58,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     lyrics = read_lyrics(config, run, limit)
     plays = read_plays(config, run, limit)
     counts = {**songs, **lyrics, **plays, **tasks.run_task(run, _merge_rejects, run)}
-    for staging in (*_STAGING, *_REJECTS, NOTES, "reports"):
-        workspace.delete(run.stage, staging)
     run.write_json(counts, "report.json")
     return counts
 
@@ -115,5 +113,7 @@ STAGE = Stage(
         "ingest": config.ingest.model_dump(exclude={"max_reject_share"}),
     },
     work=work,
-    fingerprint=_fingerprint,
+    source=_fingerprint,
+    staging=(*_STAGING, *_REJECTS, NOTES),
+    published=("report.json",),
 )

@@ -20,7 +20,7 @@ from pipelines.runtime.workspace import StageRun
 
 log = logging.getLogger("fusionrec")
 
-_FILE = "progress.json"
+_FILE = ("progress", "now.json")
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_FILES = 2.0
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -115,7 +115,7 @@ class Reporter:
         self.written = time.monotonic()
         line = {"what": self.what, "step": step, "total": total, "time": time.time()}
         try:
-            self.run.write_json(line, _FILE)
+            self.run.write_json(line, *_FILE)
         except WorkspaceError as error:
             # What matters is written by the stage itself, which then fails by name.
             log.debug("%s: its progress is not told: %s", self.run.stage, error)
@@ -125,7 +125,7 @@ class Reporter:
 def watched(run: StageRun, description: str) -> Iterator[None]:
     """Show, while the block runs, what a :class:`Reporter` in a worker of the stage tells."""
     # What an interrupted run left behind says nothing about this one.
-    run.write_json({"step": 0, "total": 0}, _FILE)
+    run.write_json({"step": 0, "total": 0}, *_FILE)
     finished = threading.Event()
     watcher = threading.Thread(target=_watch, args=(run, description, finished), daemon=True)
     watcher.start()
@@ -143,12 +143,12 @@ def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
         if over:
             return
         over = finished.wait(_SECONDS_BETWEEN_LOOKS)
-        found = run.read_json(_FILE)
+        found = run.read_json(*_FILE)
     with progress(description, found["total"], run, written=False) as advance:
         advance(shown := found["step"])
         while not over:
             over = finished.wait(_SECONDS_BETWEEN_LOOKS)  # and then a last look
-            step = run.read_json(_FILE)["step"]
+            step = run.read_json(*_FILE)["step"]
             # Less than before where Ray Train started the work anew.
             advance(step - shown)
             shown = step

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fusionrec.errors import SourceError
+from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
-from pipelines.runtime import logs, metrics, resources, session
+from pipelines.runtime import lease, logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint
 
@@ -29,77 +29,246 @@ class Stage:
         The command, the workspace folder and the module, all in one; of a stage that only a
         comparison's folds have, the folder.
     needs
-        The stages whose artifacts it reads, given the config.
+        The stages whose results it reads, given the config.
     settings
         Everything of the config its result depends on; what only moves the work around
         (CPUs, GPUs, shards of users) stays out, so that changing it redoes nothing.
     work
         Does the work and returns the counts for the manifest.
-    fingerprint
+    source
         State of outside inputs, for stages that read any.
     refresh_first
         Quick stages that are redone first where this config asks for another result of them.
+    staging
+        Artifacts that only the work itself reads; they go once the result is finished.
+    published
+        Patterns of the files that people open, which lie in the stage's folder as well.
+    version
+        Of the code: raised with every change of it that changes results.
     """
 
     name: str
-    needs: Callable[[Config], Sequence[str]]
+    needs: Callable[[Config], Sequence[Stage]]
     settings: Callable[[Config], dict[str, Any]]
     work: Callable[[Config, Workspace, StageRun], Counts]
-    fingerprint: Callable[[Config], Any] | None = None
+    source: Callable[[Config], Any] | None = None
     refresh_first: Sequence[Stage] = ()
+    staging: Sequence[str] = ()
+    published: Sequence[str] = ()
+    version: int = 1
 
-    def key(self, config: Config, workspace: Workspace) -> dict[str, Any]:
-        """What identifies this stage's result.
+    def plan(
+        self,
+        config: Config,
+        workspace: Workspace,
+        *,
+        look: bool = False,
+        known: Plans | None = None,
+    ) -> Plan:
+        """Which result this config asks for, and whether it is there.
+
+        Parameters
+        ----------
+        look
+            Look at the outside inputs. Else they are taken to be as they were when the workspace's
+            result was made, so that it can be read without them.
+        known
+            Plans of this config that were made before, by stage; this one and its inputs' are
+            added.
+        """
+        known = {} if known is None else known
+        if self.name in known:
+            return known[self.name]
+        inputs = [stage.plan(config, workspace, known=known) for stage in self.needs(config)]
+        content = {
+            "version": self.version,
+            "settings": _as_json(self.settings(config)),
+            "inputs": {plan.stage.name: plan.identity for plan in inputs},
+        }
+        lineage: dict[str, str] = {}
+        for plan in inputs:
+            lineage |= {**plan.lineage, plan.stage.name: plan.key}
+        if self.source is not None and look:
+            content["source"] = _as_json(self.source(config))
+        elif self.source is not None:
+            content["source"] = self._source_of_a_result(workspace, content)
+        key = fingerprint(content)
+        manifest = workspace.at({self.name: key}).manifest(self.name)
+        found = Plan(self, key, content, lineage, tuple(inputs), manifest)
+        known[self.name] = found
+        return found
+
+    def _source_of_a_result(self, workspace: Workspace, content: dict[str, Any]) -> Any:
+        """The outside inputs of the finished result that fits otherwise; the current one first."""
+        current = workspace.current().get(self.name)
+        manifests = []
+        for key in workspace.results(self.name):
+            manifest = workspace.at({self.name: key}).manifest(self.name)
+            if manifest and {**manifest["content"], "source": None} == {**content, "source": None}:
+                manifests.append(manifest)
+        if not manifests:
+            return None
+        best = max(manifests, key=lambda found: (found["key"] == current, found["finished"]))
+        return best["content"]["source"]
+
+    def is_current(self, config: Config, workspace: Workspace) -> bool:
+        """Whether there is a finished result of this config."""
+        return self.plan(config, workspace, look=True).manifest is not None
+
+    def run(
+        self, config: Config, workspace: Workspace | None = None, *, current: bool = True
+    ) -> Manifest:
+        """Bring the stage up to date and return its manifest.
+
+        Parameters
+        ----------
+        workspace
+            The config's, if no other is given.
+        current
+            Whether the result becomes the workspace's current one.
 
         Raises
         ------
         WorkspaceError
-            If a stage that this one needs is not finished.
-        """
-        key: dict[str, Any] = {
-            "settings": json.loads(json.dumps(self.settings(config), default=str)),
-            "inputs": {need: workspace.require(need)["key"] for need in self.needs(config)},
-        }
-        if self.fingerprint is not None:
-            key["source"] = self.fingerprint(config)
-        return key
-
-    def is_current(self, config: Config, workspace: Workspace) -> bool:
-        """Whether the stage is finished, with this config and these inputs."""
-        manifest = workspace.manifest(self.name)
-        return manifest is not None and manifest["key"] == fingerprint(self.key(config, workspace))
-
-    def run(self, config: Config, workspace: Workspace | None = None) -> Manifest:
-        """Bring the stage up to date and return its manifest.
-
-        The workspace is the config's, if no other is given.
+            A stage that this one needs has no finished result for this config.
+        BusyError
+            Another run is at work on the same result.
         """
         with logs.of_stage(self.name):
-            return self._run(config, workspace or Workspace(config.workspace))
+            workspace = workspace or Workspace(config.workspace)
+            for stage in self.refresh_first:
+                if not stage.is_current(config, workspace):
+                    stage.run(config, workspace, current=current)
+            plan = self.plan(config, workspace, look=True)
+            plan.require_inputs(workspace)
+            manifest, reading = plan.manifest, plan.reading(workspace)
+            if manifest is None:
+                manifest = self._compute(config, plan, reading)
+            else:
+                log.info("%s: up to date", self.name)
+            self._tidy(reading)
+            if current:
+                workspace.point({**plan.lineage, self.name: plan.key})
+                reading.publish(self.name, self.published)
+            return manifest
 
-    def _run(self, config: Config, workspace: Workspace) -> Manifest:
-        for stage in self.refresh_first:
-            if not stage.is_current(config, workspace):
-                stage.run(config, workspace)
-        key = self.key(config, workspace)
-        run = workspace.begin(self.name, key)
-        if run is None:
-            log.info("%s: up to date", self.name)
-            return workspace.require(self.name)
-        session.start(config.cluster)
+    def _compute(self, config: Config, plan: Plan, reading: Workspace) -> Manifest:
+        run = reading.begin(self.name, plan.content, plan.lineage)
+        assert run is not None
         run = replace(run, resources=config.cluster.resources.get(self.name, {}))
-        resources.warn_of_absent(run)
-        log.info("%s: started", self.name)
-        counts = self.work(config, workspace, run)
-        if self.fingerprint is not None and self.fingerprint(config) != key["source"]:
-            raise SourceError(
-                f"{self.name}: the source files changed while they were being read; "
-                "leave them alone and run the command again"
-            )
-        manifest = run.commit(counts, seed=config.seed, run=run_id())
+        with lease.held(run) as held:
+            manifest = reading.manifest(self.name)
+            if manifest is not None:
+                return manifest  # by another run, before this one held the lease
+            session.start(config.cluster)
+            resources.warn_of_absent(run)
+            log.info("%s: started", self.name)
+            counts = self.work(config, reading, run)
+            if self.source is not None and _as_json(self.source(config)) != plan.content["source"]:
+                reading.delete(self.name)  # of which state each part is, nobody knows
+                raise SourceError(
+                    f"{self.name}: the source files changed while they were being read; "
+                    "leave them alone and run the command again"
+                )
+            held.check()
+            manifest = run.commit(counts, seed=config.seed, run=run_id())
         metrics.count("fusionrec_stage_seconds", manifest["wall_seconds"], stage=self.name)
         log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
         return manifest
+
+    def _tidy(self, reading: Workspace) -> None:
+        """Remove what only the work needed; a run that died here left it, and nobody reads it."""
+        for artifact in (*self.staging, *_STAGING):
+            reading.delete(self.name, artifact)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which result of a stage a config asks for.
+
+    Attributes
+    ----------
+    key, content
+        As in its manifest.
+    lineage
+        The key of each stage that it is made from.
+    inputs
+        Plans of the stages that it reads.
+    manifest
+        None as long as there is no finished result.
+    """
+
+    stage: Stage
+    key: str
+    content: dict[str, Any]
+    lineage: dict[str, str]
+    inputs: tuple[Plan, ...]
+    manifest: Manifest | None
+
+    @property
+    def identity(self) -> str:
+        """What later stages depend on."""
+        return self.key if self.manifest is None else self.manifest["identity"]
+
+    def reading(self, workspace: Workspace) -> Workspace:
+        """The workspace with this result, and each that it is made from."""
+        return workspace.at({**self.lineage, self.stage.name: self.key})
+
+    def require_inputs(self, workspace: Workspace) -> None:
+        """Raise a WorkspaceError where an input has no finished result for this config."""
+        for plan in self.inputs:
+            plan.require_inputs(workspace)
+            if plan.manifest is None:
+                raise WorkspaceError(plan._not_finished(workspace))
+
+    def _not_finished(self, workspace: Workspace) -> str:
+        name = self.stage.name
+        there = workspace.manifest(name)
+        if there is None:
+            return (
+                f"{workspace.root}/{name}: this stage is not finished; run `fusionrec {name}` first"
+            )
+        return (
+            f"{workspace.root}/{name}: finished for another config "
+            f"({', '.join(_differences(there['content'], self.content))}); bring it up to date "
+            f"with `fusionrec {name}`, or all stages with `fusionrec run`"
+        )
+
+
+Plans = dict[str, Plan]
+
+_STAGING = ("reports", "progress")
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What differs between two results' contents, for people."""
+    old, new = _flat(there["settings"]), _flat(here["settings"])
+    found = [
+        f"{name}: {old.get(name)} there, {new.get(name)} here"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    found += [
+        f"of another result of {name}"
+        for name in sorted({*there["inputs"], *here["inputs"]})
+        if there["inputs"].get(name) != here["inputs"].get(name)
+    ]
+    if there["version"] != here["version"]:
+        found.append("computed by another version of fusionrec")
+    return found or ["of another state of its source"]
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {name: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{name}.{key}" if name else key)
+    return found
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def processor_lines(reports: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,10 +1,12 @@
-"""Where artifacts live: a folder or URI, with a manifest a stage and resume by parts.
+"""Where results live: a folder or URI, addressed by what each result depends on.
 
-Layout: ``<workspace>/<stage>/<artifact>/part-00000.parquet`` and one
-``<workspace>/<stage>/manifest.json``, written last. A stage without a manifest is
-unfinished and never read; its ``inprogress.json`` says which key its parts belong to,
-so a repeated run keeps the finished ones. Every file is written under a temporary name
-and renamed.
+Layout: ``<workspace>/<stage>/<key>/<artifact>/part-00000.parquet`` and one
+``<workspace>/<stage>/<key>/manifest.json``, written last. The key is a hash of all that the result
+depends on (:mod:`pipelines.runtime.stage`), so results of several configs lie side by side, and
+nothing that an earlier run left behind can be taken for this one's. A result without a manifest is
+unfinished and read by nobody but the run that goes on with it. ``<workspace>/current.json`` is
+the one pointer: which result of each stage the last run was of. Every file is written under a
+temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -14,21 +16,26 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
-from fusionrec.formats import files
 from fusionrec.schemas import SCHEMA_VERSION
 
+T = TypeVar("T")
+
 ROW_GROUP = 100_000
+_POINTER = "current.json"
+_NO_RESULT = "none"
+_CHOICES = "choices"
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
 
 
@@ -39,16 +46,22 @@ def fingerprint(value: Any) -> str:
 
 
 class Manifest(TypedDict):
-    """What a finished stage's `manifest.json` holds.
+    """What a finished result's `manifest.json` holds.
 
-    `key` is the hash of `config`, which is all that the result depends on; `counts` are what the
-    stage reports of its work.
+    `key` is the hash of `content`, which is all that the result depends on but the choices of its
+    environment, `choices`; `identity` covers both, and is what later stages depend on. `lineage`
+    has the key of each stage that it was made from, directly or not, and `uses` other results that
+    it was made from, as pairs of stage and key. `counts` are what the stage reports of its work.
     """
 
     schema_version: int
     stage: str
     key: str
-    config: dict[str, Any]
+    identity: str
+    content: dict[str, Any]
+    choices: dict[str, Any]
+    lineage: dict[str, str]
+    uses: list[list[str]]
     counts: dict[str, Any]
     seed: int
     run: str
@@ -64,8 +77,8 @@ class Workspace:
     ----------
     uri
         A local folder, or a URI such as ``s3://bucket/prefix``.
-    linked
-        Stages that are read elsewhere on the same filesystem: the root of each.
+    keys
+        Which result of each stage is read; of a stage that is not named, the current one.
 
     Raises
     ------
@@ -73,8 +86,8 @@ class Workspace:
         If no filesystem serves the URI.
     """
 
-    def __init__(self, uri: str, linked: Mapping[str, str] | None = None) -> None:
-        self.linked = dict(linked or {})
+    def __init__(self, uri: str, keys: Mapping[str, str] | None = None) -> None:
+        self.keys = dict(keys or {})
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         try:
             self.fs, self.root = pafs.FileSystem.from_uri(self.uri)
@@ -85,17 +98,63 @@ class Workspace:
             ) from None
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[str, dict[str, str]]]:
-        return Workspace, (self.uri, self.linked)
+        return Workspace, (self.uri, self.keys)
 
-    def variant(self, *parts: str, stages: Sequence[str]) -> Workspace:
-        """A workspace below this one that reads some `stages` here and has others of its own."""
-        linked = {stage: self.linked.get(stage, self.root) for stage in stages}
-        return Workspace(files.join(self.uri, "/".join(parts)), linked)
+    def at(self, keys: Mapping[str, str]) -> Workspace:
+        """The same workspace, with these results of these stages."""
+        return Workspace(self.uri, {**self.keys, **keys})
+
+    def of(self, stage: str) -> Workspace:
+        """The workspace as this stage saw it: its result, and each that it was made from.
+
+        Raises
+        ------
+        WorkspaceError
+            If the stage is not finished.
+        """
+        manifest = self.require(stage)
+        return self.at({**manifest["lineage"], stage: manifest["key"]})
+
+    def key(self, stage: str) -> str | None:
+        """The key of the result that is read of a stage; None if there is none."""
+        return self.keys.get(stage) or self.current().get(stage)
 
     def path(self, *parts: str) -> str:
-        """A path below the root, as its filesystem spells it."""
-        root = self.linked.get(parts[0], self.root) if parts else self.root
-        return "/".join((root, *parts))
+        """A path below a stage's result (the first of `parts` is the stage), or the root."""
+        if not parts:
+            return str(self.root)
+        stage, *below = parts
+        return "/".join((self.root, stage, self.key(stage) or _NO_RESULT, *below))
+
+    # --- the pointer and the results ---------------------------------------------------
+
+    def current(self) -> dict[str, str]:
+        """The key of each stage's current result."""
+        path = f"{self.root}/{_POINTER}"
+        content = self._content(path)
+        return {} if content is None else dict(self._json(content, path)["stages"])
+
+    def point(self, keys: Mapping[str, str]) -> None:
+        """Make these results of these stages the current ones."""
+        current = self.current()
+        if {**current, **keys} != current:
+            value = {"schema_version": SCHEMA_VERSION, "stages": {**current, **keys}}
+            with self._replacing(f"{self.root}/{_POINTER}") as stream:
+                stream.write(json.dumps(value, indent=1).encode())
+
+    def results(self, stage: str) -> list[str]:
+        """Keys of all results of a stage, finished or not."""
+        selector = pafs.FileSelector(f"{self.root}/{stage}", allow_not_found=True)
+        found = self.fs.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+    def _content(self, path: str) -> bytes | None:
+        """A file's content; None if it is not there."""
+        try:
+            with self.fs.open_input_stream(path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
 
     # --- files -------------------------------------------------------------------------
 
@@ -118,7 +177,11 @@ class Workspace:
         WorkspaceError
             The filesystem refuses: it is full, or read-only.
         """
-        target = self.path(*parts)
+        with self._replacing(self.path(*parts)) as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def _replacing(self, target: str) -> Iterator[Any]:
         folder, _, name = target.rpartition("/")
         temporary = f"{folder}/.tmp-{uuid.uuid4().hex}-{name}"
         try:
@@ -143,11 +206,15 @@ class Workspace:
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file's value."""
+        return self._json(self.read_bytes(*parts), self.path(*parts))
+
+    @staticmethod
+    def _json(content: bytes, path: str) -> Any:
         try:
-            return json.loads(self.read_bytes(*parts))
+            return json.loads(content)
         except ValueError:
             raise WorkspaceError(
-                f"{self.path(*parts)}: is not JSON; delete the stage's folder and run again"
+                f"{path}: is not JSON; delete the folder that it is in and run again"
             ) from None
 
     def write_json(self, value: Any, *parts: str) -> None:
@@ -207,29 +274,41 @@ class Workspace:
             [self.read_part(stage, artifact, name, columns, filters) for name in names]
         )
 
-    # --- stages ------------------------------------------------------------------------
+    # --- manifests -----------------------------------------------------------------------
 
     def manifest(self, stage: str) -> Manifest | None:
-        """A finished stage's manifest, else None.
+        """The manifest of a stage's finished result, else None.
 
         Raises
         ------
         SchemaVersionError
-            If the stage was written with another schema version.
+            If it was written with another schema version.
         """
-        if not self.exists(stage, "manifest.json"):
+        key = self.key(stage)
+        content = None if key is None else self._content(self.path(stage, "manifest.json"))
+        if content is None:
+            self._refuse_old_layout(stage)
             return None
-        manifest: Manifest = self.read_json(stage, "manifest.json")
+        manifest: Manifest = self._json(content, self.path(stage, "manifest.json"))
         found = manifest.get("schema_version")
         if found != SCHEMA_VERSION:
-            raise SchemaVersionError(
-                f"{self.path(stage)}: written with schema version {found!r}, but this fusionrec "
-                f"reads version {SCHEMA_VERSION}; use the release that wrote it or a new workspace"
-            )
+            raise self._other_version(stage, found)
         return manifest
 
+    def _refuse_old_layout(self, stage: str) -> None:
+        """Until schema version 4 a stage had one result, right below its folder."""
+        content = self._content(f"{self.root}/{stage}/manifest.json")
+        if content is not None:
+            raise self._other_version(stage, json.loads(content).get("schema_version"))
+
+    def _other_version(self, stage: str, found: object) -> SchemaVersionError:
+        return SchemaVersionError(
+            f"{self.root}/{stage}: written with schema version {found!r}, but this fusionrec "
+            f"reads version {SCHEMA_VERSION}; use the release that wrote it or a new workspace"
+        )
+
     def require(self, stage: str) -> Manifest:
-        """A finished stage's manifest.
+        """The manifest of a stage's finished result.
 
         Raises
         ------
@@ -239,45 +318,93 @@ class Workspace:
         manifest = self.manifest(stage)
         if manifest is None:
             raise WorkspaceError(
-                f"{self.path(stage)}: this stage is not finished; run `fusionrec {stage}` first"
+                f"{self.root}/{stage}: this stage is not finished; run `fusionrec {stage}` first"
             )
         return manifest
 
-    def begin(self, stage: str, key: Mapping[str, Any]) -> StageRun | None:
-        """Start a stage, or continue an interrupted run of it; None if it is up to date.
+    def begin(
+        self, stage: str, content: Mapping[str, Any], lineage: Mapping[str, str] | None = None
+    ) -> StageRun | None:
+        """Start the result that depends on `content` (JSON), or go on with it; None if finished.
 
-        `key` is everything the stage's result depends on. Parts left by an interrupted
-        run with the same key are kept; anything else of the stage is deleted, its
-        manifest first.
+        What is made from other results names them in its `lineage`; those of this workspace, if
+        none are given.
         """
-        digest = fingerprint(key)
-        manifest = self.manifest(stage)
-        if manifest is not None and manifest["key"] == digest:
+        digest = fingerprint(content)
+        reading = self.at({stage: digest})
+        if reading.manifest(stage) is not None:
             return None
-        run = StageRun(self, stage, digest, dict(key), time.time())
-        if manifest is not None:
-            self.fs.delete_file(self.path(stage, "manifest.json"))
-        elif (
-            self.exists(stage, "inprogress.json")
-            and self.read_json(stage, "inprogress.json").get("key") == digest
-        ):
-            return run
-        self.delete(stage)
-        self.write_json({"key": digest, "schema_version": SCHEMA_VERSION}, stage, "inprogress.json")
-        return run
+        lineage = self.keys if lineage is None else lineage
+        return StageRun(reading, stage, digest, dict(content), dict(lineage), time.time())
+
+    def publish(self, stage: str, patterns: Sequence[str]) -> None:
+        """Copy the files of a stage's result that people open to where they look: its folder.
+
+        They are for people only: nothing reads them.
+        """
+        if not patterns:
+            return
+        folder = f"{self.root}/{stage}"
+        there = {info.base_name for info in self._files(folder)}
+        infos = self._files(self.path(stage))
+        chosen = [i for i in infos if any(fnmatch(i.base_name, pattern) for pattern in patterns)]
+        for info in chosen:
+            content = self._content(info.path)
+            if content != self._content(f"{folder}/{info.base_name}"):
+                with self._replacing(f"{folder}/{info.base_name}") as stream:
+                    stream.write(content)
+        for name in there - {info.base_name for info in chosen}:
+            self.fs.delete_file(f"{folder}/{name}")
+
+    def files(self, *parts: str) -> list[pafs.FileInfo]:
+        """Files right below a folder of a stage's result."""
+        return self._files(self.path(*parts))
+
+    def _files(self, folder: str) -> list[pafs.FileInfo]:
+        found = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return [info for info in found if info.type == pafs.FileType.File]
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage being written. Picklable, so that workers write their parts themselves."""
+    """A result being written. Picklable, so that workers write their parts themselves.
+
+    Attributes
+    ----------
+    workspace
+        With this result and each that it is made from.
+    content
+        All that the result depends on; `key` is its hash.
+    resources
+        Custom resources that its work asks for, wherever it runs.
+    used
+        Stage and key of other results that it is made from.
+    """
 
     workspace: Workspace
     stage: str
     key: str
-    config: dict[str, Any]
+    content: dict[str, Any]
+    lineage: dict[str, str]
     started: float
     resources: Mapping[str, float] = field(default_factory=dict)
-    """Custom resources that its work asks for, wherever it runs."""
+    used: set[tuple[str, str]] = field(default_factory=set)
+
+    def choose(self, name: str, choice: Callable[[], T]) -> T:
+        """What the environment decides for the whole result (JSON); asked once, also for a resume.
+
+        A result whose parts were computed in two precisions would be of neither.
+        """
+        path = (self.stage, _CHOICES, f"{name}.json")
+        if not self.workspace.exists(*path):
+            self.workspace.write_json(choice(), *path)
+        chosen: T = self.workspace.read_json(*path)
+        return chosen
+
+    def use(self, manifest: Manifest) -> None:
+        """Note, in the driver, another result that this one is made from."""
+        self.used.update(manifest["lineage"].items())
+        self.used.add((manifest["stage"], manifest["key"]))
 
     def has(self, artifact: str, part: int) -> bool:
         """Whether an earlier, interrupted run already wrote this part."""
@@ -318,12 +445,21 @@ class StageRun:
         self.workspace.write_bytes(content, self.stage, *parts)
 
     def commit(self, counts: Mapping[str, Any], *, seed: int = 0, run: str = "") -> Manifest:
-        """Write the manifest, which makes the stage readable."""
+        """Write the manifest, which makes the result readable."""
+        choices = {
+            info.base_name.removesuffix(".json"): self.read_json(_CHOICES, info.base_name)
+            for info in self.workspace.files(self.stage, _CHOICES)
+            if not info.base_name.startswith(".")
+        }
         manifest: Manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.stage,
             "key": self.key,
-            "config": self.config,
+            "identity": fingerprint([self.key, choices]) if choices else self.key,
+            "content": self.content,
+            "choices": choices,
+            "lineage": self.lineage,
+            "uses": [list(pair) for pair in sorted(self.used)],
             "counts": dict(counts),
             "seed": seed,
             "run": run,
@@ -332,10 +468,11 @@ class StageRun:
             "libraries": {name: _version(name) for name in _LIBRARIES},
         }
         self.workspace.write_json(manifest, self.stage, "manifest.json")
-        if self.workspace.exists(self.stage, "progress.json"):
-            self.workspace.fs.delete_file(self.workspace.path(self.stage, "progress.json"))
-        self.workspace.fs.delete_file(self.workspace.path(self.stage, "inprogress.json"))
         return manifest
+
+    def path(self, *parts: str) -> str:
+        """A path below the result, as its filesystem spells it."""
+        return self.workspace.path(self.stage, *parts)
 
 
 def part_name(part: int) -> str:

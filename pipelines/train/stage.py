@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.training import Settings, Training, precision, predict
 from fusionrec.tables import flags, matrix, vectors
-from pipelines import fuse, label
+from pipelines import fuse, label, split
 from pipelines.config import Config
 from pipelines.runtime import distributed, progress, sharding
 from pipelines.runtime.stage import Counts, Stage, resumable
@@ -39,7 +39,7 @@ from pipelines.train.examples import (
     load_training_set,
     write_examples,
 )
-from pipelines.train.monitor import Monitor
+from pipelines.train.monitor import EPOCHS, Monitor
 
 log = logging.getLogger("fusionrec")
 
@@ -69,8 +69,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         result = distributed.run(
             _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
         )
-    for part in PARTS:
-        workspace.delete(run.stage, f"examples_{part}")
     shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     sharding.map_shards(
         run,
@@ -119,6 +117,9 @@ def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
     run: StageRun = job["run"]
     config: Config = job["config"]
     settings = settings_of(config)
+    if settings.dtype == "auto":  # a checkpoint is not gone on with in another precision
+        halves = run.choose("precision", lambda: precision("auto", device)[0])
+        settings = replace(settings, dtype="bfloat16" if halves else "float32")
     # The layers are too small for more threads.
     torch.set_num_threads(1)
     feed, counts = _feed(job, settings, collective, device)
@@ -219,8 +220,10 @@ def key_settings(config: Config) -> dict[str, Any]:
 
 STAGE = Stage(
     name="train",
-    needs=lambda config: ("split", "label", "fuse"),
+    needs=lambda config: (split.STAGE, label.STAGE, fuse.STAGE),
     settings=key_settings,
     work=work,
     refresh_first=(label.STAGE, fuse.STAGE),
+    staging=tuple(f"examples_{part}" for part in PARTS),
+    published=(EPOCHS,),
 )

@@ -24,11 +24,11 @@ from fusionrec.errors import ConfigError, FusionrecError, StageError
 from fusionrec.report import figures
 from fusionrec.report.text import as_csv
 from pipelines import config as config_module
-from pipelines import embed, fuse, pretrain
+from pipelines import embed, fuse, ingest, pretrain, split
 from pipelines.config import Config, Range
 from pipelines.runtime import failures, progress, resources, tasks
 from pipelines.runtime.stage import Counts, Stage
-from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
+from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.train.stage import key_settings as training_key
 from pipelines.tune.shared import class_labels, load_features
 from pipelines.tune.trial import Shared, features_key, objective, train_trial
@@ -114,7 +114,7 @@ def _prepare(config: Config, run: StageRun) -> Shared:
             )
             key = features_key(chosen)
             if key not in features:
-                featured = _featured_workspace(config, chosen, run.workspace)
+                featured = _featured_workspace(config, chosen, run)
                 features[key] = tasks.submit(run, load_features, chosen, featured, num_cpus=0)
     # An error in any of them is the user's to see now, not one of each trial.
     tasks.wait(run, [*labels.values(), *features.values()])
@@ -139,19 +139,14 @@ def _values(config: Config, name: str) -> tuple[Any, ...]:
     return values
 
 
-def _featured_workspace(base: Config, chosen: Config, workspace: Workspace) -> Workspace:
-    """The workspace itself, or one beside it whose features fit `chosen`."""
+def _featured_workspace(base: Config, chosen: Config, run: StageRun) -> Workspace:
+    """The workspace with features that fit `chosen`."""
     if features_key(chosen) == features_key(base):
-        return workspace
-    same_words = chosen.embed.lyrics.words == base.embed.lyrics.words
-    linked = ["ingest", "split", *(("pretrain", "embed") if same_words else ())]
-    name = fingerprint(features_key(chosen))
-    variant = workspace.variant("tune", "variants", name, stages=linked)
+        return run.workspace
     for stage in (pretrain.STAGE, embed.STAGE, fuse.STAGE):
-        needed = stage is not pretrain.STAGE or stage.name in embed.STAGE.needs(chosen)
-        if stage.name not in linked and needed:
-            stage.run(chosen, variant)
-    return variant
+        if stage is not pretrain.STAGE or stage in embed.STAGE.needs(chosen):
+            run.use(stage.run(chosen, run.workspace, current=False))
+    return fuse.STAGE.plan(chosen, run.workspace).reading(run.workspace)
 
 
 # --- the search --------------------------------------------------------------------------
@@ -169,7 +164,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
         },
     )
     workspace = run.workspace
-    storage, name = workspace.path(run.stage, "ray"), "search"
+    storage, name = run.path("ray"), "search"
     search_path = f"{storage}/{name}"
     space = _space(config)
     # Ray Tune prints its table on standard output, which is the results' own.
@@ -320,13 +315,14 @@ def _row(config: Config, number: int, result: Any) -> dict[str, Any]:
 
 STAGE = Stage(
     name="tune",
-    needs=lambda config: ("ingest", "split", "fuse"),
+    needs=lambda config: (ingest.STAGE, split.STAGE, fuse.STAGE),
     settings=lambda config: {
         **training_key(config),
-        "label": config.label.model_dump(exclude={"elbow"}),
+        "label": config.label.model_dump(),
         "recommend": config.recommend.model_dump(include={"protocol", "top", "weighting"}),
         "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),
     },
     work=work,
     refresh_first=(fuse.STAGE,),
+    published=("best.yaml", "trials.*", "search.*"),
 )

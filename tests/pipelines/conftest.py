@@ -10,7 +10,6 @@ SETTINGS = {
     "ingest.bytes_per_shard": 65536,
     "ingest.max_reject_share": 0.1,
     "label.k": 6,
-    "label.elbow": [2, 6],
     "embed.lyrics.encoder": "pretrain",
     "embed.lyrics.words": 20,
     "pretrain.hidden_size": 32,

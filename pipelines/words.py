@@ -1,4 +1,4 @@
-"""TF-IDF weights of words, by which embed and pretrain choose a song's most significant ones."""
+"""TF-IDF weights of words, by which pretrain and embed choose a song's most significant ones."""
 
 from __future__ import annotations
 
