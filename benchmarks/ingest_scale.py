@@ -52,7 +52,7 @@ def measured(settings: dict[str, Any], cpus: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         if process.returncode:
             sys.exit(errors.decode())
-        counts = json.loads((workspace / "ingest" / "manifest.json").read_text())["counts"]
+        counts = json.loads((next(workspace.glob("ingest/*/manifest.json"))).read_text())["counts"]
         memory.join()
     return {
         "seconds": seconds,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fusionrec import __version__, errors
+from pipelines.cli.clean import clean
 from pipelines.cli.recommend import recommend
 from pipelines.cli.sample import sample
 from pipelines.cli.show_config import show_config
@@ -35,6 +36,7 @@ log = logging.getLogger("fusionrec")
 add_stages(app)
 app.command()(recommend)
 app.command()(sample)
+app.command()(clean)
 app.command("config")(show_config)
 app.command("status")(status_command)
 app.command(context_settings={"ignore_unknown_options": True})(submit)

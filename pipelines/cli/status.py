@@ -88,7 +88,7 @@ def _status_table(found: dict[str, Any]) -> Table:
 
 
 def status(uri: str) -> dict[str, Any]:
-    """What each stage holds: state (finished, stale, at work, unfinished, missing), when, counts."""
+    """What each stage holds: its state, since when, and its counts."""
     workspace = Workspace(uri)
     current = workspace.current()
     rows = []

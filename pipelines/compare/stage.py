@@ -26,7 +26,7 @@ from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
-from pipelines import ingest
+from pipelines import embed, fuse, ingest, pretrain, train
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import fold_workspace, prepare
 from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
@@ -38,7 +38,7 @@ from pipelines.config.compare import Method
 from pipelines.runtime import tasks
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.stage import Counts, Stage
-from pipelines.runtime.workspace import StageRun, Workspace, fingerprint
+from pipelines.runtime.workspace import StageRun, Workspace, result_key
 
 log = logging.getLogger("fusionrec")
 
@@ -131,7 +131,7 @@ def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
     # No lease: whoever else computes it writes the same.
     run = fold.begin(RANKING, content)
     if run is None:
-        finished = fold.at({RANKING: fingerprint(content)}).require(RANKING)
+        finished = fold.at({RANKING: result_key(RANKING, content)}).require(RANKING)
         return {**finished["counts"], "key": finished["key"]}
     started = time.perf_counter()
     try:
@@ -203,9 +203,12 @@ def _rows(lists: SongLists, start: int, stop: int) -> SongLists:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    sections = ("label", "pretrain", "embed", "fuse", "train", "compare")
+    shared = (pretrain.STAGE, embed.STAGE, fuse.STAGE)
     return {
-        **config.model_dump(mode="json", include=set(sections)),
+        **{stage.name: stage.settings(config) for stage in shared},
+        "label": config.label.model_dump(exclude={"k"}),
+        "training": train.key_settings(config),
+        "compare": config.compare.model_dump(mode="json"),
         "split": config.split.model_dump(exclude={"by", "test_fold"}),
         "recommend": config.recommend.model_dump(include={"top", "weighting"}),
         "level": config.evaluate.level,

@@ -25,7 +25,7 @@ from typing import Any
 
 from fusionrec.errors import BusyError, WorkspaceError
 from pipelines.runtime.run_id import run_id
-from pipelines.runtime.workspace import StageRun
+from pipelines.runtime.workspace import StageRun, Workspace
 
 log = logging.getLogger("fusionrec")
 
@@ -122,7 +122,11 @@ def _acquired(run: StageRun) -> Lease:
         lease._renew()
         others = {}
         try:
-            others = {name: claim for name, claim in claims(run).items() if name != lease.name}
+            others = {
+                name: claim
+                for name, claim in claims(run.workspace, run.stage).items()
+                if name != lease.name
+            }
         finally:
             if others:
                 lease._drop()
@@ -140,15 +144,20 @@ def _acquired(run: StageRun) -> Lease:
     raise BusyError(f"stage {run.stage}: other runs begin it at this moment; run the command again")
 
 
-def claims(run: StageRun) -> dict[str, Claim]:
-    """The claims beside a result, by file name."""
+def claims(workspace: Workspace, stage: str) -> dict[str, Claim]:
+    """The claims beside a stage's result, by file name."""
     found = {}
-    for info in run.workspace.files(run.stage, FOLDER):
+    for info in workspace.files(stage, FOLDER):
         if info.base_name.startswith("."):
             continue
         with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
-            found[info.base_name] = run.read_json(FOLDER, info.base_name)
+            found[info.base_name] = workspace.read_json(stage, FOLDER, info.base_name)
     return found
+
+
+def is_held(workspace: Workspace, stage: str) -> bool:
+    """Whether a run may be at work on a stage's result: nothing says that its process is gone."""
+    return not all(_surely_dead(claim) for claim in claims(workspace, stage).values())
 
 
 def _living(run: StageRun, others: dict[str, Claim]) -> Claim | None:
@@ -158,7 +167,7 @@ def _living(run: StageRun, others: dict[str, Claim]) -> Claim | None:
     end, told = time.monotonic() + PATIENCE, False
     while unsure and time.monotonic() < end:
         time.sleep(RENEWED_EVERY / 10)
-        now = claims(run)
+        now = claims(run.workspace, run.stage)
         unsure = {name: claim for name, claim in unsure.items() if name in now}
         for name, claim in unsure.items():
             if now[name]["beat"] != claim["beat"]:

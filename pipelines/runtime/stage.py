@@ -12,7 +12,7 @@ from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
 from pipelines.runtime import lease, logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
-from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint
+from pipelines.runtime.workspace import Manifest, StageRun, Workspace, result_key
 
 log = logging.getLogger("fusionrec")
 
@@ -92,7 +92,7 @@ class Stage:
             content["source"] = _as_json(self.source(config))
         elif self.source is not None:
             content["source"] = self._source_of_a_result(workspace, content)
-        key = fingerprint(content)
+        key = result_key(self.name, content)
         manifest = workspace.at({self.name: key}).manifest(self.name)
         found = Plan(self, key, content, lineage, tuple(inputs), manifest)
         known[self.name] = found

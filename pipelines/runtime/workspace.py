@@ -45,6 +45,11 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
+def result_key(stage: str, content: Mapping[str, Any]) -> str:
+    """The key of a stage's result that depends on `content` (JSON)."""
+    return fingerprint([stage, content])
+
+
 class Manifest(TypedDict):
     """What a finished result's `manifest.json` holds.
 
@@ -144,8 +149,14 @@ class Workspace:
 
     def results(self, stage: str) -> list[str]:
         """Keys of all results of a stage, finished or not."""
-        selector = pafs.FileSelector(f"{self.root}/{stage}", allow_not_found=True)
-        found = self.fs.get_file_info(selector)
+        return self._folders(f"{self.root}/{stage}")
+
+    def stages(self) -> list[str]:
+        """Every stage that has a result, finished or not."""
+        return self._folders(self.root)
+
+    def _folders(self, path: str) -> list[str]:
+        found = self.fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
     def _content(self, path: str) -> bytes | None:
@@ -330,7 +341,7 @@ class Workspace:
         What is made from other results names them in its `lineage`; those of this workspace, if
         none are given.
         """
-        digest = fingerprint(content)
+        digest = result_key(stage, content)
         reading = self.at({stage: digest})
         if reading.manifest(stage) is not None:
             return None

@@ -1,8 +1,11 @@
 """One small corpus and one finished workspace for all tests of the pipeline."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+
+from pipelines.runtime.workspace import Workspace
 
 SETTINGS = {
     "cluster.num_cpus": 2,
@@ -35,6 +38,27 @@ def overrides(corpus: Path, workspace: Path, **more: object) -> list[str]:
 def arguments(*args: object, **kwargs: object) -> list[str]:
     """The same as command-line arguments."""
     return [part for override in overrides(*args, **kwargs) for part in ("--set", override)]
+
+
+def result(workspace: Path, stage: str) -> Path:
+    """The folder of a stage's current result."""
+    return Path(Workspace(str(workspace)).path(stage))
+
+
+def copied(finished: Path, target: Path, *stages: str) -> Path:
+    """A workspace with some of the finished stages."""
+    current = Workspace(str(finished)).current()
+    for stage in stages:
+        shutil.copytree(finished / stage, target / stage)
+    chosen = {stage: current[stage] for stage in stages}
+    Workspace(str(target)).point(chosen)
+    return target
+
+
+def without(finished: Path, target: Path, *stages: str) -> Path:
+    """A workspace with all but some of the finished stages."""
+    current = Workspace(str(finished)).current()
+    return copied(finished, target, *(stage for stage in current if stage not in stages))
 
 
 @pytest.fixture(scope="session")

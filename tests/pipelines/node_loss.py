@@ -48,7 +48,7 @@ def main() -> None:
     folder = Path(loaded.workspace) / name
 
     def remove() -> None:
-        while not list(folder.glob(sign)):
+        while not list(folder.glob(f"*/{sign}")):
             time.sleep(0.005)
         cluster.remove_node(busy_node(nodes, title), allow_graceful=False)
         # A search keeps standard output for its results.

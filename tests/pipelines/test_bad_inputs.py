@@ -8,7 +8,7 @@ import pytest
 
 from fusionrec.schemas import SCHEMA_VERSION
 from pipelines.cli import main as cli
-from tests.pipelines.conftest import arguments
+from tests.pipelines.conftest import arguments, result
 
 
 def run(capsys, *command: str) -> tuple[int, str]:
@@ -120,7 +120,7 @@ def test_a_damaged_source(ray_session, copy, tmp_path, capsys, damage, settings,
     damage(copy)
     line = complaint(capsys, "ingest", *arguments(copy, tmp_path / "ws", **settings))
     assert message in line
-    assert not (tmp_path / "ws" / "ingest" / "manifest.json").exists()
+    assert not list((tmp_path / "ws" / "ingest").glob("**/manifest.json"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_stage_before_its_inputs(corpus, tmp_path, capsys) -> None:
 def test_a_workspace_of_another_schema_version(finished, corpus, tmp_path, capsys) -> None:
     place = tmp_path / "ws"
     shutil.copytree(finished, place)
-    manifest = place / "train" / "manifest.json"
+    manifest = result(place, "train") / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "schema_version": SCHEMA_VERSION + 1}))
     line = complaint(capsys, "recommend", *arguments(corpus, place))

@@ -13,7 +13,7 @@ from fusionrec.formats.sample.model import planted_scores
 from pipelines import compare
 from pipelines import config as config_module
 from pipelines.cli import main as cli
-from pipelines.compare.folds import Fold, read_evaluation, read_factors
+from pipelines.compare.folds import Fold, fold_workspace, read_evaluation, read_factors
 from pipelines.compare.stage import check
 from pipelines.config import Config
 from pipelines.config.compare import METHODS
@@ -38,6 +38,10 @@ COMPARE = {
 
 def load(corpus: Path, place: Path, **more: object) -> Config:
     return config_module.load(None, overrides(corpus, place, **{**COMPARE, **more}))
+
+
+def of_fold(corpus: Path, place: Path, by: str, number: int) -> Workspace:
+    return fold_workspace(Fold(by, number).config(load(corpus, place)), Workspace(str(place)))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def test_every_method_is_measured_under_both_splits(tables) -> None:
         assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe"} | networks
 
 
-def test_levels_are_what_they_must_be(place, tables) -> None:
+def test_levels_are_what_they_must_be(corpus, place, tables) -> None:
     song, artist = rows(tables, "song"), rows(tables, "artist")
     for found in (song, artist):
         # The random order is at its closed form, and what knows more is above it.
@@ -83,7 +87,7 @@ def test_levels_are_what_they_must_be(place, tables) -> None:
             assert found[name]["low"] > found["random"]["average_precision"]
         assert found["wmf"]["average_precision"] > found["linear"]["average_precision"]
     # No artist of a test song is in the training part.
-    folds = Workspace(str(place / "folds" / "artist-0")).read("split", "split")["fold"].to_numpy()
+    folds = of_fold(corpus, place, "artist", 0).read("split", "split")["fold"].to_numpy()
     candidates = int((folds == 0).sum())
     assert artist["popularity"]["without_input"] == candidates
     assert song["popularity"]["without_input"] < candidates
@@ -96,7 +100,7 @@ def test_the_planted_optimum_bounds_every_method(corpus, place, tables) -> None:
     songs = pd.read_csv(corpus / "truth_songs.tsv", sep="\t").set_index("song")
     users = pd.read_csv(corpus / "truth_users.tsv", sep="\t").set_index("user")
     for by in ("song", "artist"):
-        fold = Fold(by, 0).workspace_in(Workspace(str(place)))
+        fold = of_fold(corpus, place, by, 0)
         evaluation = read_evaluation(fold)
         ids = fold.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
         names = fold.read("ingest", "users")["user_id"].to_pylist()
@@ -128,7 +132,7 @@ def test_a_row_is_the_mean_of_plain_rankings_over_the_folds(corpus, place) -> No
     compare.STAGE.run(config)
     found = []
     for number in (0, 1):
-        fold = Fold("artist", number).workspace_in(Workspace(str(place)))
+        fold = of_fold(corpus, place, "artist", number)
         X, Y = read_factors(fold, "all")
         part = fold.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
         test = np.flatnonzero(part == "test")
@@ -145,8 +149,8 @@ def test_a_row_is_the_mean_of_plain_rankings_over_the_folds(corpus, place) -> No
     assert table["rows"][1]["average_precision"] == pytest.approx(np.mean(found), rel=1e-5)
 
 
-def test_nothing_of_the_test_songs_is_seen(place) -> None:
-    fold = Fold("song", 0).workspace_in(Workspace(str(place)))
+def test_nothing_of_the_test_songs_is_seen(corpus, place) -> None:
+    fold = of_fold(corpus, place, "song", 0)
     evaluation = read_evaluation(fold)
     test = evaluation.part == "test"
     assert not test[evaluation.profiles.songs].any()
@@ -155,19 +159,25 @@ def test_nothing_of_the_test_songs_is_seen(place) -> None:
     assert read_factors(fold, "all")[1][test].any()
 
 
+def finish_times(workspace: Workspace) -> dict[tuple[str, str], int]:
+    """When each finished result was written."""
+    files = Path(workspace.root).glob("*/*/manifest.json")
+    return {(f.parts[-3], f.parts[-2]): f.stat().st_mtime_ns for f in files}
+
+
 def test_a_new_method_computes_only_itself(corpus, place, tables) -> None:
     compare.STAGE.run(load(corpus, place))
-    times = {file: file.stat().st_mtime_ns for file in (place / "folds").rglob("manifest.json")}
+    workspace = Workspace(str(place))
+    times = finish_times(workspace)
     before = (place / "compare" / "comparison.md").read_bytes()
     run = "[{k: 4, modalities: [metadata]}, {k: 5, modalities: [audio]}]"
     more = load(corpus, place, compare__fusion=run, compare__splits="[song]")
     compare.STAGE.run(more)
-    again = {file: file.stat().st_mtime_ns for file in (place / "folds").rglob("manifest.json")}
-    assert {file: again[file] for file in times} == times
-    new = {str(file.parent.relative_to(place / "folds")) for file in set(again) - set(times)}
-    per_fold = ("features/audio/fuse", "labels/k5/label", "methods/classes-k=5-seed0")
-    trained = tuple(f"methods/fusion-k=5-audio-seed{seed}" for seed in (0, 1))
-    assert new == {f"song-0/{name}" for name in (*per_fold, *trained)}
+    again = finish_times(workspace)
+    assert {result: again[result] for result in times} == times
+    new = sorted(stage for stage, _ in set(again) - set(times))
+    # The features, the classes, their perfect ranking, two seeds of the network, and the tables.
+    assert new == ["compare", "fuse", "label", "methods", "methods", "methods"]
     # The same comparison again, from what is there, gives the same tables.
     compare.STAGE.run(load(corpus, place))
     assert (place / "compare" / "comparison.md").read_bytes() == before

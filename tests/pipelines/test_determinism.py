@@ -6,7 +6,7 @@ import pytest
 from pipelines import config
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
-from tests.pipelines.conftest import overrides
+from tests.pipelines.conftest import overrides, without
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +25,10 @@ def test_one_and_two_ray_train_workers_agree(finished, corpus, ray_session, tmp_
     Workers differ by rounding only, but Adam amplifies it from step to step, as it does between
     two numbers of threads: in single precision 20 epochs make it visible.
     """
-    import shutil
-
     results, probabilities = [], []
     for workers in (1, 2):
         place = tmp_path / str(workers)
-        shutil.copytree(finished, place)
-        for stage in ("train", "recommend", "evaluate"):
-            shutil.rmtree(place / stage)
+        without(finished, place, "train", "recommend", "evaluate")
         manifests = run(
             config.load(
                 None, overrides(corpus, place, train__workers=workers, train__dtype="float64")

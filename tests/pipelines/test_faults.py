@@ -1,6 +1,7 @@
 """Workers, actors and nodes that die, disks that fill up, sources that change."""
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pipelines import embed, ingest, run
 from pipelines.ingest.songs import CrashNotes
 from pipelines.runtime import sharding
 from pipelines.runtime.workspace import StageRun, Workspace
-from tests.pipelines.conftest import arguments, overrides
+from tests.pipelines.conftest import arguments, copied, overrides
 
 
 def artifact(workspace: Path, stage: str, name: str) -> pa.Table:
@@ -47,7 +48,7 @@ def killing(title: str, sign: Path, times: int = 2) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.is_set() and len(killed) < times:
-            if any(sign.parent.glob(sign.name)):
+            if glob.glob(str(sign)):
                 for pid in ray_processes(title)[:1]:
                     if pid not in killed:
                         with contextlib.suppress(ProcessLookupError):
@@ -65,17 +66,10 @@ def killing(title: str, sign: Path, times: int = 2) -> Iterator[list[int]]:
         thread.join()
 
 
-def copied(finished: Path, target: Path, *stages: str) -> Path:
-    """A workspace with some of the finished stages."""
-    for stage in stages:
-        shutil.copytree(finished / stage, target / stage)
-    return target
-
-
 @pytest.mark.slow
 def test_ingest_survives_the_death_of_workers(corpus, finished, ray_session, tmp_path) -> None:
     settings = overrides(corpus, tmp_path, ingest__files_per_shard=4, ingest__bytes_per_shard=4096)
-    with killing("Map(_Guarded)", tmp_path / "ingest/reports/*.json", times=3) as killed:
+    with killing("Map(_Guarded)", tmp_path / "ingest/*/reports/*.json", times=3) as killed:
         ingest.STAGE.run(config_module.load(None, settings))
     assert killed
     for name in ("songs", "plays", "users", "vocabulary", "other_lyrics"):
@@ -95,11 +89,11 @@ def test_ingest_survives_the_death_of_workers(corpus, finished, ray_session, tmp
 @pytest.mark.slow
 def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, tmp_path) -> None:
     workspace = copied(finished, tmp_path / "workspace", "ingest", "split", "pretrain")
-    sign = workspace / "embed/lyrics/*.parquet"
-    with killing("MapWorker", workspace / "embed" / "inprogress.json", times=2) as killed:
+    sign = workspace / "embed/*/lyrics/*.parquet"
+    with killing("MapWorker", workspace / "embed/*/lease/*.json", times=2) as killed:
         embed.STAGE.run(config_module.load(None, overrides(corpus, workspace)))
     assert killed
-    assert list(sign.parent.glob(sign.name))
+    assert glob.glob(str(sign))
     for name in ("metadata", "lyrics"):
         found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
         assert found.equals(expected), name
@@ -117,7 +111,7 @@ def test_every_stage_survives_the_death_of_a_worker(
     def watch() -> None:
         while not done.is_set():
             time.sleep(0.002)
-            begun = [s for s in stages if (tmp_path / s / "inprogress.json").exists()]
+            begun = [s for s in stages if glob.glob(str(tmp_path / s / "*/lease/*.json"))]
             if not begun or begun[-1] in killed:
                 continue
             for title in ("Map(_Guarded)", "MapWorker(", "_run_guarded"):
@@ -264,10 +258,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch) -> None:
             return _Full()
 
     monkeypatch.setattr(workspace, "fs", FullDisk())
-    with pytest.raises(WorkspaceError, match=r"stage/file: cannot be written .*No space left"):
+    with pytest.raises(WorkspaceError, match=r"stage/key/file: cannot be written .*No space left"):
         workspace.write_bytes(b"new", "stage", "file")
-    assert [p.name for p in (tmp_path / "stage").iterdir()] == ["file"]
-    assert (tmp_path / "stage" / "file").read_bytes() == b"old"
+    assert [p.name for p in (tmp_path / "stage" / "key").iterdir()] == ["file"]
+    assert (tmp_path / "stage" / "key" / "file").read_bytes() == b"old"
 
 
 def test_a_part_is_whole_or_absent(tmp_path) -> None:
@@ -283,7 +277,7 @@ def test_a_part_is_whole_or_absent(tmp_path) -> None:
     with pytest.raises(RuntimeError):
         write()
     assert run.workspace.parts("stage", "rows") == []
-    assert not list((tmp_path / "stage" / "rows").iterdir())
+    assert not list((tmp_path / "stage" / run.key / "rows").iterdir())
 
 
 # --- sources that change -----------------------------------------------------------------

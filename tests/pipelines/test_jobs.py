@@ -184,6 +184,11 @@ def client_python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def _begun(workspace: Workspace) -> bool:
+    results = (workspace.at({"ingest": key}) for key in workspace.results("ingest"))
+    return any(result.exists("ingest", "reports") for result in results)
+
+
 def submitted(
     nodes: RayNodes, command: list[str | Path], workspace: str, join: bool = True
 ) -> subprocess.CompletedProcess[str]:
@@ -198,7 +203,7 @@ def submitted(
     )
     place = Workspace(workspace)
     until = time.monotonic() + 500
-    while not place.exists("ingest", "reports") and job.poll() is None:
+    while not _begun(place) and job.poll() is None:
         assert time.monotonic() < until, "the job does not begin"
         time.sleep(0.05)
     if job.poll() is None:

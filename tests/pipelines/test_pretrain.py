@@ -1,7 +1,6 @@
 """The pretrain stage: its model without positions, its key, its workers, its progress."""
 
 import contextlib
-import shutil
 import time
 
 import pytest
@@ -14,16 +13,13 @@ from fusionrec.models.collective import Collective
 from pipelines import config, pretrain
 from pipelines.runtime import distributed, progress
 from pipelines.runtime.workspace import StageRun, Workspace
-from tests.pipelines.conftest import overrides
+from tests.pipelines.conftest import overrides, result, without
 
 
 @pytest.fixture
 def copy(finished, tmp_path):
     """A copy of the finished workspace, without its pre-trained encoder."""
-    place = tmp_path / "copy"
-    shutil.copytree(finished, place)
-    shutil.rmtree(place / "pretrain")
-    return place
+    return without(finished, tmp_path / "copy", "pretrain")
 
 
 def test_what_only_moves_the_work_is_not_in_the_key(corpus, tmp_path) -> None:
@@ -53,7 +49,7 @@ def test_the_encoder_takes_as_many_words_as_the_config_says(
 ) -> None:
     chosen = config.load(None, overrides(corpus, copy, pretrain__positions=positions))
     pretrain.STAGE.run(chosen)
-    folder = copy / "pretrain" / "model"
+    folder = result(copy, "pretrain") / "model"
     tokens = 2 * 20 + 2 if positions else 20 + 2
     assert load_encoder(str(folder)).max_tokens == tokens
     table = RobertaModel.from_pretrained(folder).embeddings.position_embeddings.weight
@@ -79,7 +75,7 @@ def test_two_ray_train_workers_train_what_one_task_does(
     for name in ("heldout_perplexity", "unigram_perplexity"):
         assert one["counts"][name] == pytest.approx(two["counts"][name], rel=0.01)
     models = [
-        RobertaModel.from_pretrained(place / "pretrain" / "model", add_pooling_layer=False)
+        RobertaModel.from_pretrained(result(place, "pretrain") / "model", add_pooling_layer=False)
         for place in (finished, copy)
     ]
     for (name, a), b in zip(
@@ -93,7 +89,7 @@ def _bad_data(job, collective: Collective, device: str) -> dict:
 
 
 def stage_run(place) -> StageRun:
-    return StageRun(Workspace(str(place)), "stage", "key", {}, time.time())
+    return StageRun(Workspace(str(place), {"stage": "key"}), "stage", "key", {}, {}, time.time())
 
 
 def test_bad_data_is_raised_on_the_driver_and_a_repeated_run_forgets_it(

@@ -5,8 +5,7 @@ import csv
 from pipelines import config as config_module
 from pipelines import report
 from pipelines.runtime.workspace import Workspace
-from tests.pipelines.conftest import overrides
-from tests.pipelines.test_faults import copied
+from tests.pipelines.conftest import copied, overrides
 
 RUNS = "[{k: 6, eta: 0.001, p: 0.5}, {k: 3, eta: 0.005, p: 0.1}]"
 
@@ -15,7 +14,7 @@ def test_table_1_and_the_figures(corpus, finished, ray_session, tmp_path) -> Non
     place = copied(
         finished, tmp_path / "workspace", "ingest", "split", "label", "pretrain", "embed", "fuse"
     )
-    label_before = (place / "label" / "manifest.json").read_text()
+    before = Workspace(str(place)).current()
     chosen = {"report__runs": RUNS, "report__elbow_to": 12, "train__epochs": 5}
     loaded = config_module.load(None, overrides(corpus, place, **chosen))
     counts = report.STAGE.run(loaded)["counts"]
@@ -42,6 +41,11 @@ def test_table_1_and_the_figures(corpus, finished, ray_session, tmp_path) -> Non
         sizes = [int(row["songs"]) for row in csv.DictReader(file)]
     fitted = Workspace(str(place)).read("report", "lists_word2vec", ["fitted_songs"])
     assert sum(sizes) == 2 * sum(fitted["fitted_songs"].to_pylist())
-    # Its trainings have classes of their own; the workspace's are as they were.
-    assert (place / "label" / "manifest.json").read_text() == label_before
+    # Its trainings have classes of their own; the workspace's current ones are as they were.
+    after = Workspace(str(place)).current()
+    assert {**before, "report": after["report"]} == after
+    assert (
+        sorted(stage for stage, _ in Workspace(str(place)).require("report")["uses"]).count("train")
+        == len(lines) - 2
+    )
     assert table in (folder / "report.md").read_text()

@@ -38,9 +38,9 @@ def kill_when(corpus: Path, workspace: Path, sign: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "sign"),
     [
-        ("ingest", "ingest/reports/songs-*.json"),
-        ("embed", "embed/reports/lyrics-*.json"),
-        ("train", "train/inprogress.json"),
+        ("ingest", "ingest/*/reports/songs-*.json"),
+        ("embed", "embed/*/reports/lyrics-*.json"),
+        ("train", "train/*/lease/*.json"),
     ],
 )
 def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage, sign) -> None:
@@ -49,10 +49,10 @@ def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage, sign) -> None:
     found = Workspace(str(workspace))
     assert found.manifest(stage) is None
     # Finished stages, and finished shards of the killed one, are not done again.
-    done = {path: path.stat().st_mtime_ns for path in workspace.glob("*/manifest.json")}
-    for report in (workspace / "embed").glob("reports/*.json"):
+    done = {path: path.stat().st_mtime_ns for path in workspace.glob("*/*/manifest.json")}
+    for report in (workspace / "embed").glob("*/reports/*.json"):
         artifact, part = report.stem.split("-")
-        file = workspace / "embed" / artifact / f"part-{part}.parquet"
+        file = report.parents[1] / artifact / f"part-{part}.parquet"
         done[file] = file.stat().st_mtime_ns
     assert stage != "embed" or any(path.parent.name == "lyrics" for path in done)
     assert start(corpus, workspace).wait(timeout=300) == 0
@@ -62,4 +62,5 @@ def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage, sign) -> None:
     counts = found.require("evaluate")["counts"]
     for name in ("map", "auc", "users", "test_accuracy"):
         assert counts[name] == expected[name]
-    assert not list(workspace.glob("*/inprogress.json"))
+    assert not list(workspace.glob("*/*/lease/*.json"))
+    assert not list(workspace.glob("*/*/reports"))

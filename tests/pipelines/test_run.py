@@ -11,7 +11,7 @@ import pytest
 from pipelines import config, recommend
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
-from tests.pipelines.conftest import arguments, overrides
+from tests.pipelines.conftest import arguments, overrides, without
 
 
 def summary(workspace) -> dict:
@@ -79,8 +79,7 @@ def test_lists_are_the_same_in_any_blocks_of_songs_and_users(
     # Songs at once, and a file of the corpus after the other; users in several sizes of tasks.
     for number, (block_mb, users) in enumerate(((2048, 60), (0, 60), (2048, 17))):
         place = tmp_path / str(number)
-        for stage in ("ingest", "split", "train"):
-            shutil.copytree(finished / stage, place / stage)
+        without(finished, place, "recommend", "evaluate")
         chosen = {"recommend__protocol": protocol, "recommend__block_mb": block_mb}
         chosen["recommend__users_per_shard"] = users
         loaded = config.load(None, overrides(corpus, place, **chosen))
@@ -187,8 +186,7 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     workspace = Workspace(str(place))
-    manifest = workspace.require("fuse")
-    workspace.write_json({**manifest, "key": "other"}, "fuse", "manifest.json")
+    workspace.point({"fuse": "another"})
     states = {row["stage"]: row["state"] for row in status(str(place))["stages"]}
     assert states["embed"] == "finished"
     assert states["train"] == states["evaluate"] == "stale"

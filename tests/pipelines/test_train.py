@@ -17,8 +17,8 @@ from pipelines import config as config_module
 from pipelines import train
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.stage import LAST
-from tests.pipelines.conftest import arguments, overrides
-from tests.pipelines.test_faults import copied, killing, lose_node
+from tests.pipelines.conftest import arguments, copied, overrides, result
+from tests.pipelines.test_faults import killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 
@@ -41,7 +41,7 @@ def probabilities(workspace: Path) -> np.ndarray:
 
 
 def test_the_curve_is_in_csv_tensorboard_and_checkpoints(finished) -> None:
-    folder = finished / "train"
+    folder = result(finished, "train")
     with (folder / "epochs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
@@ -64,9 +64,9 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(
 ) -> None:
     """As a killed driver leaves it: an unfinished stage with a checkpoint of epoch 10."""
     ten = {"train__epochs": 20, "train__checkpoint_every": 10}
-    run = Workspace(str(untrained)).begin(
-        "train", train.STAGE.key(settings(corpus, untrained, **ten), Workspace(str(untrained)))
-    )
+    workspace = Workspace(str(untrained))
+    plan = train.STAGE.plan(settings(corpus, untrained, **ten), workspace)
+    run = workspace.begin("train", plan.content, plan.lineage)
     assert run is not None
     half = _checkpoint_after(finished, corpus, untrained, 10)
     run.write_bytes(half, *LAST)
@@ -110,7 +110,7 @@ def test_a_streamed_corpus_learns_as_well(finished, corpus, untrained, ray_sessi
     # (seen over processors and versions), and not learning at all leaves the majority's share.
     assert counts["test_accuracy"] > expected["test_accuracy"] - 0.2
     assert counts["test_accuracy"] > counts["majority_share"] + 0.2
-    assert not list((untrained / "train").glob("examples_*"))
+    assert not list((untrained / "train").glob("*/examples_*"))
 
 
 def test_train_makes_the_classes_its_config_asks_for(corpus, untrained, ray_session) -> None:
@@ -136,7 +136,7 @@ def undisturbed(finished, corpus, ray_session, tmp_path_factory) -> np.ndarray:
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(corpus, untrained, undisturbed, ray_session) -> None:
     """Ray Train starts a new worker, which goes on from the checkpoint."""
-    sign = untrained / "train" / "checkpoints" / "last.safetensors"
+    sign = untrained / "train" / "*" / "checkpoints" / "last.safetensors"
     with killing("RayTrainWorker", sign, times=1) as killed:
         counts = trained(corpus, untrained, **LONG, train__workers=1)
     assert killed
@@ -150,9 +150,9 @@ def test_a_killed_driver_is_repeated(corpus, untrained, undisturbed) -> None:
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    sign = untrained / "train" / "checkpoints" / "last.safetensors"
+    sign = "*/checkpoints/last.safetensors"
     deadline = time.monotonic() + 120
-    while not sign.exists():
+    while not list((untrained / "train").glob(sign)):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -16,8 +16,8 @@ from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.stage import load_network
-from tests.pipelines.conftest import arguments, overrides
-from tests.pipelines.test_faults import copied, killing, lose_node
+from tests.pipelines.conftest import arguments, copied, overrides
+from tests.pipelines.test_faults import killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 SPACE = "{label.k: [3, 6], train.eta: {low: 0.0005, high: 0.005, log: true}, train.p: [0.0, 0.4]}"
@@ -48,7 +48,7 @@ def test_a_search_and_its_best_config(corpus, untuned, ray_session) -> None:
     for name in ("search.png", "search.svg", "search.csv", "trials.csv"):
         assert (folder / name).stat().st_size > 100
     # HParams and scalars of each trial, for TensorBoard.
-    events = list((folder / "ray").rglob("events.out.tfevents.*"))
+    events = list(folder.rglob("events.out.tfevents.*"))
     assert len(events) == 4
     scalars = EventAccumulator(str(events[0])).Reload().Tags()["scalars"]
     assert "ray/tune/validation_map" in scalars
@@ -145,12 +145,16 @@ def test_operators_embeddings_and_words_can_be_searched(corpus, untuned, ray_ses
         "{fuse.operator: [concatenate, gated], label.embedding: [multihot, word2vec], "
         "embed.lyrics.words: [20, 5]}"
     )
+    before = Workspace(str(untuned)).current()
     counts, rows = search(corpus, untuned, tune__space=space, tune__trials=8, train__epochs=4)
     assert counts["failed"] == 0
     tried = {(row["fuse.operator"], row["embed.lyrics.words"]) for row in rows}
     assert len(tried) >= 3
-    # Features for other values lie below the stage; the workspace's own are as they were.
-    assert len(list((untuned / "tune" / "variants").iterdir())) == 3
+    # Features for other values lie beside the workspace's own, which is still the current one.
+    workspace = Workspace(str(untuned))
+    assert len(workspace.results("fuse")) == 4
+    assert {stage for stage, _ in workspace.require("tune")["uses"]} >= {"embed", "fuse"}
+    assert workspace.key("fuse") == before["fuse"]
     best = config_module.load(untuned / "tune" / "best.yaml")
     assert best.fuse.operator == counts["best fuse.operator"]
 
@@ -180,7 +184,7 @@ def test_a_value_outside_its_bounds_is_named_before_anything_runs(corpus, untune
 
 @pytest.mark.slow
 def test_a_killed_trial_is_tried_again(corpus, untuned, ray_session) -> None:
-    with killing("ImplicitFunc", untuned / "tune/ray/search/train_trial*", times=1) as killed:
+    with killing("ImplicitFunc", untuned / "tune/*/ray/search/train_trial*", times=1) as killed:
         counts, rows = search(corpus, untuned, train__epochs=60, tune__scheduler="none")
     assert killed
     assert counts["failed"] == 0
@@ -226,8 +230,8 @@ def test_a_killed_search_is_repeated_and_keeps_its_trials(corpus, untuned) -> No
     process.wait()
     subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
     assert Workspace(str(untuned)).manifest("tune") is None
-    place = untuned / "tune" / "ray" / "search"
-    before = {path: path.read_text() for path in place.glob("*/result.json")}
+    place = untuned / "tune"
+    before = {path: path.read_text() for path in place.glob("*/ray/search/*/result.json")}
     complete = {p: text for p, text in before.items() if len(text.splitlines()) == 4}
     assert complete
     done = subprocess.run(

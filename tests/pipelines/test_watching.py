@@ -36,21 +36,23 @@ def test_status_tells_how_far_a_stage_is(tmp_path) -> None:
     assert run is not None
     assert stage(status(tmp_path)[0], "embed")["state"] == "unfinished"
     line = {"what": "encoding lyrics", "step": 3, "total": 8, "time": time.time()}
-    run.write_json(line, "progress.json")
+    run.write_json(line, "progress", "now.json")
     found = stage(status(tmp_path)[0], "embed")
     assert found["state"] == "at work"
     assert (found["progress"]["step"], found["progress"]["total"]) == (3, 8)
     table = CliRunner().invoke(app, ["status", "-w", str(tmp_path)]).stdout
     assert "encoding lyrics: 3 of 8" in table
     # A run that was killed tells nothing any more.
-    run.write_json({**line, "time": time.time() - 3600}, "progress.json")
+    run.write_json({**line, "time": time.time() - 3600}, "progress", "now.json")
     assert stage(status(tmp_path)[0], "embed")["state"] == "unfinished"
 
 
 def test_watching_ends_with_the_work(tmp_path) -> None:
     run = Workspace(str(tmp_path)).begin("embed", {})
     assert run is not None
-    run.write_json({"what": "a", "step": 0, "total": 2, "time": time.time()}, "progress.json")
+    run.write_json(
+        {"what": "a", "step": 0, "total": 2, "time": time.time()}, "progress", "now.json"
+    )
     watching = subprocess.Popen(
         [
             *FUSIONREC,
@@ -68,18 +70,21 @@ def test_watching_ends_with_the_work(tmp_path) -> None:
     assert watching.stdout is not None
     first = json.loads(watching.stdout.readline())
     assert stage(first, "embed")["progress"]["step"] == 0
-    run.write_json({"what": "a", "step": 1, "total": 2, "time": time.time()}, "progress.json")
+    run.write_json(
+        {"what": "a", "step": 1, "total": 2, "time": time.time()}, "progress", "now.json"
+    )
     second = json.loads(watching.stdout.readline())
     assert stage(second, "embed")["progress"]["step"] == 1
     run.commit({"songs": 1})
+    run.workspace.point({"embed": run.key})
     time.sleep(0.5)
     assert watching.poll() is None  # the run goes on: its last stage is not there
     last = Workspace(str(tmp_path)).begin("evaluate", {})
     assert last is not None
     last.commit({"users": 1})
+    last.workspace.point({"evaluate": last.key})
     rest, _ = watching.communicate(timeout=30)
     assert stage(json.loads(rest.splitlines()[-1]), "embed")["state"] == "finished"
-    assert not Workspace(str(tmp_path)).exists("embed", "progress.json")
 
 
 def test_the_driver_tells_of_its_shards(ray_session, tmp_path) -> None:
@@ -91,7 +96,7 @@ def test_the_driver_tells_of_its_shards(ray_session, tmp_path) -> None:
         def write_json(self, value, *parts):
             seen.append(value)
 
-    watched = Watched(run.workspace, "split", "", {}, 0.0)
+    watched = Watched(run.workspace, "split", "", {}, {}, 0.0)
     shards = [{"part": i} for i in range(5)]
     tasks.map_tasks(watched, lambda shard: {}, shards, description="five")
     assert [(w["what"], w["step"], w["total"]) for w in (seen[0], seen[-1])] == [

@@ -1,12 +1,16 @@
+"""Results by what they depend on: what is read, kept, refused, and never visible."""
+
 import json
 
 import pyarrow as pa
 import pytest
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
-from pipelines.runtime.workspace import Workspace
+from fusionrec.schemas import SCHEMA_VERSION
+from pipelines.runtime.workspace import StageRun, Workspace
 
-KEY = {"settings": {"a": 1}}
+CONTENT = {"settings": {"a": 1}}
+OTHER = {"settings": {"a": 2}}
 TABLE = pa.table({"x": [1, 2, 3]})
 
 
@@ -15,46 +19,91 @@ def workspace(tmp_path) -> Workspace:
     return Workspace(str(tmp_path / "ws"))
 
 
-def finish(workspace: Workspace, key=KEY, stage: str = "fuse") -> None:
-    run = workspace.begin(stage, key)
+def begun(workspace: Workspace, content=CONTENT) -> StageRun:
+    run = workspace.begin("fuse", content)
     assert run is not None
-    run.write(TABLE, "fused")
-    run.commit({"rows": 3})
+    return run
 
 
-def test_a_finished_stage_is_skipped_and_a_changed_key_redoes_it(workspace) -> None:
-    finish(workspace)
-    assert workspace.begin("fuse", KEY) is None
-    assert workspace.read("fuse", "fused").equals(TABLE)
-    run = workspace.begin("fuse", {"settings": {"a": 2}})
-    assert run is not None
-    assert workspace.manifest("fuse") is None
-    assert workspace.parts("fuse", "fused") == []
+def finish(workspace: Workspace, content=CONTENT, table: pa.Table = TABLE) -> StageRun:
+    run = begun(workspace, content)
+    run.write(table, "fused")
+    run.commit({"rows": table.num_rows})
+    return run
 
 
-def test_parts_of_an_interrupted_run_are_kept_for_the_same_key_only(workspace) -> None:
-    run = workspace.begin("fuse", KEY)
+def test_results_of_two_configs_lie_side_by_side(workspace) -> None:
+    first = finish(workspace)
+    second = finish(workspace, OTHER, TABLE.slice(1))
+    assert workspace.begin("fuse", CONTENT) is workspace.begin("fuse", OTHER) is None
+    for run, expected in ((first, TABLE), (second, TABLE.slice(1))):
+        workspace.point({"fuse": run.key})
+        assert workspace.read("fuse", "fused").equals(expected)
+        assert workspace.at({"fuse": first.key}).read("fuse", "fused").equals(TABLE)
+
+
+def test_parts_of_an_interrupted_run_are_those_of_its_content_only(workspace) -> None:
+    run = begun(workspace)
     run.write(TABLE, "fused", 0)
-    again = workspace.begin("fuse", KEY)
-    assert workspace.parts("fuse", "fused") == ["part-00000.parquet"]
-    assert again.key == run.key
-    workspace.begin("fuse", {"settings": {"a": 2}})
-    assert workspace.parts("fuse", "fused") == []
+    again = begun(workspace)
+    assert again.workspace.parts("fuse", "fused") == ["part-00000.parquet"]
+    other = begun(workspace, OTHER)
+    # A task of the first run that comes late does not write into the other's result.
+    run.write(TABLE, "fused", 1)
+    assert other.workspace.parts("fuse", "fused") == []
 
 
 def test_an_unfinished_stage_is_never_read(workspace) -> None:
-    run = workspace.begin("fuse", KEY)
-    run.write(TABLE, "fused")
+    begun(workspace).write(TABLE, "fused")
     with pytest.raises(WorkspaceError, match="not finished; run `fusionrec fuse` first"):
         workspace.require("fuse")
+    with pytest.raises(WorkspaceError, match="not finished; run `fusionrec fuse` first"):
+        workspace.of("fuse")
 
 
-def test_an_unknown_schema_version_is_refused_by_name(workspace) -> None:
-    finish(workspace)
-    manifest = workspace.read_json("fuse", "manifest.json")
-    workspace.write_json({**manifest, "schema_version": 99}, "fuse", "manifest.json")
+def test_a_result_is_read_with_what_it_was_made_from(workspace) -> None:
+    old, new = finish(workspace), finish(workspace, OTHER, TABLE.slice(2))
+    below = workspace.at({"fuse": old.key}).begin("train", {"settings": {}})
+    assert below is not None
+    below.commit({})
+    # The features are newer than what was trained on them.
+    workspace.point({"fuse": new.key, "train": below.key})
+    assert workspace.read("fuse", "fused").num_rows == 1
+    assert workspace.of("train").read("fuse", "fused").num_rows == 3
+
+
+def test_a_choice_of_the_environment_is_made_once_and_seen_by_what_follows(workspace) -> None:
+    run = begun(workspace)
+    assert run.choose("precision", lambda: "bfloat16") == "bfloat16"
+    # Another machine goes on with it, and would choose otherwise.
+    assert begun(workspace).choose("precision", lambda: "float32") == "bfloat16"
+    there = run.commit({})
+    elsewhere = Workspace(workspace.uri + "-2")
+    other = begun(elsewhere)
+    other.choose("precision", lambda: "float32")
+    here = other.commit({})
+    assert there["key"] == here["key"]
+    assert there["identity"] != here["identity"]
+    assert there["choices"] == {"precision": "bfloat16"}
+
+
+def test_another_schema_version_is_refused_by_name(workspace) -> None:
+    run = finish(workspace)
+    manifest = run.read_json("manifest.json")
+    run.write_json({**manifest, "schema_version": 99}, "manifest.json")
     with pytest.raises(SchemaVersionError, match="schema version 99"):
-        workspace.begin("fuse", KEY)
+        workspace.begin("fuse", CONTENT)
+
+
+def test_a_workspace_of_the_old_layout_is_refused_by_name(workspace, tmp_path) -> None:
+    folder = tmp_path / "ws" / "fuse"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"schema_version": 3, "key": "a"}')
+    message = f"version 3, but .* reads version {SCHEMA_VERSION}; .* or a new workspace"
+    with pytest.raises(SchemaVersionError, match=message):
+        workspace.require("fuse")
+    with pytest.raises(SchemaVersionError, match=message):
+        workspace.begin("fuse", CONTENT)
 
 
 class FullDisk:
@@ -71,24 +120,45 @@ class FullDisk:
 
 
 def test_a_half_written_file_is_never_visible(workspace) -> None:
-    run = workspace.begin("fuse", KEY)
-    workspace.fs = FullDisk(workspace.fs)
+    run = begun(workspace)
+    run.workspace.fs = FullDisk(run.workspace.fs)
     with pytest.raises(WorkspaceError, match=r"No space left on device.*free space there"):
         run.write(TABLE, "fused")
-    assert workspace.parts("fuse", "fused") == []
+    assert run.workspace.parts("fuse", "fused") == []
 
 
-def test_a_damaged_manifest_and_a_strange_filesystem_are_named(workspace) -> None:
-    workspace.write_bytes(b"{", "fuse", "manifest.json")
-    with pytest.raises(WorkspaceError, match="is not JSON"):
+def test_a_damaged_manifest_a_damaged_pointer_and_a_strange_filesystem_are_named(
+    workspace, tmp_path
+) -> None:
+    run = finish(workspace)
+    run.write_bytes(b"{", "manifest.json")
+    with pytest.raises(WorkspaceError, match=r"manifest.json: is not JSON"):
+        run.workspace.manifest("fuse")
+    (tmp_path / "ws" / "current.json").write_bytes(b"{")
+    with pytest.raises(WorkspaceError, match=r"current.json: is not JSON"):
         workspace.manifest("fuse")
     with pytest.raises(WorkspaceError, match="no such filesystem"):
         Workspace("nowhere://x")
 
 
 def test_the_manifest_says_what_was_done(workspace) -> None:
-    finish(workspace)
-    manifest = json.loads(workspace.read_bytes("fuse", "manifest.json"))
+    manifest = json.loads(finish(workspace).workspace.read_bytes("fuse", "manifest.json"))
     assert manifest["counts"] == {"rows": 3}
-    assert manifest["config"] == KEY
+    assert manifest["content"] == CONTENT
     assert manifest["libraries"]["pyarrow"] == pa.__version__
+
+
+def test_what_people_open_lies_in_the_stages_folder(workspace, tmp_path) -> None:
+    first, second = begun(workspace), begun(workspace, OTHER)
+    first.write_bytes(b"1", "table.md")
+    first.write_bytes(b"1", "figure.png")
+    first.write_bytes(b"1", "weights.bin")
+    second.write_bytes(b"2", "table.md")
+    folder = tmp_path / "ws" / "fuse"
+    shown = [
+        (first, {"table.md": b"1", "figure.png": b"1"}),
+        (second, {"table.md": b"2"}),
+    ]
+    for run, expected in shown:
+        run.workspace.publish("fuse", ("*.md", "*.png"))
+        assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == expected

@@ -1,0 +1,56 @@
+"""`fusionrec clean`: list and remove the results that no current one needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, loaded
+from pipelines.runtime import cleaning, workspace
+
+
+def clean(
+    config_path: ConfigPath = None,
+    overrides: Overrides = None,
+    workspace_uri: Workspace = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List, and remove nothing.")] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option("--unfinished", help="Remove what interrupted runs left, too."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List and remove the results that no current result is or was made from.
+
+    Results of earlier configs are found again as long as they are there. What an interrupted run
+    left stays, so that it can go on, unless --unfinished is given; what a run is at work on stays.
+    """
+    place = workspace.Workspace(loaded(config_path, overrides, workspace_uri).workspace)
+    found = cleaning.unneeded(place)
+    going = [r for r in found if not r.busy and (r.finished is not None or unfinished)]
+    if not dry_run:
+        for result in going:
+            cleaning.remove(place, result)
+    if as_json:
+        removed = [asdict(result) for result in going]
+        kept = [asdict(result) for result in found if result not in going]
+        print(json.dumps({"dry_run": dry_run, "removed": removed, "kept": kept}))
+        return
+    table = Table("stage", "result", "finished (UTC)", "MB", "")
+    for result in found:
+        what = "would be removed" if dry_run else "removed"
+        if result not in going:
+            what = "at work: kept" if result.busy else "unfinished: kept"
+        megabytes = f"{result.bytes / 1e6:,.1f}"
+        table.add_row(result.stage, result.key, result.finished or "never", megabytes, what)
+    console = Console()
+    if found:
+        console.print(table)
+    total = sum(result.bytes for result in going) / 1e6
+    verb = "would be removed" if dry_run else "removed"
+    console.print(f"{len(going)} results, {total:,.1f} MB, {verb} from {place.uri}", soft_wrap=True)

@@ -1,0 +1,163 @@
+"""Every key of the config, changed once: exactly the stages that depend on it are redone."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+
+from pipelines import compare, config, report, tune
+from pipelines.config import Config
+from pipelines.run import STAGES
+from pipelines.runtime.workspace import Workspace
+
+ALL = (*STAGES, tune.STAGE, report.STAGE, compare.STAGE)
+
+BASE = (
+    "ingest.segments=full",
+    "embed.modalities=[metadata, lyrics, audio]",
+    "embed.lyrics.encoder=pretrain",
+)
+
+# What each key changes by itself; what is made from that follows. Nothing: it only moves the work.
+DIRECTLY: dict[str, tuple[object, str]] = {
+    "seed": (1, "split label pretrain embed train tune report recommend evaluate compare"),
+    "workspace": ("elsewhere", ""),
+    "source.root": ("elsewhere", "ingest"),
+    "source.songs": ("elsewhere", "ingest"),
+    "source.artist_terms": ("artist_term.db", "ingest"),
+    "source.lyrics": ("[]", "ingest"),
+    "source.plays": ("[other.txt]", "ingest"),
+    "source.mismatches": ("null", "ingest"),
+    "ingest.segments": ("stats", "ingest"),
+    "ingest.files_per_shard": (10, "ingest"),
+    "ingest.rows_per_shard": (10, "ingest"),
+    "ingest.bytes_per_shard": (2048, "ingest"),
+    "ingest.max_reject_share": (0.1, ""),
+    "split.by": ("artist", "split"),
+    "split.folds": (4, "split compare"),
+    "split.test_fold": (1, "split"),
+    "split.validation": (0.2, "split compare"),
+    "split.require_tags": ("true", "split compare"),
+    "label.embedding": ("multihot", "label tune report compare"),
+    "label.source": ("terms", "label tune report compare"),
+    "label.k": (3, "label tune"),
+    "label.dimension": (50, "label tune report compare"),
+    "label.epochs": (3, "label tune report compare"),
+    "label.fit_on": ("all", "label tune report compare"),
+    "pretrain.workers": (2, ""),
+    "pretrain.num_gpus": (1, ""),
+    "pretrain.hidden_size": (64, "pretrain compare"),
+    "pretrain.layers": (1, "pretrain compare"),
+    "pretrain.heads": (2, "pretrain compare"),
+    "pretrain.positions": ("true", "pretrain compare"),
+    "pretrain.epochs": (1, "pretrain compare"),
+    "pretrain.batch_size": (32, "pretrain compare"),
+    "pretrain.learning_rate": (0.01, "pretrain compare"),
+    "pretrain.mask_probability": (0.3, "pretrain compare"),
+    "pretrain.heldout_share": (0.1, "pretrain compare"),
+    "pretrain.dtype": ("float32", "pretrain compare"),
+    "pretrain.max_bags": (10, "pretrain compare"),
+    "embed.modalities": ("[metadata, lyrics]", "embed compare"),
+    "embed.metadata.dimension": (50, "embed compare"),
+    "embed.metadata.epochs": (3, "embed compare"),
+    "embed.metadata.threads": (2, "embed compare"),  # Word2Vec with several is not reproducible
+    "embed.metadata.vectors": ("words.txt", "embed compare"),
+    "embed.lyrics.encoder": ("another", "embed compare"),
+    "embed.lyrics.tfidf": ("printed", "pretrain embed compare"),
+    "embed.lyrics.words": (64, "pretrain embed compare"),
+    "embed.lyrics.pooling": ("mean", "embed compare"),
+    "embed.lyrics.dtype": ("float32", "embed compare"),
+    "embed.lyrics.token_budget": (512, ""),
+    "embed.lyrics.compiled": ("true", ""),
+    "embed.lyrics.num_gpus": (1, ""),
+    "fuse.modalities": ("[metadata]", "fuse compare"),
+    "fuse.variance": (0.9, "fuse compare"),
+    "fuse.operator": ("add", "fuse train tune report compare"),
+    "fuse.align": ("pad", "train tune report compare"),
+    "fuse.width": (64, "train tune report compare"),
+    "fuse.missing": ("drop", "fuse train tune report compare"),
+    "train.workers": (2, ""),
+    "train.num_gpus": (1, ""),
+    "train.epochs": (10, "train tune report compare"),
+    "train.batch_size": (128, "train tune report compare"),
+    "train.evaluate_every": (2, "train tune report compare"),
+    "train.checkpoint_every": (2, ""),
+    "train.eta": (0.01, "train tune report compare"),
+    "train.p": (0.1, "train tune report compare"),
+    "train.class_weights": ("false", "train tune report compare"),
+    "train.label_smoothing": (0.1, "train tune report compare"),
+    "train.weight_decay": (0.1, "train tune report compare"),
+    "train.norm_group": ("null", "train tune report compare"),
+    "train.schedule": ("cosine", "train tune report compare"),
+    "train.patience": (5, "train tune report compare"),
+    "train.dtype": ("float64", "train tune report compare"),
+    "train.in_memory_mb": (1, ""),
+    "tune.space": ("{train.p: [0.1]}", "tune"),
+    "tune.trials": (3, "tune"),
+    "tune.metric": ("accuracy", "tune"),
+    "tune.search": ("optuna", "tune"),
+    "tune.scheduler": ("none", "tune"),
+    "tune.reports": (3, "tune"),
+    "tune.reduction": (2, "tune"),
+    "tune.grace": (0.5, "tune"),
+    "tune.users": (10, "tune"),
+    "tune.num_gpus": (1, ""),
+    "tune.concurrent": (1, ""),
+    "report.runs": ("[{k: 3}]", "report"),
+    "report.elbow_to": (10, "report"),
+    "recommend.protocol": ("oord", "tune recommend"),
+    "recommend.top": (10, "tune recommend compare"),
+    "recommend.weighting": ("log", "tune recommend compare"),
+    "recommend.users_per_shard": (10, "recommend"),  # how its parts are cut
+    "recommend.block_mb": (1, ""),
+    "evaluate.resamples": (100, "evaluate"),
+    "evaluate.level": (0.9, "evaluate compare"),
+    "cluster.address": ("auto", ""),
+    "cluster.num_cpus": (1, ""),
+    "cluster.object_store_mb": (100, ""),
+    "cluster.dashboard": ("true", ""),
+    "cluster.resources": ("{embed: {big: 1}}", ""),
+}
+
+
+def leaves(section: BaseModel, before: str = "") -> Iterator[str]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def load(*overrides: str) -> Config:
+    return config.load(None, [*BASE, *overrides])
+
+
+def keys(chosen: Config, workspace: Workspace) -> dict[str, str]:
+    return {stage.name: stage.plan(chosen, workspace).key for stage in ALL}
+
+
+# A comparison depends on all of its own section, whose parts its methods tell apart.
+KEYS = [name for name in leaves(load()) if not name.startswith("compare.")]
+
+
+def test_no_key_is_forgotten_here() -> None:
+    assert sorted(DIRECTLY) == sorted(KEYS)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_changed_key_redoes_what_depends_on_it(name, tmp_path) -> None:
+    workspace = Workspace(str(tmp_path))
+    value, direct = DIRECTLY[name]
+    plans = {stage.name: stage.plan(load(), workspace) for stage in ALL}
+    before = {stage: plan.key for stage, plan in plans.items()}
+    after = keys(load(f"{name}={value}"), workspace)
+    expected = set(direct.split())
+    expected |= {stage for stage, plan in plans.items() if expected & set(plan.lineage)}
+    assert {stage for stage in before if before[stage] != after[stage]} == expected
+
+
+def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> None:
+    workspace = Workspace(str(tmp_path))
+    one = keys(load("train.eta=0.01", "train.p=0.1"), workspace)
+    assert one == keys(load("train.p=0.1", "train.eta=0.01"), workspace)
