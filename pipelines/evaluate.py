@@ -6,7 +6,6 @@ The summary task holds five numbers a user, 40 MB at a million users.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metr
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
+from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
@@ -24,11 +24,10 @@ from pipelines.runtime.workspace import StageRun, Workspace, part_name
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Metrics of every part of the recommendations, then their summary."""
     top = workspace.require("recommend")["config"]["settings"]["recommend"]["top"]
-    parts = [{"part": int(n[5:10])} for n in workspace.parts("recommend", "recommendations")]
     sharding.map_shards(
         run,
-        resumable(run, "metrics", partial(_metrics_part, run, top)),
-        parts,
+        resumable(run, "metrics", partial(_metrics_part, run, top), Written),
+        shards_of(workspace, "recommend", "recommendations"),
         description="metrics",
     )
     summary = {**tasks.run_task(run, _summarise, config, run), "top": top}
@@ -36,11 +35,11 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return summary
 
 
-def _metrics_part(run: StageRun, top: int, shard: dict[str, Any]) -> Counts:
+def _metrics_part(run: StageRun, top: int, shard: Shard) -> Written:
     table = run.workspace.read_part(
         "recommend",
         "recommendations",
-        part_name(shard["part"]),
+        part_name(shard.part),
         ["user_id", "candidates", "relevant_ranks"],
     )
     lists = table["relevant_ranks"].combine_chunks()
@@ -54,8 +53,8 @@ def _metrics_part(run: StageRun, top: int, shard: dict[str, Any]) -> Counts:
     for field in list(schemas.METRICS)[1:]:
         undefined = np.isnan(auc) if field.name == "auc" else None
         arrays.append(pa.array(columns[field.name], field.type, mask=undefined))
-    run.write(pa.Table.from_arrays(arrays, schema=schemas.METRICS), "metrics", shard["part"])
-    return {"users": table.num_rows}
+    run.write(pa.Table.from_arrays(arrays, schema=schemas.METRICS), "metrics", shard.part)
+    return Written(table.num_rows)
 
 
 def _summarise(config: Config, run: StageRun) -> Counts:

@@ -6,9 +6,8 @@ and reduces them to the distinct lists (3,063 there), on which everything else w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +29,10 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit and apply the classes in one task; the elbow's k values in parallel."""
     counts = tasks.run_task(run, _label, config, run)
     if config.label.elbow:
-        shards = [{"part": i, "k": k} for i, k in enumerate(sorted(set(config.label.elbow)))]
-        curve = sharding.map_shards(
-            run, partial(_inertia, config, run), shards, description="elbow"
-        )
-        run.write_json([row for row in curve if row["inertia"] is not None], "elbow.json")
+        ks = sorted(set(config.label.elbow))
+        curve = sharding.map_shards(run, partial(_inertia, config, run), ks, description="elbow")
+        points = [asdict(point) for point in curve if point.inertia is not None]
+        run.write_json(points, "elbow.json")
     return counts
 
 
@@ -166,22 +164,28 @@ def _label(config: Config, run: StageRun) -> Counts:
     }
 
 
-def _inertia(config: Config, run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ElbowPoint:
+    """The inertia of k clusters; None where there are fewer distinct vectors than k."""
+
+    k: int
+    inertia: float | None
+
+
+def _inertia(config: Config, run: StageRun, k: int) -> ElbowPoint:
     table = run.workspace.read("label", "label_vectors", ["vector", "fitted_songs"])
     songs = table["fitted_songs"].to_numpy()
-    return inertia(matrix(table["vector"]), songs, shard["k"], config.seed)
+    return inertia(matrix(table["vector"]), songs, k, config.seed)
 
 
-def inertia(
-    list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int
-) -> dict[str, Any]:
-    """One point of the elbow curve; null where there are fewer distinct vectors than k."""
+def inertia(list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int) -> ElbowPoint:
+    """One point of the elbow curve."""
     fitted = fitted_songs > 0
     points = list_vectors[fitted]
     if k > len(np.unique(points, axis=0)):
-        return {"k": k, "inertia": None}
+        return ElbowPoint(k, None)
     found = elbow(points, [k], sample_weight=fitted_songs[fitted], seed=seed)
-    return {"k": k, "inertia": found[0][1]}
+    return ElbowPoint(k, found[0][1])
 
 
 STAGE = Stage(
