@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Fold
 from pipelines.compare.methods import SPECS
 from pipelines.config import Config
@@ -50,8 +51,10 @@ class Outcome:
         Why there is no ranking; "" if there is one.
     without_input
         Candidates that the method knows nothing of.
-    measures, lists
-        What else the method reports, and statistics of its lists, by name.
+    measures
+        How well the method knows the classes.
+    lists
+        Statistics of its lists, by name.
     seconds
         What it took.
     """
@@ -59,15 +62,13 @@ class Outcome:
     job: Job
     failed: str = ""
     without_input: int = 0
-    measures: Mapping[str, float | None] = field(default_factory=dict)
+    measures: ClassMeasures = field(default_factory=ClassMeasures)
     lists: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @staticmethod
     def of(job: Job, counts: Mapping[str, Any]) -> Outcome:
-        """From the counts that its task returned."""
-        if "failed" in counts:
-            return Outcome(job, failed=counts["failed"])
+        """From the counts of its manifest."""
         return Outcome(
             job,
             "",

@@ -26,6 +26,7 @@ from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
+from fusionrec.report.summary import Summary
 from pipelines import ingest
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import prepare
@@ -57,12 +58,11 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
     todo.sort(key=lambda job: not SPECS[job.method].seeded)
-    reports = tasks.map_tasks(
+    outcomes = tasks.map_tasks(
         run, partial(_run_job, config, workspace), todo, description="methods"
     )
-    outcomes = [Outcome.of(job, report) for job, report in zip(todo, reports, strict=True)]
     outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
-    summaries = tasks.gather(
+    summaries: list[Summary] = tasks.gather(
         [
             tasks.submit(
                 run,
@@ -75,7 +75,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             for by in config.compare.splits
         ]
     )
-    tables = dict(zip(config.compare.splits, summaries, strict=True))
+    tables: dict[str, Summary] = dict(zip(config.compare.splits, summaries, strict=True))
     for name, content in comparison.files(tables).items():
         run.write_bytes(content, name)
     run.write_json(tables, "comparison.json")
@@ -120,25 +120,29 @@ def check(config: Config) -> None:
         )
 
 
-def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
+def _run_job(config: Config, workspace: Workspace, job: Job) -> Outcome:
     fold_workspace = job.fold.workspace_in(workspace)
     context = Context(job.fold.config(config), fold_workspace, job.seed, job.fusion)
     run = fold_workspace.begin(job.stage, key(job.method, context))
     if run is None:
-        found: Counts = fold_workspace.require(job.stage)["counts"]
-        return found
+        return Outcome.of(job, fold_workspace.require(job.stage)["counts"])
     started = time.perf_counter()
     try:
         scores = SPECS[job.method].scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
-        return {"failed": str(error)}
+        return Outcome(job, failed=str(error))
     learned = time.perf_counter() - started
-    counts = _rank(context, scores, run)
-    counts |= {"without_input": scores.without_input, "measures": scores.measures}
-    seconds = {"learning": round(learned, 2), "all": round(time.perf_counter() - started, 2)}
-    run.commit({**counts, "seconds": seconds}, seed=job.seed, run=run_id())
-    return {**counts, "seconds": seconds}
+    counts = {
+        **_rank(context, scores, run),
+        "without_input": scores.without_input,
+        "measures": scores.measures,
+        "seconds": {
+            "learning": round(learned, 2),
+            "all": round(time.perf_counter() - started, 2),
+        },
+    }
+    return Outcome.of(job, run.commit(counts, seed=job.seed, run=run_id())["counts"])
 
 
 def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:
