@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fusionrec.report.text import as_csv
+from fusionrec.report.trials import Row as TrialRow
+from fusionrec.report.trials import Value
 
 ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 _WIDTH = 7.0
@@ -45,9 +47,6 @@ _STYLE: dict[str, object] = {
 
 EpochRow = Mapping[str, float | None]
 """The columns of a training's curve at one epoch."""
-
-TrialRow = Mapping[str, float | str | None]
-"""The values and measures of a trial, by name."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ def _best(trials: Sequence[TrialRow], measure: str) -> int | None:
     return max(measured, key=measured.__getitem__) if measured else None
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[float | str, float, bool]]) -> None:
+def _scatter(axes: Axes, points: Sequence[tuple[Value, float, bool]]) -> None:
     """Points (value of the parameter, measure, whether it is the best)."""
     if not points:
         return
@@ -271,11 +270,11 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator(6, integer=True, min_n_ticks=1)
 
 
-def _known(value: float | str | None) -> TypeGuard[float]:
+def _known(value: Value | None) -> TypeGuard[float]:
     return value is not None and not isinstance(value, str) and not math.isnan(value)
 
 
-def _given(value: float | str | None) -> TypeGuard[float | str]:
+def _given(value: Value | None) -> TypeGuard[Value]:
     return isinstance(value, str) or _known(value)
 
 
