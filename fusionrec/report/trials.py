@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Value = int | float | str
 Row = Mapping[str, Value | None]
@@ -40,6 +41,20 @@ class Trial:
         value = self.measures[name]
         assert value is not None
         return value
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Trial:
+        """The inverse of :meth:`row`."""
+        own = ("trial", *MEASURES, "epoch", "epochs", "seconds", "error")
+        return Trial(
+            row["trial"],
+            {name: value for name, value in row.items() if name not in own},
+            {name: row[name] for name in MEASURES},
+            row["epoch"],
+            row["epochs"],
+            row["seconds"],
+            row["error"],
+        )
 
     def row(self) -> dict[str, Value | None]:
         """All of it by name, as in ``trials.json``."""
