@@ -16,16 +16,15 @@ import statistics
 import sys
 import tempfile
 import time
-from typing import Any
 
 import torch
 from plain_loop import PlainLoop, random_songs
 
-from fusionrec.models.collective import Collective
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training
 from pipelines.config import ClusterConfig, TrainConfig
 from pipelines.runtime import distributed, session, tasks
+from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import Workspace
 
 NORM_GROUP = TrainConfig().norm_group
@@ -43,25 +42,25 @@ def plain(options: argparse.Namespace) -> float:
     return options.songs * options.epochs / (time.perf_counter() - started)
 
 
-def _work(job: dict[str, Any], collective: Collective, device: str) -> dict[str, Any]:
+def _work(job: argparse.Namespace, worker: distributed.Worker) -> Counts:
     torch.set_num_threads(1)
-    settings = Settings(job["epochs"] + 1, job["batch"], 0.001, 0.5, dtype="auto")
-    group = None if job["whole_batch"] else NORM_GROUP
+    settings = Settings(job.epochs + 1, job.batch, 0.001, 0.5, dtype="auto")
+    group = None if job.whole_batch else NORM_GROUP
     feed = InMemory(
-        random_songs(job["songs"], job["columns"]),
-        batch_size=job["batch"],
+        random_songs(job.songs, job.columns),
+        batch_size=job.batch,
         seed=0,
         norm_group=group,
-        collective=collective,
-        device=device,
+        collective=worker.collective,
+        device=worker.device,
     )
-    training = Training(feed, settings, collective=collective, device=device)
+    training = Training(feed, settings, collective=worker.collective, device=worker.device)
     training._train_epoch()
     started = time.perf_counter()
-    for _ in range(job["epochs"]):
+    for _ in range(job.epochs):
         training._train_epoch()
     seconds = time.perf_counter() - started
-    return {"rate": job["songs"] * job["epochs"] / seconds}
+    return {"rate": job.songs * job.epochs / seconds}
 
 
 def under_ray(options: argparse.Namespace, workers: int) -> float:
@@ -70,9 +69,10 @@ def under_ray(options: argparse.Namespace, workers: int) -> float:
         run = Workspace(folder).begin("train", {})
         assert run is not None
         gpus = 1.0 if options.gpu else 0.0
-        job = vars(options)
-        found = distributed.run(_work, job, run, workers=workers, num_gpus=gpus)
-    return float(found["rate"])
+        found = distributed.run(_work, options, run, workers=workers, num_gpus=gpus)
+    rate = found["rate"]
+    assert isinstance(rate, float)
+    return rate
 
 
 def main() -> None:

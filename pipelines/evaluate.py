@@ -5,8 +5,8 @@ The summary task holds five numbers a user, 40 MB at a million users.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,30 +18,71 @@ from pipelines import recommend, train
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
+from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a run; the means are over `users`, accuracies of the test and training songs.
+
+    Attributes
+    ----------
+    majority_share
+        Accuracy of guessing the commonest class; None, as the accuracy, without test songs.
+    map_interval, auc_interval
+        Ends of the bootstrap intervals at `level`.
+    random_map
+        What a random order reaches; `lift` is `map` over it.
+    candidates, relevant
+        Songs ranked for a user, and those of them that are relevant.
+    users_left_out
+        Why the other users have no list, with their numbers.
+    top
+        Songs of a list.
+    """
+
+    test_accuracy: float | None
+    train_accuracy: float | None
+    majority_share: float | None
+    classes: int
+    map: float
+    map_interval: list[float]
+    random_map: float
+    lift: float
+    auc: float
+    auc_interval: list[float]
+    recall: float
+    ndcg: float
+    reciprocal_rank: float
+    candidates: float
+    relevant: float
+    users: int
+    users_left_out: dict[str, int]
+    level: float
+    top: int
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Metrics of every part of the recommendations, then their summary."""
     top = workspace.require("recommend")["content"]["settings"]["recommend"]["top"]
-    parts = [{"part": int(n[5:10])} for n in workspace.parts("recommend", "recommendations")]
     sharding.map_shards(
         run,
-        resumable(run, "metrics", partial(_metrics_part, run, top)),
-        parts,
+        resumable(run, "metrics", partial(_metrics_part, run, top), Written),
+        shards_of(workspace, "recommend", "recommendations"),
         description="metrics",
     )
-    summary = {**tasks.run_task(run, _summarise, config, run), "top": top}
+    summary = asdict(tasks.run_task(run, _summarise, config, run, top))
     run.write_json(summary, "summary.json")
     return summary
 
 
-def _metrics_part(run: StageRun, top: int, shard: dict[str, Any]) -> Counts:
+def _metrics_part(run: StageRun, top: int, shard: Shard) -> Written:
     table = run.workspace.read_part(
         "recommend",
         "recommendations",
-        part_name(shard["part"]),
+        part_name(shard.part),
         ["user_id", "candidates", "relevant_ranks"],
     )
     lists = table["relevant_ranks"].combine_chunks()
@@ -55,11 +96,11 @@ def _metrics_part(run: StageRun, top: int, shard: dict[str, Any]) -> Counts:
     for field in list(schemas.METRICS)[1:]:
         undefined = np.isnan(auc) if field.name == "auc" else None
         arrays.append(pa.array(columns[field.name], field.type, mask=undefined))
-    run.write(pa.Table.from_arrays(arrays, schema=schemas.METRICS), "metrics", shard["part"])
-    return {"users": table.num_rows}
+    run.write(pa.Table.from_arrays(arrays, schema=schemas.METRICS), "metrics", shard.part)
+    return Written(table.num_rows)
 
 
-def _summarise(config: Config, run: StageRun) -> Counts:
+def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
     workspace, settings = run.workspace, config.evaluate
     table = workspace.read("evaluate", "metrics")
 
@@ -79,26 +120,27 @@ def _summarise(config: Config, run: StageRun) -> Counts:
     trained = workspace.require("train")["counts"]
     ranked = workspace.require("recommend")["counts"]
     means = mean_over_users({name: values(name) for name in METRICS})
-    return {
-        "test_accuracy": trained["test_accuracy"],
-        "train_accuracy": trained["train_accuracy"],
-        "majority_share": trained["majority_share"],
-        "classes": trained["classes"],
-        "map": means["average_precision"],
-        "map_interval": interval("average_precision"),
-        "random_map": means["random_level"],
-        "lift": means["average_precision"] / means["random_level"],
-        "auc": means["auc"],
-        "auc_interval": interval("auc"),
-        "recall": means["recall"],
-        "ndcg": means["ndcg"],
-        "reciprocal_rank": means["reciprocal_rank"],
-        "candidates": float(values("candidates").mean()),
-        "relevant": float(values("relevant").mean()),
-        "users": table.num_rows,
-        "users_left_out": ranked["users_left_out"],
-        "level": settings.level,
-    }
+    return Evaluation(
+        test_accuracy=trained["test_accuracy"],
+        train_accuracy=trained["train_accuracy"],
+        majority_share=trained["majority_share"],
+        classes=trained["classes"],
+        map=means["average_precision"],
+        map_interval=interval("average_precision"),
+        random_map=means["random_level"],
+        lift=means["average_precision"] / means["random_level"],
+        auc=means["auc"],
+        auc_interval=interval("auc"),
+        recall=means["recall"],
+        ndcg=means["ndcg"],
+        reciprocal_rank=means["reciprocal_rank"],
+        candidates=float(values("candidates").mean()),
+        relevant=float(values("relevant").mean()),
+        users=table.num_rows,
+        users_left_out=ranked["users_left_out"],
+        level=settings.level,
+        top=top,
+    )
 
 
 STAGE = Stage(

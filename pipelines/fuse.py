@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import pairwise
 from operator import add
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from pipelines import embed, split
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
@@ -56,12 +56,28 @@ def _modalities(config: Config) -> tuple[str, ...]:
     return config.fuse.modalities or config.embed.modalities
 
 
+@dataclass(frozen=True)
+class GroupShard(Shard):
+    """Parts of the features whose sums are added up by one task."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FusedReport:
+    """Rows of a part, those with features, and those without each modality."""
+
+    rows: int
+    present: int
+    missing: dict[str, int]
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit scaler and PCA on training songs, then transform all songs."""
     plan = Plan(_modalities(config), config.fuse.blockwise, config.fuse.missing == "drop")
     parts = [part_number(name) for name in workspace.parts("ingest", "songs")]
     groups = [
-        {"part": i, "parts": group.tolist()}
+        GroupShard(i, tuple(group.tolist()))
         for i, group in enumerate(np.array_split(parts, min(_GROUPS, len(parts))))
     ]
     sharding.map_shards(
@@ -74,16 +90,16 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     fitted = tasks.run_task(run, _fit_pca, run, plan, len(groups), config.fuse.variance)
     reports = sharding.map_shards(
         run,
-        resumable(run, "fused", partial(_transform, run, plan)),
-        [{"part": part} for part in parts],
+        resumable(run, "fused", partial(_transform, run, plan), FusedReport),
+        [Shard(part) for part in parts],
         description="fusing",
     )
     return {
         **fitted,
-        "songs": sum(report["rows"] for report in reports),
-        "songs_with_features": sum(report["present"] for report in reports),
+        "songs": sum(report.rows for report in reports),
+        "songs_with_features": sum(report.present for report in reports),
         "songs_without": {
-            name: sum(report["missing"][name] for report in reports) for name in plan.modalities
+            name: sum(report.missing[name] for report in reports) for name in plan.modalities
         },
     }
 
@@ -144,12 +160,11 @@ def _training_rows(run: StageRun, plan: Plan, part: int) -> Features:
     return replace(features, rows=features.rows[train], present=features.present[train])
 
 
-def _moments(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
-    found = (_training_rows(run, plan, part) for part in shard["parts"])
+def _moments(run: StageRun, plan: Plan, shard: GroupShard) -> None:
+    found = (_training_rows(run, plan, part) for part in shard.parts)
     each = (Moments.of(features.rows, features.mask) for features in found)
     total = reduce(add, each)
-    _save(run, "moments", shard["part"], vars(total))
-    return {}
+    _save(run, "moments", shard.part, vars(total))
 
 
 def _fit_scaler(run: StageRun, groups: int) -> None:
@@ -160,10 +175,10 @@ def _fit_scaler(run: StageRun, groups: int) -> None:
     _save(run, "scaler", 0, vars(scaler))
 
 
-def _covariance(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
+def _covariance(run: StageRun, plan: Plan, shard: GroupShard) -> None:
     scaler = Scaler(**_load(run, "scaler", 0))
     totals: dict[int, CoMoments] = {}
-    for part in shard["parts"]:
+    for part in shard.parts:
         features = _training_rows(run, plan, part)
         scaled = scaler.transform(features.rows, features.mask)
         for i, (columns, modalities) in enumerate(plan.blocks(features.widths)):
@@ -180,8 +195,7 @@ def _covariance(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
             "products": total.products,
             "count": np.array([total.count]),
         }
-        _save(run, f"covariance-{i}", shard["part"], arrays)
-    return {"blocks": len(totals)}
+        _save(run, f"covariance-{i}", shard.part, arrays)
 
 
 def _fit_pca(run: StageRun, plan: Plan, groups: int, variance: float) -> Counts:
@@ -211,10 +225,10 @@ def _save_transforms(run: StageRun, arrays: Arrays) -> None:
     run.write_bytes(save_safetensors(content), "transforms.safetensors")
 
 
-def _transform(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
+def _transform(run: StageRun, plan: Plan, shard: Shard) -> FusedReport:
     fitted = load_safetensors(run.workspace.read_bytes(run.stage, "transforms.safetensors"))
     scaler = Scaler(fitted["scaler_mean"], fitted["scaler_scale"])
-    features = read_features(run.workspace, plan.modalities, shard["part"])
+    features = read_features(run.workspace, plan.modalities, shard.part)
     scaled = scaler.transform(features.rows, features.mask)
     usable = features.complete if plan.drop else np.asarray(features.present.any(axis=1))
     fused, blocks = [], []
@@ -237,14 +251,12 @@ def _transform(run: StageRun, plan: Plan, shard: dict[str, Any]) -> Counts:
             schema=schemas.fused(rows.shape[1], flags.shape[1]),
         ),
         "fused",
-        shard["part"],
+        shard.part,
     )
     absent = (~features.present).sum(axis=0).tolist()
-    return {
-        "rows": len(usable),
-        "present": int(usable.sum()),
-        "missing": dict(zip(plan.modalities, absent, strict=True)),
-    }
+    return FusedReport(
+        len(usable), int(usable.sum()), dict(zip(plan.modalities, absent, strict=True))
+    )
 
 
 def _save(run: StageRun, name: str, number: int, arrays: Arrays) -> None:

@@ -7,7 +7,6 @@ and reduces them to the distinct lists (3,063 there), on which everything else w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,16 +158,22 @@ def _label(config: Config, run: StageRun) -> Counts:
     }
 
 
-def inertia(
-    list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int
-) -> dict[str, Any]:
-    """One point of the elbow curve; null where there are fewer distinct vectors than k."""
+@dataclass(frozen=True)
+class ElbowPoint:
+    """The inertia of k clusters; None where there are fewer distinct vectors than k."""
+
+    k: int
+    inertia: float | None
+
+
+def inertia(list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int) -> ElbowPoint:
+    """One point of the elbow curve."""
     fitted = fitted_songs > 0
     points = list_vectors[fitted]
     if k > len(np.unique(points, axis=0)):
-        return {"k": k, "inertia": None}
+        return ElbowPoint(k, None)
     found = elbow(points, [k], sample_weight=fitted_songs[fitted], seed=seed)
-    return {"k": k, "inertia": found[0][1]}
+    return ElbowPoint(k, found[0][1])
 
 
 STAGE = Stage(

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,6 @@ from fusionrec.features.lyrics import tfidf
 from fusionrec.features.pretraining import loop, masked_words
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.hashing import stable_hash
-from fusionrec.models.collective import Collective
 from pipelines import ingest, split
 from pipelines.config import Config
 from pipelines.runtime import distributed, progress
@@ -31,9 +29,18 @@ from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.words import lyrics_weights, training_lyrics
 
 
+@dataclass(frozen=True)
+class PretrainJob:
+    """What the workers train; `weights` are those of the vocabulary's words."""
+
+    config: Config
+    run: StageRun
+    weights: np.ndarray
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit the word weights, then train; the first worker writes the model."""
-    job = {"config": config, "run": run, "weights": lyrics_weights(config, run)}
+    job = PretrainJob(config, run, lyrics_weights(config, run))
     settings = config.pretrain
     with progress.watched(run, "pre-training"):
         return distributed.run(
@@ -74,16 +81,15 @@ def settings_of(config: Config) -> masked_words.MlmSettings:
     )
 
 
-def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Counts:
-    config: Config = job["config"]
-    run: StageRun = job["run"]
+def _pretrain(job: PretrainJob, worker: distributed.Worker) -> Counts:
+    config, run, collective = job.config, job.run, worker.collective
     lyrics, settings = config.embed.lyrics, settings_of(config)
     vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
     bags = training_bags(run.workspace, config.pretrain.max_bags, config.seed)
-    texts = tfidf.significant_texts(bags, job["weights"], lyrics.tfidf, vocabulary, lyrics.words)
+    texts = tfidf.significant_texts(bags, job.weights, lyrics.tfidf, vocabulary, lyrics.words)
     texts = [text for text in texts if text]
     if settings.dtype == "auto":  # what was begun goes on in the same precision
-        halves = loop.autocasts("auto", collective, device)
+        halves = loop.autocasts("auto", worker.collective, worker.device)
         halves = run.choose("precision", lambda: halves)
         settings = replace(settings, dtype="bfloat16" if halves else "float32")
     tokenizer = build_tokenizer(
@@ -95,7 +101,7 @@ def _pretrain(job: dict[str, Any], collective: Collective, device: str) -> Count
         settings,
         seed=config.seed,
         collective=collective,
-        device=device,
+        device=worker.device,
         progress=progress.Reporter(run) if collective.rank == 0 else None,
     )
     if collective.rank == 0:

@@ -30,6 +30,7 @@ from pipelines import ingest, split, train
 from pipelines.config import Config
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.command import as_command
+from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -56,14 +57,21 @@ class Catalogue:
     candidates: np.ndarray
 
 
+@dataclass(frozen=True)
+class RankReport:
+    """Users of a shard, those ranked, and why the others are not; what the ranking was given."""
+
+    users: int
+    ranked: int
+    left_out: dict[str, int]
+    plays_without_vector: int
+    candidates: int
+    processor: dict[str, int]
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Rank all users, a range of user codes a task."""
     users = workspace.require("ingest")["counts"]["users"]
-    size = config.recommend.users_per_shard
-    shards = [
-        {"part": i, "start": start, "stop": min(users, start + size)}
-        for i, start in enumerate(range(0, users, size))
-    ]
     catalogue = tasks.submit(run, read_catalogue, workspace)
     blocks = [
         tasks.submit(run, read_block, workspace, names) for names in song_blocks(config, workspace)
@@ -71,28 +79,30 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     reports = tasks.map_tasks(
         run,
         resumable(
-            run, "recommendations", partial(_rank_shard, config, run, catalogue, tuple(blocks))
+            run,
+            "recommendations",
+            partial(_rank_shard, config, run, catalogue, tuple(blocks)),
+            RankReport,
         ),
-        shards,
+        shards_of_rows(users, config.recommend.users_per_shard),
         description="ranking users",
     )
     processor = processor_lines(reports)
-    counts: Counts = {
-        name: sum(report[name] for report in reports)
-        for name in ("users", "ranked", "plays_without_vector")
-    }
-    reasons = [report["left_out"] for report in reports]
+    ranked = sum(report.ranked for report in reports)
+    reasons = [report.left_out for report in reports]
     left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
-    if counts.get("ranked", 0) == 0:
+    if ranked == 0:
         raise DataError(
             f"none of {users:,} users can be evaluated ({left_out}); the protocol "
             f"{config.recommend.protocol!r} needs plays of test songs: use more plays, "
             "a larger test part (split.folds) or another recommend.protocol"
         )
     return {
-        **counts,
+        "users": sum(report.users for report in reports),
+        "ranked": ranked,
+        "plays_without_vector": sum(report.plays_without_vector for report in reports),
         "users_left_out": left_out,
-        "candidates": reports[0]["candidates"],
+        "candidates": reports[0].candidates,
         "ranker": processor,
     }
 
@@ -202,11 +212,11 @@ def _candidates_of(blocks: tuple[Any, ...], candidates: np.ndarray) -> Iterator[
 
 
 def _rank_shard(
-    config: Config, run: StageRun, reference: Any, blocks: tuple[Any, ...], shard: dict[str, Any]
-) -> Counts:
+    config: Config, run: StageRun, reference: Any, blocks: tuple[Any, ...], shard: RowsShard
+) -> RankReport:
     catalogue = _catalogue(reference)
     settings = config.recommend
-    start, stop = shard["start"], shard["stop"]
+    start, stop = shard.start, shard.stop
     plays = run.workspace.read(
         "ingest", "plays", filters=[("user", ">=", start), ("user", "<", stop)]
     )
@@ -223,19 +233,17 @@ def _rank_shard(
         seed=config.seed,
     )
     ranked = _rank(config, users, reference, blocks)
-    run.write(
-        _table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard["part"]
-    )
+    run.write(_table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard.part)
     metrics.count("fusionrec_users_ranked", len(users.users))
     silent = stop - start - pc.count_distinct(plays["user"]).as_py()
-    return {
-        "users": stop - start,
-        "ranked": len(users.users),
-        "left_out": {**users.left_out, "no play of a known song": silent},
-        "plays_without_vector": users.without_vector,
-        "candidates": len(catalogue.candidates),
-        "processor": probes.lines("ranking"),
-    }
+    return RankReport(
+        stop - start,
+        len(users.users),
+        {**users.left_out, "no play of a known song": silent},
+        users.without_vector,
+        len(catalogue.candidates),
+        probes.lines("ranking"),
+    )
 
 
 def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue) -> pa.Table:

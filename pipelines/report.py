@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from pipelines.config import Config
 from pipelines.label import embed_lists, inertia, tagged_songs
 from pipelines.runtime import sharding
 from pipelines.runtime.command import as_command
+from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -35,11 +37,15 @@ EMBEDDINGS = {"multihot": paper.MULTIHOT_K, "word2vec": paper.WORD2VEC_K}
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Compute, then write tables and figures."""
     elbows = _elbows(config, run)
-    rows = [_table_1_row(config, workspace, run, chosen) for chosen in config.report.runs]
-    run.write_bytes(as_csv([{**row, "curve": None} for row in rows]), "table_1.csv")
+    rows: list[paper.MeasuredRun] = []
+    curves: dict[str, Sequence[figures.EpochRow]] = {}
+    for chosen in config.report.runs:
+        row, curve = _table_1_row(config, workspace, run, chosen)
+        rows.append(row)
+        curves[f"k = {row.k}, eta = {row.eta:g}, p = {row.p:g}"] = curve
+    run.write_bytes(as_csv([asdict(row) for row in rows]), "table_1.csv")
     table = paper.table_1(rows)
     run.write_bytes(table.encode(), "table_1.md")
-    curves = {f"k = {r['k']}, eta = {r['eta']:g}, p = {r['p']:g}": r["curve"] for r in rows}
     _write(run, "accuracy", figures.accuracy_by_epoch(curves))
     run.write_bytes(_markdown(config, table, elbows).encode(), "report.md")
     return {
@@ -56,47 +62,78 @@ def _write(run: StageRun, name: str, drawing: figures.Drawing) -> None:
 # --- figures 4 to 7 ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class EmbeddingShard(Shard):
+    """A label embedding."""
+
+    embedding: str
+
+
+@dataclass(frozen=True)
+class ClustersShard(EmbeddingShard):
+    """A label embedding, and a number of clusters."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class InertiaReport:
+    """A point of an embedding's elbow curve; see :class:`pipelines.label.ElbowPoint`."""
+
+    embedding: str
+    k: int
+    inertia: float | None
+
+
+@dataclass(frozen=True)
+class SizesReport:
+    """Songs of each cluster."""
+
+    embedding: str
+    sizes: list[int]
+
+
 def _elbows(config: Config, run: StageRun) -> dict[str, int | None]:
     """Draw elbow curves and cluster sizes; the elbow of each embedding."""
-    shards = [{"part": i, "embedding": name} for i, name in enumerate(EMBEDDINGS)]
+    shards = [EmbeddingShard(i, name) for i, name in enumerate(EMBEDDINGS)]
     sharding.map_shards(
         run,
-        resumable(run, "lists", partial(_write_lists, config, run)),
+        resumable(run, "lists", partial(_write_lists, config, run), Written),
         shards,
         description="label vectors",
     )
     ks = range(2, config.report.elbow_to + 1)
-    points = [{"embedding": name, "k": k} for name in EMBEDDINGS for k in ks]
+    points = [(name, k) for name in EMBEDDINGS for k in ks]
     found = sharding.map_shards(
         run,
-        resumable(run, "inertia", partial(_inertia, config.seed, run)),
-        [{"part": i, **point} for i, point in enumerate(points)],
+        resumable(run, "inertia", partial(_inertia, config.seed, run), InertiaReport),
+        [ClustersShard(i, *point) for i, point in enumerate(points)],
         description="elbow curves",
     )
     curves: dict[str, list[tuple[int, float]]] = {name: [] for name in EMBEDDINGS}
     for point in found:
-        if point["inertia"] is not None:
-            curves[point["embedding"]].append((point["k"], point["inertia"]))
+        if point.inertia is not None:
+            curves[point.embedding].append((point.k, point.inertia))
     elbows = {name: knee(curve) for name, curve in curves.items()}
     _write(run, "elbow", figures.elbow_curves(curves, elbows))
     sizes = sharding.map_shards(
         run,
         partial(_sizes, config.seed, run),
-        [{"embedding": name, "k": k} for name, k in EMBEDDINGS.items()],
+        [ClustersShard(i, *point) for i, point in enumerate(EMBEDDINGS.items())],
         description="cluster sizes",
     )
-    named = {f"{s['embedding']}, k = {len(s['sizes'])}": s["sizes"] for s in sizes}
+    named = {f"{s.embedding}, k = {len(s.sizes)}": s.sizes for s in sizes}
     _write(run, "cluster_sizes", figures.cluster_sizes(named))
     return elbows
 
 
-def _write_lists(config: Config, run: StageRun, shard: dict[str, Any]) -> Counts:
-    chosen = config_module.replaced(config, {"label.embedding": shard["embedding"]})
+def _write_lists(config: Config, run: StageRun, shard: EmbeddingShard) -> Written:
+    chosen = config_module.replaced(config, {"label.embedding": shard.embedding})
     songs = tagged_songs(chosen, run.workspace)
     list_vectors, _ = embed_lists(chosen, songs)
     columns = {"vector": vectors(list_vectors), "fitted_songs": pa.array(songs.fitted, pa.int32())}
-    run.write(pa.table(columns), f"lists_{shard['embedding']}")
-    return {"lists": len(list_vectors)}
+    run.write(pa.table(columns), f"lists_{shard.embedding}")
+    return Written(len(list_vectors))
 
 
 def _read_lists(run: StageRun, embedding: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,20 +141,20 @@ def _read_lists(run: StageRun, embedding: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix(table["vector"]), table["fitted_songs"].to_numpy()
 
 
-def _inertia(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
-    found = inertia(*_read_lists(run, shard["embedding"]), shard["k"], seed)
-    return {"embedding": shard["embedding"], **found}
+def _inertia(seed: int, run: StageRun, shard: ClustersShard) -> InertiaReport:
+    found = inertia(*_read_lists(run, shard.embedding), shard.k, seed)
+    return InertiaReport(shard.embedding, found.k, found.inertia)
 
 
-def _sizes(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
-    list_vectors, songs = _read_lists(run, shard["embedding"])
+def _sizes(seed: int, run: StageRun, shard: ClustersShard) -> SizesReport:
+    list_vectors, songs = _read_lists(run, shard.embedding)
     fitted = songs > 0
     # A small corpus may have fewer distinct lists than the paper has clusters.
-    k = min(shard["k"], len(np.unique(list_vectors[fitted], axis=0)))
+    k = min(shard.k, len(np.unique(list_vectors[fitted], axis=0)))
     classes = fit_kmeans(list_vectors[fitted], k, sample_weight=songs[fitted], seed=seed)
     of_list, _ = classes.predict(list_vectors[fitted])
     sizes = np.bincount(of_list, weights=songs[fitted], minlength=k)
-    return {"embedding": shard["embedding"], "sizes": [int(size) for size in sizes]}
+    return SizesReport(shard.embedding, [int(size) for size in sizes])
 
 
 # --- Table 1, figures 8 to 10 ------------------------------------------------------------
@@ -125,7 +162,8 @@ def _sizes(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
 
 def _table_1_row(
     config: Config, workspace: Workspace, run: StageRun, chosen: config_module.TableRun
-) -> dict[str, Any]:
+) -> tuple[paper.MeasuredRun, list[figures.EpochRow]]:
+    """A row of Table 1, and the accuracies of its epochs."""
     values = {"label.k": chosen.k, "train.eta": chosen.eta, "train.p": chosen.p}
     row = config_module.replaced(config, values)
     trained = train.STAGE.run(row, workspace, current=False)
@@ -133,18 +171,20 @@ def _table_1_row(
     counts = trained["counts"]
     content = workspace.at({"train": trained["key"]}).read_bytes("train", "epochs.csv")
     text = io.StringIO(content.decode())
-    curve = [
+    curve: list[figures.EpochRow] = [
         {key: float(value) if value else None for key, value in line.items()}
         for line in csv.DictReader(text)
     ]
-    measured = ("epochs", "train_accuracy", "test_accuracy", "majority_share")
-    return {
-        "k": chosen.k,
-        "eta": chosen.eta,
-        "p": chosen.p,
-        **{key: counts[key] for key in measured},
-        "curve": curve,
-    }
+    measured = paper.MeasuredRun(
+        chosen.k,
+        chosen.eta,
+        chosen.p,
+        counts["epochs"],
+        counts["train_accuracy"],
+        counts["test_accuracy"],
+        counts["majority_share"],
+    )
+    return measured, curve
 
 
 def _markdown(config: Config, table: str, elbows: dict[str, int | None]) -> str:

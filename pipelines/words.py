@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial, reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,8 @@ import pyarrow.compute as pc
 from fusionrec.features.lyrics import tfidf
 from pipelines.config import Config
 from pipelines.runtime import sharding
-from pipelines.runtime.stage import Counts
-from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime.shards import Shard, shards_of
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 
 def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
@@ -28,25 +27,13 @@ def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
 
 def lyrics_weights(config: Config, run: StageRun) -> np.ndarray:
     """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
-    shards = [{"part": part_number(name)} for name in run.workspace.parts("ingest", "lyrics")]
+    shards = shards_of(run.workspace, "ingest", "lyrics")
     words = run.workspace.read("ingest", "vocabulary").num_rows
     reports = sharding.map_shards(
         run, partial(_count, run.workspace, words), shards, description="document frequencies"
     )
-    total = reduce(
-        add,
-        (
-            tfidf.Statistics(r["documents"], np.array(r["documents_with"]), np.array(r["total"]))
-            for r in reports
-        ),
-    )
-    return tfidf.word_weights(total, config.embed.lyrics.tfidf)
+    return tfidf.word_weights(reduce(add, reports), config.embed.lyrics.tfidf)
 
 
-def _count(workspace: Workspace, words: int, shard: dict[str, Any]) -> Counts:
-    statistics = tfidf.count(training_lyrics(workspace, part_name(shard["part"])), words)
-    return {
-        "documents": statistics.documents,
-        "documents_with": statistics.document_frequency.tolist(),
-        "total": statistics.total_count.tolist(),
-    }
+def _count(workspace: Workspace, words: int, shard: Shard) -> tfidf.Statistics:
+    return tfidf.count(training_lyrics(workspace, part_name(shard.part)), words)

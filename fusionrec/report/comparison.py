@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from fusionrec.report.summary import (
+    BeyondMeasure,
+    ClassMeasure,
+    Difference,
+    Row,
+    Summary,
+)
 from fusionrec.report.text import as_csv, markdown_table, number
-
-Row = Mapping[str, Any]
-Summary = Mapping[str, Any]
 
 PAPER, VAN_DEN_OORD = "Öman & Choi, Table 2", "van den Oord et al. 2013"
 
@@ -35,8 +38,8 @@ def published(row: Row) -> tuple[float, str] | None:
     """
     if row["method"] in _BASELINES:
         return _BASELINES[row["method"]], VAN_DEN_OORD
-    if row["method"] == "fusion":
-        value = _NETWORKS.get((row["k"], tuple(row["modalities"])))
+    if row["method"] == "fusion" and row["k"] is not None:
+        value = _NETWORKS.get((row["k"], tuple(row["modalities"] or ())))
         return None if value is None else (value, PAPER)
     return None
 
@@ -147,18 +150,22 @@ def _cells(row: Row, summary: Summary) -> list[str]:
     ]
 
 
-def _difference(name: str, summary: Summary) -> dict[str, float] | None:
+def _difference(name: str, summary: Summary) -> Difference | None:
     """The difference of a method to the one that all are compared with."""
     for row in summary["differences"]:
         if (row["a"], row["b"]) == (name, summary["against"]):
-            return dict(row)
+            return row
         if (row["b"], row["a"]) == (name, summary["against"]):
-            sign = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
-            return {**row, **sign}
+            return {
+                **row,
+                "difference": -row["difference"],
+                "low": -row["high"],
+                "high": -row["low"],
+            }
     return None
 
 
-_BEYOND: dict[str, str] = {
+_BEYOND: dict[BeyondMeasure, str] = {
     "coverage": "coverage",
     "gini": "Gini",
     "popularity_bias": "popularity bias",
@@ -183,7 +190,7 @@ def _beyond(rows: Sequence[Row]) -> str:
     )
 
 
-_CLASSES: dict[str, str] = {
+_CLASSES: dict[ClassMeasure, str] = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "majority": "majority class",
@@ -211,6 +218,7 @@ def _leakage(summaries: Mapping[str, Summary]) -> str:
     song, artist = (
         {row["name"]: row for row in summaries[by]["rows"]} for by in ("song", "artist")
     )
+    accuracies: tuple[ClassMeasure, ...] = ("accuracy", "lookup_accuracy")
     rows = []
     for name, row in song.items():
         other = artist.get(name)
@@ -218,7 +226,7 @@ def _leakage(summaries: Mapping[str, Summary]) -> str:
             continue
         cells = [name, f"{row['lift']:.2f}", f"{other['lift']:.2f}"]
         cells += [f"{row['auc']:.3f}", f"{other['auc']:.3f}"]
-        for measure in ("accuracy", "lookup_accuracy"):
+        for measure in accuracies:
             cells += [number(r.get(measure), ".1%") for r in (row, other)]
         rows.append(cells)
     pairs = ("lift of mAP", "AUC", "accuracy", "artist look-up alone")
@@ -258,7 +266,7 @@ def latex(summaries: Mapping[str, Summary]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: Row) -> dict[str, object]:
     known = published(row)
     return {
         **{name: value for name, value in row.items() if not isinstance(value, list | tuple)},

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,11 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fusionrec.report.text import as_csv
+from fusionrec.report.trials import Row as TrialRow
+from fusionrec.report.trials import Value
 
 ORANGE, SKY, GREEN, BLUE, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 _WIDTH = 7.0
 _PANEL_HEIGHT = 2.3
-_STYLE: dict[str, Any] = {
+_STYLE: dict[str, object] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.top": False,
@@ -43,12 +45,16 @@ _STYLE: dict[str, Any] = {
 }
 
 
+EpochRow = Mapping[str, float | None]
+"""The columns of a training's curve at one epoch."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure and the very data it shows."""
 
     figure: Figure
-    rows: list[dict[str, Any]]
+    rows: Sequence[Mapping[str, object]]
 
     def files(self, name: str) -> dict[str, bytes]:
         """The contents of ``name.png`` (200 dpi), ``name.svg`` and ``name.csv``."""
@@ -129,7 +135,7 @@ _ACCURACIES = {
 }
 
 
-def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
+def accuracy_by_epoch(curves: Mapping[str, Sequence[EpochRow]]) -> Drawing:
     """Accuracy of each part by epoch, a panel a training (figures 8 to 10).
 
     Parameters
@@ -143,7 +149,9 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
         for name, axes in panels:
             for key, (label, color, line) in _ACCURACIES.items():
                 points = [
-                    (row["epoch"], 100 * row[key]) for row in curves[name] if _known(row.get(key))
+                    (row["epoch"], 100 * value)
+                    for row in curves[name]
+                    if _known(value := row.get(key))
                 ]
                 if points:
                     x, y = zip(*points, strict=True)
@@ -165,7 +173,7 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
 
 
 def search(
-    trials: Sequence[Mapping[str, Any]], parameters: Sequence[str], measures: Sequence[str]
+    trials: Sequence[TrialRow], parameters: Sequence[str], measures: Sequence[str]
 ) -> Drawing:
     """Every measure of a search's trials against every parameter; the best trial is marked.
 
@@ -191,9 +199,9 @@ def search(
                 parameters[index % len(parameters)],
             )
             points = [
-                (trial[parameter], trial[measure], number == best[measure])
+                (value, measured, number == best[measure])
                 for number, trial in enumerate(trials)
-                if _known(trial.get(measure)) and _given(trial.get(parameter))
+                if _known(measured := trial.get(measure)) and _given(value := trial.get(parameter))
             ]
             _scatter(axes, points)
             axes.set_xlabel(parameter.rpartition(".")[2])
@@ -209,13 +217,15 @@ def search(
     return Drawing(figure, rows)
 
 
-def _best(trials: Sequence[Mapping[str, Any]], measure: str) -> int | None:
+def _best(trials: Sequence[TrialRow], measure: str) -> int | None:
     """The index of the trial with the highest measure, the first of equals; None without any."""
-    measured = [number for number, trial in enumerate(trials) if _known(trial.get(measure))]
-    return max(measured, key=lambda number: trials[number][measure]) if measured else None
+    measured = {
+        number: value for number, trial in enumerate(trials) if _known(value := trial.get(measure))
+    }
+    return max(measured, key=measured.__getitem__) if measured else None
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
+def _scatter(axes: Axes, points: Sequence[tuple[Value, float, bool]]) -> None:
     """Points (value of the parameter, measure, whether it is the best)."""
     if not points:
         return
@@ -260,11 +270,11 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator(6, integer=True, min_n_ticks=1)
 
 
-def _known(value: Any) -> bool:
-    return value is not None and not math.isnan(value)
+def _known(value: Value | None) -> TypeGuard[float]:
+    return value is not None and not isinstance(value, str) and not math.isnan(value)
 
 
-def _given(value: Any) -> bool:
+def _given(value: Value | None) -> TypeGuard[Value]:
     return isinstance(value, str) or _known(value)
 
 

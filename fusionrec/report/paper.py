@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fusionrec.report.text import markdown_table, number
 
@@ -19,6 +18,19 @@ class PublishedRun:
     epochs: int
     train_accuracy: float
     test_accuracy: float
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """The same as measured, accuracies in [0, 1]; None and NaN for what is not known."""
+
+    k: int
+    eta: float
+    p: float
+    epochs: int | None
+    train_accuracy: float | None
+    test_accuracy: float | None
+    majority_share: float | None
 
 
 TABLE_1 = (
@@ -38,30 +50,23 @@ def published(k: int, eta: float, p: float) -> PublishedRun | None:
     return next((row for row in TABLE_1 if (row.k, row.eta, row.p) == (k, eta, p)), None)
 
 
-def table_1(measured: Sequence[Mapping[str, Any]]) -> str:
-    """Measured accuracies beside the paper's, as Markdown.
-
-    Parameters
-    ----------
-    measured
-        Rows with `k`, `eta`, `p` and, where known, `epochs`, and `train_accuracy`,
-        `test_accuracy` and `majority_share` in [0, 1]. None and NaN become a dash.
-    """
+def table_1(measured: Sequence[MeasuredRun]) -> str:
+    """Measured accuracies beside the paper's, as Markdown; a dash for what is not known."""
     header = [
         *("k", "eta", "p", "epochs", "train, measured", "train, paper"),
         *("test, measured", "test, paper", "majority class"),
     ]
     rows = []
     for row in measured:
-        paper = published(row["k"], row["eta"], row["p"])
+        paper = published(row.k, row.eta, row.p)
         accuracies = (
-            row["train_accuracy"],
+            row.train_accuracy,
             paper.train_accuracy if paper else None,
-            row["test_accuracy"],
+            row.test_accuracy,
             paper.test_accuracy if paper else None,
-            row["majority_share"],
+            row.majority_share,
         )
-        settings = (number(row["k"], "d"), number(row["eta"], "g"), number(row["p"], "g"))
+        settings = (number(row.k, "d"), number(row.eta, "g"), number(row.p, "g"))
         shown = (number(accuracy, ".1%") for accuracy in accuracies)
-        rows.append([*settings, number(row.get("epochs"), ","), *shown])
+        rows.append([*settings, number(row.epochs, ","), *shown])
     return markdown_table(header, rows, left=0) + "\n"

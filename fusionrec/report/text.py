@@ -6,10 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def as_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     """Rows as CSV, with a column for every name that any row has; nothing for None."""
     text = io.StringIO()
     if rows:

@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def runtime_env(working_dir: Path, file: Path, variables: Mapping[str, str]) -> 
     }
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: Ray's word for it, and a code that is null where it was not waited for."""
+
+    submission_id: str
+    status: str
+    exit_code: int | None
+
+
 def submit(
     command: Sequence[str],
     *,
@@ -89,7 +99,7 @@ def submit(
     variables: Mapping[str, str] | None = None,
     submission_id: str | None = None,
     wait: bool = True,
-) -> dict[str, Any]:
+) -> Ended:
     """Submit a command; with `wait`, print its log as it comes and stay until it ends.
 
     Parameters
@@ -106,12 +116,6 @@ def submit(
         Environment variables of the job, visible on the dashboard: not for secrets.
     submission_id
         The job's name; null for one that Ray makes.
-
-    Returns
-    -------
-    dict
-        ``submission_id``, ``status`` (Ray's word for it) and ``exit_code``, which is null where
-        the job was not waited for.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def submit(
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     log.info("submit: job %s at %s: %s", name, address, line)
     if not wait:
-        return {"submission_id": name, "status": "SUBMITTED", "exit_code": None}
+        return Ended(name, "SUBMITTED", None)
     _follow(client, name)
     info = client.get_job_info(name)
     status = str(info.status.value if hasattr(info.status, "value") else info.status)
@@ -148,7 +152,7 @@ def submit(
         log.error("submit: job %s %s: %s", name, status.lower(), _first_line(info.message or ""))
     else:
         log.info("submit: job %s succeeded", name)
-    return {"submission_id": name, "status": status, "exit_code": code}
+    return Ended(name, status, code)
 
 
 def _client(address: str) -> Any:

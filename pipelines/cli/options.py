@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, TypeGuard
 
 import typer
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from pipelines import config
 from pipelines.config import Config
+
+if TYPE_CHECKING:
+    from pipelines.runtime.stage import Counts
 
 ConfigPath = Annotated[
     str | None,
@@ -35,20 +39,20 @@ def loaded(path: str | None, overrides: list[str] | None, workspace: str | None)
     return config.load(path, chosen)
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> TypeGuard[int | float | str]:
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def print_counts(name: str, counts: dict[str, Any]) -> None:
+def print_counts(name: str, counts: Counts) -> None:
     table = Table("", "count", title=name, title_justify="left")
     for key, value in counts.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             for inner, number in value.items():
                 table.add_row(f"{key.replace('_', ' ')}: {inner}", shown(number))
         elif is_plain(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,36 @@ from pipelines.cli.stages import run_stage
 from pipelines.runtime.workspace import Workspace
 
 _NAMES = ("song_id", "artist_name", "title", "release")
+
+
+@dataclass(frozen=True)
+class ListedSong:
+    """A song of a list, with its rank from 1."""
+
+    rank: int
+    song_id: str
+    artist: str
+    title: str
+    release: str
+    score: float
+
+
+@dataclass(frozen=True)
+class UsersList:
+    """A user's first songs."""
+
+    title: str
+    user_id: str
+    songs: list[ListedSong]
+
+
+@dataclass(frozen=True)
+class SimilarSongs:
+    """Songs like one song."""
+
+    title: str
+    song_id: str
+    songs: list[ListedSong]
 
 
 def recommend(
@@ -42,25 +73,24 @@ def recommend(
         return
     if user is not None and like is not None:
         raise ConfigError("--user and --like: give one of them, not both")
+    found: UsersList | SimilarSongs
     if user is not None:
         found = for_user(resolved.workspace, user, top)
     else:
         assert like is not None
         found = similar_to(resolved.workspace, like, top)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(asdict(found)))
         return
-    table = Table(title=found["title"], title_justify="left")
+    table = Table(title=found.title, title_justify="left")
     for column in ("", "artist", "title", "release", "score"):
         table.add_column(column, justify="right" if column in ("", "score") else "left")
-    for row in found["songs"]:
-        table.add_row(
-            str(row["rank"]), row["artist"], row["title"], row["release"], f"{row['score']:.3f}"
-        )
+    for song in found.songs:
+        table.add_row(str(song.rank), song.artist, song.title, song.release, f"{song.score:.3f}")
     Console().print(table)
 
 
-def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
+def for_user(uri: str, user: str, top: int) -> UsersList:
     """The first `top` songs of a user's list.
 
     Raises
@@ -81,18 +111,14 @@ def for_user(uri: str, user: str, top: int) -> dict[str, Any]:
         )
         if rows.num_rows:
             songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
-            return {
-                "title": f"For user {user}",
-                "user_id": user,
-                "songs": _named(workspace, songs, scores),
-            }
+            return UsersList(f"For user {user}", user, _named(workspace, songs, scores))
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
         "the triplets file, and users without a test song have no list"
     )
 
 
-def similar_to(uri: str, text: str, top: int) -> dict[str, Any]:
+def similar_to(uri: str, text: str, top: int) -> SimilarSongs:
     """The songs whose class probabilities have the largest product with those of one song.
 
     Raises
@@ -122,25 +148,25 @@ def similar_to(uri: str, text: str, top: int) -> dict[str, Any]:
     scores = probabilities @ probabilities[where]
     scores[where] = -np.inf
     best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
-    return {
-        "title": f"Like {found['artist_name'][0]} - {found['title'][0]}",
-        "song_id": found["song_id"][0].as_py(),
-        "songs": _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
-    }
+    return SimilarSongs(
+        f"Like {found['artist_name'][0]} - {found['title'][0]}",
+        found["song_id"][0].as_py(),
+        _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
+    )
 
 
-def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[dict[str, Any]]:
+def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[ListedSong]:
     songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
     names = {row["song_id"]: row for row in songs.to_pylist()}
     return [
-        {
-            "rank": rank,
-            "song_id": song,
-            "artist": names[song]["artist_name"] or "",
-            "title": names[song]["title"] or "",
-            "release": names[song]["release"] or "",
-            "score": float(score),
-        }
+        ListedSong(
+            rank,
+            song,
+            names[song]["artist_name"] or "",
+            names[song]["title"] or "",
+            names[song]["release"] or "",
+            float(score),
+        )
         for rank, (song, score) in enumerate(zip(ids, scores, strict=True), 1)
     ]
 

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
+from fusionrec.report.summary import Summary
+from fusionrec.report.trials import Trial
 from pipelines.runtime.workspace import Workspace
 
+if TYPE_CHECKING:
+    from pipelines.evaluate import Evaluation
 
-def results_table(results: dict[str, Any]) -> Table:
+
+def results_table(results: Evaluation, protocol: str, split: str) -> Table:
     """The result table that `run` and `evaluate` print."""
     table = Table(
-        title=f"fusionrec: protocol {results['protocol']}, split by {results['split']}",
+        title=f"fusionrec: protocol {protocol}, split by {split}",
         title_justify="left",
     )
     table.add_column("")
     table.add_column("value", justify="right")
-    table.add_column("95 % interval" if results["level"] == 0.95 else f"{results['level']:.0%}")
+    table.add_column("95 % interval" if results.level == 0.95 else f"{results.level:.0%}")
     table.add_column("to compare", justify="right")
-    top = results["top"]
+    top = results.top
 
-    def row(name: str, value: str, interval: Any = None, beside: str = "") -> None:
+    def row(name: str, value: str, interval: list[float] | None = None, beside: str = "") -> None:
         shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
         table.add_row(name, value, shown, beside)
 
-    accuracy = results["test_accuracy"]
-    majority = results["majority_share"]
+    accuracy, majority = results.test_accuracy, results.majority_share
     row(
-        f"test accuracy ({results['classes']} classes)",
+        f"test accuracy ({results.classes} classes)",
         "none tested" if accuracy is None else f"{accuracy:.1%}",
         None,
         "" if majority is None else f"majority {majority:.1%}",
     )
     row(
         f"mAP@{top}",
-        f"{results['map']:.4f}",
-        results["map_interval"],
-        f"random {results['random_map']:.4f}",
+        f"{results.map:.4f}",
+        results.map_interval,
+        f"random {results.random_map:.4f}",
     )
-    row("AUC", f"{results['auc']:.4f}", results["auc_interval"], "random 0.5000")
-    row(f"recall@{top}", f"{results['recall']:.4f}")
-    row(f"NDCG@{top}", f"{results['ndcg']:.4f}")
-    row("lift of mAP over random", f"{results['lift']:.2f}")
-    row("candidate songs a user (mean)", f"{results['candidates']:,.1f}")
-    row("relevant songs a user (mean)", f"{results['relevant']:.2f}")
-    row("users in the mean", f"{results['users']:,}")
-    for reason, count in results["users_left_out"].items():
+    row("AUC", f"{results.auc:.4f}", results.auc_interval, "random 0.5000")
+    row(f"recall@{top}", f"{results.recall:.4f}")
+    row(f"NDCG@{top}", f"{results.ndcg:.4f}")
+    row("lift of mAP over random", f"{results.lift:.2f}")
+    row("candidate songs a user (mean)", f"{results.candidates:,.1f}")
+    row("relevant songs a user (mean)", f"{results.relevant:.2f}")
+    row("users in the mean", f"{results.users:,}")
+    for reason, count in results.users_left_out.items():
         row(f"users left out: {reason}", f"{count:,}")
     return table
 
 
-def trials(uri: str) -> list[dict[str, Any]]:
+def trials(uri: str) -> list[Trial]:
     """The trials of a finished search."""
-    rows: list[dict[str, Any]] = Workspace(uri).read_json("tune", "trials.json")
-    return rows
+    return [Trial.of(row) for row in Workspace(uri).read_json("tune", "trials.json")]
 
 
 def table_1(uri: str) -> str:
@@ -64,17 +67,18 @@ def table_1(uri: str) -> str:
     return Workspace(uri).read_bytes("report", "table_1.md").decode()
 
 
-def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
+def trials_table(trials: list[Trial], metric: str) -> Table:
     """The table of trials that `tune` prints, the best first."""
     table = Table(title="trials, the best first", title_justify="left")
     measures = {"validation_map": "mAP", "validation_accuracy": "accuracy", "epoch": "epochs"}
     hidden = ("epochs", "error", "seconds", "train_accuracy")
-    shown = [name for name in rows[0] if name not in hidden]
+    shown = [name for name in trials[0].row() if name not in hidden]
     for name in (*shown, "outcome"):
         table.add_column(measures.get(name, name.rpartition(".")[2]), justify="right")
-    order = sorted(rows, key=lambda row: (row["error"] is not None, -(row[metric] or 0.0)))
-    for row in order:
-        outcome = row["error"] or ("stopped" if row["epoch"] < row["epochs"] else "trained")
+    order = sorted(trials, key=lambda t: (t.error is not None, -(t.measures[metric] or 0.0)))
+    for trial in order:
+        outcome = trial.error or ("stopped" if trial.epoch < trial.epochs else "trained")
+        row = trial.row()
         cells = (
             "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
             for value in (row[name] for name in shown)
@@ -83,9 +87,9 @@ def trials_table(rows: list[dict[str, Any]], metric: str) -> Table:
     return table
 
 
-def comparison(uri: str) -> dict[str, Any]:
+def comparison(uri: str) -> dict[str, Summary]:
     """A finished comparison by split, as :func:`pipelines.compare.summary.summarise` has it."""
-    found: dict[str, Any] = Workspace(uri).read_json("compare", "comparison.json")
+    found: dict[str, Summary] = Workspace(uri).read_json("compare", "comparison.json")
     return found
 
 

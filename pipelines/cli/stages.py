@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -13,6 +14,10 @@ from fusionrec.formats import files
 from pipelines.cli import results
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, loaded, print_counts
 from pipelines.config import Config
+
+if TYPE_CHECKING:
+    from pipelines.runtime.stage import Counts
+    from pipelines.runtime.workspace import Manifest
 
 SUMMARIES = {
     "run": "Run all stages in order, skip those up to date, and print the results.",
@@ -72,10 +77,10 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
         print_counts(name, manifest["counts"])
 
 
-def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str, Any]:
+def _with_rows(name: str, resolved: Config, counts: Counts) -> Mapping[str, object]:
     """A stage's counts; with the trials of a search, and the tables of a report or comparison."""
     if name == "tune":
-        return {**counts, "rows": results.trials(resolved.workspace)}
+        return {**counts, "rows": [trial.row() for trial in results.trials(resolved.workspace)]}
     if name == "report":
         return {**counts, "table_1": results.table_1(resolved.workspace)}
     if name == "compare":
@@ -83,24 +88,30 @@ def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str,
     return counts
 
 
-def _print_search(resolved: Config, counts: dict[str, Any]) -> None:
+def _print_search(resolved: Config, counts: Counts) -> None:
     console = Console()
-    console.print(results.trials_table(results.trials(resolved.workspace), counts["metric"]))
+    console.print(results.trials_table(results.trials(resolved.workspace), str(counts["metric"])))
     print_counts("tune", counts)
     console.print(results.artifacts_table(resolved.workspace, "tune"))
     best = files.join(resolved.workspace, "tune/best.yaml")
     console.print(f"Train the best with: fusionrec train --config {best}", soft_wrap=True)
 
 
-def _print_results(resolved: Config, manifest: dict[str, Any], as_json: bool) -> None:
-    found = {
-        **manifest["counts"],
-        "workspace": resolved.workspace,
-        "protocol": resolved.recommend.protocol,
-        "split": resolved.split.by,
-    }
+def _print_results(resolved: Config, manifest: Manifest, as_json: bool) -> None:
     if as_json:
+        found = {
+            **manifest["counts"],
+            "workspace": resolved.workspace,
+            "protocol": resolved.recommend.protocol,
+            "split": resolved.split.by,
+        }
         print(json.dumps(found))
         return
-    Console().print(results.results_table(found))
+    # Only here, where the stage has run: a command that answers at once does without Ray.
+    from pipelines.evaluate import Evaluation
+
+    evaluation = Evaluation(**manifest["counts"])
+    Console().print(
+        results.results_table(evaluation, resolved.recommend.protocol, resolved.split.by)
+    )
     Console().print(results.artifacts_table(resolved.workspace))

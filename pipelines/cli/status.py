@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,8 +19,37 @@ from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
 
+if TYPE_CHECKING:
+    from pipelines.runtime.progress import ProgressFile
+    from pipelines.runtime.stage import Counts
+
 _SECONDS_OF_SILENCE = 60.0
 """A stage that has written nothing for so long is not at work: its run was killed."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """What a stage holds, and how far it is while it is at work.
+
+    `state` is finished, stale, unfinished, at work, missing or refused; `stale` says why it is,
+    `finished` when.
+    """
+
+    stage: str
+    state: str
+    stale: str
+    finished: str | None
+    wall_seconds: float | None
+    counts: Counts
+    progress: ProgressFile | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """All stages of a workspace, whether or not it has them."""
+
+    workspace: str
+    stages: list[StageStatus]
 
 
 def status_command(
@@ -46,14 +76,14 @@ def status_command(
         return
     found = status(resolved.workspace)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(asdict(found)))
     else:
         Console().print(_status_table(found))
 
 
 def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
     console = Console()
-    last = None
+    last: Status | None = None
     with (
         Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live
     ):
@@ -64,30 +94,30 @@ def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
             elif found != last:
                 # For a file or a pipe: only what is new.
                 if as_json:
-                    print(json.dumps(found), flush=True)
+                    print(json.dumps(asdict(found)), flush=True)
                 else:
                     console.print(_status_table(found))
             last = found
-            states = {row["stage"]: row["state"] for row in found["stages"]}
+            states = {row.stage: row.state for row in found.stages}
             if states[until] == "finished" and not {"at work", "unfinished"} & set(states.values()):
                 return
             time.sleep(every)
 
 
-def _status_table(found: dict[str, Any]) -> Table:
-    table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found["workspace"])
-    for row in found["stages"]:
+def _status_table(found: Status) -> Table:
+    table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found.workspace)
+    for row in found.stages:
         counts = ", ".join(
-            f"{name} {shown(value)}" for name, value in row["counts"].items() if is_plain(value)
+            f"{name} {shown(value)}" for name, value in row.counts.items() if is_plain(value)
         )
-        took = f"{row['wall_seconds']:.1f} s" if row["wall_seconds"] is not None else ""
-        if (progress := row["progress"]) is not None:
+        took = f"{row.wall_seconds:.1f} s" if row.wall_seconds is not None else ""
+        if (progress := row.progress) is not None:
             counts = f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
-        table.add_row(row["stage"], row["state"], row["finished"] or "", took, counts)
+        table.add_row(row.stage, row.state, row.finished or "", took, counts)
     return table
 
 
-def status(uri: str) -> dict[str, Any]:
+def status(uri: str) -> Status:
     """What each stage holds: its state, since when, and its counts."""
     workspace = Workspace(uri)
     current = workspace.current()
@@ -110,17 +140,17 @@ def status(uri: str) -> dict[str, Any]:
             elif state == "missing":
                 state = "unfinished"
         rows.append(
-            {
-                "stage": stage,
-                "state": state,
-                "stale": why,
-                "finished": manifest["finished"] if manifest else None,
-                "wall_seconds": manifest["wall_seconds"] if manifest else None,
-                "counts": manifest["counts"] if manifest else {},
-                "progress": progress,
-            }
+            StageStatus(
+                stage,
+                state,
+                why,
+                manifest["finished"] if manifest else None,
+                manifest["wall_seconds"] if manifest else None,
+                manifest["counts"] if manifest else {},
+                progress,
+            )
         )
-    return {"workspace": workspace.uri, "stages": rows}
+    return Status(workspace.uri, rows)
 
 
 def _unfinished(workspace: Workspace, stage: str) -> list[Workspace]:
@@ -133,9 +163,9 @@ def _unfinished(workspace: Workspace, stage: str) -> list[Workspace]:
     return sorted(found, key=lambda each: (_progress(each, stage) or {"time": 0.0})["time"])
 
 
-def _progress(workspace: Workspace, stage: str) -> dict[str, Any] | None:
+def _progress(workspace: Workspace, stage: str) -> ProgressFile | None:
     try:
-        progress: dict[str, Any] = workspace.read_json(stage, "progress", "now.json")
+        progress: ProgressFile = workspace.read_json(stage, "progress", "now.json")
     except (OSError, WorkspaceError):
         return None
     return progress if "time" in progress else None

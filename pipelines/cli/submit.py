@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,6 @@ def submit(
         wait=not no_wait,
     )
     if as_json:
-        print(json.dumps(ended))
-    if ended["exit_code"]:
-        raise typer.Exit(ended["exit_code"])
+        print(json.dumps(asdict(ended)))
+    if ended.exit_code:
+        raise typer.Exit(ended.exit_code)

@@ -8,6 +8,7 @@ with it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -26,8 +27,17 @@ from pipelines import ingest, split
 from pipelines.config import Config
 from pipelines.config.compare import AudioWordsConfig
 from pipelines.runtime import sharding, tasks
+from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
-from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
+
+
+@dataclass(frozen=True)
+class BagsReport:
+    """Songs of a part with segments, and without."""
+
+    songs: int
+    without: int
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -38,23 +48,26 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             "audio words are made of segments, but ingest.segments is "
             f"{config.ingest.segments!r}: set ingest.segments: full"
         )
-    parts = [{"part": part_number(name)} for name in workspace.parts("ingest", "segments")]
+    parts = shards_of(workspace, "ingest", "segments")
     chosen = tasks.submit(run, _training_songs, run, settings, config.seed)
     sharding.map_shards(
         run,
-        resumable(run, "frames", partial(_sample, run, chosen, settings, config.seed)),
+        resumable(run, "frames", partial(_sample, run, chosen, settings, config.seed), Written),
         parts,
         description="sampling frames",
     )
-    fitted = tasks.run_task(run, _fit, run, settings, config.seed)
+    frames = tasks.run_task(run, _fit, run, settings, config.seed)
     reports = sharding.map_shards(
-        run, resumable(run, "bags", partial(_quantise, run)), parts, description="audio words"
+        run,
+        resumable(run, "bags", partial(_quantise, run), BagsReport),
+        parts,
+        description="audio words",
     )
     return {
-        **fitted,
+        "codebook_frames": frames,
         "codewords": settings.codewords,
-        "songs": sum(report["songs"] for report in reports),
-        "songs_without_segments": sum(report["without"] for report in reports),
+        "songs": sum(report.songs for report in reports),
+        "songs_without_segments": sum(report.without for report in reports),
     }
 
 
@@ -90,18 +103,19 @@ def _training_songs(run: StageRun, settings: AudioWordsConfig, seed: int) -> pa.
 
 
 def _sample(
-    run: StageRun, reference: object, settings: AudioWordsConfig, seed: int, shard: Counts
-) -> Counts:
+    run: StageRun, reference: object, settings: AudioWordsConfig, seed: int, shard: Shard
+) -> Written:
     chosen = tasks.gather([reference])[0]
-    _, segments = segments_of(run.workspace, shard["part"], chosen)
+    _, segments = segments_of(run.workspace, shard.part, chosen)
     frames = audio_words.sample_frames(segments, settings.frames, seed)
-    run.write(pa.table({"frame": vectors(frames)}), "frames", shard["part"])
-    return {"frames": len(frames)}
+    run.write(pa.table({"frame": vectors(frames)}), "frames", shard.part)
+    return Written(len(frames))
 
 
-def _fit(run: StageRun, settings: AudioWordsConfig, seed: int) -> Counts:
+def _fit(run: StageRun, settings: AudioWordsConfig, seed: int) -> int:
+    """Fit and write the codebook, if it is not there; on how many frames."""
     if run.workspace.exists(run.stage, "codebook.safetensors"):
-        return {"codebook_frames": int(run.read_json("codebook.json")["frames"])}
+        return int(run.read_json("codebook.json")["frames"])
     frames = matrix(run.workspace.read(run.stage, "frames")["frame"])
     if not len(frames):
         raise DataError(
@@ -112,12 +126,12 @@ def _fit(run: StageRun, settings: AudioWordsConfig, seed: int) -> Counts:
     run.write_json({"frames": len(frames)}, "codebook.json")
     arrays = {name: getattr(codebook, name) for name in ("mean", "scale", "centroids")}
     run.write_bytes(save_safetensors(arrays), "codebook.safetensors")
-    return {"codebook_frames": len(frames)}
+    return len(frames)
 
 
-def _quantise(run: StageRun, shard: Counts) -> Counts:
+def _quantise(run: StageRun, shard: Shard) -> BagsReport:
     codebook = read_codebook(run.workspace)
-    songs, segments = segments_of(run.workspace, shard["part"])
+    songs, segments = segments_of(run.workspace, shard.part)
     bags, _ = audio_words.bags(segments, codebook)
     bags.sort_indices()
     offsets = pa.array(bags.indptr, pa.int32())
@@ -126,9 +140,9 @@ def _quantise(run: StageRun, shard: Counts) -> Counts:
         pa.ListArray.from_arrays(offsets, pa.array(bags.indices, pa.int32())),
         pa.ListArray.from_arrays(offsets, pa.array(bags.data.astype(np.int32))),
     ]
-    run.write(pa.Table.from_arrays(columns, schema=schemas.AUDIO_WORDS), "bags", shard["part"])
-    all_songs = run.workspace.read_part("ingest", "songs", part_name(shard["part"]), ["song_id"])
-    return {"songs": songs.num_rows, "without": all_songs.num_rows - songs.num_rows}
+    run.write(pa.Table.from_arrays(columns, schema=schemas.AUDIO_WORDS), "bags", shard.part)
+    all_songs = run.workspace.read_part("ingest", "songs", part_name(shard.part), ["song_id"])
+    return BagsReport(songs.num_rows, all_songs.num_rows - songs.num_rows)
 
 
 STAGE = Stage(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -90,10 +90,10 @@ def _targets(context: Context) -> tuple[np.ndarray, np.ndarray]:
     return read_factors(context.workspace, context.config.compare.wmf.scope)
 
 
-def _to_factors(context: Context, predicted: np.ndarray, unknown: int, **measures: Any) -> Scores:
+def _to_factors(context: Context, predicted: np.ndarray, unknown: int) -> Scores:
     X, _ = _targets(context)
     users = X[context.evaluation.users]
-    return Scores(predicted.astype(np.float32), users, unknown, measures)
+    return Scores(predicted.astype(np.float32), users, unknown)
 
 
 def _parts(context: Context, known: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec.ranking.users import user_vectors
+from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Evaluation, read_evaluation
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun
@@ -30,13 +30,13 @@ class Scores:
     without_input
         Candidates that the method knows nothing of.
     measures
-        What else it is to report.
+        How well it knows the classes.
     """
 
     F: np.ndarray
     V: np.ndarray
     without_input: int = 0
-    measures: dict[str, Any] = field(default_factory=dict)
+    measures: ClassMeasures = field(default_factory=ClassMeasures)
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,13 @@ class Context:
         F = values[evaluation.candidates].astype(np.float32)[:, None]
         return Scores(F, np.ones((len(evaluation.users), 1), np.float32))
 
-    def of_profiles(self, F: np.ndarray, **more: Any) -> Scores:
+    def of_profiles(
+        self, F: np.ndarray, without_input: int, measures: ClassMeasures | None = None
+    ) -> Scores:
         """Users as play-weighted means of their songs' F, shape (S, d) (paper 3.4)."""
         evaluation, profiles = self.evaluation, self.evaluation.profiles
         V = user_vectors(
             profiles.indptr, profiles.songs, profiles.plays, F, self.config.recommend.weighting
         )
-        return Scores(np.ascontiguousarray(F[evaluation.candidates]), V, **more)
+        own = np.ascontiguousarray(F[evaluation.candidates])
+        return Scores(own, V, without_input, measures or ClassMeasures())

@@ -25,6 +25,7 @@ from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
 from pipelines.runtime import tasks
+from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Plans, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -155,22 +156,26 @@ def _lists(songs: pa.ChunkedArray, plays: pa.ChunkedArray | None) -> SongLists:
     return SongLists(indptr, flat, ones if plays is None else pc.list_flatten(plays).to_numpy())
 
 
+@dataclass(frozen=True)
+class UsersReport:
+    """Users of a shard who can be evaluated, and why the others can not."""
+
+    users: int
+    left_out: dict[str, int]
+
+
 def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     users = workspace.require("ingest")["counts"]["users"]
-    shards = [
-        {"part": i, "start": start, "stop": min(users, start + _USERS_PER_SHARD)}
-        for i, start in enumerate(range(0, users, _USERS_PER_SHARD))
-    ]
     reports = tasks.map_tasks(
         run,
-        resumable(run, "shards", partial(_users_shard, config, run)),
-        shards,
+        resumable(run, "shards", partial(_users_shard, config, run), UsersReport),
+        shards_of_rows(users, _USERS_PER_SHARD),
         description="users of the comparison",
     )
     counts = tasks.run_task(run, _merge_users, config, run)
-    reasons = [report["left_out"] for report in reports]
+    reasons = [report.left_out for report in reports]
     left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
-    evaluable = sum(report["users"] for report in reports)
+    evaluable = sum(report.users for report in reports)
     if not evaluable:
         raise DataError(
             f"none of {users:,} users has plays of both training and test songs ({left_out}): "
@@ -179,9 +184,9 @@ def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts
     return {**counts, "users_of_corpus": users, "evaluable": evaluable, "users_left_out": left_out}
 
 
-def _users_shard(config: Config, run: StageRun, shard: Counts) -> Counts:
+def _users_shard(config: Config, run: StageRun, shard: RowsShard) -> UsersReport:
     """A range of users; the `compare.users` first by hash are written."""
-    start, stop = shard["start"], shard["stop"]
+    start, stop = shard.start, shard.stop
     workspace = run.workspace
     plays = workspace.read("ingest", "plays", filters=[("user", ">=", start), ("user", "<", stop)])
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
@@ -214,9 +219,9 @@ def _users_shard(config: Config, run: StageRun, shard: Counts) -> Counts:
     table = pa.Table.from_arrays(columns, schema=schemas.EVALUATED_USERS)
     table = table.append_column("key", pa.array(key))
     first = np.sort(np.argsort(key, kind="stable")[: config.compare.users])
-    run.write(table.take(pa.array(first)), "shards", shard["part"])
+    run.write(table.take(pa.array(first)), "shards", shard.part)
     silent = stop - start - pc.count_distinct(plays["user"]).as_py()
-    return {"users": len(key), "left_out": {"no known song": silent, **found.left_out}}
+    return UsersReport(len(key), {"no known song": silent, **found.left_out})
 
 
 def _merge_users(config: Config, run: StageRun) -> Counts:

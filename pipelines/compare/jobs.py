@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
 
+from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Fold
 from pipelines.compare.methods import SPECS
 from pipelines.config import Config
 from pipelines.config.compare import FusionRun, Method
+from pipelines.runtime.workspace import Manifest
 
 RANKING = "methods"
 """The folder of the workspace that has the methods' rankings, a result a job."""
@@ -50,8 +51,10 @@ class Outcome:
         Of the ranking, a result of :data:`RANKING`.
     without_input
         Candidates that the method knows nothing of.
-    measures, lists
-        What else the method reports, and statistics of its lists, by name.
+    measures
+        How well the method knows the classes.
+    lists
+        Statistics of its lists, by name.
     seconds
         What it took.
     """
@@ -60,19 +63,18 @@ class Outcome:
     failed: str = ""
     key: str = ""
     without_input: int = 0
-    measures: Mapping[str, float | None] = field(default_factory=dict)
+    measures: ClassMeasures = field(default_factory=ClassMeasures)
     lists: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @staticmethod
-    def of(job: Job, counts: Mapping[str, Any]) -> Outcome:
-        """From the counts that its task returned."""
-        if "failed" in counts:
-            return Outcome(job, failed=counts["failed"])
+    def of(job: Job, manifest: Manifest) -> Outcome:
+        """From the manifest of its ranking."""
+        counts = manifest["counts"]
         return Outcome(
             job,
             "",
-            counts["key"],
+            manifest["key"],
             counts["without_input"],
             counts["measures"],
             counts["lists"],

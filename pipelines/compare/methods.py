@@ -6,9 +6,8 @@ of them. What needs random numbers takes the job's seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -27,6 +26,7 @@ from pipelines.compare.folds import (
 from pipelines.compare.quality import network_quality
 from pipelines.config import Config, replaced
 from pipelines.config.compare import Method
+from pipelines.runtime.stage import Json
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import load_training_set, read_songs
 
@@ -147,10 +147,10 @@ class MethodSpec:
     scores: Callable[[Context], Scores]
     seeded: bool = False
     inputs: Callable[[Context], list[tuple[Workspace, str]]] = lambda context: []
-    settings: Callable[[Config], dict[str, Any]] = lambda config: {}
+    settings: Callable[[Config], Mapping[str, Json]] = lambda config: {}
 
 
-def _weighting(config: Config) -> dict[str, Any]:
+def _weighting(config: Config) -> Mapping[str, Json]:
     return {"weighting": config.recommend.weighting}
 
 
@@ -179,8 +179,8 @@ def _features_input(context: Context, modalities: Sequence[str]) -> tuple[Worksp
     return features_workspace(context.config, context.workspace, modalities), "fuse"
 
 
-def _compare_settings(*sections: str) -> Callable[[Config], dict[str, Any]]:
-    def settings(config: Config) -> dict[str, Any]:
+def _compare_settings(*sections: str) -> Callable[[Config], Mapping[str, Json]]:
+    def settings(config: Config) -> Mapping[str, Json]:
         compare = config.compare.model_dump(mode="json", include=set(sections))
         return {**compare, "scope": config.compare.wmf.scope}
 
@@ -239,7 +239,7 @@ def diversity_vectors(context: Context) -> np.ndarray:
     return content.fused_inputs(context).x
 
 
-def key(method: Method, context: Context) -> dict[str, Any]:
+def key(method: Method, context: Context) -> Mapping[str, Json]:
     """What a method's result on a fold depends on."""
     spec, fold = SPECS[method], context.workspace
     shared = [(fold, "ingest"), (fold, "split"), (fold, "users")]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow.compute as pc
 
 from fusionrec.evaluation.classes import class_quality, mutual_information
+from fusionrec.report.summary import ClassMeasures
 from fusionrec.tables import matrix
 from pipelines.compare.context import Context
 from pipelines.runtime.workspace import Workspace
 
 
-def network_quality(context: Context, trained: Workspace, F: np.ndarray) -> dict[str, Any]:
+def network_quality(context: Context, trained: Workspace, F: np.ndarray) -> ClassMeasures:
     """Measures of the classes on the test songs that have one.
 
     Parameters
@@ -25,7 +24,7 @@ def network_quality(context: Context, trained: Workspace, F: np.ndarray) -> dict
 
     Returns
     -------
-    By name; `nmi` is of predicted and true classes. Empty without labelled songs of both parts.
+    `nmi` is of predicted and true classes. Empty without labelled songs of both parts.
     """
     labels = trained.read("label", "labels", ["song_id", "class"])
     rows, true = context.rows(labels["song_id"]), labels["class"].to_numpy()

@@ -26,6 +26,7 @@ from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
+from fusionrec.report.summary import Summary
 from pipelines import embed, fuse, ingest, pretrain, train
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import fold_workspace, prepare
@@ -59,13 +60,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
     todo.sort(key=lambda job: not SPECS[job.method].seeded)
-    reports = tasks.map_tasks(
+    outcomes = tasks.map_tasks(
         run, partial(_run_job, config, workspace), todo, description="methods"
     )
-    outcomes = [Outcome.of(job, report) for job, report in zip(todo, reports, strict=True)]
     run.used.update((RANKING, outcome.key) for outcome in outcomes if outcome.key)
     outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
-    summaries = tasks.gather(
+    summaries: list[Summary] = tasks.gather(
         [
             tasks.submit(
                 run,
@@ -78,7 +78,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             for by in config.compare.splits
         ]
     )
-    tables = dict(zip(config.compare.splits, summaries, strict=True))
+    tables: dict[str, Summary] = dict(zip(config.compare.splits, summaries, strict=True))
     for name, content in comparison.files(tables).items():
         run.write_bytes(content, name)
     run.write_json(tables, "comparison.json")
@@ -123,7 +123,7 @@ def check(config: Config) -> None:
         )
 
 
-def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
+def _run_job(config: Config, workspace: Workspace, job: Job) -> Outcome:
     chosen = job.fold.config(config)
     fold = fold_workspace(chosen, workspace)
     context = Context(chosen, fold, job.seed, job.fusion)
@@ -131,20 +131,25 @@ def _run_job(config: Config, workspace: Workspace, job: Job) -> Counts:
     # No lease: whoever else computes it writes the same.
     run = fold.begin(RANKING, content)
     if run is None:
-        finished = fold.at({RANKING: result_key(RANKING, content)}).require(RANKING)
-        return {**finished["counts"], "key": finished["key"]}
+        reading = fold.at({RANKING: result_key(RANKING, content)})
+        return Outcome.of(job, reading.require(RANKING))
     started = time.perf_counter()
     try:
         scores = SPECS[job.method].scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
-        return {"failed": str(error)}
+        return Outcome(job, failed=str(error))
     learned = time.perf_counter() - started
-    counts = _rank(context, scores, run)
-    counts |= {"without_input": scores.without_input, "measures": scores.measures}
-    seconds = {"learning": round(learned, 2), "all": round(time.perf_counter() - started, 2)}
-    run.commit({**counts, "seconds": seconds}, seed=job.seed, run=run_id())
-    return {**counts, "seconds": seconds, "key": run.key}
+    counts = {
+        **_rank(context, scores, run),
+        "without_input": scores.without_input,
+        "measures": scores.measures,
+        "seconds": {
+            "learning": round(learned, 2),
+            "all": round(time.perf_counter() - started, 2),
+        },
+    }
+    return Outcome.of(job, run.commit(counts, seed=job.seed, run=run_id()))
 
 
 def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:

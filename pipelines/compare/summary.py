@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,15 @@ from fusionrec.evaluation import two_way
 from fusionrec.evaluation.ceiling import expected_average_precision
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
 from fusionrec.evaluation.significance import holm
+from fusionrec.report.summary import (
+    ClassMeasure,
+    ClassMeasures,
+    Difference,
+    Evaluated,
+    Measured,
+    Row,
+    Summary,
+)
 from pipelines.compare.folds import Fold, fold_workspace, labels_workspace, read_evaluation
 from pipelines.compare.jobs import RANKING, Outcome, method_names
 from pipelines.config import Config
@@ -45,15 +55,8 @@ class Cells:
     candidates: np.ndarray
 
 
-def summarise(
-    config: Config, workspace: Workspace, by: str, outcomes: list[Outcome]
-) -> dict[str, Any]:
-    """Every method's row of a split, the differences between them, and what was evaluated.
-
-    Returns
-    -------
-    ``rows``, ``differences``, ``failed``, ``ceilings`` and ``folds``, all JSON.
-    """
+def summarise(config: Config, workspace: Workspace, by: str, outcomes: list[Outcome]) -> Summary:
+    """Every method's row of a split, the differences between them, and what was evaluated."""
     top, compare = config.recommend.top, config.compare
     failed = {each.job.name: each.failed for each in outcomes if each.failed}
     by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
@@ -63,12 +66,10 @@ def summarise(
     if not by_name:
         raise DataError(f"compare: no method could be computed: {failed}")
     cells = _cells(workspace, by, next(iter(by_name.values())))
-    rows, precision = [], {}
+    measured: dict[str, Measured] = {}
+    precision: dict[str, np.ndarray] = {}
     for name, seeds in by_name.items():
-        row, precision[name] = _measured(workspace, seeds, top)
-        rows.append(row)
-    order = method_names(config)
-    rows.sort(key=lambda row: order.index(row["name"]))
+        measured[name], precision[name] = _measured(workspace, seeds, top)
     draws = {
         two: two_way.resample(
             cells.indptr,
@@ -82,11 +83,20 @@ def summarise(
         )
         for two in (True, False)
     }
-    for row in rows:
-        for two, prefix in ((True, ""), (False, "users_")):
-            interval = two_way.interval(draws[two][row["name"]], config.evaluate.level)
-            row[f"{prefix}low"], row[f"{prefix}high"] = interval
-    names = [row["name"] for row in rows]
+    names = sorted(measured, key=method_names(config).index)
+    rows: list[Row] = []
+    for name in names:
+        low, high = two_way.interval(draws[True][name], config.evaluate.level)
+        users_low, users_high = two_way.interval(draws[False][name], config.evaluate.level)
+        rows.append(
+            {
+                **measured[name],
+                "low": low,
+                "high": high,
+                "users_low": users_low,
+                "users_high": users_high,
+            }
+        )
     level = {row["name"]: row["average_precision"] for row in rows}
     against = compare.against
     if against is None or against not in names:
@@ -161,7 +171,7 @@ def _groups(workspace: Workspace, by: str) -> np.ndarray:
 
 def _measured(
     workspace: Workspace, seeds: dict[int, list[Outcome]], top: int
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[Measured, np.ndarray]:
     """A method's row, and each cell's part in its user's average precision (mean over seeds)."""
     by_seed, precision = [], np.zeros(0)
     for of_seed in seeds.values():
@@ -179,7 +189,11 @@ def _measured(
     outcomes = [outcome for of_seed in seeds.values() for outcome in of_seed]
     first = outcomes[0].job
     maps = [means["average_precision"] for means in by_seed]
-    row: dict[str, Any] = {
+    means = {name: float(np.mean([means[name] for means in by_seed])) for name in METRICS}
+    lists = {
+        name: float(np.mean([each.lists[name] for each in outcomes])) for name in outcomes[0].lists
+    }
+    row: Measured = {
         "name": first.name,
         "method": first.method,
         "k": first.fusion.k if first.fusion else None,
@@ -188,20 +202,36 @@ def _measured(
         ),
         "reference": first.method in REFERENCES,
         "seeds": len(seeds),
-        **{name: float(np.mean([means[name] for means in by_seed])) for name in METRICS},
+        "average_precision": means["average_precision"],
+        "recall": means["recall"],
+        "ndcg": means["ndcg"],
+        "reciprocal_rank": means["reciprocal_rank"],
+        "auc": means["auc"],
+        "random_level": means["random_level"],
         "spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
         "by_seed": maps,
         "without_input": sum(each.without_input for each in next(iter(seeds.values()))),
         "seconds": sum(each.seconds for each in outcomes),
+        "lift": means["average_precision"] / means["random_level"],
+        "coverage": lists["coverage"],
+        "gini": lists["gini"],
+        "popularity": lists["popularity"],
+        "popularity_bias": lists["popularity_bias"],
+        "diversity": lists["diversity"],
+        "novelty": lists["novelty"],
+        **_mean_quality([each.measures for each in outcomes if each.measures]),
     }
-    row["lift"] = row["average_precision"] / row["random_level"]
-    for name in outcomes[0].lists:
-        row[name] = float(np.mean([each.lists[name] for each in outcomes]))
-    measures = [each.measures for each in outcomes if each.measures]
-    for name in measures[0] if measures else ():
-        values = [value for m in measures if (value := m.get(name)) is not None]
-        row[name] = float(np.mean(values)) if values else None
     return row, precision
+
+
+def _mean_quality(measured: Sequence[ClassMeasures]) -> ClassMeasures:
+    """Means of each measure over the folds and seeds in which it is defined."""
+    means: dict[ClassMeasure, float | None] = {}
+    names: tuple[ClassMeasure, ...] = get_args(ClassMeasure)
+    for name in names if measured else ():
+        values = [value for each in measured if (value := each.get(name)) is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return cast(ClassMeasures, means)
 
 
 def _parts_of_ap(indptr: np.ndarray, ranks: np.ndarray, top: int) -> np.ndarray:
@@ -213,8 +243,12 @@ def _parts_of_ap(indptr: np.ndarray, ranks: np.ndarray, top: int) -> np.ndarray:
 
 
 def _differences(
-    names: list[str], against: str, level: dict[str, float], draws: Any, confidence: float
-) -> list[dict[str, Any]]:
+    names: list[str],
+    against: str,
+    level: dict[str, float],
+    draws: Mapping[str, two_way.Draws],
+    confidence: float,
+) -> list[Difference]:
     """All pairs, with Holm's correction over all of them, and over those with `against`."""
     found = {}
     for a, b in combinations(names, 2):
@@ -276,7 +310,7 @@ def _ceilings(
 
 def _folds(
     config: Config, workspace: Workspace, by: str, outcomes: list[Outcome], cells: Cells
-) -> dict[str, Any]:
+) -> Evaluated:
     """What was evaluated, and a hash of it."""
     numbers = sorted({each.job.fold.number for each in outcomes})
     folds = [fold_workspace(Fold(by, number).config(config), workspace) for number in numbers]

@@ -1,4 +1,4 @@
-"""Writing a modality's part, and adding up what the parts report."""
+"""Writing a modality's part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from fusionrec import schemas
 from fusionrec.tables import vectors
-from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import StageRun
 
 
@@ -23,15 +22,3 @@ def write_features(
     columns = [songs.combine_chunks(), vectors(rows), pa.array(present)]
     schema = schemas.features(rows.shape[1])
     run.write(pa.Table.from_arrays(columns, schema=schema), modality, part)
-
-
-def summed(reports: list[Counts]) -> Counts:
-    """Counts added up over parts; the dimension is the same in all."""
-    totals: Counts = {}
-    for report in reports:
-        for name, value in report.items():
-            if name == "dimension":
-                totals[name] = value
-            elif isinstance(value, int):
-                totals[name] = totals.get(name, 0) + value
-    return totals

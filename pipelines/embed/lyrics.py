@@ -9,8 +9,8 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,8 +19,8 @@ from fusionrec import probes
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
-from pipelines.embed.features import summed
 from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.words import lyrics_weights
@@ -31,31 +31,45 @@ PRETRAIN = "pretrain"
 """The value of `embed.lyrics.encoder` that asks for the workspace's own encoder."""
 
 
-def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+@dataclass(frozen=True)
+class LyricsReport:
+    """Songs of a part, the width of its vectors, and how the encoder made them."""
+
+    songs: int
+    songs_with_lyrics: int
+    dimension: int
+    dtype: str
+    path: str
+    processor: dict[str, int]
+
+
+def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
     weights = lyrics_weights(config, run)
     settings, why = _with_precision(config, run)
     log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)
-    reports = sharding.map_shards(
+    reports = sharding.map_in_actors(
         run,
         _lyrics_encoder,
+        (run, settings, weights),
         parts,
         description="encoding lyrics",
-        actor_arguments=(run, settings, weights),
         num_gpus=settings.num_gpus,
     )
     processor = processor_lines(reports)
-    counts = summed(reports)
-    if counts["songs_with_lyrics"] == 0:
+    with_lyrics = sum(report.songs_with_lyrics for report in reports)
+    if with_lyrics == 0:
         raise DataError(
             "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics or "
             "leave lyrics out: --set embed.modalities=[metadata]"
         )
-    chosen = {name: reports[0][name] for name in ("dtype", "path")}
     return {
-        **counts,
+        "songs": sum(report.songs for report in reports),
+        "songs_with_lyrics": with_lyrics,
+        "dimension": reports[0].dimension,
         "encoder": settings.encoder,
-        **chosen,
+        "dtype": reports[0].dtype,
+        "path": reports[0].path,
         "dtype_chosen": why,
         "layers": processor,
     }
@@ -103,7 +117,7 @@ def _encoder_folder(run: StageRun, settings: LyricsConfig) -> Iterator[str]:
 
 def _lyrics_encoder(
     run: StageRun, settings: LyricsConfig, weights: np.ndarray
-) -> Callable[[dict[str, Any]], Counts]:
+) -> Callable[[Shard], LyricsReport]:
     """Load the encoder once an actor; the result encodes one part."""
     # Imported here, so that only encoder actors pay for torch and transformers.
     from fusionrec.features.lyrics.encoder import load_encoder
@@ -115,8 +129,8 @@ def _lyrics_encoder(
         )
     vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
 
-    def encode(shard: dict[str, Any]) -> Counts:
-        part = shard["part"]
+    def encode(shard: Shard) -> LyricsReport:
+        part = shard.part
         songs = run.workspace.read_part("ingest", "songs", part_name(part), ["song_id", "track_id"])
         bags = run.workspace.read_part("ingest", "lyrics", part_name(part))
         before = encoder.tokens
@@ -136,16 +150,16 @@ def _lyrics_encoder(
             metrics.count("fusionrec_documents_embedded", embedded)
             metrics.count("fusionrec_tokens_embedded", encoder.tokens - before)
         run.write(table, "lyrics", part)
-        return {
-            "songs": songs.num_rows,
-            "songs_with_lyrics": embedded,
-            "dimension": encoder.hidden_size,
-            "dtype": encoder.dtype,
-            "path": encoder.path,
-            "processor": probes.lines("bfloat16 layers"),
-        }
+        return LyricsReport(
+            songs.num_rows,
+            embedded,
+            encoder.hidden_size,
+            encoder.dtype,
+            encoder.path,
+            probes.lines("bfloat16 layers"),
+        )
 
-    return resumable(run, "lyrics", encode)
+    return resumable(run, "lyrics", encode, LyricsReport)
 
 
 def _download_encoder(workspace: Workspace, folder: Path) -> str:

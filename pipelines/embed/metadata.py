@@ -6,8 +6,8 @@ about 25 MB at a million songs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,23 @@ import pyarrow.compute as pc
 from fusionrec.features import metadata
 from fusionrec.features.words import FieldWord2Vec, load_vectors
 from pipelines.config import Config
-from pipelines.embed.features import summed, write_features
+from pipelines.embed.features import write_features
 from pipelines.runtime import resources, sharding, tasks
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 
-def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
+@dataclass(frozen=True)
+class MetadataReport:
+    """Songs of a part, what its texts and numbers lack, and the width of its vectors."""
+
+    songs: int
+    lacks: dict[str, int]
+    dimension: int
+
+
+def embed_metadata(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
     """Fit one Word2Vec a field, then transform every part."""
     # Three at a time, or one after the other where each wants all CPUs of a node.
     threads = min(config.embed.metadata.threads, resources.node_cpus())
@@ -34,11 +44,15 @@ def embed_metadata(config: Config, run: StageRun, parts: list[dict[str, Any]]) -
     means: dict[str, float] = tasks.gather([*fits, numbers])[-1]
     reports = sharding.map_shards(
         run,
-        resumable(run, "metadata", partial(_metadata_part, run, means)),
+        resumable(run, "metadata", partial(_metadata_part, run, means), MetadataReport),
         parts,
         description="embedding metadata",
     )
-    return summed(reports)
+    return {
+        "songs": sum(report.songs for report in reports),
+        **{name: sum(report.lacks[name] for report in reports) for name in reports[0].lacks},
+        "dimension": reports[0].dimension,
+    }
 
 
 def _training_songs(workspace: Workspace, columns: list[str]) -> pa.Table:
@@ -68,15 +82,15 @@ def _number_statistics(run: StageRun) -> dict[str, float]:
     return means
 
 
-def _metadata_part(run: StageRun, means: dict[str, float], shard: dict[str, Any]) -> Counts:
-    songs = run.workspace.read_part("ingest", "songs", part_name(shard["part"]))
+def _metadata_part(run: StageRun, means: dict[str, float], shard: Shard) -> MetadataReport:
+    songs = run.workspace.read_part("ingest", "songs", part_name(shard.part))
     fields = {
         field: FieldWord2Vec.from_bytes(
             run.workspace.read_bytes(run.stage, "word2vec", f"{field}.safetensors")
         )
         for field in metadata.TEXT_FIELDS
     }
-    rows, counts = metadata.metadata_features(songs, fields, means)
+    rows, lacks = metadata.metadata_features(songs, fields, means)
     present = np.ones(len(rows), bool)
-    write_features(run, "metadata", shard["part"], songs["song_id"], rows, present)
-    return {"songs": len(rows), **counts, "dimension": rows.shape[1]}
+    write_features(run, "metadata", shard.part, songs["song_id"], rows, present)
+    return MetadataReport(len(rows), lacks, rows.shape[1])

@@ -12,14 +12,15 @@ from pipelines.config import Config
 from pipelines.embed.audio import embed_audio
 from pipelines.embed.lyrics import PRETRAIN, embed_lyrics
 from pipelines.embed.metadata import embed_metadata
+from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts, Stage
-from pipelines.runtime.workspace import StageRun, Workspace, part_number
+from pipelines.runtime.workspace import StageRun, Workspace
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Embed each modality the config names."""
-    parts = [{"part": part_number(name)} for name in workspace.parts("ingest", "songs")]
-    embed: dict[str, Callable[..., Counts]] = {
+    parts = shards_of(workspace, "ingest", "songs")
+    embed: dict[str, Callable[[Config, StageRun, list[Shard]], Counts]] = {
         "metadata": embed_metadata,
         "lyrics": embed_lyrics,
         "audio": embed_audio,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,8 @@ from fusionrec.formats import musixmatch
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, report, source_path, totals
+from pipelines.config.sources import IngestConfig
+from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_number
@@ -26,29 +26,29 @@ def read_lyrics(config: Config, run: StageRun, limit: float) -> Counts:
     paths = [source_path(config, path) for path in config.source.lyrics]
     if not paths:
         return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
-    shards: list[Shard] = []
+    ranges: list[tuple[str, int, int]] = []
     for path in paths:
-        ranges = tasks.run_task(run, _lyrics_ranges, path, config.ingest)
-        shards += [{"path": path, "start": a, "stop": b} for a, b in ranges]
-    shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
+        found = tasks.run_task(run, _lyrics_ranges, path, config.ingest)
+        ranges += [(path, start, stop) for start, stop in found]
+    shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
     vocabulary = tasks.run_task(run, _write_vocabulary, run, paths)
     reports = sharding.map_shards(
         run,
-        resumable(run, "lyrics", partial(_read_lyrics_shard, run)),
+        resumable(run, "lyrics", partial(_read_lyrics_shard, run), ReadReport),
         shards,
         description="reading lyrics",
     )
     total = totals(reports, limit, "lyrics", ", ".join(config.source.lyrics))
     return {
-        "lyrics": total["rows"],
-        "lyrics_rejected": total["dropped"],
+        "lyrics": total.rows,
+        "lyrics_rejected": total.dropped,
         "vocabulary": vocabulary,
         **tasks.run_task(run, _join_lyrics, run),
-        "lyrics_rejects": total["reasons"],
+        "lyrics_rejects": total.reasons,
     }
 
 
-def _lyrics_ranges(path: str, config: Any) -> list[tuple[int, int]]:
+def _lyrics_ranges(path: str, config: IngestConfig) -> list[tuple[int, int]]:
     if path.endswith(".db"):
         tracks = musixmatch.num_lyrics_db(path)
         step = config.rows_per_shard
@@ -68,11 +68,11 @@ def _write_vocabulary(run: StageRun, paths: list[str]) -> int:
     return len(words)
 
 
-def _read_lyrics_shard(run: StageRun, shard: Shard) -> Report:
-    read = musixmatch.read_lyrics_db if shard["path"].endswith(".db") else musixmatch.read_lyrics
-    batch = read(shard["path"], shard["start"], shard["stop"])
-    run.write(batch.table, "raw_lyrics", shard["part"])
-    run.write(batch.rejects, "lyrics_rejects", shard["part"])
+def _read_lyrics_shard(run: StageRun, shard: FileShard) -> ReadReport:
+    read = musixmatch.read_lyrics_db if shard.path.endswith(".db") else musixmatch.read_lyrics
+    batch = read(shard.path, shard.start, shard.stop)
+    run.write(batch.table, "raw_lyrics", shard.part)
+    run.write(batch.rejects, "lyrics_rejects", shard.part)
     return report(batch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,24 +14,33 @@ from fusionrec.formats import taste_profile
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, report, source_path, totals
+from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.runtime import sharding, tasks
+from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
 
 
+@dataclass(frozen=True)
+class PlaysReport(ReadReport):
+    """With the triplets on songs, and on songs of mismatched tracks."""
+
+    on_songs: int
+    on_mismatched: int
+
+
 def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     """Triplets to `plays`, as codes: a user's row in `users`, a song's row in `songs`."""
-    shards: list[Shard] = []
+    ranges: list[tuple[str, int, int]] = []
     for path in config.source.plays:
         file = source_path(config, path)
-        ranges = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
-        shards += [{"path": file, "start": a, "stop": b} for a, b in ranges]
-    shards = [{**shard, "part": i} for i, shard in enumerate(shards)]
+        found = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
+        ranges += [(file, start, stop) for start, stop in found]
+    shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
     songs = tasks.submit(run, _song_ids, run)
     reports = sharding.map_shards(
         run,
-        resumable(run, "plays", partial(_read_plays_shard, run, songs)),
+        resumable(run, "plays", partial(_read_plays_shard, run, songs), PlaysReport),
         shards,
         description="reading plays",
     )
@@ -38,16 +48,17 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     users = tasks.run_task(run, _write_users, run)
     sharding.map_shards(run, partial(_code_plays, run), shards, description="coding plays")
     unmatched = tasks.run_task(run, _write_unmatched, run)
-    on_corpus = total["on_songs"] + total["on_mismatched"]
+    on_songs = sum(found.on_songs for found in reports)
+    on_mismatched = sum(found.on_mismatched for found in reports)
     return {
-        "triplets": total["rows"],
-        "triplets_rejected": total["dropped"],
-        "triplets_on_corpus": on_corpus,
-        "triplets_on_mismatched_songs": total["on_mismatched"],
-        "plays": total["on_songs"],
+        "triplets": total.rows,
+        "triplets_rejected": total.dropped,
+        "triplets_on_corpus": on_songs + on_mismatched,
+        "triplets_on_mismatched_songs": on_mismatched,
+        "plays": on_songs,
         "users": users,
         "play_songs_not_in_corpus": unmatched,
-        "play_rejects": total["reasons"],
+        "play_rejects": total.reasons,
     }
 
 
@@ -57,8 +68,8 @@ def _song_ids(run: StageRun) -> tuple[pa.Array, pa.Array]:
     return songs, wrong
 
 
-def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
-    batch = taste_profile.read_triplets(shard["path"], shard["start"], shard["stop"])
+def _read_plays_shard(run: StageRun, songs: Any, shard: FileShard) -> PlaysReport:
+    batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
     song_ids, wrong = tasks.gather([songs])[0]
     table = batch.table
     codes = pc.index_in(table["song_id"], value_set=song_ids).cast(pa.int32())
@@ -68,17 +79,17 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: Shard) -> Report:
     # Users are written once a shard, and their rows as positions among them.
     listeners = table["user_id"].combine_chunks().dictionary_encode()
     raw = pa.table({"user": listeners.indices, "song": codes, "plays": table["plays"]})
-    run.write(raw.filter(known), "raw_plays", shard["part"])
-    run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard["part"])
+    run.write(raw.filter(known), "raw_plays", shard.part)
+    run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard.part)
     counted = pc.value_counts(strange.combine_chunks())
     run.write(
         pa.table({"song_id": counted.field("values"), "rows": counted.field("counts")}),
         "raw_unmatched",
-        shard["part"],
+        shard.part,
     )
-    run.write(batch.rejects, "play_rejects", shard["part"])
-    return report(
-        batch,
+    run.write(batch.rejects, "play_rejects", shard.part)
+    return PlaysReport(
+        **vars(report(batch)),
         on_songs=pc.sum(known).as_py() or 0,
         on_mismatched=pc.sum(mismatched).as_py() or 0,
     )
@@ -101,16 +112,16 @@ def _write_users(run: StageRun) -> int:
     return len(codes)
 
 
-def _code_plays(run: StageRun, shard: Shard) -> Report:
-    part = part_name(shard["part"])
+def _code_plays(run: StageRun, shard: FileShard) -> Written:
+    part = part_name(shard.part)
     raw = run.workspace.read_part(run.stage, "raw_plays", part)
     codes = run.workspace.read_part(run.stage, "user_codes", part)["code"]
     table = pa.table(
         {"user": codes.take(raw["user"]), "song": raw["song"], "plays": raw["plays"]},
         schema=schemas.PLAYS,
     )
-    run.write(table.sort_by([("user", "ascending"), ("song", "ascending")]), "plays", shard["part"])
-    return {"rows": table.num_rows}
+    run.write(table.sort_by([("user", "ascending"), ("song", "ascending")]), "plays", shard.part)
+    return Written(table.num_rows)
 
 
 def _write_unmatched(run: StageRun) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -18,8 +19,17 @@ from fusionrec.features.audio import segment_statistics
 from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
 from fusionrec.formats.batch import Batch
 from pipelines.config import Config
-from pipelines.ingest.sources import Report, Shard, non_empty, report, source_path, totals
+from pipelines.ingest.sources import (
+    FileShard,
+    ReadReport,
+    non_empty,
+    report,
+    source_path,
+    summed,
+    totals,
+)
 from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime.shards import Shard, Written, shards_of_rows
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
@@ -30,6 +40,36 @@ NOTES = "notes"
 """Where the ingest stage keeps its :class:`CrashNotes` while it runs."""
 
 Segments = Literal["none", "stats", "full"]
+Folder = tuple[str, int, int, int]
+"""A folder of the tree, the range of its files that is wanted, and how many it has."""
+
+
+@dataclass(frozen=True)
+class TreeShard(Shard):
+    """Files of folders of the HDF5 tree."""
+
+    path: str
+    folders: tuple[Folder, ...]
+
+
+@dataclass(frozen=True)
+class SqliteShard(FileShard):
+    """Rows of ``track_metadata.db``; `terms` is where ``artist_term.db`` lies, if anywhere."""
+
+    terms: str | None
+
+
+SongShard = TreeShard | FileShard
+"""A plain :class:`FileShard` is one of an aggregate HDF5 file."""
+
+
+@dataclass(frozen=True)
+class SongsReport(ReadReport):
+    """With the songs that have tags of each kind."""
+
+    with_mbtags: int
+    with_terms: int
+    processor: dict[str, int]
 
 
 def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
@@ -37,16 +77,18 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     shards = song_shards(config, run)
     reports = sharding.map_shards(
         run,
-        resumable(run, "songs", partial(_read_song_shard, run, config.ingest.segments)),
+        resumable(
+            run, "songs", partial(_read_song_shard, run, config.ingest.segments), SongsReport
+        ),
         shards,
         description="reading songs",
     )
     processor = processor_lines(reports)
     total = totals(reports, limit, "songs", config.source.songs)
-    if total["rows"] == 0:
+    if total.rows == 0:
         raise SourceError(
             f"{source_path(config, config.source.songs)}: no readable track among "
-            f"{total['read']:,} files or rows; point source.songs at the Million Song Dataset"
+            f"{total.read:,} files or rows; point source.songs at the Million Song Dataset"
         )
     mismatches = config.source.mismatches
     catalogue = tasks.run_task(
@@ -56,21 +98,21 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
         run, partial(_keep_catalogued, run), shards, description="writing the catalogue"
     )
     return {
-        "tracks": total["rows"],
-        "tracks_with_mbtags": total["with_mbtags"],
-        "tracks_with_terms": total["with_terms"],
-        "tracks_rejected": total["dropped"],
-        "song_files_or_rows": total["read"],
-        "song_files_read_directly": total["direct"],
+        "tracks": total.rows,
+        "tracks_with_mbtags": sum(shard.with_mbtags for shard in reports),
+        "tracks_with_terms": sum(shard.with_terms for shard in reports),
+        "tracks_rejected": total.dropped,
+        "song_files_or_rows": total.read,
+        "song_files_read_directly": total.direct,
         **catalogue,
-        "songs": sum(shard["rows"] for shard in finished),
-        "songs_damaged_text": total["damaged_text"],
-        "song_rejects": total["reasons"],
+        "songs": sum(shard.rows for shard in finished),
+        "songs_damaged_text": total.damaged_text,
+        "song_rejects": total.reasons,
         "song_reader": processor,
     }
 
 
-def song_shards(config: Config, run: StageRun) -> list[Shard]:
+def song_shards(config: Config, run: StageRun) -> Sequence[SongShard]:
     """Where each shard of the song source lies: files of folders of the tree, or ranges of rows.
 
     The driver lists the tree folder by folder and keeps a folder's name and number of files:
@@ -82,24 +124,21 @@ def song_shards(config: Config, run: StageRun) -> list[Shard]:
     if files.is_folder(path):
         return _tree_shards(run, path, config.ingest.files_per_shard)
     terms = config.source.artist_terms
-    shard: Shard = {"path": path}
     kind = os.path.splitext(path.partition("?")[0] if files.is_uri(path) else path)[1]
     if kind == ".db":
         rows = tasks.run_task(run, msd_sqlite.num_rows, path)
-        shard |= {"kind": "sqlite", "terms": source_path(config, terms) if terms else None}
     elif kind in (".h5", ".hdf5"):
         rows = tasks.run_task(run, hdf5.num_rows, path)
-        shard |= {"kind": "aggregate"}
     else:
         raise SourceError(f"{path}: source.songs must be a folder, a .h5 or a .db file")
-    step = config.ingest.rows_per_shard
-    return [
-        {**shard, "part": i, "start": start, "stop": min(rows, start + step)}
-        for i, start in enumerate(range(0, rows, step))
-    ]
+    shards = shards_of_rows(rows, config.ingest.rows_per_shard)
+    if kind == ".db":
+        where = source_path(config, terms) if terms else None
+        return [SqliteShard(s.part, path, s.start, s.stop, where) for s in shards]
+    return [FileShard(s.part, path, s.start, s.stop) for s in shards]
 
 
-def _tree_shards(run: StageRun, path: str, size: int) -> list[Shard]:
+def _tree_shards(run: StageRun, path: str, size: int) -> list[TreeShard]:
     if files.is_uri(path):
         # A request a folder: side by side.
         below = [tasks.submit(run, hdf5.track_counts, path, top) for top in hdf5.tops(path)]
@@ -108,25 +147,25 @@ def _tree_shards(run: StageRun, path: str, size: int) -> list[Shard]:
         counts = hdf5.track_counts(path)
     if not counts:
         raise SourceError(f"{path}: holds no .h5 file; set source.songs to the HDF5 tree")
-    shards: list[Shard] = []
+    shards: list[list[Folder]] = []
     room = 0
     for folder, count in counts:
         start = 0
         while start < count:
             if room == 0:
-                shards.append({"part": len(shards), "kind": "tree", "path": path, "folders": []})
+                shards.append([])
                 room = size
             stop = min(count, start + room)
-            shards[-1]["folders"].append([folder, start, stop, count])
+            shards[-1].append((folder, start, stop, count))
             room -= stop - start
             start = stop
-    return shards
+    return [TreeShard(part, path, tuple(folders)) for part, folders in enumerate(shards)]
 
 
-def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
-    part = shard["part"]
+def _read_song_shard(run: StageRun, segments: Segments, shard: SongShard) -> SongsReport:
+    part = shard.part
     tables, rejects, statistics = [], [], []
-    counts: Report = {}
+    counts: list[ReadReport] = []
     with run.writing(schemas.SEGMENTS, "segments", part, wanted=segments == "full") as writer:
         for batch in _batches(shard, segments != "none", CrashNotes(run, part)):
             tables.append(batch.table)
@@ -135,19 +174,19 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: Shard) -> Report:
                 writer.write_table(batch.segments)
             elif batch.segments is not None:
                 statistics.append(segment_statistics(batch.segments))
-            counts = _added(counts, report(batch))
+            counts.append(report(batch))
             metrics.count("fusionrec_songs_ingested", batch.table.num_rows)
     songs = pa.concat_tables(tables)
     run.write(songs, "raw_songs", part)
     if statistics:
         run.write(pa.concat_tables(statistics), "segment_statistics", part)
     run.write(pa.concat_tables(rejects), "song_rejects", part)
-    return {
-        **counts,
-        "with_mbtags": non_empty(songs["mbtags"]),
-        "with_terms": non_empty(songs["terms"]),
-        "processor": probes.lines("HDF5 files"),
-    }
+    return SongsReport(
+        **vars(summed(counts)),
+        with_mbtags=non_empty(songs["mbtags"]),
+        with_terms=non_empty(songs["terms"]),
+        processor=probes.lines("HDF5 files"),
+    )
 
 
 class CrashNotes:
@@ -181,18 +220,18 @@ class CrashNotes:
         self._run.write_json({"open": path, "deaths": self._deaths}, *self._path)
 
 
-def _batches(shard: Shard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:
+def _batches(shard: SongShard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:
     """A shard's tracks; few at a time where each has its segments with it."""
-    path = shard["path"]
-    if shard["kind"] == "tree":
-        names = [name for folder in shard["folders"] for name in _files(path, *folder)]
+    path = shard.path
+    if isinstance(shard, TreeShard):
+        names = [name for folder in shard.folders for name in _files(path, *folder)]
         step = _AT_ONCE if segments else max(1, len(names))
         for i in range(0, len(names), step):
             yield hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
         return
-    start, stop = shard["start"], shard["stop"]
-    if shard["kind"] == "sqlite":
-        yield msd_sqlite.read_songs(path, shard["terms"], start, stop)
+    start, stop = shard.start, shard.stop
+    if isinstance(shard, SqliteShard):
+        yield msd_sqlite.read_songs(path, shard.terms, start, stop)
         return
     step = _AT_ONCE if segments else stop - start
     for i in range(start, stop, step):
@@ -207,17 +246,6 @@ def _files(path: str, folder: str, start: int, stop: int, count: int) -> list[st
             f"{len(names):,} now; leave the source alone and run the command again"
         )
     return names[start:stop]
-
-
-def _added(total: Report, more: Report) -> Report:
-    """Two batches' counts together."""
-    if not total:
-        return more
-    summed = {name: total[name] + value for name, value in more.items() if name != "reasons"}
-    reasons = dict(total["reasons"])
-    for reason, count in more["reasons"].items():
-        reasons[reason] = reasons.get(reason, 0) + count
-    return {**summed, "reasons": reasons}
 
 
 def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
@@ -248,8 +276,8 @@ def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
     }
 
 
-def _keep_catalogued(run: StageRun, shard: Shard) -> Report:
-    part = shard["part"]
+def _keep_catalogued(run: StageRun, shard: Shard) -> Written:
+    part = shard.part
     kept = run.workspace.read(run.stage, "kept")["track_id"].combine_chunks()
     raw = run.workspace.read_part(run.stage, "raw_songs", part_name(part))
     table = raw.filter(pc.is_in(raw["track_id"], value_set=kept))
@@ -257,4 +285,4 @@ def _keep_catalogued(run: StageRun, shard: Shard) -> Report:
     first = np.unique(table["track_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
     table = table.take(np.sort(first))
     run.write(table, "songs", part)
-    return {"rows": table.num_rows}
+    return Written(table.num_rows)

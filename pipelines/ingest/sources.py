@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +13,28 @@ from fusionrec.errors import TooManyRejectsError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
 from pipelines.config import Config
+from pipelines.runtime.shards import Shard
 
-Shard = dict[str, Any]
-Report = dict[str, Any]
+
+@dataclass(frozen=True)
+class FileShard(Shard):
+    """A range of a file: bytes of a text file, rows of a database or an aggregate file."""
+
+    path: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What was read of a shard; `reasons` are those of its rejects, with their numbers."""
+
+    read: int
+    rows: int
+    dropped: int
+    damaged_text: int
+    direct: int
+    reasons: dict[str, int]
 
 
 def source_path(config: Config, path: str) -> str:
@@ -21,22 +42,37 @@ def source_path(config: Config, path: str) -> str:
     return files.join(config.source.root, path)
 
 
-def report(batch: Batch, **more: int) -> Report:
-    """The counts of one shard, with `more` of its own."""
+def report(batch: Batch) -> ReadReport:
+    """The counts of one shard."""
     dropped = pc.equal(batch.rejects["action"], "dropped")
     reasons = pc.value_counts(batch.rejects["reason"].combine_chunks())
-    return {
-        "read": batch.read,
-        "rows": batch.table.num_rows,
-        "dropped": pc.sum(dropped).as_py() or 0,
-        "damaged_text": batch.damaged_text,
-        "direct": batch.direct,
-        "reasons": {row["values"]: row["counts"] for row in reasons.to_pylist()},
-        **more,
-    }
+    return ReadReport(
+        batch.read,
+        batch.table.num_rows,
+        pc.sum(dropped).as_py() or 0,
+        batch.damaged_text,
+        batch.direct,
+        {row["values"]: row["counts"] for row in reasons.to_pylist()},
+    )
 
 
-def totals(reports: list[Report], limit: float, what: str, source: str) -> dict[str, Any]:
+def summed(reports: Iterable[ReadReport]) -> ReadReport:
+    """Counts added up."""
+    each = list(reports)
+    reasons: Counter[str] = Counter()
+    for found in each:
+        reasons.update(found.reasons)
+    return ReadReport(
+        sum(found.read for found in each),
+        sum(found.rows for found in each),
+        sum(found.dropped for found in each),
+        sum(found.damaged_text for found in each),
+        sum(found.direct for found in each),
+        dict(reasons),
+    )
+
+
+def totals(reports: Iterable[ReadReport], limit: float, what: str, source: str) -> ReadReport:
     """Counts added up over shards.
 
     Raises
@@ -44,18 +80,11 @@ def totals(reports: list[Report], limit: float, what: str, source: str) -> dict[
     TooManyRejectsError
         If more than the share `limit` of what was read had to be dropped.
     """
-    total: dict[str, Any] = {"read": 0, "rows": 0, "dropped": 0, "damaged_text": 0, "reasons": {}}
-    for shard in reports:
-        for name, value in shard.items():
-            if name == "reasons":
-                for reason, count in value.items():
-                    total[name][reason] = total[name].get(reason, 0) + count
-            else:
-                total[name] = total.get(name, 0) + value
-    if total["dropped"] > limit * max(1, total["read"]):
-        listed = ", ".join(f"{count:,} x {reason}" for reason, count in total["reasons"].items())
+    total = summed(reports)
+    if total.dropped > limit * max(1, total.read):
+        listed = ", ".join(f"{count:,} x {reason}" for reason, count in total.reasons.items())
         raise TooManyRejectsError(
-            f"{source}: {total['dropped']:,} of {total['read']:,} {what} rejected, more than "
+            f"{source}: {total.dropped:,} of {total.read:,} {what} rejected, more than "
             f"ingest.max_reject_share {limit:g} allows ({listed}); "
             "mend the file, or raise the share if this is expected"
         )

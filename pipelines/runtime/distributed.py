@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import ray.data
 import ray.train
@@ -28,15 +29,46 @@ from pipelines.runtime.workspace import StageRun
 
 log = logging.getLogger("fusionrec")
 
-Work = Callable[[dict[str, Any], Collective, str], Counts]
-"""Takes the job, the rank among the workers and the torch device; returns the result."""
-
+J = TypeVar("J")
 _RESULT = "result.json"
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What a worker gets beside its job.
+
+    Attributes
+    ----------
+    collective
+        Its rank among the workers.
+    device
+        The torch device.
+    datasets
+        Iterators over the datasets, by name: `train` is its share, the others are whole.
+    """
+
+    collective: Collective
+    device: str
+    datasets: Mapping[str, ray.data.DataIterator]
+
+
+Work = Callable[[J, Worker], Counts]
+"""Takes the stage's job, which is a small dataclass, and returns the result."""
+
+
+@dataclass(frozen=True)
+class _Packed(Generic[J]):
+    """What travels to the workers."""
+
+    work: Work[J]
+    job: J
+    run: StageRun
+    gpu: bool
+
+
 def run(
-    work: Work,
-    job: dict[str, Any],
+    work: Work[J],
+    job: J,
     stage_run: StageRun,
     *,
     workers: int,
@@ -53,8 +85,8 @@ def run(
     num_gpus
         GPUs of one worker.
     datasets
-        Each worker finds iterators over them in its job, as ``datasets``: `train` is split
-        among the workers, the others are whole.
+        Each worker gets iterators over them: `train` is split among the workers, the others
+        are whole.
 
     Raises
     ------
@@ -64,40 +96,41 @@ def run(
         A worker failed otherwise, more often than Ray Train retries.
     """
     name = stage_run.stage
-    packed = {"work": work, "job": job, "run": stage_run, "gpu": num_gpus > 0}
+    packed = _Packed(work, job, stage_run, num_gpus > 0)
     streams = datasets or {}
     if workers == 0:
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
         run_task(stage_run, _alone, packed, streams, num_gpus=num_gpus)
     else:
         _distributed(packed, workers, num_gpus, streams)
-    result: Counts = stage_run.read_json(_RESULT)
+    result = stage_run.read_json(_RESULT)
     if "error" in result:
         raise DataError(result["error"])
-    return result
+    counts: Counts = result
+    return counts
 
 
-def report(metrics: dict[str, Any]) -> None:
+def report(metrics: Mapping[str, float | None]) -> None:
     """Show metrics on Ray Train's dashboard; all workers must call it, nothing without Ray Train.
 
     It waits until Ray Train's controller polls, a second or two, so it is for now and then.
     """
     if _in_ray_train:
-        ray.train.report(metrics)
+        ray.train.report(dict(metrics))
 
 
 _in_ray_train = False
 
 
 def _distributed(
-    packed: dict[str, Any], workers: int, num_gpus: float, streams: dict[str, ray.data.Dataset]
+    packed: _Packed[J], workers: int, num_gpus: float, streams: dict[str, ray.data.Dataset]
 ) -> None:
-    name = packed["run"].stage
+    name = packed.run.stage
     log.info("%s: Ray Train starts %d worker(s)", name, workers)
     with tempfile.TemporaryDirectory(prefix=f"fusionrec-{name}-") as scratch:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={**packed, "streams": sorted(streams)},
+            train_loop_config={"packed": packed, "streams": sorted(streams)},
             datasets={**streams},
             dataset_config=ray.train.DataConfig(
                 datasets_to_split=["train"] if streams else [],
@@ -109,7 +142,7 @@ def _distributed(
                 resources_per_worker={
                     "CPU": 1,
                     **({"GPU": num_gpus} if num_gpus else {}),
-                    **placement(packed["run"]),
+                    **placement(packed.run),
                 },
             ),
             run_config=RunConfig(
@@ -124,12 +157,13 @@ def _distributed(
             raise StageError(f"{name}: Ray Train failed: {root_cause(error)}") from error
 
 
-def _worker(packed: dict[str, Any]) -> None:
+def _worker(config: dict[str, Any]) -> None:
     global _in_ray_train
     _in_ray_train = True
     context = ray.train.get_context()
-    streams = {name: ray.train.get_dataset_shard(name) for name in packed["streams"]}
+    streams = {name: ray.train.get_dataset_shard(name) for name in config["streams"]}
     collective = Collective(context.get_world_rank(), context.get_world_size())
+    packed: _Packed[object] = config["packed"]
     _work(packed, collective, streams, on_this_node=context.get_local_world_size())
     # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
     ray.train.report({"rank": collective.rank})
@@ -142,7 +176,7 @@ def _device() -> str:
     return device
 
 
-def _alone(packed: dict[str, Any], streams: dict[str, ray.data.Dataset]) -> None:
+def _alone(packed: _Packed[J], streams: dict[str, ray.data.Dataset]) -> None:
     context = ray.data.DataContext.get_current()
     context.execution_options = _ordered()
     context.enable_progress_bars = False
@@ -156,18 +190,18 @@ def _ordered() -> ray.data.ExecutionOptions:
 
 
 def _work(
-    packed: dict[str, Any],
+    packed: _Packed[J],
     collective: Collective,
     streams: dict[str, ray.data.DataIterator],
     on_this_node: int,
 ) -> None:
-    device = _device() if packed["gpu"] and torch.cuda.is_available() else "cpu"
+    device = _device() if packed.gpu and torch.cuda.is_available() else "cpu"
     # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
     try:
-        result = packed["work"]({**packed["job"], "datasets": streams}, collective, device)
+        result = packed.work(packed.job, Worker(collective, device, streams))
     except DataError as error:
         # Ray Train would retry: bad data stay bad, so the driver raises this instead.
         result = {"error": str(error)}
     if collective.rank == 0:
-        packed["run"].write_json(result, _RESULT)
+        packed.run.write_json(result, _RESULT)

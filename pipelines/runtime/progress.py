@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypedDict
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,6 +28,15 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 Advance = Callable[[int], None]
 """Takes the steps done since the last call."""
+
+
+class ProgressFile(TypedDict):
+    """So many of the steps of `what` are done; written at this Unix time."""
+
+    what: str
+    step: int
+    total: int
+    time: float
 
 
 @contextlib.contextmanager
@@ -113,7 +123,12 @@ class Reporter:
     def write(self, step: int, total: int) -> None:
         """Write the file now."""
         self.written = time.monotonic()
-        line = {"what": self.what, "step": step, "total": total, "time": time.time()}
+        line: ProgressFile = {
+            "what": self.what,
+            "step": step,
+            "total": total,
+            "time": time.time(),
+        }
         try:
             self.run.write_json(line, *_FILE)
         except WorkspaceError as error:

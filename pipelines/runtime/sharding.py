@@ -2,72 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Generic, NoReturn, TypeVar
 
 import ray
+from ray import cloudpickle
 
 from fusionrec import errors
 from pipelines.runtime import resources
 from pipelines.runtime.failures import as_data, revive, root_cause
 from pipelines.runtime.progress import progress
-from pipelines.runtime.tasks import RETRIES, Report, Shard, placement, plain_numbers
+from pipelines.runtime.tasks import RETRIES, placement
 from pipelines.runtime.workspace import StageRun
 
+R = TypeVar("R")
+S = TypeVar("S")
 
-class _Guarded:
+Row = dict[str, bytes]
+"""Of Ray Data's table: a shard under ``shard``, or what became of it under ``outcome``."""
+
+
+class _Guarded(Generic[S, R]):
     """Calls a shard function; exceptions travel as data, which Ray Data would bury in advice."""
 
-    def __init__(self, function: Callable[[Shard], Report]) -> None:
+    def __init__(self, function: Callable[[S], R]) -> None:
         self.function = function
 
-    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        row = json.loads(item["item"])
+    def __call__(self, row: Row) -> Row:
+        number, shard = cloudpickle.loads(row["shard"])
         try:
-            report, error = json.dumps(self.function(row["shard"]), default=plain_numbers), ""
+            outcome = _packed((number, "", self.function(shard)))
         except Exception as raised:
-            error, report = as_data(raised)
-        return {"number": row["number"], "report": report, "error": error}
+            outcome = _packed((number, *as_data(raised)))
+        return {"outcome": outcome}
 
 
-class _GuardedActor(_Guarded):
+class _GuardedActor(_Guarded[S, R]):
     """The same for an actor, whose shard function is made once from arguments."""
 
-    def __init__(self, factory: Callable[..., Callable[[Shard], Report]], *arguments: Any) -> None:
+    def __init__(self, factory: Callable[..., Callable[[S], R]], *arguments: object) -> None:
         try:
             super().__init__(factory(*arguments))
         except Exception as error:
             super().__init__(partial(_raise, error))
 
 
-def _raise(error: Exception, shard: Shard) -> Report:
+def _raise(error: Exception, shard: object) -> NoReturn:
     raise error
 
 
 def map_shards(
     run: StageRun | None,
-    function: Callable[..., Any],
-    shards: Sequence[Shard],
+    function: Callable[[S], R],
+    shards: Sequence[S],
     *,
     description: str,
-    actor_arguments: tuple[Any, ...] | None = None,
-    num_gpus: float = 0.0,
-) -> list[Report]:
+) -> list[R]:
     """Run `function` on every shard with Ray Data; the driver sees small reports only.
 
     A shard says where its input lies, and the function writes its own output, so the
     driver holds one report (a few hundred bytes) a shard, in the order of the shards.
-
-    Parameters
-    ----------
-    function
-        Takes a shard, returns a JSON-able report. With `actor_arguments`, a factory of
-        such a function, called once an actor.
-    num_gpus
-        GPUs of one actor.
 
     Raises
     ------
@@ -78,40 +74,84 @@ def map_shards(
     """
     if not shards:
         return []
-    rows = [{"shard": shard, "number": number} for number, shard in enumerate(shards)]
-    dataset = ray.data.from_items(
-        [{"item": json.dumps(row, default=plain_numbers)} for row in rows],
-        override_num_blocks=min(len(rows), 10_000),
-    )
-    options: dict[str, Any] = {"num_gpus": num_gpus or None, "resources": placement(run)}
-    if actor_arguments is None:
-        with warnings.catch_warnings():
-            # Ray Data calls it deprecated, and names nothing else that bounds the retries.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            mapped = dataset.map(_Guarded(function), max_retries=RETRIES, resources=placement(run))
-    else:
-        pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
-        fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
-        if num_gpus and not fitting:
-            raise errors.ConfigError(
-                f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
-                "set embed.lyrics.num_gpus=0 to run on CPUs"
-            )
-        size = min(len(shards), pool or fitting)
-        mapped = dataset.map(
-            _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
-            fn_constructor_args=(function, *actor_arguments),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
-            **options,
+    with warnings.catch_warnings():
+        # Ray Data calls it deprecated, and names nothing else that bounds the retries.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mapped = _dataset(shards).map(
+            _Guarded(function), max_retries=RETRIES, resources=placement(run)
         )
-    reports: dict[int, Report] = {}
+    return _reports(run, mapped, len(shards), description)
+
+
+def map_in_actors(
+    run: StageRun | None,
+    factory: Callable[..., Callable[[S], R]],
+    arguments: tuple[object, ...],
+    shards: Sequence[S],
+    *,
+    description: str,
+    num_gpus: float = 0.0,
+) -> list[R]:
+    """The same in a pool of actors, each of which makes its function once.
+
+    Parameters
+    ----------
+    factory
+        Takes the `arguments` and returns the function of a shard.
+    num_gpus
+        GPUs of one actor.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster has no GPU for an actor that asks for one.
+    FusionrecError, StageError
+        As :func:`map_shards`.
+    """
+    if not shards:
+        return []
+    pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
+    fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
+    if num_gpus and not fitting:
+        raise errors.ConfigError(
+            f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
+            "set embed.lyrics.num_gpus=0 to run on CPUs"
+        )
+    size = min(len(shards), pool or fitting)
+    mapped = _dataset(shards).map(
+        _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
+        fn_constructor_args=(factory, *arguments),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+        num_gpus=num_gpus or None,
+        resources=placement(run),
+    )
+    return _reports(run, mapped, len(shards), description)
+
+
+def _packed(value: object) -> bytes:
+    content: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+    return content
+
+
+def _dataset(shards: Sequence[object]) -> ray.data.Dataset:
+    return ray.data.from_items(
+        [{"shard": _packed(numbered)} for numbered in enumerate(shards)],
+        override_num_blocks=min(len(shards), 10_000),
+    )
+
+
+def _reports(
+    run: StageRun | None, mapped: ray.data.Dataset, shards: int, description: str
+) -> list[R]:
+    reports: dict[int, R] = {}
     try:
-        with progress(description, len(shards), run) as advance:
+        with progress(description, shards, run) as advance:
             for row in mapped.iter_rows():
-                if row["error"]:
-                    raise revive(row["error"], row["report"], description)
-                reports[int(row["number"])] = json.loads(row["report"])
+                number, error, report = cloudpickle.loads(row["outcome"])
+                if error:
+                    raise revive(error, report, description)
+                reports[number] = report
                 advance(1)
     except ray.exceptions.RayError as error:
         raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
-    return [reports[number] for number in range(len(shards))]
+    return [reports[number] for number in range(shards)]

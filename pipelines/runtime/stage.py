@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
 
 from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
 from pipelines.runtime import lease, logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import Manifest, StageRun, Workspace, result_key
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger("fusionrec")
 
-Counts = dict[str, Any]
+S = TypeVar("S", bound=Shard)
+R = TypeVar("R", bound="DataclassInstance")
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+Counts: TypeAlias = Mapping[str, Json]
+"""What a stage reports of its work in its manifest."""
 
 
 @dataclass(frozen=True)
@@ -271,42 +282,57 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def processor_lines(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """Take what workers found out about their processors out of their reports, and log it once.
+class ProcessorReport(Protocol):
+    """A report that says, by :func:`fusionrec.probes.lines`, what its worker's processor can do."""
 
-    A report has it under ``processor``, from :func:`fusionrec.probes.lines`: what a worker logs
-    stays in the worker.
+    @property
+    def processor(self) -> Mapping[str, int]: ...
+
+
+def processor_lines(reports: Iterable[ProcessorReport]) -> list[str]:
+    """What workers found out about their processors, which is logged once.
+
+    What a worker logs stays in the worker, so it is in their reports.
     """
     found: dict[str, int] = {}
     for report in reports:
-        found |= report.pop("processor", {})
+        found |= report.processor
     for line, level in sorted(found.items()):
         log.log(level, line)
     return sorted(found)
 
 
 def resumable(
-    run: StageRun, name: str, function: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    run: StageRun, name: str, function: Callable[[S], R], report: type[R]
+) -> Callable[[S], R]:
     """Wrap a shard function so that a shard finished by an interrupted run is not redone.
 
-    A shard's report is written after its output; where it is there, the shard is done.
-    A shard is a mapping with its number under ``part``.
+    A shard's report, a dataclass of what JSON knows, is written after its output; where it is
+    there, and has the fields of the class `report`, the shard is done.
     """
-    return _Resumable(run, name, function)
+    return _Resumable(run, name, function, report)
 
 
 @dataclass(frozen=True)
-class _Resumable:
+class _Resumable(Generic[S, R]):
     run: StageRun
     name: str
-    function: Callable[[dict[str, Any]], dict[str, Any]]
+    function: Callable[[S], R]
+    report: type[R]
 
-    def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        path = ("reports", f"{self.name}-{shard['part']:05d}.json")
+    def __call__(self, shard: S) -> R:
+        path = ("reports", f"{self.name}-{shard.part:05d}.json")
         if self.run.workspace.exists(self.run.stage, *path):
-            report: dict[str, Any] = self.run.read_json(*path)
-            return report
-        report = self.function(shard)
+            found = self.run.read_json(*path)
+            # Other fields are those of another release, whose parts may be other ones too.
+            if found.keys() == {field.name for field in fields(self.report)}:
+                return self.report(**found)
+        report = json.loads(json.dumps(asdict(self.function(shard)), default=_plain_number))
         self.run.write_json(report, *path)
-        return report
+        return self.report(**report)
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")

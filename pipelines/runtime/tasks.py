@@ -6,9 +6,7 @@ is None outside of a stage.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,11 +18,9 @@ from pipelines.runtime.failures import FOREIGN, as_data, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.workspace import StageRun
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-
-Shard = dict[str, Any]
-Report = dict[str, Any]
 
 RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
@@ -118,11 +114,11 @@ _guarded_task = ray.remote(_run_guarded)
 
 def map_tasks(
     run: StageRun | None,
-    function: Callable[[S], Report],
+    function: Callable[[S], R],
     shards: Sequence[S],
     *,
     description: str,
-) -> list[Report]:
+) -> list[R]:
     """Run `function` on every shard as tasks of one CPU; the driver sees small reports only.
 
     For work of which a shard takes less than a second: tasks follow each other in the same
@@ -131,27 +127,16 @@ def map_tasks(
 
     Raises as :func:`gather` does.
     """
-    task = partial(_report_of, function)
     ahead = 2 * resources.cpus()
     waiting = iter(enumerate(shards))
     running: dict[Any, int] = {}
-    reports: dict[int, Report] = {}
+    reports: dict[int, R] = {}
     with progress(description, len(shards), run) as advance:
         while len(reports) < len(shards):
             for number, shard in islice(waiting, ahead - len(running)):
-                running[submit(run, task, shard)] = number
+                running[submit(run, function, shard)] = number
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
-                reports[running.pop(reference)] = json.loads(gather([reference])[0])
+                reports[running.pop(reference)] = gather([reference])[0]
                 advance(1)
     return [reports[number] for number in range(len(shards))]
-
-
-def _report_of(function: Callable[[S], Report], shard: S) -> str:
-    return json.dumps(function(shard), default=plain_numbers)
-
-
-def plain_numbers(value: Any) -> Any:
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")

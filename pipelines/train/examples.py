@@ -21,8 +21,9 @@ from fusionrec.models.network import BatchShare
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.config import Config
 from pipelines.runtime import sharding
-from pipelines.runtime.stage import Counts, resumable
-from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime.shards import Shard, shards_of
+from pipelines.runtime.stage import resumable
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 _SHUFFLED_AT_ONCE = 64
 """Global batches in the buffer from which a streamed batch's songs are drawn."""
@@ -112,23 +113,29 @@ def training_set(songs: Songs, y: np.ndarray, classes: int, fusion: FusionSettin
 # --- streaming ---------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ExamplesReport:
+    """Songs by class of each part."""
+
+    songs: dict[str, list[int]]
+
+
 def write_examples(config: Config, workspace: Workspace, run: StageRun) -> dict[str, np.ndarray]:
     """Write the labelled songs of each part as Parquet to stream; songs by class of each part."""
-    shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     reports = sharding.map_shards(
         run,
-        resumable(run, "examples", partial(_write_examples, run, config.label.k)),
-        shards,
+        resumable(run, "examples", partial(_write_examples, run, config.label.k), ExamplesReport),
+        shards_of(workspace, "fuse", "fused"),
         description="examples",
     )
-    return {part: np.sum([report[part] for report in reports], axis=0) for part in PARTS}
+    return {part: np.sum([report.songs[part] for report in reports], axis=0) for part in PARTS}
 
 
-def _write_examples(run: StageRun, classes: int, shard: dict[str, Any]) -> Counts:
+def _write_examples(run: StageRun, classes: int, shard: Shard) -> ExamplesReport:
     labelled, of_song = labels(run.workspace)
-    songs = read_songs(run.workspace, labelled, [part_name(shard["part"])])
+    songs = read_songs(run.workspace, labelled, [part_name(shard.part)])
     y = of_song[pc.index_in(songs.ids, value_set=labelled).to_numpy()]
-    counts: Counts = {}
+    counts: dict[str, list[int]] = {}
     for part in PARTS:
         rows = songs.part == part
         present = songs.present[rows]
@@ -140,9 +147,9 @@ def _write_examples(run: StageRun, classes: int, shard: dict[str, Any]) -> Count
             ],
             schema=schemas.examples(songs.x.shape[1], present.shape[1]),
         )
-        run.write(table, f"examples_{part}", shard["part"])
+        run.write(table, f"examples_{part}", shard.part)
         counts[part] = np.bincount(y[rows], minlength=classes).tolist()
-    return counts
+    return ExamplesReport(counts)
 
 
 def datasets(run: StageRun) -> dict[str, ray.data.Dataset]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,6 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.training import Settings, Training, precision, predict
@@ -29,8 +28,9 @@ from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, label, split
 from pipelines.config import Config
 from pipelines.runtime import distributed, progress, sharding
+from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
-from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.train.examples import (
     Streamed,
     datasets,
@@ -48,11 +48,19 @@ BEST = ("checkpoints", "best.safetensors")
 _SECONDS_BETWEEN_REPORTS = 30.0
 
 
+@dataclass(frozen=True)
+class TrainJob:
+    """What the workers train; `songs`, by class of each part, is given where they are streamed."""
+
+    config: Config
+    run: StageRun
+    songs: dict[str, np.ndarray] | None
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Train, then compute all song vectors."""
     train = config.train
-    job: dict[str, Any] = {"run": run, "config": config}
-    streams = None
+    songs, streams = None, None
     fused = workspace.require("fuse")["counts"]
     megabytes = fused["songs_with_features"] * fused["components"] * 4 / 2**20
     if megabytes > train.in_memory_mb:
@@ -61,19 +69,23 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             megabytes,
             train.in_memory_mb,
         )
-        job["songs"] = write_examples(config, workspace, run)
+        songs = write_examples(config, workspace, run)
         streams = datasets(run)
     else:
         log.info("train: %.0f MB of features are held in memory by each worker", megabytes)
     with progress.watched(run, "training"):
         result = distributed.run(
-            _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
+            _train,
+            TrainJob(config, run, songs),
+            run,
+            workers=train.workers,
+            num_gpus=train.num_gpus,
+            datasets=streams,
         )
-    shards = [{"part": part_number(name)} for name in workspace.parts("fuse", "fused")]
     sharding.map_shards(
         run,
-        resumable(run, "song_vectors", partial(_write_song_vectors, run)),
-        shards,
+        resumable(run, "song_vectors", partial(_write_song_vectors, run), Written),
+        shards_of(workspace, "fuse", "fused"),
         description="song vectors",
     )
     return {**result, "streamed": streams is not None}
@@ -85,44 +97,48 @@ def settings_of(config: Config) -> Settings:
 
 
 def _feed(
-    job: dict[str, Any], settings: Settings, collective: Collective, device: str
-) -> tuple[Feed, Counts]:
-    config: Config = job["config"]
-    workspace = job["run"].workspace
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "seed": settings.seed,
-        "norm_group": settings.norm_group,
-        "collective": collective,
-        "device": device,
-        "dtype": precision(settings.dtype, device)[1],
-    }
-    feed: Feed
-    if "songs" in job:
-        songs = job["songs"]
-        fusion = fusion_settings(config, fused_blocks(workspace))
-        feed = Streamed(job["datasets"], songs, fusion, **options)
-    else:
-        data = load_training_set(config, workspace)
-        feed = InMemory(data, **options)
-        songs = {part: np.bincount(data.of(part).y, minlength=data.classes) for part in PARTS}
-    test = songs["test"]
-    return feed, {
-        **{f"{part}_songs": int(songs[part].sum()) for part in PARTS},
-        "majority_share": float(test.max() / test.sum()) if test.sum() else None,
-    }
+    job: TrainJob, settings: Settings, worker: distributed.Worker
+) -> tuple[Feed, dict[str, np.ndarray]]:
+    """The songs to train on, and their numbers by class of each part."""
+    workspace = job.run.workspace
+    dtype = precision(settings.dtype, worker.device)[1]
+    if job.songs is not None:
+        fusion = fusion_settings(job.config, fused_blocks(workspace))
+        streamed = Streamed(
+            worker.datasets,
+            job.songs,
+            fusion,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            norm_group=settings.norm_group,
+            collective=worker.collective,
+            device=worker.device,
+            dtype=dtype,
+        )
+        return streamed, job.songs
+    data = load_training_set(job.config, workspace)
+    in_memory = InMemory(
+        data,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        norm_group=settings.norm_group,
+        collective=worker.collective,
+        device=worker.device,
+        dtype=dtype,
+    )
+    return in_memory, {part: np.bincount(data.of(part).y, minlength=data.classes) for part in PARTS}
 
 
-def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
-    run: StageRun = job["run"]
-    config: Config = job["config"]
+def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
+    run, config = job.run, job.config
+    collective, device = worker.collective, worker.device
     settings = settings_of(config)
     if settings.dtype == "auto":  # a checkpoint is not gone on with in another precision
         halves = run.choose("precision", lambda: precision("auto", device)[0])
         settings = replace(settings, dtype="bfloat16" if halves else "float32")
     # The layers are too small for more threads.
     torch.set_num_threads(1)
-    feed, counts = _feed(job, settings, collective, device)
+    feed, songs = _feed(job, settings, worker)
     training = Training(feed, settings, collective=collective, device=device)
     if run.workspace.exists(run.stage, *LAST):
         training.restore(run.workspace.read_bytes(run.stage, *LAST))
@@ -135,6 +151,7 @@ def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
         run.write_json(
             {"network": network.description(), "settings": asdict(settings)}, "model", "config.json"
         )
+    test = songs["test"]
     kept = last if settings.patience is None else training.best
     return {
         "workers": config.train.workers,
@@ -148,11 +165,14 @@ def _train(job: dict[str, Any], collective: Collective, device: str) -> Counts:
         "loss": last.loss,
         "resumed_after_epoch": resumed,
         "songs_per_second": round(
-            counts["train_songs"] * (training.epoch - resumed) / max(training.seconds_here, 1e-9)
+            int(songs["train"].sum())
+            * (training.epoch - resumed)
+            / max(training.seconds_here, 1e-9)
         ),
         "parameters": sum(p.numel() for p in network.parameters()),
         "classes": len(feed.counts),
-        **counts,
+        **{f"{part}_songs": int(songs[part].sum()) for part in PARTS},
+        "majority_share": float(test.max() / test.sum()) if test.sum() else None,
     }
 
 
@@ -196,16 +216,16 @@ def load_network(workspace: Workspace) -> FusionNetwork:
     return network.eval()
 
 
-def _write_song_vectors(run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
+def _write_song_vectors(run: StageRun, shard: Shard) -> Written:
     torch.set_num_threads(1)
-    table = run.workspace.read_part("fuse", "fused", part_name(shard["part"]))
+    table = run.workspace.read_part("fuse", "fused", part_name(shard.part))
     table = table.filter(table["present"])
     network = load_network(run.workspace)
     probabilities, hidden = predict(network, matrix(table["vector"]), flags(table["blocks"]))
     schema = schemas.song_vectors(probabilities.shape[1], hidden.shape[1])
     columns = [table["song_id"].combine_chunks(), vectors(probabilities), vectors(hidden)]
-    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", shard["part"])
-    return {"rows": table.num_rows}
+    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", shard.part)
+    return Written(table.num_rows)
 
 
 def key_settings(config: Config) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -197,11 +196,15 @@ def _validation_users(config: Config, workspace: Workspace) -> _Users:
     )
 
 
-def class_labels(config: Config, workspace: Workspace, ks: Sequence[int]) -> dict[int, Any]:
-    """For each k, the class of every tagged song, int64; or what makes this k impossible."""
+ClassLabels = np.ndarray | str
+"""The class of every tagged song, int64; or what makes the number of classes impossible."""
+
+
+def class_labels(config: Config, workspace: Workspace, ks: Sequence[int]) -> dict[int, ClassLabels]:
+    """The labels of each k."""
     songs = tagged_songs(config, workspace)
     list_vectors, _ = embed_lists(config, songs)
-    found: dict[int, Any] = {}
+    found: dict[int, ClassLabels] = {}
     for k in ks:
         try:
             classes = fit_classes(replaced(config, {"label.k": k}), songs, list_vectors)

@@ -13,16 +13,17 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from ray import tune
+from ray import ObjectRef, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search.sample import Domain
 
 from fusionrec.errors import ConfigError, FusionrecError, StageError
 from fusionrec.report import figures
 from fusionrec.report.text import as_csv
+from fusionrec.report.trials import MEASURES, Trial, Value
 from pipelines import config as config_module
 from pipelines import embed, fuse, ingest, pretrain, split
 from pipelines.config import Config, Range
@@ -35,7 +36,6 @@ from pipelines.tune.trial import Shared, features_key, objective, train_trial
 
 log = logging.getLogger("fusionrec")
 
-MEASURES = ("validation_map", "validation_accuracy", "train_accuracy")
 _RETRIES = 2
 
 
@@ -45,29 +45,32 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     started = time.monotonic()
     shared = _prepare(config, run)
     prepared = time.monotonic()
-    rows = _search(config, run, shared)
+    trials = _search(config, run, shared)
     searched = time.monotonic() - prepared
-    done = [row for row in rows if row["error"] is None]
+    done = [trial for trial in trials if trial.error is None]
     if not done:
-        raise StageError(f"tune: all {len(rows)} trials failed; the first: {rows[0]['error']}")
-    best = max(done, key=lambda row: (row[objective(config)], -row["trial"]))
-    chosen = config_module.replaced(config, {name: best[name] for name in config.tune.space})
+        raise StageError(f"tune: all {len(trials)} trials failed; the first: {trials[0].error}")
+    best = max(done, key=lambda trial: (trial.measured(objective(config)), -trial.number))
+    chosen = config_module.replaced(config, best.values)
+    rows = [trial.row() for trial in trials]
     run.write_bytes(config_module.to_yaml(chosen).encode(), "best.yaml")
     run.write_json(rows, "trials.json")
     run.write_bytes(as_csv(rows), "trials.csv")
     parameters = [*config.tune.space]
-    measures = [name for name in MEASURES if any(row[name] is not None for row in rows)]
+    measures = [
+        name for name in MEASURES if any(trial.measures[name] is not None for trial in trials)
+    ]
     for name, content in figures.search(rows, parameters, measures[:2]).files("search").items():
         run.write_bytes(content, name)
-    inside = sum(row["seconds"] for row in rows)
+    inside = sum(trial.seconds for trial in trials)
     return {
-        "trials": len(rows),
-        "failed": len(rows) - len(done),
-        "stopped_early": sum(row["epoch"] < row["epochs"] for row in done),
+        "trials": len(trials),
+        "failed": len(trials) - len(done),
+        "stopped_early": sum(trial.epoch < trial.epochs for trial in done),
         "metric": objective(config),
-        "best_trial": best["trial"],
-        "best": best[objective(config)],
-        **{f"best {name}": best[name] for name in config.tune.space},
+        "best_trial": best.number,
+        "best": best.measured(objective(config)),
+        **{f"best {name}": best.values[name] for name in config.tune.space},
         "concurrent": shared.concurrent,
         "prepare_seconds": round(prepared - started, 1),
         "search_seconds": round(searched, 1),
@@ -106,7 +109,7 @@ def _prepare(config: Config, run: StageRun) -> Shared:
         )
         for embedding in _values(config, "label.embedding")
     }
-    features: dict[str, Any] = {}
+    features: dict[str, ObjectRef[object]] = {}
     for words in _values(config, "embed.lyrics.words"):
         for operator in _values(config, "fuse.operator"):
             chosen = config_module.replaced(
@@ -127,7 +130,7 @@ def _prepare(config: Config, run: StageRun) -> Shared:
     return Shared(config, features, labels, max(1, int(min(fitting, limit, config.tune.trials))))
 
 
-def _values(config: Config, name: str) -> tuple[Any, ...]:
+def _values(config: Config, name: str) -> tuple[Value, ...]:
     """The values a key takes in the search: its own alone, if it is not searched."""
     values = config.tune.space.get(name)
     if values is None:
@@ -152,8 +155,8 @@ def _featured_workspace(base: Config, chosen: Config, run: StageRun) -> Workspac
 # --- the search --------------------------------------------------------------------------
 
 
-def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any]]:
-    """Run Ray Tune, or go on with it; a row a trial."""
+def _search(config: Config, run: StageRun, shared: Shared) -> list[Trial]:
+    """Run Ray Tune, or go on with it."""
     settings = config.tune
     trainable = tune.with_resources(
         tune.with_parameters(train_trial, shared=shared),
@@ -211,12 +214,11 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
             raise
         except Exception as error:
             raise StageError(f"tune: Ray Tune failed: {failures.root_cause(error)}") from error
-    rows = [_row(config, number, results[number]) for number in range(len(results))]
-    return sorted(rows, key=lambda row: row["trial"])
+    return [_trial(config, number, results[number]) for number in range(len(results))]
 
 
-def _space(config: Config) -> dict[str, Any]:
-    space: dict[str, Any] = {}
+def _space(config: Config) -> dict[str, Domain]:
+    space: dict[str, Domain] = {}
     for name, values in config.tune.space.items():
         if not isinstance(values, Range):
             space[name] = tune.choice(list(values))
@@ -252,11 +254,11 @@ def _scheduler(config: Config) -> TrialScheduler:
 class _Watcher(tune.Callback):
     """Says how each trial ended."""
 
-    def __init__(self, config: Config, advance: Any) -> None:
+    def __init__(self, config: Config, advance: progress.Advance) -> None:
         self.space = tuple(config.tune.space)
         self.objective = objective(config)
         self.trials = config.tune.trials
-        self.advance = advance
+        self.advance: progress.Advance | None = advance
         self.ended = 0
 
     def attach(self, tuner: tune.Tuner) -> None:
@@ -267,7 +269,7 @@ class _Watcher(tune.Callback):
             return
         internal._run_config.callbacks = [self]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "advance": None}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -292,25 +294,25 @@ class _Watcher(tune.Callback):
             self.advance(1)
 
 
-def shown(value: Any) -> str:
+def shown(value: Value) -> str:
     """A value of a trial for people."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _row(config: Config, number: int, result: Any) -> dict[str, Any]:
-    found: Mapping[str, Any] = result.metrics or {}
+def _trial(config: Config, number: int, result: tune.Result) -> Trial:
+    found, values = result.metrics or {}, result.config or {}
     error = found.get("error")
     if error is None and result.error is not None:
         error = failures.root_cause(result.error)
-    return {
-        "trial": number,
-        **{name: result.config[name] for name in config.tune.space},
-        **{name: None if error else found.get(name) for name in MEASURES},
-        "epoch": int(found.get("epoch", 0)),
-        "epochs": config.train.epochs,
-        "seconds": float(found.get("seconds", 0.0)),
-        "error": error,
-    }
+    return Trial(
+        number,
+        {name: values[name] for name in config.tune.space},
+        {name: None if error else found.get(name) for name in MEASURES},
+        int(found.get("epoch", 0)),
+        config.train.epochs,
+        float(found.get("seconds", 0.0)),
+        error,
+    )
 
 
 STAGE = Stage(

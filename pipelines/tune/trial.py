@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from ray import tune
+from ray import ObjectRef, tune
 
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Settings, Training, precision
+from fusionrec.report.trials import Value
 from pipelines import config as config_module
 from pipelines.config import Config
 from pipelines.runtime import tasks
 from pipelines.train.examples import fusion_settings
 from pipelines.train.stage import settings_of
-from pipelines.tune.shared import Features
+from pipelines.tune.shared import ClassLabels, Features
 
-Values = dict[str, Any]
+Values = Mapping[str, Value]
 """A trial's values by dotted names; what is not searched is missing."""
 
 
@@ -38,8 +39,8 @@ class Shared:
     """
 
     config: Config
-    features: dict[str, Any]
-    labels: dict[str, Any]
+    features: dict[str, ObjectRef[object]]
+    labels: dict[str, ObjectRef[object]]
     concurrent: int
 
 
@@ -60,7 +61,8 @@ def train_trial(values: Values, shared: Shared) -> None:
     config = config_module.replaced(shared.config, values)
     device = "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
     features: Features = tasks.gather([shared.features[features_key(config)]])[0]
-    labels = tasks.gather([shared.labels[config.label.embedding]])[0][config.label.k]
+    of_k: dict[int, ClassLabels] = tasks.gather([shared.labels[config.label.embedding]])[0]
+    labels = of_k[config.label.k]
     if isinstance(labels, str):
         # Not raised: Ray Tune would try it again, on a new worker each time.
         tune.report({objective(config): -math.inf, "epoch": 0, "error": labels})

@@ -323,7 +323,7 @@ def test_files_disappear_between_listing_and_reading(own_corpus, ray_session, tm
     run = Workspace(str(tmp_path / "w")).begin("ingest", {})
     assert run is not None
     shards = songs.song_shards(settings, run)
-    folder = own_corpus / "MillionSong" / "data" / shards[0]["folders"][0][0]
+    folder = own_corpus / "MillionSong" / "data" / shards[0].folders[0][0]
     next(folder.glob("*.h5")).unlink()
     with pytest.raises(SourceError, match=r"had \d+ \.h5 files when this run began and has"):
         songs._read_song_shard(run, "none", shards[0])

@@ -9,7 +9,6 @@ from transformers import AutoTokenizer, RobertaModel
 
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.encoder import load_encoder
-from fusionrec.models.collective import Collective
 from pipelines import config, pretrain
 from pipelines.runtime import distributed, progress
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -84,8 +83,8 @@ def test_two_ray_train_workers_train_what_one_task_does(
         torch.testing.assert_close(a, b, atol=0.02, rtol=0, msg=lambda m, name=name: f"{name} {m}")
 
 
-def _bad_data(job, collective: Collective, device: str) -> dict:
-    raise DataError(f"{job['bad']} is bad")
+def _bad_data(job: str, worker: distributed.Worker) -> dict:
+    raise DataError(f"{job} is bad")
 
 
 def stage_run(place) -> StageRun:
@@ -97,13 +96,13 @@ def test_bad_data_is_raised_on_the_driver_and_a_repeated_run_forgets_it(
 ) -> None:
     run = stage_run(tmp_path)
     with pytest.raises(DataError, match="it is bad"):
-        distributed.run(_bad_data, {"bad": "it"}, run, workers=0, num_gpus=0)
-    good = distributed.run(_good_data, {"good": "it"}, run, workers=0, num_gpus=0)
-    assert good == {"job": "it"}
+        distributed.run(_bad_data, "it", run, workers=0, num_gpus=0)
+    good = distributed.run(_good_data, "it", run, workers=0, num_gpus=0)
+    assert good == {"job": "it", "rank": 0, "device": "cpu"}
 
 
-def _good_data(job, collective: Collective, device: str) -> dict:
-    return {"job": job["good"]}
+def _good_data(job: str, worker: distributed.Worker) -> dict:
+    return {"job": job, "rank": worker.collective.rank, "device": worker.device}
 
 
 def test_progress_travels_to_the_driver(tmp_path, monkeypatch) -> None:

@@ -178,15 +178,15 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     from pipelines.cli.status import status
 
-    rows = {row["stage"]: row for row in status(str(finished))["stages"]}
+    rows = {row.stage: row for row in status(str(finished)).stages}
     beside = [rows.pop(name) for name in ("tune", "report", "compare")]
-    assert {row["state"] for row in rows.values()} == {"finished"}
-    assert {row["state"] for row in beside} == {"missing"}
-    assert rows["ingest"]["counts"]["tracks"] == 800
+    assert {row.state for row in rows.values()} == {"finished"}
+    assert {row.state for row in beside} == {"missing"}
+    assert rows["ingest"].counts["tracks"] == 800
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     workspace = Workspace(str(place))
     workspace.point({"fuse": "another"})
-    states = {row["stage"]: row["state"] for row in status(str(place))["stages"]}
+    states = {row.stage: row.state for row in status(str(place)).stages}
     assert states["embed"] == "finished"
     assert states["train"] == states["evaluate"] == "stale"

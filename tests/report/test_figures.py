@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from fusionrec.report import figures
-from fusionrec.report.paper import TABLE_1, table_1
+from fusionrec.report.paper import TABLE_1, MeasuredRun, table_1
 
 CURVES = {"multihot": [(2, 90.0), (4, 40.0), (8, 20.0)], "word2vec": [(2, 9.0), (4, 5.0)]}
 EPOCHS = {
@@ -193,10 +193,9 @@ def test_a_single_point_stands_over_whole_numbers() -> None:
 
 def test_table_1_has_the_papers_figures_beside_the_measured() -> None:
     measured = [
-        {"k": 6, "eta": 0.001, "p": 0.5, "epochs": 2000, "train_accuracy": 0.5},
-        {"k": 9, "eta": 0.001, "p": 0.5, "epochs": 10, "train_accuracy": None},
+        MeasuredRun(6, 0.001, 0.5, 2000, 0.5, 0.25, 0.2),
+        MeasuredRun(9, 0.001, 0.5, 10, None, 0.25, 0.2),
     ]
-    measured = [{**row, "test_accuracy": 0.25, "majority_share": 0.2} for row in measured]
     lines = table_1(measured).splitlines()
     assert lines[2] == "| 6 | 0.001 | 0.5 | 2,000 | 50.0% | 65.4% | 25.0% | 56.7% | 20.0% |"
     assert lines[3] == "| 9 | 0.001 | 0.5 | 10 | – | – | 25.0% | – | 20.0% |"
@@ -204,11 +203,11 @@ def test_table_1_has_the_papers_figures_beside_the_measured() -> None:
 
 
 def test_table_1_has_a_dash_for_what_is_not_known() -> None:
-    row = {"k": 3, "eta": 0.001, "p": 0.5, "train_accuracy": math.nan, "test_accuracy": None}
-    unknown = {**dict.fromkeys(row), "majority_share": None}
-    lines = table_1([{**row, "majority_share": 0.5}, unknown]).splitlines()
+    row = MeasuredRun(3, 0.001, 0.5, None, math.nan, None, 0.5)
+    unknown = MeasuredRun(9, 0.001, 0.5, None, None, None, None)
+    lines = table_1([row, unknown]).splitlines()
     assert lines[2] == "| 3 | 0.001 | 0.5 | – | – | 86.6% | – | 77.9% | 50.0% |"
-    assert lines[3] == "|" + " – |" * 9
+    assert lines[3] == "| 9 | 0.001 | 0.5 |" + " – |" * 6
     assert len(table_1([]).splitlines()) == 2
 
 

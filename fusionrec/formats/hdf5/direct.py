@@ -25,7 +25,7 @@ import pyarrow as pa
 from fusionrec import probes
 from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
 from fusionrec.formats.hdf5.layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
-from fusionrec.formats.song_rows import Ragged
+from fusionrec.formats.song_rows import Column, Ragged
 
 _MAX_LAYOUTS = 16
 """Layouts kept in a process; the real corpus has one or two."""
@@ -375,28 +375,27 @@ class TrackColumns:
         self._targets[:, kernel.ENDS] = [ends.ctypes.data for ends in self._ends]
         self._targets[:, kernel.ENDS_ROOM] = [len(ends) for ends in self._ends]
 
-    def columns(self) -> tuple[dict[str, Any], dict[str, Ragged]]:
+    def columns(self) -> tuple[dict[str, Column], dict[str, Ragged]]:
         """Columns and lists for :func:`fusionrec.formats.song_rows.clean_songs`."""
-        columns: dict[str, Any] = {}
+        columns: dict[str, Column] = {}
         for table, fields in TABLES.items():
             dtype, ended = self._types[table]
             records = self._written(table).view(dtype)
             for name, kind in fields.items():
                 if not name.startswith("idx_"):
-                    columns[name] = np.ascontiguousarray(records[name])
-                    if kind == "S":
-                        columns[name] = _ended(columns[name].tolist(), ended)
+                    values = np.ascontiguousarray(records[name])
+                    columns[name] = _ended(values.tolist(), ended) if kind == "S" else values
         lists = {}
         for name, spec in TAG_ARRAYS.items():
-            values: Any = self._written(name)
+            written = self._written(name)
             lengths = self._lengths_of(name)
             if spec.kind == "S":
                 ends = pa.py_buffer(self._ends[self._index[name]])
-                buffers = [None, ends, pa.py_buffer(values)]
-                values = pa.Array.from_buffers(pa.binary(), int(lengths.sum()), buffers)
+                buffers = [None, ends, pa.py_buffer(written)]
+                of_lists: Column = pa.Array.from_buffers(pa.binary(), int(lengths.sum()), buffers)
             else:
-                values = values.view(self._types[name][0])
-            lists[spec.column] = Ragged(values, lengths)
+                of_lists = written.view(self._types[name][0])
+            lists[spec.column] = Ragged(of_lists, lengths)
         return columns, lists
 
     def segments(self) -> dict[str, Ragged]:

@@ -1,0 +1,113 @@
+"""What a comparison's tables are made of, in memory as in ``comparison.json``."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class ClassMeasures(TypedDict, total=False):
+    """How well a network knows the classes; empty for what is no network."""
+
+    accuracy: float | None
+    macro_f1: float | None
+    majority: float | None
+    lookup_accuracy: float | None
+    lookup_known: float | None
+    nmi: float | None
+    silhouette: float | None
+
+
+class Measured(ClassMeasures):
+    """A method as measured; means over users, and over seeds.
+
+    `k` and `modalities` are those of a method that has them, `by_seed` the mAP of each seed and
+    `spread` its standard deviation, `without_input` the candidates that it knows nothing of.
+    """
+
+    name: str
+    method: str
+    k: int | None
+    modalities: list[str] | None
+    reference: bool
+    seeds: int
+    average_precision: float
+    recall: float
+    ndcg: float
+    reciprocal_rank: float
+    auc: float
+    random_level: float
+    spread: float | None
+    by_seed: list[float]
+    without_input: int
+    seconds: float
+    lift: float
+    coverage: float
+    gini: float
+    popularity: float
+    popularity_bias: float
+    diversity: float
+    novelty: float
+
+
+class Row(Measured):
+    """With the intervals of its mAP: over users and groups of songs, and over users alone."""
+
+    low: float
+    high: float
+    users_low: float
+    users_high: float
+
+
+class Difference(TypedDict):
+    """The mAP of method `a` less that of `b`; p-values as they are, and by Holm's correction."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    p_holm_against: float | None
+
+
+class Evaluated(TypedDict):
+    """What a split's methods were evaluated on, and a hash of it."""
+
+    folds: list[int]
+    users: int
+    distinct_users: int
+    evaluable: int
+    users_left_out: dict[str, int]
+    candidates_mean: float
+    relevant_mean: float
+    relevant_quantiles: dict[str, int]
+    hash: str
+
+
+class Summary(TypedDict):
+    """The comparison under one split, which is also what its JSON file holds of it.
+
+    `against` is the method that all are compared with, `failed` has the reasons by method, and
+    `ceilings` the best mAP by k.
+    """
+
+    by: str
+    against: str
+    rows: list[Row]
+    differences: list[Difference]
+    failed: dict[str, str]
+    ceilings: dict[str, float]
+    folds: Evaluated
+
+
+ClassMeasure = Literal[
+    "accuracy",
+    "macro_f1",
+    "majority",
+    "lookup_accuracy",
+    "lookup_known",
+    "nmi",
+    "silhouette",
+]
+BeyondMeasure = Literal["coverage", "gini", "popularity_bias", "diversity", "novelty"]
