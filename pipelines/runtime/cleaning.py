@@ -65,5 +65,5 @@ def remove(workspace: Workspace, result: Unneeded) -> None:
     """Remove a result, its manifest first: what is half removed is no finished result."""
     reading = workspace.at({result.stage: result.key})
     if result.finished is not None:
-        workspace.fs.delete_file(reading.path(result.stage, "manifest.json"))
+        workspace.remove_file(reading.path(result.stage, "manifest.json"))
     reading.delete(result.stage)

@@ -93,7 +93,7 @@ class Lease:
 
     def _drop(self) -> None:
         with contextlib.suppress(OSError):
-            self.run.workspace.fs.delete_file(self.run.path(FOLDER, self.name))
+            self.run.workspace.remove_file(self.run.path(FOLDER, self.name))
 
 
 @contextlib.contextmanager
@@ -177,7 +177,7 @@ def _living(run: StageRun, others: dict[str, Claim]) -> Claim | None:
             log.info("stage %s: another run began it; looking whether that one lives", run.stage)
     for name in dead | set(unsure):
         with contextlib.suppress(OSError):
-            run.workspace.fs.delete_file(run.path(FOLDER, name))
+            run.workspace.remove_file(run.path(FOLDER, name))
     return None
 
 

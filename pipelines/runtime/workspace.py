@@ -243,6 +243,11 @@ class Workspace:
         if self.exists(*parts):
             self.fs.delete_dir(self.path(*parts))
 
+    def remove_file(self, path: str) -> None:
+        """Remove a file, given as its filesystem spells it, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.delete_file(path)
+
     # --- tables ------------------------------------------------------------------------
 
     def parts(self, stage: str, artifact: str) -> list[str]:
@@ -365,7 +370,7 @@ class Workspace:
                 with self._replacing(f"{folder}/{info.base_name}") as stream:
                     stream.write(content)
         for name in there - {info.base_name for info in chosen}:
-            self.fs.delete_file(f"{folder}/{name}")
+            self.remove_file(f"{folder}/{name}")
 
     def files(self, *parts: str) -> list[pafs.FileInfo]:
         """Files right below a folder of a stage's result."""

@@ -1,0 +1,70 @@
+"""The pipeline without Ray: each task at once in this process, for tests that run it often."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+
+class Held:
+    """What stands for a reference into Ray's object store."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        given = [a.get() if isinstance(a, Held) else a for a in arguments]
+        try:
+            self.value, self.error = function(*given), None
+        except Exception as error:
+            self.value, self.error = None, error
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def submit(run: Any, function: Callable[..., Any], *arguments: Any, **_: Any) -> Held:
+    return Held(function, *arguments)
+
+
+def gather(references: Sequence[Held]) -> list[Any]:
+    return [reference.get() for reference in references]
+
+
+def run_task(run: Any, function: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+    return submit(run, function, *arguments).get()
+
+
+def each(run: Any, function: Callable[..., Any], shards: Sequence[Any], **_: Any) -> list[Any]:
+    return [function(shard) for shard in shards]
+
+
+def each_on_actors(
+    run: Any, factory: Callable[..., Any], arguments: tuple, shards: Sequence[Any], **_: Any
+) -> list[Any]:
+    return each(run, factory(*arguments), shards) if shards else []
+
+
+@contextmanager
+def without_ray() -> Iterator[None]:
+    """While it lasts, nothing of the pipeline starts or asks Ray."""
+    runtime = "pipelines.runtime."
+    replaced = {
+        "tasks.submit": submit,
+        "tasks.gather": gather,
+        "tasks.run_task": run_task,
+        "tasks.wait": lambda run, references: gather(references),
+        "tasks.map_tasks": each,
+        "sharding.map_shards": each,
+        "sharding.map_in_actors": each_on_actors,
+        "distributed.run_task": run_task,
+        "session.start": lambda config: None,
+        "metrics.count": lambda *_, **__: None,
+        "resources.warn_of_absent": lambda run: None,
+        "resources.cpus": lambda: 2,
+        "resources.node_cpus": lambda: 2,
+        "resources.gpus": lambda: 0.0,
+    }
+    with ExitStack() as stack:
+        for name, function in replaced.items():
+            stack.enter_context(patch(runtime + name, function))
+        yield
