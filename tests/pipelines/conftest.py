@@ -80,3 +80,25 @@ def finished(corpus, ray_session, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("finished") / "workspace"
     run(config.load(None, overrides(corpus, place)))
     return place
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """A sample corpus of 150 songs and 60 users, for tests without Ray."""
+    from fusionrec.formats.sample.corpus import write_sample
+
+    folder = tmp_path_factory.mktemp("small") / "corpus"
+    write_sample(folder, songs=150, users=60, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(small, tmp_path_factory) -> Path:
+    """The finished workspace of that corpus."""
+    from pipelines.run import run
+    from tests.pipelines.inline import load, without_ray
+
+    place = tmp_path_factory.mktemp("undisturbed") / "w"
+    with without_ray():
+        run(load(small, place))
+    return place

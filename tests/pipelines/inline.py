@@ -2,8 +2,28 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from pipelines import config
+from pipelines.config import Config
+from tests.pipelines.conftest import overrides
+
+SMALL = {
+    "ingest__files_per_shard": 20,
+    "train__epochs": 4,
+    "pretrain__epochs": 1,
+    "label__k": 4,
+    "train__checkpoint_every": 1,
+    "recommend__users_per_shard": 20,
+    "ingest__max_reject_share": 0.2,
+}
+
+
+def load(corpus: Path, place: Path, **more: object) -> Config:
+    """Settings for a corpus of 150 songs, which takes seconds."""
+    return config.load(None, overrides(corpus, place, **{**SMALL, **more}))
 
 
 class Held:

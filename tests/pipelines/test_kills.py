@@ -10,14 +10,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs as pafs
 
-from fusionrec.formats.sample.corpus import write_sample
-from pipelines import config
-from pipelines.config import Config
 from pipelines.run import run
 from pipelines.runtime import lease
 from pipelines.runtime.workspace import Workspace
-from tests.pipelines.conftest import overrides
-from tests.pipelines.inline import without_ray
+from tests.pipelines.inline import load, without_ray
 
 ARTIFACTS = {
     "ingest": ("songs", "lyrics", "plays", "users", "rejects", "vocabulary", "other_lyrics"),
@@ -28,15 +24,6 @@ ARTIFACTS = {
     "train": ("song_vectors",),
     "recommend": ("recommendations",),
     "evaluate": ("metrics",),
-}
-SMALL = {
-    "ingest__files_per_shard": 20,
-    "train__epochs": 4,
-    "pretrain__epochs": 1,
-    "label__k": 4,
-    "train__checkpoint_every": 1,
-    "recommend__users_per_shard": 20,
-    "ingest__max_reject_share": 0.2,
 }
 
 
@@ -117,28 +104,9 @@ def executed(executioner: Executioner) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("kills") / "corpus"
-    write_sample(folder, songs=150, users=60, seed=3)
-    return folder
-
-
-def load(small: Path, place: Path) -> Config:
-    return config.load(None, overrides(small, place, **SMALL))
-
-
 def artifacts(place: Path) -> dict[tuple[str, str], pa.Table]:
     workspace = Workspace(str(place))
     return {(s, a): workspace.read(s, a) for s, names in ARTIFACTS.items() for a in names}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(small, tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("undisturbed") / "w"
-    with without_ray():
-        run(load(small, place))
-    return place
 
 
 @pytest.mark.slow

@@ -1,0 +1,164 @@
+"""Two configs, two runs and two places of one workspace: what is read is what was asked for."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusionrec.errors import BusyError, SourceError, WorkspaceError
+from pipelines import evaluate, ingest, recommend, train
+from pipelines.compare.context import Context
+from pipelines.compare.folds import Fold, fold_workspace, prepare
+from pipelines.compare.methods import key
+from pipelines.run import run
+from pipelines.runtime import lease
+from pipelines.runtime.stage import Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+from tests.pipelines.inline import load, without_ray
+
+
+@pytest.fixture(autouse=True)
+def _no_ray() -> Iterator[None]:
+    with without_ray():
+        yield
+
+
+@pytest.fixture
+def place(undisturbed, tmp_path) -> Path:
+    """A finished workspace of its own."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "w"))
+
+
+def finish_times(place: Path) -> dict[str, int]:
+    return {str(f.relative_to(place)): f.stat().st_mtime_ns for f in place.rglob("manifest.json")}
+
+
+def test_what_was_made_from_another_training_is_refused_by_name(small, place) -> None:
+    other = load(small, place, label__k=3)
+    train.STAGE.run(other)
+    for stage, message in (
+        (evaluate.STAGE, r"recommend: finished for another config \(of another result of train\)"),
+        (evaluate.STAGE, "up to date with `fusionrec recommend`, or all stages with"),
+    ):
+        with pytest.raises(WorkspaceError, match=message):
+            stage.run(other)
+    manifests = run(other)
+    fresh = run(load(small, place.parent / "fresh", label__k=3))
+    assert manifests["evaluate"]["counts"] == fresh["evaluate"]["counts"]
+
+
+def test_the_setting_that_differs_is_named(small, place) -> None:
+    with pytest.raises(WorkspaceError, match=r"train\.eta: 0\.001 there, 0\.01 here"):
+        recommend.STAGE.run(load(small, place, train__eta=0.01))
+
+
+def test_going_back_to_an_earlier_config_computes_nothing(small, place) -> None:
+    before = Workspace(str(place)).current()
+    first = run(load(small, place))
+    run(load(small, place, train__eta=0.01))
+    assert Workspace(str(place)).current() != before
+    times = finish_times(place)
+    assert run(load(small, place)) == first
+    assert finish_times(place) == times
+    assert Workspace(str(place)).current() == before
+    assert Workspace(str(place)).of("evaluate").require("train")["key"] == before["train"]
+
+
+def test_two_configs_in_turns_give_what_each_gives_alone(small, place, tmp_path) -> None:
+    eta = load(small, place, train__eta=0.01)
+    alone = run(load(small, tmp_path / "alone", train__eta=0.01))["evaluate"]["counts"]
+    first = run(load(small, place))["evaluate"]["counts"]
+    train.STAGE.run(eta)
+    assert run(load(small, place))["evaluate"]["counts"] == first
+    assert run(eta)["evaluate"]["counts"] == alone
+
+
+def test_a_workspace_copied_elsewhere_is_up_to_date_there(small, place, tmp_path) -> None:
+    copy = Path(shutil.copytree(place, tmp_path / "copy"))
+    times = finish_times(copy)
+    run(load(small, copy))
+    assert finish_times(copy) == times
+
+
+def test_a_second_run_of_the_same_is_told_of_the_first(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
+    chosen = load(small, tmp_path / "w")
+    plan = ingest.STAGE.plan(chosen, Workspace(chosen.workspace), look=True)
+    first = Workspace(chosen.workspace).begin("ingest", plan.content, plan.lineage)
+    assert first is not None
+    with lease.held(first), pytest.raises(BusyError, match="stage ingest: at work since .* by run"):
+        run(chosen)
+    assert run(chosen)["evaluate"]["counts"]["users"]
+
+
+def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeypatch) -> None:
+    """The first run ends between the second's look and its lease."""
+    chosen = load(small, tmp_path / "w")
+    first = []
+    held = lease.held
+
+    def late(run: StageRun):
+        if not first:
+            first.append("on its way")
+            first[0] = ingest.STAGE.run(chosen)
+        return held(run)
+
+    monkeypatch.setattr(lease, "held", late)
+    assert ingest.STAGE.run(chosen) == first[0]
+
+
+def test_results_can_be_read_without_their_sources(small, place, tmp_path) -> None:
+    corpus = Path(shutil.copytree(small, tmp_path / "corpus"))
+    chosen = load(corpus, tmp_path / "w")
+    expected = run(chosen)["evaluate"]
+    shutil.rmtree(corpus)
+    assert evaluate.STAGE.run(chosen) == expected
+    with pytest.raises(SourceError, match="does not exist"):
+        ingest.STAGE.run(chosen)
+
+
+def test_a_file_edited_in_place_is_read_again(small, tmp_path) -> None:
+    corpus = Path(shutil.copytree(small, tmp_path / "corpus"))
+    chosen = load(corpus, tmp_path / "w")
+    ingest.STAGE.run(chosen)
+    before = Workspace(chosen.workspace).current()["ingest"]
+    track = sorted((corpus / "MillionSong").rglob("*.h5"))[5]
+    content = track.read_bytes()
+    folder = track.parent.stat()
+    track.write_bytes(content[: len(content) // 2])
+    os.utime(track.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    damaged = ingest.STAGE.run(chosen)
+    assert damaged["key"] != before
+    rejects = Workspace(chosen.workspace).read("ingest", "rejects")["source"].to_pylist()
+    assert any(track.name in name for name in rejects)
+    track.write_bytes(content)
+    mended = ingest.STAGE.run(chosen)
+    assert mended["counts"]["tracks_rejected"] == damaged["counts"]["tracks_rejected"] - 1
+
+
+def test_a_new_version_of_the_code_computes_anew(small, place) -> None:
+    newer = Stage(**{**vars(evaluate.STAGE), "version": evaluate.STAGE.version + 1})
+    first = evaluate.STAGE.run(load(small, place))
+    second = newer.run(load(small, place))
+    assert first["key"] != second["key"]
+    assert first["counts"] == second["counts"]
+
+
+def test_a_ranking_of_the_comparison_depends_on_what_its_diversity_is_measured_by(
+    small, tmp_path
+) -> None:
+    compared = {"compare__methods": "[random]", "compare__fusion": "[]"}
+    found = []
+    for dimension in (20, 30):
+        chosen = load(small, tmp_path / "w", embed__metadata__dimension=dimension, **compared)
+        fold = Fold("song", 0)
+        workspace = Workspace(chosen.workspace)
+        ingest.STAGE.run(chosen)
+        run_of_all = workspace.begin("compare", {"dimension": dimension})
+        assert run_of_all is not None
+        prepare(chosen, fold, run_of_all)
+        of_fold = fold.config(chosen)
+        found.append(key("random", Context(of_fold, fold_workspace(of_fold, workspace), 0)))
+    assert found[0] != found[1]
