@@ -88,7 +88,10 @@ def test_a_second_run_of_the_same_is_told_of_the_first(small, tmp_path, monkeypa
     plan = ingest.STAGE.plan(chosen, Workspace(chosen.workspace), look=True)
     first = Workspace(chosen.workspace).begin("ingest", plan.content, plan.lineage)
     assert first is not None
-    with lease.held(first), pytest.raises(BusyError, match="stage ingest: at work since .* by run"):
+    with (
+        lease.held(first),
+        pytest.raises(BusyError, match=r"stage ingest: at work since .* by run"),
+    ):
         run(chosen)
     assert run(chosen)["evaluate"]["counts"]["users"]
 
