@@ -44,13 +44,18 @@ class LyricsConfig(Section):
 
     encoder: str = _key(
         "FacebookAI/roberta-base",
-        "hub name or local folder of the transformer, or `pretrain` for one trained on the corpus",
+        "hub name or local folder of the transformer (of one with a decoder, the encoder half), "
+        "or `pretrain` for one trained on the corpus",
     )
     tfidf: Literal["sklearn", "printed"] = _key(
         "sklearn", "TfidfVectorizer's weights, or the formula as the paper prints it"
     )
     words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
-    pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
+    pooling: Literal["cls", "mean", "last"] = _key(
+        "cls",
+        "the first token's vector (CLS), the mean over tokens, or the last token's; a causal "
+        "model's first token sees no other, so there cls is refused",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = _key(
         "auto", "the encoder's precision; auto: bfloat16 where a trial shows that it pays"
     )

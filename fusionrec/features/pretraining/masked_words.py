@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fusionrec.errors import ConfigError
-from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.lyrics.hub import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, RobertaForMaskedLM
