@@ -42,6 +42,7 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> 
         parts,
         description="encoding lyrics",
         actor_arguments=(run, settings, weights),
+        actor=f"the lyrics encoder {settings.encoder}",
         num_gpus=settings.num_gpus,
     )
     processor = processor_lines(reports)

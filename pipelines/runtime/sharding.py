@@ -12,10 +12,17 @@ import ray
 
 from fusionrec import errors
 from pipelines.runtime import resources
-from pipelines.runtime.failures import as_data, revive, root_cause
+from pipelines.runtime.failures import as_data, death, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, Report, Shard, placement, plain_numbers
 from pipelines.runtime.workspace import StageRun
+
+ACTOR_RESTARTS = 4
+"""How often one actor may lose its process or node before the stage fails.
+
+A process that dies while it loads a model dies again the next time; without a bound, Ray starts
+it for ever.
+"""
 
 
 class _Guarded:
@@ -54,6 +61,7 @@ def map_shards(
     *,
     description: str,
     actor_arguments: tuple[Any, ...] | None = None,
+    actor: str = "actor",
     num_gpus: float = 0.0,
 ) -> list[Report]:
     """Run `function` on every shard with Ray Data; the driver sees small reports only.
@@ -66,6 +74,8 @@ def map_shards(
     function
         Takes a shard, returns a JSON-able report. With `actor_arguments`, a factory of
         such a function, called once an actor.
+    actor
+        What an actor holds, for the message when its process dies again and again.
     num_gpus
         GPUs of one actor.
 
@@ -74,7 +84,8 @@ def map_shards(
     FusionrecError
         Whatever error of ours a worker met, as it was raised there.
     StageError
-        If a worker failed otherwise.
+        If a worker failed otherwise, or an actor's process died more than
+        :data:`ACTOR_RESTARTS` times.
     """
     if not shards:
         return []
@@ -83,12 +94,9 @@ def map_shards(
         [{"item": json.dumps(row, default=plain_numbers)} for row in rows],
         override_num_blocks=min(len(rows), 10_000),
     )
-    options: dict[str, Any] = {"num_gpus": num_gpus or None, "resources": placement(run)}
+    mapping: dict[str, Any]
     if actor_arguments is None:
-        with warnings.catch_warnings():
-            # Ray Data calls it deprecated, and names nothing else that bounds the retries.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            mapped = dataset.map(_Guarded(function), max_retries=RETRIES, resources=placement(run))
+        mapping = {"fn": _Guarded(function), "max_retries": RETRIES}
     else:
         pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
         fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
@@ -98,12 +106,18 @@ def map_shards(
                 "set embed.lyrics.num_gpus=0 to run on CPUs"
             )
         size = min(len(shards), pool or fitting)
-        mapped = dataset.map(
-            _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
-            fn_constructor_args=(function, *actor_arguments),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
-            **options,
-        )
+        mapping = {
+            "fn": _GuardedActor,
+            "fn_constructor_args": (function, *actor_arguments),
+            "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+            "num_gpus": num_gpus or None,
+            "max_restarts": ACTOR_RESTARTS,
+            "max_task_retries": ACTOR_RESTARTS,
+        }
+    with warnings.catch_warnings():
+        # Ray Data calls these bounds of the retries deprecated, and names nothing in their place.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mapped = dataset.map(**mapping, resources=placement(run))
     reports: dict[int, Report] = {}
     try:
         with progress(description, len(shards), run) as advance:
@@ -113,5 +127,12 @@ def map_shards(
                 reports[int(row["number"])] = json.loads(row["report"])
                 advance(1)
     except ray.exceptions.RayError as error:
-        raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
+        why = death(error) if actor_arguments is not None else None
+        if why is None:
+            found = root_cause(error)
+            raise errors.StageError(f"{description}: a worker failed: {found}") from error
+        begun = "while it worked" if reports else "before it had done anything"
+        raise errors.StageError(
+            f"{description}: the process of {actor} died {ACTOR_RESTARTS + 1} times {begun}: {why}"
+        ) from error
     return [reports[number] for number in range(len(shards))]
