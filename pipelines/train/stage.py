@@ -24,7 +24,8 @@ from fusionrec import schemas
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
-from fusionrec.models.training import Settings, Training, precision, predict
+from fusionrec.models.settings import Settings
+from fusionrec.models.training import Training, precision, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, label
 from pipelines.config import Config
