@@ -31,7 +31,8 @@ import transformers
 from roberta_shape import cosine, work, write_model
 
 from fusionrec.features.lyrics import tfidf
-from fusionrec.features.lyrics.encoder import LyricsEncoder, load_encoder, quiet_transformers
+from fusionrec.features.lyrics.encoder import LyricsEncoder, load_encoder
+from fusionrec.features.lyrics.hub import quiet_transformers
 from fusionrec.features.lyrics.products import prepacks
 from fusionrec.formats import musixmatch
 from fusionrec.probes import processor

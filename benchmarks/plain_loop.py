@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fusionrec.models.examples import Examples, TrainingSet
-from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import HIDDEN
+from fusionrec.models.settings import FusionSettings
 from fusionrec.models.training import precision
 
 CLASSES = 6

@@ -9,7 +9,7 @@ import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
 
-from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.lyrics.hub import quiet_transformers
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 

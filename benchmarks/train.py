@@ -21,7 +21,8 @@ import torch
 from plain_loop import PlainLoop, random_songs
 
 from fusionrec.models.examples import InMemory
-from fusionrec.models.training import Settings, Training
+from fusionrec.models.settings import Settings
+from fusionrec.models.training import Training
 from pipelines.config import ClusterConfig, TrainConfig
 from pipelines.runtime import distributed, session, tasks
 from pipelines.runtime.stage import Counts
@@ -44,7 +45,7 @@ def plain(options: argparse.Namespace) -> float:
 
 def _work(job: argparse.Namespace, worker: distributed.Worker) -> Counts:
     torch.set_num_threads(1)
-    settings = Settings(job.epochs + 1, job.batch, 0.001, 0.5, dtype="auto")
+    settings = Settings(job.epochs + 1, job.batch)
     group = None if job.whole_batch else NORM_GROUP
     feed = InMemory(
         random_songs(job.songs, job.columns),

@@ -18,6 +18,7 @@ import pyarrow as pa
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.pretraining import loop, masked_words
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.hashing import stable_hash
 from pipelines import ingest, split
@@ -67,7 +68,7 @@ def training_bags(workspace: Workspace, limit: int, seed: int) -> pa.Table:
     return bags.take(np.sort(order[:limit]))
 
 
-def settings_of(config: Config) -> masked_words.MlmSettings:
+def settings_of(config: Config) -> MlmSettings:
     """The encoder's size and training from the config.
 
     A word takes a token, and one more for its count where the encoder knows positions:
@@ -75,7 +76,7 @@ def settings_of(config: Config) -> masked_words.MlmSettings:
     """
     chosen = config.pretrain
     return chosen.fill(
-        masked_words.MlmSettings,
+        MlmSettings,
         intermediate_size=2 * chosen.hidden_size,
         max_tokens=min(510, (2 if chosen.positions else 1) * config.embed.lyrics.words + 2),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from fusionrec.hashing import stable_hash, word_hash
+from fusionrec import hashing
+from fusionrec.hashing import content_hash, stable_hash, word_hash
 
 
 def test_stable_hash_is_the_published_function() -> None:
@@ -22,3 +25,24 @@ def test_stable_hash_is_the_published_function() -> None:
 
 def test_word_hash_is_crc32() -> None:
     assert word_hash("123456789") == 0xCBF43926  # the check value of CRC-32
+
+
+def test_content_hash_is_the_published_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "_CHUNK", 4)
+    contents = {"b": b"12345678", "a": b"123456789", "empty": b""}
+    files = [tmp_path / name for name in contents]
+    for file in files:
+        file.write_bytes(contents[file.name])
+    expected = hashlib.blake2b(digest_size=16)
+    for header, chunks in (
+        (b"a\x009\x00", [b"1234", b"5678", b"9"]),
+        (b"b\x008\x00", [b"1234", b"5678"]),
+        (b"empty\x000\x00", []),
+    ):
+        expected.update(header + b"".join(hashlib.blake2b(chunk).digest() for chunk in chunks))
+    assert content_hash(files) == content_hash(reversed(files)) == expected.hexdigest()
+    files[0].write_bytes(b"12345679")
+    assert content_hash(files) != expected.hexdigest()
+    assert content_hash(files[1:]) != content_hash(files)

@@ -9,7 +9,7 @@ import roberta_shape
 import torch
 import transformers
 
-from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.lyrics.hub import quiet_transformers
 from fusionrec.features.lyrics.packed import PackedEncoder
 from gpu_parts import lyrics
 from gpu_parts.peak import peak, product

@@ -14,7 +14,7 @@ import torch
 
 from fusionrec.baselines.cnn import fit_cnn
 from fusionrec.features.pretraining.loop import pretrain
-from fusionrec.features.pretraining.masked_words import MlmSettings
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from gpu_parts.report import Options, Report, synchronise
 

@@ -16,7 +16,8 @@ import torch
 import transformers
 
 from fusionrec.features.lyrics import tfidf
-from fusionrec.features.lyrics.encoder import load_encoder, quiet_transformers
+from fusionrec.features.lyrics.encoder import load_encoder
+from fusionrec.features.lyrics.hub import quiet_transformers
 from fusionrec.features.lyrics.shard import lyrics_features
 from gpu_parts import lyrics, stopwatch
 from gpu_parts.embed import Size

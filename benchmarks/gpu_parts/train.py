@@ -6,7 +6,8 @@ import torch
 from plain_loop import PlainLoop, random_songs
 
 from fusionrec.models.examples import InMemory, TrainingSet
-from fusionrec.models.training import Settings, Training
+from fusionrec.models.settings import Settings
+from fusionrec.models.training import Training
 from gpu_parts.report import Clock, Options, Report
 
 SONGS = 93_000
@@ -29,9 +30,7 @@ def songs(options: Options) -> TrainingSet:
 
 def training(data: TrainingSet, device: str, batch: int, norm_group: int | None) -> Training:
     """fusionrec's own, as its stage makes it."""
-    settings = Settings(
-        epochs=EPOCHS, batch_size=batch, eta=0.001, p=0.5, norm_group=norm_group, dtype="auto"
-    )
+    settings = Settings(epochs=EPOCHS, batch_size=batch, norm_group=norm_group)
     feed = InMemory(data, batch_size=batch, seed=0, norm_group=norm_group, device=device)
     return Training(feed, settings, device=device)
 

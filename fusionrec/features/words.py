@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec.errors import ConfigError
-from fusionrec.hashing import word_hash
+from fusionrec.hashing import content_hash, word_hash
 
 # `\w` leaves out combining marks, which would cut Hindi words at every vowel sign and
 # "İstanbul", lower-cased, after its dot.
@@ -38,9 +38,7 @@ def load_vectors(path: str) -> KeyedVectors:
     ConfigError
         If the file is missing, is a pickle, or is not in the word2vec format.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"embed.metadata.vectors: {path}: there is no such file")
+    file = _vectors_file(path)
     if file.suffix in (".kv", ".model", ".pkl", ".pickle", ".wordvectors"):
         raise ConfigError(
             f"embed.metadata.vectors: {path}: a pickled model is not loaded, since it could run "
@@ -53,6 +51,24 @@ def load_vectors(path: str) -> KeyedVectors:
             f"embed.metadata.vectors: {path}: not in the word2vec format ({error!r}); "
             "text files and .bin files of KeyedVectors.save_word2vec_format are read"
         ) from None
+
+
+def vectors_fingerprint(path: str) -> str:
+    """A hash of the content of a file of vectors, for the keys of what is computed from it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing.
+    """
+    return content_hash([_vectors_file(path)])
+
+
+def _vectors_file(path: str) -> Path:
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"embed.metadata.vectors: {path}: there is no such file")
+    return file
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
-from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import BatchShare
+from fusionrec.models.settings import FusionSettings
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")

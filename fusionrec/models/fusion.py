@@ -7,45 +7,10 @@ modalities of D_m columns each, D their sum, W the width they are brought to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Operator = Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"]
-Align = Literal["project", "pad", "truncate"]
-Absent = Literal["neutral", "learned"]
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """How the modalities become one vector.
-
-    Attributes
-    ----------
-    blocks
-        Columns D_m of each modality, in the order in which they lie side by side.
-    operator
-        `concatenate` (the paper's), `add`, `multiply`, `max`, `min`, `mean`, or `gated`: a mean
-        whose weights, one a modality and song, are a softmax over learned scores.
-    align
-        Bringing the modalities to one size W, for every operator but concatenation: `project`
-        by a learned linear layer each; `pad` the smaller ones; `truncate` the larger ones
-        (principal components, so the last ones matter least).
-    width
-        W under `project`; the largest or smallest D_m otherwise.
-    absent
-        A modality that a song does not have is left out of the operator (`neutral`: zeros where
-        concatenated, which is the training mean of standardised features), or replaced by a
-        `learned` vector.
-    """
-
-    blocks: tuple[int, ...]
-    operator: Operator = "concatenate"
-    align: Align = "project"
-    width: int = 128
-    absent: Absent = "neutral"
+from fusionrec.models.settings import FusionSettings
 
 
 class Fusion(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from fusionrec.models.collective import Collective
-from fusionrec.models.fusion import Fusion, FusionSettings
+from fusionrec.models.fusion import Fusion
+from fusionrec.models.settings import FusionSettings
 
 HIDDEN = (256, 128, 128, 256, 512)
 """Widths of the fully connected layers (paper section 3.2)."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,25 +22,7 @@ from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import Batch, Feed, Part
 from fusionrec.models.network import FusionNetwork
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Hyperparameters of a training."""
-
-    epochs: int
-    batch_size: int
-    eta: float
-    p: float
-    class_weights: bool = True
-    label_smoothing: float = 0.0
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    patience: int | None = None
-    evaluate_every: int | None = None
-    norm_group: int | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
-    seed: int = 0
+from fusionrec.models.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from fusionrec.features.pretraining.settings import MlmSettings
+from fusionrec.models.settings import FusionSettings
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 
@@ -43,13 +45,18 @@ class LyricsConfig(Section):
 
     encoder: str = _key(
         "FacebookAI/roberta-base",
-        "hub name or local folder of the transformer, or `pretrain` for one trained on the corpus",
+        "hub name or local folder of the transformer (of one with a decoder, the encoder half), "
+        "or `pretrain` for one trained on the corpus",
     )
     tfidf: Literal["sklearn", "printed"] = _key(
         "sklearn", "TfidfVectorizer's weights, or the formula as the paper prints it"
     )
     words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
-    pooling: Literal["cls", "mean"] = _key("cls", "the CLS vector, or the mean over tokens")
+    pooling: Literal["cls", "mean", "last"] = _key(
+        "cls",
+        "the first token's vector (CLS), the mean over tokens, or the last token's; a causal "
+        "model's first token sees no other, so there cls is refused",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = _key(
         "auto", "the encoder's precision; auto: bfloat16 where a trial shows that it pays"
     )
@@ -91,23 +98,29 @@ class PretrainConfig(Section):
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
     num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
-    hidden_size: int = _key(128, "width of the encoder", ge=8)
-    layers: int = _key(2, "transformer layers", ge=1)
-    heads: int = _key(4, "attention heads; divides hidden_size", ge=1)
+    hidden_size: int = _key(MlmSettings.hidden_size, "width of the encoder", ge=8)
+    layers: int = _key(MlmSettings.layers, "transformer layers", ge=1)
+    heads: int = _key(MlmSettings.heads, "attention heads; divides hidden_size", ge=1)
     positions: bool = _key(
-        False,
+        MlmSettings.positions,
         "the encoder sees words with their counts and the place of each; false: the words "
         "alone, as a set",
     )
-    epochs: int = _key(5, "passes over the bags", ge=1)
-    batch_size: int = _key(64, "bags in a batch, over all workers", ge=1)
-    learning_rate: float = _key(1e-3, "AdamW's peak rate", gt=0)
-    mask_probability: float = _key(0.15, "share of the tokens that are to be predicted", gt=0, lt=1)
+    epochs: int = _key(MlmSettings.epochs, "passes over the bags", ge=1)
+    batch_size: int = _key(MlmSettings.batch_size, "bags in a batch, over all workers", ge=1)
+    learning_rate: float = _key(MlmSettings.learning_rate, "AdamW's peak rate", gt=0)
+    mask_probability: float = _key(
+        MlmSettings.mask_probability, "share of the tokens that are to be predicted", gt=0, lt=1
+    )
     heldout_share: float = _key(
-        0.05, "share of the bags that only measure the perplexity", gt=0, le=0.5
+        MlmSettings.heldout_share,
+        "share of the bags that only measure the perplexity",
+        gt=0,
+        le=0.5,
     )
     dtype: Literal["auto", "float32", "bfloat16"] = _key(
-        "auto", "precision of the matrix products; auto: bfloat16 where the hardware has it"
+        MlmSettings.dtype,
+        "precision of the matrix products; auto: bfloat16 where the hardware has it",
     )
     max_bags: int = _key(50_000, "bags used at most, chosen by hash", ge=1)
 
@@ -120,17 +133,17 @@ class FuseConfig(Section):
     )
     variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)
     operator: Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"] = _key(
-        "concatenate",
+        FusionSettings.operator,
         "how the modalities become one vector; `gated`: a mean with learned weights for each song",
     )
     align: Literal["project", "pad", "truncate"] = _key(
-        "project",
+        FusionSettings.align,
         "bring the modalities to one size, for all operators but concatenate: by a learned "
         "projection, or by padding or truncating their principal components",
     )
-    width: int = _key(128, "that size under `project`", ge=1, le=10_000)
+    width: int = _key(FusionSettings.width, "that size under `project`", ge=1, le=10_000)
     missing: Literal["neutral", "learned", "drop"] = _key(
-        "neutral",
+        FusionSettings.absent,
         "a modality that a song does not have is left out of the operator (in concatenate, the "
         "training mean stands there), replaced by a learned vector, or the song is left out "
         "(and counted)",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from fusionrec.models.settings import Settings
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 
@@ -17,36 +18,44 @@ class TrainConfig(Section):
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
     num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
-    epochs: int = _key(200, "passes over the training songs (the paper: 2,000)", ge=1)
-    batch_size: int = _key(256, "songs in a batch, over all workers", ge=2)
+    epochs: int = _key(Settings.epochs, "passes over the training songs (the paper: 2,000)", ge=1)
+    batch_size: int = _key(Settings.batch_size, "songs in a batch, over all workers", ge=2)
     evaluate_every: int | None = _key(
-        None, "epochs from one evaluation to the next; null for about 100 a run", ge=1
+        Settings.evaluate_every,
+        "epochs from one evaluation to the next; null for about 100 a run",
+        ge=1,
     )
     checkpoint_every: int | None = _key(
         None, "epochs from one checkpoint to the next; null for about 20 a run", ge=1
     )
-    eta: float = _key(0.001, "Adam's learning rate", gt=0, le=1)
-    p: float = _key(0.5, "dropout probability", ge=0, lt=1)
-    class_weights: bool = _key(True, "weigh the cross-entropy by inverse class frequency")
-    label_smoothing: float = _key(0.0, "share of a label spread over all classes", ge=0, lt=1)
-    weight_decay: float = _key(0.0, "decoupled weight decay (AdamW); 0 is plain Adam", ge=0)
+    eta: float = _key(Settings.eta, "Adam's learning rate", gt=0, le=1)
+    p: float = _key(Settings.p, "dropout probability", ge=0, lt=1)
+    class_weights: bool = _key(
+        Settings.class_weights, "weigh the cross-entropy by inverse class frequency"
+    )
+    label_smoothing: float = _key(
+        Settings.label_smoothing, "share of a label spread over all classes", ge=0, lt=1
+    )
+    weight_decay: float = _key(
+        Settings.weight_decay, "decoupled weight decay (AdamW); 0 is plain Adam", ge=0
+    )
     norm_group: int | None = _key(
-        64,
+        Settings.norm_group,
         "songs whose moments batch normalisation shares; null for the whole batch, which makes "
         "the workers wait for each other at every layer",
         ge=2,
     )
     schedule: Literal["constant", "cosine"] = _key(
-        "constant", "eta over the epochs; cosine falls from eta to almost 0"
+        Settings.schedule, "eta over the epochs; cosine falls from eta to almost 0"
     )
     patience: int | None = _key(
-        None,
+        Settings.patience,
         "stop when validation accuracy has not risen for so many epochs, and keep the best "
         "network; null trains all epochs and keeps the last",
         ge=1,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = _key(
-        "auto",
+        Settings.dtype,
         "precision; auto: mixed with bfloat16 on a GPU, float32 on a CPU. In float64 the number "
         "of workers changes the result by less than 1e-5; in float32 Adam amplifies rounding",
     )

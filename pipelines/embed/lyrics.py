@@ -54,6 +54,7 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
         (run, settings, weights),
         parts,
         description="encoding lyrics",
+        actor=f"the lyrics encoder {settings.encoder}",
         num_gpus=settings.num_gpus,
     )
     processor = processor_lines(reports)

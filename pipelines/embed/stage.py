@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fusionrec.features.lyrics.hub import encoder_fingerprint
+from fusionrec.features.words import vectors_fingerprint
 from pipelines import ingest, pretrain, split
 from pipelines.config import Config
 from pipelines.embed.audio import embed_audio
@@ -28,6 +30,16 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return {name: embed[name](config, run, parts) for name in config.embed.modalities}
 
 
+def _source(config: Config) -> dict[str, str]:
+    """The files outside of the workspace that vectors are made with, by their content."""
+    found = {}
+    if "lyrics" in config.embed.modalities and config.embed.lyrics.encoder != PRETRAIN:
+        found["encoder"] = encoder_fingerprint(config.embed.lyrics.encoder)
+    if "metadata" in config.embed.modalities and config.embed.metadata.vectors is not None:
+        found["vectors"] = vectors_fingerprint(config.embed.metadata.vectors)
+    return found
+
+
 STAGE = Stage(
     name="embed",
     needs=lambda config: (
@@ -42,4 +54,5 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
+    source=_source,
 )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import traceback
+from collections.abc import Iterator
+
+import ray
 
 from fusionrec import errors
 
@@ -31,15 +35,39 @@ def revive(kind: str, message: str, description: str) -> errors.FusionrecError:
     return found
 
 
+def death(error: BaseException) -> str | None:
+    """Why an actor's process died, in a few words; None if `error` tells of no such death."""
+    kinds = (ray.exceptions.ActorDiedError, ray.exceptions.OutOfMemoryError)
+    found = next((e for e in _chain(error) if isinstance(e, kinds)), None)
+    text = " ".join(str(found or "").split())
+    if found is None or "raised in its creation task" in text:
+        return None
+    if isinstance(found, ray.exceptions.OutOfMemoryError) or "low on memory" in text:
+        return "Ray ended it because its node ran low on memory"
+    code = re.search(r"with an exit code (\d+)", text)
+    if code:
+        return f"it ended with exit code {code[1]}; what it printed is in Ray's logs (worker-*.err)"
+    return (
+        "it was killed, as the system does for want of memory (dmesg tells), or crashed; what it "
+        "printed is in Ray's logs (worker-*.err)"
+    )
+
+
 def root_cause(error: BaseException) -> str:
     """The innermost exception of a chain that Ray wrapped, on one line."""
-    seen = {id(error)}
-    while True:
-        cause = getattr(error, "cause", None)
-        cause = cause if isinstance(cause, BaseException) else error.__cause__
-        if cause is None or id(cause) in seen:
-            break
-        seen.add(id(cause))
-        error = cause
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    *_, last = _chain(error)
+    lines = [line.strip() for line in str(last).splitlines() if line.strip()]
+    return f"{type(last).__name__}: {lines[-1] if lines else ''}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what caused it, up to the last one that says anything."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        cause = getattr(found, "cause", None)
+        cause = cause if isinstance(cause, BaseException) else found.__cause__
+        # Ray Data raises an empty exception as the cause of the one that says what happened.
+        found = cause if cause is not None and str(cause).strip() else None

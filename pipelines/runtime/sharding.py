@@ -5,17 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import ray
 from ray import cloudpickle
 
 from fusionrec import errors
 from pipelines.runtime import resources
-from pipelines.runtime.failures import as_data, revive, root_cause
+from pipelines.runtime.failures import as_data, death, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, placement
 from pipelines.runtime.workspace import StageRun
+
+ACTOR_RESTARTS = 4
+"""How often one actor may lose its process or node before the stage fails.
+
+A process that dies while it loads a model dies again the next time; without a bound, Ray starts
+it for ever.
+"""
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -70,16 +77,12 @@ def map_shards(
     FusionrecError
         Whatever error of ours a worker met, as it was raised there.
     StageError
-        If a worker failed otherwise.
+        If a worker failed otherwise, or an actor's process died more than
+        :data:`ACTOR_RESTARTS` times.
     """
     if not shards:
         return []
-    with warnings.catch_warnings():
-        # Ray Data calls it deprecated, and names nothing else that bounds the retries.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        mapped = _dataset(shards).map(
-            _Guarded(function), max_retries=RETRIES, resources=placement(run)
-        )
+    mapped = _mapped(shards, fn=_Guarded(function), max_retries=RETRIES, resources=placement(run))
     return _reports(run, mapped, len(shards), description)
 
 
@@ -90,6 +93,7 @@ def map_in_actors(
     shards: Sequence[S],
     *,
     description: str,
+    actor: str = "an actor",
     num_gpus: float = 0.0,
 ) -> list[R]:
     """The same in a pool of actors, each of which makes its function once.
@@ -98,6 +102,8 @@ def map_in_actors(
     ----------
     factory
         Takes the `arguments` and returns the function of a shard.
+    actor
+        What an actor holds, for the message when its process dies again and again.
     num_gpus
         GPUs of one actor.
 
@@ -118,14 +124,17 @@ def map_in_actors(
             "set embed.lyrics.num_gpus=0 to run on CPUs"
         )
     size = min(len(shards), pool or fitting)
-    mapped = _dataset(shards).map(
-        _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
+    mapped = _mapped(
+        shards,
+        fn=_GuardedActor,
         fn_constructor_args=(factory, *arguments),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
         num_gpus=num_gpus or None,
+        max_restarts=ACTOR_RESTARTS,
+        max_task_retries=ACTOR_RESTARTS,
         resources=placement(run),
     )
-    return _reports(run, mapped, len(shards), description)
+    return _reports(run, mapped, len(shards), description, actor)
 
 
 def _packed(value: object) -> bytes:
@@ -133,15 +142,23 @@ def _packed(value: object) -> bytes:
     return content
 
 
-def _dataset(shards: Sequence[object]) -> ray.data.Dataset:
-    return ray.data.from_items(
+def _mapped(shards: Sequence[object], **options: Any) -> ray.data.Dataset:
+    dataset = ray.data.from_items(
         [{"shard": _packed(numbered)} for numbered in enumerate(shards)],
         override_num_blocks=min(len(shards), 10_000),
     )
+    with warnings.catch_warnings():
+        # Ray Data calls the bounds of the retries deprecated, and names nothing in their place.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return dataset.map(**options)
 
 
 def _reports(
-    run: StageRun | None, mapped: ray.data.Dataset, shards: int, description: str
+    run: StageRun | None,
+    mapped: ray.data.Dataset,
+    shards: int,
+    description: str,
+    actor: str | None = None,
 ) -> list[R]:
     reports: dict[int, R] = {}
     try:
@@ -153,5 +170,12 @@ def _reports(
                 reports[number] = report
                 advance(1)
     except ray.exceptions.RayError as error:
-        raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
+        why = death(error) if actor is not None else None
+        if why is None:
+            found = root_cause(error)
+            raise errors.StageError(f"{description}: a worker failed: {found}") from error
+        begun = "while it worked" if reports else "before it had done anything"
+        raise errors.StageError(
+            f"{description}: the process of {actor} died {ACTOR_RESTARTS + 1} times {begun}: {why}"
+        ) from error
     return [reports[number] for number in range(shards)]

@@ -15,7 +15,7 @@ from pipelines.config import Config
 from pipelines.runtime import lease, logs, metrics, resources, session
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.shards import Shard
-from pipelines.runtime.workspace import Manifest, StageRun, Workspace, result_key
+from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint, result_key
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -81,8 +81,8 @@ class Stage:
         Parameters
         ----------
         look
-            Look at the outside inputs. Else they are taken to be as they were when the workspace's
-            result was made, so that it can be read without them.
+            Look at the outside inputs. Else they are taken to be as a run of the stage last saw
+            them, so that its result can be read without them.
         known
             Plans of this config that were made before, by stage; this one and its inputs' are
             added.
@@ -102,25 +102,18 @@ class Stage:
         if self.source is not None and look:
             content["source"] = _as_json(self.source(config))
         elif self.source is not None:
-            content["source"] = self._source_of_a_result(workspace, content)
+            content["source"] = self._last_seen_source(workspace, content)
         key = result_key(self.name, content)
         manifest = workspace.at({self.name: key}).manifest(self.name)
         found = Plan(self, key, content, lineage, tuple(inputs), manifest)
         known[self.name] = found
         return found
 
-    def _source_of_a_result(self, workspace: Workspace, content: dict[str, Any]) -> Any:
-        """The outside inputs of the finished result that fits otherwise; the current one first."""
-        current = workspace.current().get(self.name)
-        manifests = []
-        for key in workspace.results(self.name):
-            manifest = workspace.at({self.name: key}).manifest(self.name)
-            if manifest and {**manifest["content"], "source": None} == {**content, "source": None}:
-                manifests.append(manifest)
-        if not manifests:
-            return None
-        best = max(manifests, key=lambda found: (found["key"] == current, found["finished"]))
-        return best["content"]["source"]
+    def _last_seen_source(self, workspace: Workspace, content: dict[str, Any]) -> Any:
+        """The outside inputs of the result that was up to date when a run last looked at them."""
+        key = workspace.last_seen(self.name, fingerprint(content))
+        manifest = None if key is None else workspace.at({self.name: key}).manifest(self.name)
+        return None if manifest is None else manifest["content"]["source"]
 
     def is_current(self, config: Config, workspace: Workspace) -> bool:
         """Whether there is a finished result of this config."""
@@ -157,6 +150,9 @@ class Stage:
                 manifest = self._compute(config, plan, reading)
             else:
                 log.info("%s: up to date", self.name)
+            if self.source is not None:
+                without = {k: v for k, v in plan.content.items() if k != "source"}
+                workspace.see(self.name, fingerprint(without), plan.key)
             self._tidy(reading)
             if current:
                 workspace.point({**plan.lineage, self.name: plan.key})

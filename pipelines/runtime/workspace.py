@@ -5,7 +5,8 @@ Layout: ``<workspace>/<stage>/<key>/<artifact>/part-00000.parquet`` and one
 depends on (:mod:`pipelines.runtime.stage`), so results of several configs lie side by side, and
 nothing that an earlier run left behind can be taken for this one's. A result without a manifest is
 unfinished and read by nobody but the run that goes on with it. ``<workspace>/current.json`` is
-the one pointer: which result of each stage the last run was of. Every file is written under a
+the one pointer: which result of each stage the last run was of; ``seen`` has, for results of
+outside inputs, which one was up to date when a run last looked at these. Every file is written under a
 temporary name and renamed.
 """
 
@@ -33,7 +34,7 @@ from fusionrec.schemas import SCHEMA_VERSION
 T = TypeVar("T")
 
 ROW_GROUP = 100_000
-_POINTER = "current.json"
+_POINTER, _SEEN = "current.json", "seen"
 _NO_RESULT = "none"
 _CHOICES = "choices"
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
@@ -147,13 +148,33 @@ class Workspace:
             with self._replacing(f"{self.root}/{_POINTER}") as stream:
                 stream.write(json.dumps(value, indent=1).encode())
 
+    def see(self, stage: str, settings: str, key: str) -> None:
+        """Note which result of a stage is up to date with its outside inputs, for these settings.
+
+        Parameters
+        ----------
+        settings
+            A hash of all that it depends on but the outside inputs.
+        """
+        if self.last_seen(stage, settings) != key:
+            with self._replacing(self._seen(stage, settings)) as stream:
+                stream.write(key.encode())
+
+    def last_seen(self, stage: str, settings: str) -> str | None:
+        """What :meth:`see` noted last; None if nothing."""
+        content = self._content(self._seen(stage, settings))
+        return None if content is None else content.decode()
+
+    def _seen(self, stage: str, settings: str) -> str:
+        return f"{self.root}/{_SEEN}/{stage}-{settings}"
+
     def results(self, stage: str) -> list[str]:
         """Keys of all results of a stage, finished or not."""
         return self._folders(f"{self.root}/{stage}")
 
     def stages(self) -> list[str]:
         """Every stage that has a result, finished or not."""
-        return self._folders(self.root)
+        return [name for name in self._folders(self.root) if name != _SEEN]
 
     def _folders(self, path: str) -> list[str]:
         found = self.fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))

@@ -16,8 +16,8 @@ import torch
 from fusionrec import schemas
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
-from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import BatchShare
+from fusionrec.models.settings import FusionSettings
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.config import Config
 from pipelines.runtime import sharding

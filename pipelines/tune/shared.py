@@ -17,8 +17,8 @@ from fusionrec.errors import DataError
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
 from fusionrec.hashing import stable_hash
 from fusionrec.models.examples import PARTS, Examples, Part, TrainingSet
-from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import FusionNetwork
+from fusionrec.models.settings import FusionSettings
 from fusionrec.models.training import predict
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
 from fusionrec.ranking.topk import rank_users

@@ -11,7 +11,8 @@ import torch
 from ray import ObjectRef, tune
 
 from fusionrec.models.examples import InMemory
-from fusionrec.models.training import Settings, Training, precision
+from fusionrec.models.settings import Settings
+from fusionrec.models.training import Training, precision
 from fusionrec.report.trials import Value
 from pipelines import config as config_module
 from pipelines.config import Config

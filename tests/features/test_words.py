@@ -7,7 +7,7 @@ import pytest
 from gensim.models import KeyedVectors
 
 from fusionrec.errors import ConfigError
-from fusionrec.features.words import FieldWord2Vec, load_vectors, tokenize
+from fusionrec.features.words import FieldWord2Vec, load_vectors, tokenize, vectors_fingerprint
 
 TITLES = ["Don't Stop", "Stop the Music", None, "", "Música Ligera 2"]
 
@@ -153,3 +153,15 @@ def test_a_damaged_file_is_a_config_error(tmp_path, name, content) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=rf"{name}: not in the word2vec format"):
         load_vectors(str(tmp_path / name))
+
+
+def test_the_fingerprint_of_vectors_is_that_of_their_content(tmp_path) -> None:
+    file = tmp_path / "own.txt"
+    file.write_text("1 2\nstop 0.5 0.25\n")
+    before = vectors_fingerprint(str(file))
+    os.utime(file, (1, 1))
+    assert vectors_fingerprint(str(file)) == before
+    file.write_text("1 2\nstop 0.5 0.26\n")
+    assert vectors_fingerprint(str(file)) != before
+    with pytest.raises(ConfigError, match=r"embed\.metadata\.vectors: .*no such file"):
+        vectors_fingerprint(str(tmp_path / "absent.txt"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusionrec.features.lyrics.encoder import quiet_transformers
+from fusionrec.features.lyrics.hub import quiet_transformers
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 
 WORDS = [f"w{i}" for i in range(400)]

@@ -15,7 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from fusionrec.errors import EncoderError
 from fusionrec.features.lyrics import packed
-from fusionrec.features.lyrics.encoder import load_encoder, quiet_transformers
+from fusionrec.features.lyrics.encoder import load_encoder
+from fusionrec.features.lyrics.hub import quiet_transformers
 from fusionrec.features.lyrics.packed import PackedEncoder
 
 pytestmark = pytest.mark.gpu

@@ -8,11 +8,11 @@ import torch
 
 from fusionrec.baselines.cnn import fit_cnn
 from fusionrec.features.pretraining.loop import pretrain
-from fusionrec.features.pretraining.masked_words import MlmSettings
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
-from fusionrec.models.fusion import FusionSettings
-from fusionrec.models.training import Settings, Training, fit, precision, predict
+from fusionrec.models.settings import FusionSettings, Settings
+from fusionrec.models.training import Training, fit, precision, predict
 from tests.gpu.conftest import WORDS
 
 pytestmark = pytest.mark.gpu
@@ -97,7 +97,7 @@ def test_a_checkpoint_moves_between_devices(data, device, onto_cpu) -> None:
 
 
 def test_mixed_precision_with_dropout_learns(data, device) -> None:
-    settings = Settings(epochs=30, batch_size=64, eta=0.003, p=0.3, dtype="auto", norm_group=16)
+    settings = Settings(epochs=30, batch_size=64, eta=0.003, p=0.3, norm_group=16)
     feed = InMemory(data, batch_size=64, seed=0, norm_group=16, device=device)
     network, curve = fit(feed, settings, device=device)
     assert curve[-1].loss < 0.7 * curve[0].loss
@@ -113,7 +113,16 @@ def test_masked_word_pre_training(device) -> None:
         " ".join(f"w{topic * 20 + i}:{1 + i % 3}" for i in rng.permutation(20)[:8])
         for topic in rng.integers(0, 10, 120)
     ]
-    settings = MlmSettings(hidden_size=64, layers=1, heads=2, epochs=4, dtype="float32")
+    settings = MlmSettings(
+        hidden_size=64,
+        layers=1,
+        heads=2,
+        positions=True,
+        epochs=4,
+        batch_size=32,
+        learning_rate=3e-3,
+        dtype="float32",
+    )
     tokenizer = build_tokenizer(WORDS, model_max_length=64)
     found, expected = (
         pretrain(texts, tokenizer, settings, seed=0, device=d) for d in (device, "cpu")

@@ -12,11 +12,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
-from fusionrec.models.fusion import FusionSettings
 from fusionrec.models.network import FusionNetwork
-from fusionrec.models.training import Settings, Training, class_weights, fit, precision, predict
+from fusionrec.models.settings import FusionSettings, Settings
+from fusionrec.models.training import Training, class_weights, fit, precision, predict
 
-SETTINGS = Settings(epochs=6, batch_size=64, eta=0.001, p=0.3, seed=3)
+SETTINGS = Settings(6, 64, p=0.3, norm_group=None, dtype="float32", seed=3)
 BLOCKS = (7, 5)
 
 

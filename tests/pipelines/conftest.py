@@ -50,6 +50,7 @@ def copied(finished: Path, target: Path, *stages: str) -> Path:
     current = Workspace(str(finished)).current()
     for stage in stages:
         shutil.copytree(finished / stage, target / stage)
+    shutil.copytree(finished / "seen", target / "seen")
     chosen = {stage: current[stage] for stage in stages}
     Workspace(str(target)).point(chosen)
     return target

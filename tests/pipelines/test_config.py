@@ -1,15 +1,17 @@
+from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
 from fusionrec.errors import ConfigError
-from fusionrec.features.pretraining.masked_words import MlmSettings
-from fusionrec.models.fusion import FusionSettings
-from fusionrec.models.training import Settings
+from fusionrec.features.pretraining.settings import MlmSettings
+from fusionrec.models.settings import FusionSettings, Settings
 from pipelines import config
 from pipelines.config.features import FuseConfig, PretrainConfig
 from pipelines.config.learning import TrainConfig
+from pipelines.pretrain import settings_of
+from pipelines.train.examples import fusion_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
 assert CONFIGS
@@ -41,8 +43,18 @@ def test_a_section_takes_what_the_methods_settings_take(section, settings, other
     types = get_type_hints(settings)
     for name in set(types) - others:
         assert section.model_fields[name].annotation == types[name], name
+    defaults = {field.name: field.default for field in fields(settings)}
+    for name in set(types) - others:  # one default, whether the method is configured or not
+        assert section.model_fields[name].default == defaults[name], name
     filled = section().fill(settings, **dict.fromkeys(others, 510))
     assert all(getattr(filled, name) == getattr(section(), name) for name in set(types) - others)
+
+
+def test_the_default_config_is_the_methods_defaults() -> None:
+    default = config.Config()
+    assert default.train.fill(Settings, seed=default.seed) == Settings()
+    assert settings_of(default) == MlmSettings()
+    assert fusion_settings(default, (3, 2)) == FusionSettings((3, 2))
 
 
 def test_a_field_that_no_key_fills_is_an_error() -> None:

@@ -9,18 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
 
-from fusionrec.errors import SourceError, StageError, WorkspaceError
+from fusionrec.errors import EncoderError, SourceError, StageError, WorkspaceError
 from fusionrec.formats.sample.corpus import write_sample
 from pipelines import config as config_module
 from pipelines import embed, ingest, run
 from pipelines.ingest.songs import CrashNotes
-from pipelines.runtime import sharding
+from pipelines.runtime import failures, sharding
 from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments, copied, overrides
 
@@ -97,6 +98,88 @@ def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, t
     for name in ("metadata", "lyrics"):
         found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
         assert found.equals(expected), name
+
+
+def dies_at_once(*_: object) -> None:
+    os._exit(1)
+
+
+def dies_at_work(*_: object) -> Callable[[sharding.Shard], sharding.Report]:
+    def work(shard: sharding.Shard) -> sharding.Report:
+        if shard["part"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"part": shard["part"]}
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("factory", "when"),
+    [
+        (dies_at_once, "before it had done anything"),
+        pytest.param(dies_at_work, "", marks=pytest.mark.slow),
+    ],
+)
+def test_an_actor_whose_process_dies_each_time_ends_the_stage(
+    ray_session, monkeypatch, factory, when
+) -> None:
+    """As an encoder does that is too large for its node's memory."""
+    monkeypatch.setattr(sharding, "ACTOR_RESTARTS", 1)
+    with pytest.raises(StageError) as caught:
+        sharding.map_in_actors(
+            None,
+            factory,
+            ("settings",),
+            [0, 1],
+            description="encoding lyrics",
+            actor="the lyrics encoder some/encoder",
+        )
+    message = str(caught.value)
+    assert message.startswith(
+        "encoding lyrics: the process of the lyrics encoder some/encoder died 2 times "
+    )
+    assert when in message
+    assert "it was killed" in message
+    assert "\n" not in message
+
+
+def refuses_to_start(*_: object) -> None:
+    raise EncoderError("embed.lyrics.encoder = some/encoder: cannot be had")
+
+
+class Panic(BaseException):
+    """As Rust's panics come to Python."""
+
+
+def panics(*_: object) -> None:
+    raise Panic("a panic is no Exception")
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "message"),
+    [
+        (refuses_to_start, EncoderError, "embed.lyrics.encoder = some/encoder: cannot be had"),
+        (panics, StageError, "a panic is no Exception"),
+    ],
+)
+def test_an_actor_that_raises_in_its_start_ends_the_stage(
+    ray_session, factory, error, message
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        sharding.map_in_actors(None, factory, (), [0], description="encoding lyrics")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_dead_actors_errors_say() -> None:
+    killed = ray.exceptions.OutOfMemoryError(
+        "Task was killed due to the node running low on memory"
+    )
+    ended = ray.exceptions.ActorDiedError()
+    ended.__cause__ = RuntimeError("")  # as Ray Data adds one
+    assert failures.death(killed) == "Ray ended it because its node ran low on memory"
+    assert "it was killed" in (failures.death(ended) or "")
+    assert failures.death(ValueError("of another kind")) is None
+    assert failures.root_cause(ended).startswith("ActorDiedError: The actor died unexpectedly")
 
 
 @pytest.mark.slow

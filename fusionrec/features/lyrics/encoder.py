@@ -9,18 +9,30 @@ Shapes: n texts, B texts in a batch, T tokens in its longest text, H hidden size
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusionrec.errors import EncoderError
-from fusionrec.features.lyrics.hub import first_line, local_copy
+from fusionrec.errors import ConfigError
+from fusionrec.features.lyrics.architecture import (
+    OFFLINE,
+    Pooling,
+    load_model,
+    position_limit,
+    try_out,
+)
+from fusionrec.features.lyrics.hub import (
+    as_encoder_error,
+    encoder_fault,
+    local_copy,
+    quiet_transformers,
+)
 from fusionrec.features.lyrics.packed import PackedEncoder, supports
 from fusionrec.features.lyrics.pieces import PieceTokenizer
 from fusionrec.features.lyrics.products import bfloat16_pays
@@ -31,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
-Pooling = Literal["cls", "mean"]
 Path = Literal["packed", "padded", "compiled"]
 
 GAINS_FROM = 256
@@ -47,6 +58,9 @@ class LyricsEncoder:
         Hub name or directory, as given.
     hidden_size
         H, the length of a vector.
+    first_sees_all
+        Whether the first token's vector depends on the whole text, as pooling "cls" needs it;
+        in a causal model it does not.
     dtype
         Precision of the weights and of the forward pass.
     tokens
@@ -69,11 +83,15 @@ class LyricsEncoder:
     ) -> None:
         self.name = name
         self.dtype: Dtype = dtype
-        self.hidden_size = int(model.config.hidden_size)
+        trial = try_out(name, model, tokenizer)
+        self.hidden_size = trial.hidden_size
+        self.first_sees_all = trial.first_sees_all
+        starts_with = tokenizer("a")["input_ids"][0]
+        self._marks_start = starts_with in tokenizer.all_special_ids
         self.tokens = 0
         # Tokens that the device's memory holds at a time, as far as is known.
         self._fits = sys.maxsize
-        self.max_tokens = _position_limit(model.config, tokenizer)
+        self.max_tokens = position_limit(model, tokenizer)
         self._device = model.device
         self._tokenizer = tokenizer
         self._tokenize = PieceTokenizer(tokenizer)
@@ -104,14 +122,15 @@ class LyricsEncoder:
             The caller keeps empty texts to itself.
         pooling
             "cls": the last layer's vector of the first token. "mean": the mean of the last
-            layer over the text's tokens, special ones included, padding not.
+            layer over the text's tokens, special ones included, padding not. "last": its
+            vector of the last token, which in a causal model is the only one that saw them all.
         token_budget
             Most tokens in a batch, padding included; a text longer than that is a batch. None
             is 4,096 on a CPU, whose caches are small, and 65,536 elsewhere. Where the device
             has too little memory for a batch, the budget is halved for it and all that follow.
         max_tokens
             Longest text in tokens, special ones included; the rest of a text is cut. Never more
-            than the model has positions for (512 for RoBERTa).
+            than :attr:`max_tokens` (512 for RoBERTa).
 
         Returns
         -------
@@ -122,9 +141,24 @@ class LyricsEncoder:
         ------
         ValueError
             A text is empty, or `token_budget` or `max_tokens` leaves room for no token.
+        ConfigError
+            `pooling` is "cls", and the model is causal.
         EncoderError
-            The device has too little memory for a single text.
+            The device has too little memory for a single text, or a vector holds NaN.
         """
+        if pooling == "cls" and not self.first_sees_all:
+            raise ConfigError(
+                f"embed.lyrics.pooling = cls: {self.name} is a causal model, whose first token "
+                "sees none of the others: all texts with the same first word would get the same "
+                "vector; set embed.lyrics.pooling=last, or mean"
+            )
+        if pooling == "cls" and not self._marks_start:
+            log.warning(
+                "lyrics encoder %s has no CLS token: with embed.lyrics.pooling=cls a text's "
+                "vector is that of its first word; mean is what such encoders are made for",
+                self.name,
+            )
+            self._marks_start = True  # said once
         if token_budget is None:
             token_budget = 4_096 if self._device.type == "cpu" else 65_536
         special = self._tokenizer.num_special_tokens_to_add()
@@ -151,6 +185,12 @@ class LyricsEncoder:
             if found is None:
                 self._halve(len(batch), longest)
                 continue
+            if not np.isfinite(found).all():
+                raise encoder_fault(
+                    self.name,
+                    f"its vectors hold NaN or infinity in {self.dtype}; set "
+                    "embed.lyrics.dtype=float32, or take weights that are not damaged",
+                )
             vectors[batch] = found
             start += len(batch)
         return vectors
@@ -168,9 +208,10 @@ class LyricsEncoder:
     def _halve(self, texts: int, longest: int) -> None:
         """Make batches half as large as one that did not fit, from now on."""
         if texts == 1:
-            raise EncoderError(
-                f"{self.name}: {self._device} has too little memory for a single text of "
-                f"{longest} tokens; free some, or set embed.lyrics.num_gpus=0 to use CPUs"
+            raise encoder_fault(
+                self.name,
+                f"{self._device} has too little memory for a single text of {longest} tokens; "
+                "free some, or set embed.lyrics.num_gpus=0 to use CPUs",
             )
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -202,6 +243,8 @@ class LyricsEncoder:
         ).last_hidden_state.float()
         if pooling == "cls":
             pooled = hidden_BTH[:, 0]
+        elif pooling == "last":
+            pooled = hidden_BTH[torch.arange(len(rows)), lengths - 1]
         else:
             pooled = (hidden_BTH * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
         vectors = pooled.cpu().numpy()
@@ -239,88 +282,43 @@ def load_encoder(
     EncoderError
         The model cannot be had, lacks a file, has pickled weights only, or does not load.
     """
-    import transformers
-
     with quiet_transformers():
         directory = local_copy(name_or_dir)
-        # Layers the file lacks are drawn at random: the caller's random state is left alone.
-        with _as_encoder_error(name_or_dir), torch.random.fork_rng(devices=[]):
-            options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-            config = transformers.AutoConfig.from_pretrained(directory, **options)
-            chosen, reason = dtype_for(dtype, device, int(config.hidden_size))
-            tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
-            model, loading = transformers.AutoModel.from_pretrained(
-                directory,
-                dtype=getattr(torch, chosen),
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
+        config = _config(name_or_dir, directory)
+        chosen, reason = dtype_for(dtype, device, _width(config))
+        model, tokenizer = load_model(name_or_dir, directory, config, getattr(torch, chosen))
+        try:
+            encoder = LyricsEncoder(
+                name_or_dir, model.to(device), tokenizer, chosen, compiled=compiled
             )
-    # The pooler is a layer after the last hidden state, which nobody asks for here.
-    absent = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    if absent:
-        raise EncoderError(
-            f"{name_or_dir}: its weights lack {len(absent)} tensors of the model that config.json "
-            f"describes, {absent[0]} first; take config.json and weights from one model"
-        )
-    if max(tokenizer.get_vocab().values()) >= config.vocab_size:
-        raise EncoderError(
-            f"{name_or_dir}: the tokenizer has more tokens than config.json's vocab_size "
-            f"({config.vocab_size}); take the tokenizer that belongs to the model"
-        )
-    encoder = LyricsEncoder(
-        name_or_dir, model.eval().to(device), tokenizer, chosen, compiled=compiled
-    )
+        except torch.OutOfMemoryError:
+            raise encoder_fault(
+                name_or_dir,
+                f"{device} has too little memory for its weights; free some, take a smaller "
+                "encoder, or set embed.lyrics.num_gpus=0 to use CPUs",
+            ) from None
     log.info(
         "lyrics encoder %s: %s on %s (%s), %s", name_or_dir, chosen, device, reason, encoder.path
     )
     return encoder
 
 
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' and the hub client's warnings and progress bars, for a while."""
-    import huggingface_hub.utils
-    import transformers.utils.logging
-
-    # Neither library types these functions.
-    hub: Any = huggingface_hub.utils
-    noise: Any = transformers.utils.logging
-    levels = noise.get_verbosity(), hub.logging.get_verbosity()
-    bars = noise.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
-    noise.set_verbosity_error()
-    hub.logging.set_verbosity_error()
-    noise.disable_progress_bar()
-    hub.disable_progress_bars()
-    try:
-        yield
-    finally:
-        noise.set_verbosity(levels[0])
-        hub.logging.set_verbosity(levels[1])
-        if bars[0]:
-            noise.enable_progress_bar()
-        if bars[1]:
-            hub.enable_progress_bars()
-
-
-def _position_limit(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens the model has positions for; RoBERTa's start after the padding token's id."""
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    pad = config.pad_token_id if config.pad_token_id is not None else 1
-    return min(int(positions) - pad - 1, int(tokenizer.model_max_length))
-
-
 def hidden_size_of(name_or_dir: str) -> int:
     """H of an encoder, from its config alone; finds it and raises as :func:`load_encoder` does."""
+    with quiet_transformers():
+        return _width(_config(name_or_dir, local_copy(name_or_dir)))
+
+
+def _config(name: str, directory: FilePath) -> Any:
     import transformers
 
-    with quiet_transformers():
-        directory = local_copy(name_or_dir)
-        with _as_encoder_error(name_or_dir):
-            config = transformers.AutoConfig.from_pretrained(
-                directory, trust_remote_code=False, local_files_only=True
-            )
-    return int(config.hidden_size)
+    with as_encoder_error(name):
+        return transformers.AutoConfig.from_pretrained(directory, **OFFLINE)
+
+
+def _width(config: Any) -> int:
+    """The hidden size of a config, or 0 where it has none of its own."""
+    return int(getattr(config.get_text_config(encoder=True), "hidden_size", 0))
 
 
 def dtype_for(dtype: Literal["auto"] | Dtype, device: str, hidden_size: int) -> tuple[Dtype, str]:
@@ -331,15 +329,3 @@ def dtype_for(dtype: Literal["auto"] | Dtype, device: str, hidden_size: int) -> 
         return "float32", f"auto: hidden size {hidden_size} gains nothing from bfloat16"
     trial = bfloat16_pays(device)
     return "bfloat16" if trial.works else "float32", f"auto: {trial.reason}"
-
-
-@contextlib.contextmanager
-def _as_encoder_error(name: str) -> Iterator[None]:
-    """Turn whatever transformers raises on a damaged or foreign model into one line."""
-    try:
-        yield
-    except Exception as error:  # tokenizers raises bare Exception
-        raise EncoderError(
-            f"{name}: transformers cannot load it ({type(error).__name__}: {first_line(error)}); "
-            "it must be an encoder that AutoModel loads without code of its own"
-        ) from error

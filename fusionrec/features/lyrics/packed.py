@@ -2,8 +2,8 @@
 
 The same arithmetic as transformers' own modules, whose weights it takes, but for three
 savings: no padding is computed, the linear layers' weights are laid out once for the
-machine's matrix kernels (with the activation in the same kernel), and where only the first
-token's vector is wanted the last layer computes no other.
+machine's matrix kernels (with the activation in the same kernel), and where only one token's
+vector is wanted the last layer computes no other.
 
 Shapes: T tokens of all texts of a batch together, B texts, H hidden size, D = H / heads.
 """
@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
+from fusionrec.features.lyrics.architecture import Pooling
 from fusionrec.features.lyrics.products import Layer, linear_layer
 
 try:
@@ -74,7 +75,7 @@ class PackedEncoder:
         ]
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[Sequence[int]], pooling: Literal["cls", "mean"]) -> Tensor:
+    def __call__(self, rows: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
         """Vectors of a batch, float32, shape (B, H).
 
         Parameters
@@ -83,7 +84,7 @@ class PackedEncoder:
             Token ids of each text, special ones included; texts of equal length side by side
             are the quickest.
         pooling
-            The last layer's first vector, or the mean over all.
+            The last layer's first vector, its last, or the mean over all.
         """
         return self.forward(self.pack(rows), pooling)
 
@@ -95,14 +96,15 @@ class PackedEncoder:
         return PackedTexts(ids_T, positions_T + self._first_position, texts)
 
     @torch.inference_mode()
-    def forward(self, packed: PackedTexts, pooling: Literal["cls", "mean"]) -> Tensor:
+    def forward(self, packed: PackedTexts, pooling: Pooling) -> Tensor:
         """The vectors that a call gives, of a batch that :meth:`pack` made."""
         texts = packed.texts
         x_TH = self._norm(self._words[packed.ids_T] + self._positions[packed.positions_T])
         for layer in self._layers[:-1]:
             x_TH = layer(x_TH, texts)
-        if pooling == "cls":
-            return self._layers[-1].first(x_TH, texts).float()
+        if pooling != "mean":
+            at_B = texts.bounds[:-1] if pooling == "cls" else texts.bounds[1:] - 1
+            return self._layers[-1].one_each(x_TH, at_B, texts).float()
         x_TH = self._layers[-1](x_TH, texts).float()
         lengths = torch.tensor(texts.lengths, device=self._device)
         return torch.segment_reduce(x_TH, "mean", lengths=lengths)
@@ -183,9 +185,9 @@ class _Block:
             )
         return self._rest(x_TH, mixed)
 
-    def first(self, x_TH: Tensor, texts: _Texts) -> Tensor:
-        """The first token's vector of each text, shape (B, H)."""
-        x_BH = x_TH[texts.bounds[:-1]]
+    def one_each(self, x_TH: Tensor, at_B: Tensor, texts: _Texts) -> Tensor:
+        """The vector of one token of each text, those at the rows `at_B`, shape (B, H)."""
+        x_BH = x_TH[at_B]
         query = self._query(x_BH).view(len(x_BH), self._heads, -1)
         kv = self._key_value(x_TH).view(len(x_TH), 2, self._heads, -1)
         if _fused(kv):

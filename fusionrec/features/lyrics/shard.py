@@ -14,7 +14,8 @@ from fusionrec.features.lyrics import tfidf
 from fusionrec.tables import vectors
 
 if TYPE_CHECKING:
-    from fusionrec.features.lyrics.encoder import LyricsEncoder, Pooling
+    from fusionrec.features.lyrics.architecture import Pooling
+    from fusionrec.features.lyrics.encoder import LyricsEncoder
 
 
 def lyrics_features(

@@ -1,4 +1,5 @@
 """A small RoBERTa trained on the corpus's own lyrics, for where none can be had.
 
-`masked_words` is the objective and its settings, `tokenizer` the vocabulary, `loop` the training.
+`settings` says what is trained and how, `masked_words` is the objective, `tokenizer` the
+vocabulary, `loop` the training.
 """

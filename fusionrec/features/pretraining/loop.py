@@ -23,13 +23,13 @@ from fusionrec.features.lyrics.products import bfloat16_pays
 from fusionrec.features.pretraining.masked_words import (
     IGNORED,
     MaskedWordLoss,
-    MlmSettings,
     PretrainResult,
     TokenBags,
     mask_tokens,
     new_model,
     tokenize,
 )
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import is_count
 from fusionrec.models.collective import Collective
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -31,8 +32,8 @@ from fusionrec.features.lyrics.encoder import (
     dtype_for,
     hidden_size_of,
     load_encoder,
-    quiet_transformers,
 )
+from fusionrec.features.lyrics.hub import encoder_fingerprint, quiet_transformers
 from fusionrec.features.lyrics.packed import PackedEncoder
 from fusionrec.probes import Finding
 from tests.features.lyrics.small_encoder import POSITIONS, TEXTS, write_encoder
@@ -111,7 +112,7 @@ def test_batches_stay_within_the_token_budget(
     assert batches == [[POSITIONS]]
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_packed_equals_padded_equals_compiled(
     directory: Path, pooling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,14 +153,16 @@ def test_truncation_to_max_tokens_and_to_the_models_positions(directory: Path) -
     assert np.abs(cut - encoder.encode(TEXTS)).max() > 0.05
 
 
-def test_bert_positions_are_respected_too(directory: Path, tmp_path: Path) -> None:
+def test_a_berts_positions_are_all_used(directory: Path, tmp_path: Path) -> None:
     shutil.copy(directory / "tokenizer.json", tmp_path)
     shutil.copy(directory / "tokenizer_config.json", tmp_path)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(
         BertConfig(vocab_size=300, max_position_embeddings=12, pad_token_id=1, **sizes)
     ).save_pretrained(tmp_path)
-    assert load_encoder(str(tmp_path)).encode(TEXTS).shape == (len(TEXTS), 16)
+    encoder = load_encoder(str(tmp_path))
+    assert encoder.max_tokens == 12
+    assert encoder.encode(TEXTS).shape == (len(TEXTS), 16)
 
 
 def test_empty_text_and_no_text(directory: Path) -> None:
@@ -387,6 +390,46 @@ def hub(
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def test_the_fingerprint_of_a_directory_is_that_of_what_is_loaded(
+    directory: Path, tmp_path: Path
+) -> None:
+    here = encoder_fingerprint(str(directory))
+    copy = shutil.copytree(directory, tmp_path / "elsewhere")
+    assert encoder_fingerprint(str(copy)) == here
+    os.utime(copy / "model.safetensors", (1, 1))
+    (copy / "README.md").write_text("of no consequence")
+    assert encoder_fingerprint(str(copy)) == here
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        content = bytearray((copy / name).read_bytes())
+        content[-2] ^= 1
+        (copy / name).write_bytes(content)
+        assert encoder_fingerprint(str(copy)) != here, name
+        shutil.copy(directory / name, copy)
+        assert encoder_fingerprint(str(copy)) == here
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match=r"model\.safetensors is missing"):
+        encoder_fingerprint(str(copy))
+
+
+def test_the_fingerprint_of_a_hub_name_is_its_commit(
+    directory: Path, hub: type[_Hub], no_hub: Path
+) -> None:
+    """Asked from the hub while there is no copy, from the copy once there is; they agree."""
+    expected = f"hub:some/encoder@{'b' * 40}"
+    assert encoder_fingerprint("some/encoder") == expected
+    assert hub.asked == []
+    load_encoder("some/encoder")
+    hub.hidden = frozenset(path.name for path in directory.iterdir())
+    assert encoder_fingerprint("some/encoder") == expected
+
+
+def test_the_fingerprint_of_what_cannot_be_had(no_hub: Path) -> None:
+    with pytest.raises(EncoderError, match="neither a directory nor a hub name"):
+        encoder_fingerprint("/no/such/directory")
+    with pytest.raises(EncoderError, match="HF_HOME"):
+        encoder_fingerprint("some/encoder")
 
 
 def test_download_from_the_hub_once(directory: Path, hub: type[_Hub]) -> None:

@@ -14,8 +14,8 @@ import torch.multiprocessing as mp
 
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.products import bfloat16_pays
-from fusionrec.features.pretraining import masked_words
 from fusionrec.features.pretraining.loop import pretrain
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.collective import Collective
 from tests.features.pretraining.test_masked_words import SMALL, TOKENIZER, VOCABULARY, topic_texts
 
@@ -26,8 +26,10 @@ def _one_thread() -> None:
 
 
 def test_planted_topics_are_learnt() -> None:
-    settings = masked_words.MlmSettings(
+    settings = MlmSettings(
         hidden_size=64,
+        positions=True,
+        batch_size=32,
         intermediate_size=128,
         layers=1,
         epochs=25,

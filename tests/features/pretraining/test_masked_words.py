@@ -14,12 +14,22 @@ from fusionrec.errors import ConfigError
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.features.pretraining import masked_words
 from fusionrec.features.pretraining.loop import pretrain
+from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
 
 TOPICS, TOPIC_WORDS = 6, 12
 VOCABULARY = [f"w{i}" for i in range(TOPICS * TOPIC_WORDS)]
 TOKENIZER = build_tokenizer(VOCABULARY, max_count=3, model_max_length=24)
-SMALL = masked_words.MlmSettings(hidden_size=16, layers=1, heads=2, intermediate_size=32, epochs=1)
+SMALL = MlmSettings(
+    hidden_size=16,
+    layers=1,
+    heads=2,
+    intermediate_size=32,
+    positions=True,
+    epochs=1,
+    batch_size=32,
+    learning_rate=3e-3,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +99,7 @@ def test_saved_directory_loads_everywhere_with_the_same_weights(tmp_path: Path) 
 
 
 def test_every_position_up_to_max_tokens_is_there() -> None:
-    settings = masked_words.MlmSettings(hidden_size=16, layers=1, heads=2, epochs=1, max_tokens=9)
+    settings = replace(SMALL, max_tokens=9)
     model = pretrain(topic_texts(4, seed=0), TOKENIZER, settings, seed=0).model
     assert model.config.max_position_embeddings == 9 + 2
     model(torch.full((1, 9), 7))
@@ -134,4 +144,4 @@ def test_without_positions_a_text_is_a_set_also_after_loading(tmp_path: Path) ->
 )
 def test_impossible_settings(change: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        masked_words.MlmSettings(**change)  # type: ignore[arg-type]
+        MlmSettings(**change)  # type: ignore[arg-type]
