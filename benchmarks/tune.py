@@ -34,6 +34,7 @@ def search(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         for stage in STAGES:
             if (options.workspace / stage).exists():
                 shutil.copytree(options.workspace / stage, workspace / stage)
+        shutil.copytree(options.workspace / "seen", workspace / "seen")
         shutil.copy(options.workspace / "current.json", workspace)
         settings = [f"workspace={workspace}", f"tune.trials={trials}"]
         settings += [f"cluster.num_cpus={options.cpus}", *options.set]

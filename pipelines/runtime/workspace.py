@@ -6,8 +6,8 @@ depends on (:mod:`pipelines.runtime.stage`), so results of several configs lie s
 nothing that an earlier run left behind can be taken for this one's. A result without a manifest is
 unfinished and read by nobody but the run that goes on with it. ``<workspace>/current.json`` is
 the one pointer: which result of each stage the last run was of; ``seen`` has, for results of
-outside inputs, which one was up to date when a run last looked at these. Every file is written under a
-temporary name and renamed.
+outside inputs, which one was up to date when a run last looked at these. Every file is written
+under a temporary name and renamed.
 """
 
 from __future__ import annotations
