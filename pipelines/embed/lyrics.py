@@ -21,7 +21,7 @@ from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
 from pipelines.embed.features import summed
 from pipelines.embed.weights import lyrics_weights
-from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime import metrics, resources, sharding, tasks
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
@@ -33,6 +33,12 @@ PRETRAIN = "pretrain"
 
 def embed_lyrics(config: Config, run: StageRun, parts: list[dict[str, Any]]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
+    resources.require(
+        run.stage,
+        [{"CPU": 1.0, "GPU": config.embed.lyrics.num_gpus, **tasks.placement(run)}],
+        {"GPU": "embed.lyrics.num_gpus"},
+        patience=config.cluster.patience,
+    )
     weights = lyrics_weights(config, run)
     settings, why = _with_precision(config, run)
     log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)

@@ -19,11 +19,15 @@ from pipelines.runtime.run_id import VARIABLE, run_id
 
 log = logging.getLogger("fusionrec")
 
+# A task that Ray's memory monitor stops is tried again without end otherwise.
+_RETRIES = {"RAY_task_oom_retries": "3"}
+
 _DRIVER_ENVIRONMENT = {
     # Two-thread torch spins while it waits, and starves the workers, unless told before its import.
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    **_RETRIES,
     # Ray's C++ core writes advice about Ray Data's own actors straight to the terminal.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
@@ -36,6 +40,7 @@ _WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_V2_ENABLED": "1",
+    **_RETRIES,
 }
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import ray
 
-from fusionrec import errors
 from pipelines.runtime import resources
-from pipelines.runtime.failures import as_data, revive, root_cause
+from pipelines.runtime.failures import as_data, lost, revive
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, Report, Shard, placement, plain_numbers
 from pipelines.runtime.workspace import StageRun
@@ -67,7 +66,7 @@ def map_shards(
         Takes a shard, returns a JSON-able report. With `actor_arguments`, a factory of
         such a function, called once an actor.
     num_gpus
-        GPUs of one actor.
+        GPUs of one actor; that there are any is the caller's to ask (`resources.require`).
 
     Raises
     ------
@@ -83,27 +82,22 @@ def map_shards(
         [{"item": json.dumps(row, default=plain_numbers)} for row in rows],
         override_num_blocks=min(len(rows), 10_000),
     )
-    options: dict[str, Any] = {"num_gpus": num_gpus or None, "resources": placement(run)}
-    if actor_arguments is None:
-        with warnings.catch_warnings():
-            # Ray Data calls it deprecated, and names nothing else that bounds the retries.
-            warnings.simplefilter("ignore", DeprecationWarning)
+    with warnings.catch_warnings():
+        # Ray Data calls it deprecated, and names nothing else that bounds the retries.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if actor_arguments is None:
             mapped = dataset.map(_Guarded(function), max_retries=RETRIES, resources=placement(run))
-    else:
-        pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
-        fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
-        if num_gpus and not fitting:
-            raise errors.ConfigError(
-                f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
-                "set embed.lyrics.num_gpus=0 to run on CPUs"
+        else:
+            most = max(1, int(resources.gpus() / num_gpus)) if num_gpus else resources.cpus()
+            mapped = dataset.map(
+                _GuardedActor,  # type: ignore[arg-type]  # a class, where a pool is asked for
+                fn_constructor_args=(function, *actor_arguments),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), most)),
+                num_gpus=num_gpus or None,
+                resources=placement(run),
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
             )
-        size = min(len(shards), pool or fitting)
-        mapped = dataset.map(
-            _GuardedActor,  # type: ignore[arg-type]  # a class, where an actor pool is asked for
-            fn_constructor_args=(function, *actor_arguments),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
-            **options,
-        )
     reports: dict[int, Report] = {}
     try:
         with progress(description, len(shards), run) as advance:
@@ -113,5 +107,6 @@ def map_shards(
                 reports[int(row["number"])] = json.loads(row["report"])
                 advance(1)
     except ray.exceptions.RayError as error:
-        raise errors.StageError(f"{description}: a worker failed: {root_cause(error)}") from error
+        what = f"{run.stage}: {description}" if run else description
+        raise lost(what, error) from error
     return [reports[number] for number in range(len(shards))]

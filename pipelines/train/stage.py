@@ -67,7 +67,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         log.info("train: %.0f MB of features are held in memory by each worker", megabytes)
     with progress.watched(run, "training"):
         result = distributed.run(
-            _train, job, run, workers=train.workers, num_gpus=train.num_gpus, datasets=streams
+            _train,
+            job,
+            run,
+            workers=train.workers,
+            num_gpus=train.num_gpus,
+            patience=config.cluster.patience,
+            datasets=streams,
         )
     for part in PARTS:
         workspace.delete(run.stage, f"examples_{part}")
