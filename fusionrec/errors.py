@@ -57,3 +57,7 @@ class DataError(InputError):
 
 class StageError(FusionrecError):
     """A stage failed in a worker for a reason that is not the user's input."""
+
+
+class ResourceError(FusionrecError):
+    """CPUs, GPUs or other resources of the cluster did not become free in time."""

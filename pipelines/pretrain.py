@@ -45,7 +45,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     settings = config.pretrain
     with progress.watched(run, "pre-training"):
         return distributed.run(
-            _pretrain, job, run, workers=settings.workers, num_gpus=settings.num_gpus
+            _pretrain,
+            job,
+            run,
+            workers=settings.workers,
+            num_gpus=settings.num_gpus,
+            patience=config.cluster.patience,
         )
 
 

@@ -53,7 +53,7 @@ def imports(module: str) -> frozenset[str]:
 
 def test_there_are_modules_and_imports() -> None:
     assert len(modules()) > 100
-    assert "fusionrec.errors" in imports("pipelines.runtime.session")
+    assert "fusionrec.errors" in imports("pipelines.runtime.joining")
     assert floor("pipelines.runtime.stage") < floor("pipelines.split") < floor("pipelines.cli.main")
 
 

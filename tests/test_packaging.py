@@ -18,7 +18,16 @@ def test_a_cluster_job_gets_what_the_package_depends_on() -> None:
     names = {re.split(r"[\[<>=]", item)[0] for item in project["dependencies"]}
     environment = yaml.safe_load((ROOT / "cluster" / "runtime-env.yaml").read_text())
     # A cluster has Ray, and NumPy with it.
-    assert set(environment["pip"]["packages"]) == names - {"ray", "numpy"}
+    assert {item.split("==")[0] for item in environment["pip"]["packages"]} == names - {
+        "ray",
+        "numpy",
+    }
+
+
+def test_a_cluster_job_gets_the_versions_that_the_tests_saw() -> None:
+    tested = (ROOT / "constraints.txt").read_text().splitlines()
+    environment = yaml.safe_load((ROOT / "cluster" / "runtime-env.yaml").read_text())
+    assert [item for item in environment["pip"]["packages"] if item not in tested] == []
 
 
 PYTHON = """#!/bin/sh

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import shlex
 import sys
 import time
@@ -15,15 +16,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from fusionrec.errors import ConfigError, InputError
+from pipelines.cli import upload
+from pipelines.runtime import interrupts, tokens
 
 log = logging.getLogger("fusionrec")
 
 ADDRESS = "http://127.0.0.1:8265"
 RUNTIME_ENV = "cluster/runtime-env.yaml"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""No proxy of another machine leads there."""
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_WITHOUT_ANSWER = 120.0
 """How long a cluster that stops answering is asked again."""
@@ -126,7 +132,9 @@ def submit(
     """
     folder = working_dir.expanduser().resolve()
     line = entrypoint(command, folder)
-    environment = runtime_env(folder, runtime_env_file or folder / RUNTIME_ENV, variables or {})
+    file = runtime_env_file or folder / RUNTIME_ENV
+    environment = runtime_env(folder, file, variables or {})
+    upload.check(folder, environment.get("excludes", ()), file)
     client = _client(address)
     until = time.monotonic() + _SECONDS_WITHOUT_ANSWER
     while True:
@@ -144,7 +152,10 @@ def submit(
     log.info("submit: job %s at %s: %s", name, address, line)
     if not wait:
         return Ended(name, "SUBMITTED", None)
-    _follow(client, name)
+    with interrupts.telling(
+        f"submit: interrupted; job {name} goes on (`ray job stop {name}` ends it)"
+    ):
+        _follow(client, name)
     info = client.get_job_info(name)
     status = str(info.status.value if hasattr(info.status, "value") else info.status)
     code = 0 if status == "SUCCEEDED" else (info.driver_exit_code or 1)
@@ -156,16 +167,46 @@ def submit(
 
 
 def _client(address: str) -> Any:
+    """A client of the Jobs API, with the token that is here where the cluster asks for one."""
+    url = _url(address)
+    if urlsplit(url).hostname in _LOOPBACK:
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), *_LOOPBACK]))
+    # Ray would else take another address from RAY_ADDRESS.
+    os.environ["RAY_API_SERVER_ADDRESS"] = url
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    token = tokens.find()
+    # Without the mode, Ray's client sends no token, though `ray start` asks for the one at home.
+    unset = token is not None and not os.environ.get(tokens.MODE)
     try:
-        return JobSubmissionClient(address)
+        try:
+            return JobSubmissionClient(url)
+        except AuthenticationError:
+            if token is None or not unset:
+                raise
+            return JobSubmissionClient(url, headers={"Authorization": f"Bearer {token.value}"})
+    except AuthenticationError:
+        raise InputError(tokens.refused(f"--address {address}")) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray Jobs API answers there ({_first_line(error)}); open a "
-            "tunnel to the head node's dashboard (cluster/README.md), and where token "
-            "authentication is on, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            "tunnel to the head node's dashboard (cluster/README.md)"
         ) from None
+
+
+def _url(address: str) -> str:
+    """The dashboard's URL."""
+    scheme, separator, _ = address.partition("://")
+    if not separator:
+        return f"http://{address}"
+    if scheme not in ("http", "https"):
+        raise ConfigError(
+            f"--address {address}: must be the URL of the dashboard, http://HEAD:8265, which "
+            "takes jobs"
+        )
+    return address
 
 
 def _follow(client: Any, name: str) -> None:

@@ -17,8 +17,9 @@ from pipelines.cli.sample import sample
 from pipelines.cli.show_config import show_config
 from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
+from pipelines.cli.stdout import stdout_for_results
 from pipelines.cli.submit import submit
-from pipelines.runtime import logs
+from pipelines.runtime import interrupts, logs
 from pipelines.runtime.environment import set_environment
 
 app = typer.Typer(
@@ -29,7 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Music recommendation from what songs are: the Million Song Dataset to every user's "
     "top 500 and mAP@500, distributed with Ray.",
-    epilog="Exit codes: 0 done; 2 the input or the config is at fault; 1 anything else.",
+    epilog="Exit codes: 0 done; 2 the input or the config is at fault; "
+    "130 interrupted; 1 anything else.",
 )
 log = logging.getLogger("fusionrec")
 
@@ -77,18 +79,24 @@ def main(arguments: list[str] | None = None) -> None:
             flags += [argument, *islice(rest, 1)]
         else:
             ours.append(argument)
+    with interrupts.ending_the_command(_tell), stdout_for_results():
+        _run(flags + ours + given[end:], debug="--debug" in flags)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
     try:
-        app(args=flags + ours + given[end:])
+        app(args=arguments)
     except errors.FusionrecError as error:
-        if "--debug" in flags:
+        if interrupts.happened():
+            raise  # whatever it is, it comes of that
+        if debug:
             traceback.print_exc()
         _tell(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _tell("interrupted; the same command goes on from here")
-        sys.exit(1)
     except Exception as error:
-        if "--debug" in flags:
+        if interrupts.happened():
+            raise
+        if debug:
             traceback.print_exc()
         text = " ".join(str(error).split())[:500]
         _tell(f"unexpected {type(error).__name__}: {text} (--debug shows the traceback)")

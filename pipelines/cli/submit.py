@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fusionrec import errors
+from pipelines.cli.jobs import ADDRESS
 from pipelines.cli.jobs import submit as submit_job
 from pipelines.cli.options import AsJson
 
@@ -19,11 +21,13 @@ def submit(
         list[str], typer.Argument(help="A command and its options, behind two dashes: -- run ...")
     ],
     address: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard (Jobs API)."
+            "--address",
+            envvar="RAY_API_SERVER_ADDRESS",
+            help=f"The cluster's dashboard (Jobs API); {ADDRESS}, if RAY_ADDRESS is no such URL.",
         ),
-    ] = "http://127.0.0.1:8265",
+    ] = None,
     working_dir: Annotated[
         Path, typer.Option("--working-dir", help="The checkout to upload.")
     ] = Path(),
@@ -52,7 +56,7 @@ def submit(
         variables[name] = value
     ended = submit_job(
         command,
-        address=address,
+        address=address or _of_environment(),
         working_dir=working_dir,
         runtime_env_file=runtime_env,
         variables=variables,
@@ -63,3 +67,9 @@ def submit(
         print(json.dumps(asdict(ended)))
     if ended.exit_code:
         raise typer.Exit(ended.exit_code)
+
+
+def _of_environment() -> str:
+    """What `ray job submit` takes, too: RAY_ADDRESS may also be where a cluster is joined."""
+    found = os.environ.get("RAY_ADDRESS", "")
+    return found if found.startswith(("http://", "https://")) else ADDRESS

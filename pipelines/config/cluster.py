@@ -31,7 +31,15 @@ class ClusterConfig(Section):
     """How Ray is reached or started."""
 
     address: str | None = _key(
-        None, "Ray address; null joins the cluster this process runs in, or starts a local one"
+        None,
+        "HOST:PORT of a Ray cluster's head, auto for one on this machine, or local; null joins the "
+        "cluster this process runs in (RAY_ADDRESS), or starts a local one",
+    )
+    patience: float = _key(
+        600.0,
+        "seconds a stage waits for CPUs, GPUs or custom resources that are in use or that the "
+        "autoscaler may bring; what the cluster can never have is refused at once",
+        ge=0,
     )
     num_cpus: int | None = _key(None, "CPUs of a locally started Ray; null for all", ge=1)
     object_store_mb: int | None = _key(None, "object store of a locally started Ray", ge=80)

@@ -19,7 +19,7 @@ from fusionrec import probes
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
-from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime import metrics, resources, sharding, tasks
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -45,6 +45,12 @@ class LyricsReport:
 
 def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
+    resources.require(
+        run.stage,
+        [{"CPU": 1.0, "GPU": config.embed.lyrics.num_gpus, **tasks.placement(run)}],
+        {"GPU": "embed.lyrics.num_gpus"},
+        patience=config.cluster.patience,
+    )
     weights = lyrics_weights(config, run)
     settings, why = _with_precision(config, run)
     log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)

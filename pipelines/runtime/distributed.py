@@ -22,6 +22,7 @@ from ray.train.torch import TorchTrainer
 
 from fusionrec.errors import DataError, FusionrecError, StageError
 from fusionrec.models.collective import Collective
+from pipelines.runtime import interrupts, resources
 from pipelines.runtime.failures import root_cause
 from pipelines.runtime.stage import Counts
 from pipelines.runtime.tasks import placement, run_task
@@ -73,6 +74,7 @@ def run(
     *,
     workers: int,
     num_gpus: float,
+    patience: float,
     datasets: dict[str, ray.data.Dataset] | None = None,
 ) -> Counts:
     """Run `work` on `workers` workers (0: in one task) and return the first one's result.
@@ -84,12 +86,16 @@ def run(
         JSON, is written to the stage's folder and returned.
     num_gpus
         GPUs of one worker.
+    patience
+        Seconds to wait for CPUs and GPUs (`cluster.patience`).
     datasets
         Each worker gets iterators over them: `train` is split among the workers, the others
         are whole.
 
     Raises
     ------
+    ConfigError, ResourceError
+        There are not so many CPUs or GPUs.
     DataError
         What the work found wrong with the data; Ray Train does not retry it.
     StageError
@@ -98,11 +104,20 @@ def run(
     name = stage_run.stage
     packed = _Packed(work, job, stage_run, num_gpus > 0)
     streams = datasets or {}
+    count = max(1, workers)
+    cpus = resources.cpus_beside_ray_data(count) if streams else 1.0
+    demand = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
+    resources.require(
+        name,
+        [demand] * count + [{"CPU": 1.0}] * bool(streams),
+        {"CPU": f"{name}.workers", "GPU": f"{name}.num_gpus"},
+        patience=patience,
+    )
     if workers == 0:
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
-        run_task(stage_run, _alone, packed, streams, num_gpus=num_gpus)
+        run_task(stage_run, _alone, packed, streams, num_cpus=cpus, num_gpus=num_gpus)
     else:
-        _distributed(packed, workers, num_gpus, streams)
+        _distributed(packed, workers, demand, streams)
     result = stage_run.read_json(_RESULT)
     if "error" in result:
         raise DataError(result["error"])
@@ -123,7 +138,10 @@ _in_ray_train = False
 
 
 def _distributed(
-    packed: _Packed[J], workers: int, num_gpus: float, streams: dict[str, ray.data.Dataset]
+    packed: _Packed[J],
+    workers: int,
+    demand: dict[str, float],
+    streams: dict[str, ray.data.Dataset],
 ) -> None:
     name = packed.run.stage
     log.info("%s: Ray Train starts %d worker(s)", name, workers)
@@ -138,19 +156,16 @@ def _distributed(
             ),
             scaling_config=ScalingConfig(
                 num_workers=workers,
-                use_gpu=num_gpus > 0,
-                resources_per_worker={
-                    "CPU": 1,
-                    **({"GPU": num_gpus} if num_gpus else {}),
-                    **placement(packed.run),
-                },
+                use_gpu=demand["GPU"] > 0,
+                # Ray Train takes no worker that asks for nothing: a byte of memory is something.
+                resources_per_worker={k: v for k, v in demand.items() if v} or {"memory": 1},
             ),
             run_config=RunConfig(
                 storage_path=scratch, failure_config=FailureConfig(max_failures=2)
             ),
         )
         try:
-            trainer.fit()
+            interrupts.outside_the_main_thread(trainer.fit)
         except FusionrecError:
             raise
         except Exception as error:

@@ -53,6 +53,28 @@ def death(error: BaseException) -> str | None:
     )
 
 
+TASK = "_run_guarded"
+"""What the name of each task of ours begins with; the stage's follows."""
+
+_USAGE = re.compile(r"was ([\d.]+ ?GB) used / ([\d.]+ ?GB) limit")
+_STAGE = re.compile(rf"task name={TASK} (\w+),")
+
+
+def lost(what: str, error: BaseException) -> errors.StageError:
+    """The error where Ray gave a worker up; `what` it did, unless Ray names the stage's task."""
+    told = str(error)
+    out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+    if not (out_of_memory or "running low on memory" in told or "out-of-memory" in told.lower()):
+        return errors.StageError(f"{what}: a worker failed: {root_cause(error)}")
+    usage, stage = _USAGE.search(told), _STAGE.search(told)
+    amount = f" ({usage[1]} of {usage[2]} in use)" if usage else ""
+    return errors.StageError(
+        f"{stage[1] if stage else what}: memory was short{amount}, and Ray stopped the worker each "
+        "time it was tried again; let fewer work at a time (cluster.num_cpus), end what else runs "
+        "on the node, or take one with more memory"
+    )
+
+
 def root_cause(error: BaseException) -> str:
     """The innermost exception of a chain that Ray wrapped, on one line."""
     *_, last = _chain(error)

@@ -1,14 +1,24 @@
-"""What the cluster has, with what its autoscaler may bring."""
+"""What the cluster has, with what its autoscaler may bring, and whether that is enough."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping, Sequence
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
+from fusionrec.errors import ConfigError, ResourceError
 from pipelines.runtime.workspace import StageRun
 
+Bundle = Mapping[str, float]
+"""What one worker asks for: CPU, GPU and custom resources, all of one node."""
+
 log = logging.getLogger("fusionrec")
+
+_SECONDS_BETWEEN_LINES = 60.0
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def cpus() -> int:
@@ -25,6 +35,98 @@ def node_cpus() -> int:
     """CPUs of the largest node: no task may ask for more."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
+
+
+def require(
+    stage: str, bundles: Sequence[Bundle], keys: Mapping[str, str], *, patience: float
+) -> None:
+    """Wait until all the bundles fit into the cluster at once; refuse what never will.
+
+    Ray itself waits for ever, without a word, for what no node has.
+
+    Parameters
+    ----------
+    keys
+        The config's key behind each resource that has one of its own; of custom ones it is
+        `cluster.resources`.
+    patience
+        Seconds to wait for what is in use, or may be brought by the autoscaler.
+
+    Raises
+    ------
+    ConfigError
+        The cluster has less, and may not bring more.
+    ResourceError
+        It did not come in time.
+    """
+    wanted = [bundle for bundle in (_nonzero(each) for each in bundles) if bundle]
+    custom = {name: f"cluster.resources.{stage}" for each in wanted for name in each}
+    keys = {**custom, "CPU": "cluster.num_cpus", **keys}
+    for name in sorted({name for bundle in wanted for name in bundle}):
+        _require_ever(stage, name, [bundle.get(name, 0.0) for bundle in wanted], keys[name])
+    if wanted:
+        _wait(stage, wanted, keys, patience)
+
+
+def _require_ever(stage: str, name: str, each: Sequence[float], key: str) -> None:
+    there, may_come = _resource(name), _autoscaled(name)
+    if sum(each) > max(there, may_come):
+        limit = f"{there:g}" + (
+            f", and its autoscaler brings at most {may_come:g}" * bool(may_come)
+        )
+        raise ConfigError(
+            f"{stage}: asks for {sum(each):g} {name} ({key}), but the cluster has {limit}; "
+            f"{_advice(name, key)}"
+        )
+    if not may_come and max(each) > _largest(name):
+        raise ConfigError(
+            f"{stage}: a worker asks for {max(each):g} {name} ({key}), but no node has more than "
+            f"{_largest(name):g}; {_advice(name, key)}"
+        )
+
+
+def _advice(name: str, key: str) -> str:
+    if name == "GPU":
+        return f"set {key} lower, or to 0 to run on CPUs"
+    if key == "cluster.num_cpus":
+        return "join a cluster with CPUs"
+    if name == "CPU":
+        return f"set {key} lower, or join a larger cluster (cluster.address)"
+    return f"start a node with it (`ray start --resources`), or leave it out of {key}"
+
+
+def _wait(stage: str, bundles: Sequence[Bundle], keys: Mapping[str, str], patience: float) -> None:
+    """Reserve the bundles and let them go: then they fit, and a node that was needed is there."""
+    asked = _sum(bundles)
+    what = ", ".join(f"{amount:g} {name} ({keys[name]})" for name, amount in asked.items())
+    started = told = time.monotonic()
+    group = placement_group([dict(bundle) for bundle in bundles])
+    try:
+        while not group.wait(_SECONDS_BETWEEN_LOOKS):
+            now = time.monotonic()
+            there, free = ", ".join(f"{_resource(n):g} {n}" for n in asked), _free(asked)
+            if now - told >= _SECONDS_BETWEEN_LINES or told == started:
+                told = now
+                log.info("%s: waits for %s; the cluster has %s, free: %s", stage, what, there, free)
+            if now - started >= patience:
+                raise ResourceError(
+                    f"{stage}: waited {now - started:.0f} s (cluster.patience) for {what}; the "
+                    f"cluster has {there}, of which {free} are free; wait until others have "
+                    "finished, or ask for less"
+                )
+    finally:
+        remove_placement_group(group)
+
+
+def cpus_beside_ray_data(workers: int) -> float:
+    """CPUs that each of some workers may ask for while Ray Data streams to them.
+
+    One; less where they would otherwise hold all CPUs of the cluster, and Ray Data's tasks, which
+    need one of some node, would never run.
+    """
+    if workers + 1 <= cpus() or workers > cpus():
+        return 1.0  # there is room for Ray Data's tasks, or not even for the workers
+    return int(1e4 * (node_cpus() - 1) / workers) / 1e4  # Ray counts in 1/10,000
 
 
 def warn_of_absent(run: StageRun) -> None:
@@ -52,3 +154,26 @@ def _autoscaled(name: str) -> float:
     except AttributeError:
         most = None
     return float((most or {}).get(name, 0))
+
+
+def _largest(name: str) -> float:
+    """As much of a resource as a single node has."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return max((node["Resources"].get(name, 0.0) for node in nodes if node["Alive"]), default=0.0)
+
+
+def _free(names: Mapping[str, float]) -> str:
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return ", ".join(f"{free.get(name, 0.0):g} {name}" for name in names)
+
+
+def _nonzero(bundle: Bundle) -> Bundle:
+    return {name: amount for name, amount in bundle.items() if amount}
+
+
+def _sum(bundles: Sequence[Bundle]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for bundle in bundles:
+        for name, amount in bundle.items():
+            total[name] = total.get(name, 0.0) + amount
+    return total

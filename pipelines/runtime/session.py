@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +13,12 @@ from typing import Any
 
 import ray
 
-from fusionrec import errors
 from pipelines.config import ClusterConfig
-from pipelines.runtime.environment import set_environment
+from pipelines.runtime import joining, local, tokens
+from pipelines.runtime.environment import RETRIES, set_environment
 from pipelines.runtime.run_id import VARIABLE, run_id
+
+log = logging.getLogger("fusionrec")
 
 _WORKER_ENVIRONMENT = {
     # A reused worker runs each trial in a thread of its own; glibc's arena a thread would keep
@@ -27,6 +28,7 @@ _WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_V2_ENABLED": "1",
+    **RETRIES,
 }
 
 
@@ -35,37 +37,52 @@ def start(config: ClusterConfig) -> None:
 
     Raises
     ------
+    ConfigError
+        If the address is of a kind that cannot be joined.
     InputError
-        If no cluster answers at `cluster.address`.
+        If no cluster answers there, or not to our token.
     """
     if ray.is_initialized():
         return
     set_environment()
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = joining.address(config.address)
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "runtime_env": {"env_vars": _worker_environment()},
     }
-    if address:
-        _check_reachable(address)
-        options["address"] = address
+    if address is None:
+        _start_here(config, options)
     else:
-        options |= {
-            # Else Ray joins any cluster that it finds on this machine, another user's too.
-            "address": "local",
-            "num_cpus": config.num_cpus,
-            "include_dashboard": config.dashboard,
-            "dashboard_host": "127.0.0.1",
-        }
-        if config.object_store_mb is not None:
-            options["object_store_memory"] = config.object_store_mb << 20
-    try:
-        with _held_back_stderr():
-            ray.init(**options)
-    except ConnectionError as error:
-        raise _unreachable(address, error) from None
+        joining.check_reachable(address)
+        try:
+            _init(address=address.value, **options)
+        except ConnectionError as error:
+            raise joining.unreachable(address, error) from None
     _quieten()
+
+
+def _start_here(config: ClusterConfig, options: dict[str, Any]) -> None:
+    token = tokens.draw_for_this_session()
+    if config.object_store_mb is not None:
+        options["object_store_memory"] = config.object_store_mb << 20
+    with local.without_uv():
+        _init(
+            # Else Ray joins any cluster that it finds on this machine, another user's too.
+            address="local",
+            num_cpus=config.num_cpus,
+            include_dashboard=config.dashboard,
+            dashboard_host="127.0.0.1",
+            _temp_dir=local.folder(),
+            **options,
+        )
+    if config.dashboard and token:
+        log.info("the dashboard asks for this session's token: %s", token)
+
+
+def _init(**options: Any) -> None:
+    with _held_back_stderr():
+        ray.init(**options)
 
 
 def _worker_environment() -> dict[str, str]:
@@ -74,24 +91,6 @@ def _worker_environment() -> dict[str, str]:
     given = (job.get("runtime_env") or {}).get("env_vars") or {}
     wanted = {**_WORKER_ENVIRONMENT, VARIABLE: run_id()}
     return {name: value for name, value in wanted.items() if name not in given}
-
-
-def _check_reachable(address: str) -> None:
-    """Fail at once where nothing listens: ray.init itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return  # "auto" and the like
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise _unreachable(address, error) from None
-
-
-def _unreachable(address: str | None, error: Exception) -> errors.InputError:
-    return errors.InputError(
-        f"cluster.address {address!r}: no Ray cluster answers there ({error}); "
-        "start one with `ray start --head`, or leave the key out for a local run"
-    )
 
 
 @contextlib.contextmanager

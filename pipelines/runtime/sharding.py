@@ -10,9 +10,9 @@ from typing import Any, Generic, NoReturn, TypeVar
 import ray
 from ray import cloudpickle
 
-from fusionrec import errors
+from fusionrec.errors import StageError
 from pipelines.runtime import resources
-from pipelines.runtime.failures import as_data, death, revive, root_cause
+from pipelines.runtime.failures import as_data, death, lost, revive
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, placement
 from pipelines.runtime.workspace import StageRun
@@ -105,30 +105,21 @@ def map_in_actors(
     actor
         What an actor holds, for the message when its process dies again and again.
     num_gpus
-        GPUs of one actor.
+        GPUs of one actor; that there are any is the caller's to ask (`resources.require`).
 
     Raises
     ------
-    ConfigError
-        If the cluster has no GPU for an actor that asks for one.
     FusionrecError, StageError
         As :func:`map_shards`.
     """
     if not shards:
         return []
-    pool = max(1, min(len(shards), resources.cpus())) if not num_gpus else None
-    fitting = int(resources.gpus() / num_gpus) if num_gpus else 0
-    if num_gpus and not fitting:
-        raise errors.ConfigError(
-            f"{description}: asks for {num_gpus} GPUs an actor, but the cluster has none; "
-            "set embed.lyrics.num_gpus=0 to run on CPUs"
-        )
-    size = min(len(shards), pool or fitting)
+    most = max(1, int(resources.gpus() / num_gpus)) if num_gpus else resources.cpus()
     mapped = _mapped(
         shards,
         fn=_GuardedActor,
         fn_constructor_args=(factory, *arguments),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), most)),
         num_gpus=num_gpus or None,
         max_restarts=ACTOR_RESTARTS,
         max_task_retries=ACTOR_RESTARTS,
@@ -172,10 +163,9 @@ def _reports(
     except ray.exceptions.RayError as error:
         why = death(error) if actor is not None else None
         if why is None:
-            found = root_cause(error)
-            raise errors.StageError(f"{description}: a worker failed: {found}") from error
+            raise lost(f"{run.stage}: {description}" if run else description, error) from error
         begun = "while it worked" if reports else "before it had done anything"
-        raise errors.StageError(
+        raise StageError(
             f"{description}: the process of {actor} died {ACTOR_RESTARTS + 1} times {begun}: {why}"
         ) from error
     return [reports[number] for number in range(shards)]

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 import ray
 
-from fusionrec import errors
 from pipelines.runtime import resources
-from pipelines.runtime.failures import FOREIGN, as_data, revive, root_cause
+from pipelines.runtime.failures import FOREIGN, TASK, as_data, lost, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.workspace import StageRun
 
@@ -76,6 +75,7 @@ def submit(
         num_gpus=num_gpus,
         resources=placement(run),
         max_retries=RETRIES,
+        name=f"{TASK} {run.stage}" if run else TASK,
     )
     return task.remote(function, *arguments)
 
@@ -93,7 +93,7 @@ def gather(references: Sequence[Any]) -> list[Any]:
     try:
         results = ray.get(list(references))
     except ray.exceptions.RayError as error:
-        raise errors.StageError(f"a worker failed: {root_cause(error)}") from error
+        raise lost("task", error) from error
     for kind, value in results:
         if kind:
             raise revive(kind, value, "task")

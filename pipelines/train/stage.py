@@ -81,6 +81,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             run,
             workers=train.workers,
             num_gpus=train.num_gpus,
+            patience=config.cluster.patience,
             datasets=streams,
         )
     sharding.map_shards(

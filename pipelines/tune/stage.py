@@ -27,7 +27,7 @@ from fusionrec.report.trials import MEASURES, Trial, Value
 from pipelines import config as config_module
 from pipelines import embed, fuse, ingest, pretrain, split
 from pipelines.config import Config, Range
-from pipelines.runtime import failures, progress, resources, tasks
+from pipelines.runtime import failures, interrupts, progress, resources, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.train.stage import key_settings as training_key
@@ -42,6 +42,12 @@ _RETRIES = 2
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare what the trials share, search, and write the trials and the best config."""
     _check(config)
+    resources.require(
+        run.stage,
+        [{"CPU": 1.0, "GPU": config.tune.num_gpus, **tasks.placement(run)}],
+        {"GPU": "tune.num_gpus"},
+        patience=config.cluster.patience,
+    )
     started = time.monotonic()
     shared = _prepare(config, run)
     prepared = time.monotonic()
@@ -209,7 +215,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[Trial]:
             )
         try:
             with contextlib.redirect_stdout(sys.stderr if interactive else io.StringIO()):
-                results = tuner.fit()
+                results = interrupts.outside_the_main_thread(tuner.fit)
         except FusionrecError:
             raise
         except Exception as error:

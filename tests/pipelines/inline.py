@@ -80,6 +80,7 @@ def without_ray() -> Iterator[None]:
         "session.start": lambda config: None,
         "metrics.count": lambda *_, **__: None,
         "resources.warn_of_absent": lambda run: None,
+        "resources.require": lambda *_, **__: None,
         "resources.cpus": lambda: 2,
         "resources.node_cpus": lambda: 2,
         "resources.gpus": lambda: 0.0,

@@ -438,3 +438,47 @@ def test_a_file_that_workers_die_on_is_left_out(own_corpus, tmp_path) -> None:
     assert ("crashes the HDF5 library", "dropped") in {
         (r["reason"], r["action"]) for r in batch.rejects.to_pylist()
     }
+
+
+SHORT_OF_MEMORY = """
+import sys
+import time
+from fusionrec.errors import StageError
+from pipelines.cli.stdout import stdout_for_results
+from pipelines.config import ClusterConfig
+from pipelines.runtime import session, tasks
+from pipelines.runtime.workspace import Workspace
+
+if __name__ == "__main__":
+    with stdout_for_results():
+        session.start(ClusterConfig(num_cpus=1, object_store_mb=100))
+        try:
+            tasks.run_task(Workspace(sys.argv[1]).begin("label", {}), time.sleep, 600)
+        except StageError as error:
+            print(error)
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_is_short_ends_the_stage_by_name(tmp_path) -> None:
+    """Ray's monitor stopped the task again and again, and told of it on standard output."""
+    script = tmp_path / "script.py"
+    script.write_text(SHORT_OF_MEMORY)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {
+        "PYTHONPATH": os.getcwd(),
+        # However little is in use is too much.
+        "RAY_memory_usage_threshold": "0.001",
+        "RAY_memory_monitor_refresh_ms": "200",
+    }
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "w"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("label: memory was short (")

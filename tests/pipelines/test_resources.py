@@ -1,9 +1,17 @@
-"""What the cluster has."""
+"""What the cluster has, and what is said where that is not enough."""
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import ray
 
+from fusionrec.errors import ConfigError, ResourceError
 from pipelines.runtime import resources
 
 
@@ -15,3 +23,107 @@ def test_what_there_is_counts_where_ray_does_not_tell_what_may_come(
     name = "get_max_resources_from_cluster_config"
     monkeypatch.delattr(ray._private.state.GlobalState, name)
     assert (resources.cpus(), resources.gpus(), resources.node_cpus()) == before
+
+
+KEYS = {"CPU": "train.workers", "GPU": "train.num_gpus"}
+
+
+@pytest.mark.parametrize(
+    ("bundles", "message"),
+    [
+        (
+            [{"CPU": 1, "GPU": 0.5}],
+            r"asks for 0.5 GPU \(train.num_gpus\), but .* has 0; set",
+        ),
+        ([{"CPU": 1}] * 4, r"asks for 4 CPU \(train.workers\), but the cluster has 3; set train"),
+        ([{"CPU": 1, "near": 0.1}], r"0.1 near \(cluster.resources.train\), .* start a node with"),
+    ],
+)
+def test_what_the_cluster_never_has_is_refused(ray_session, bundles, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resources.require("train", bundles, KEYS, patience=600)
+
+
+def test_what_no_single_node_has_is_refused(ray_session, monkeypatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {"CPU": 1.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(ConfigError, match=r"a worker asks for 3 CPU .* no node has more than 2"):
+        resources.require("train", [{"CPU": 3}], KEYS, patience=600)
+
+
+def test_what_is_in_use_is_waited_for(ray_session, caplog, monkeypatch) -> None:
+    """And no longer than `cluster.patience`; what the autoscaler may bring likewise."""
+    monkeypatch.setattr(logging.getLogger("fusionrec"), "propagate", True)
+    caplog.set_level(logging.INFO, "fusionrec")
+    held = ray.util.placement_group([{"CPU": 2}])
+    ray.get(held.ready())
+    try:
+        with pytest.raises(ResourceError, match=r"\(cluster.patience\) for 2 CPU .* 1 CPU are"):
+            resources.require("train", [{"CPU": 1}] * 2, KEYS, patience=0)
+        monkeypatch.setattr(resources, "_autoscaled", lambda name: {"GPU": 2.0}.get(name, 0.0))
+        with pytest.raises(ResourceError, match=r"for 1 CPU .*, 1 GPU .* has 3 CPU, 0 GPU"):
+            resources.require("train", [{"CPU": 1, "GPU": 1}], KEYS, patience=1)
+        assert "train: waits for 1 CPU (train.workers), 1 GPU (train.num_gpus)" in caplog.text
+    finally:
+        ray.util.remove_placement_group(held)
+    resources.require("train", [{"CPU": 1}] * 3, KEYS, patience=60)
+    resources.require("train", [{"CPU": 0.0}], KEYS, patience=0)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "node", "workers", "each"),
+    [
+        (1, 1, 1, 0.0),
+        (2, 2, 1, 1.0),
+        (2, 2, 2, 0.5),
+        (4, 4, 3, 1.0),
+        (4, 2, 4, 0.25),  # all beside each other on one node, which keeps a CPU for Ray Data
+        (2, 2, 4, 1.0),  # too many, which `require` then says
+    ],
+)
+def test_workers_leave_a_cpu_to_ray_data(monkeypatch, cluster, node, workers, each) -> None:
+    monkeypatch.setattr(resources, "cpus", lambda: cluster)
+    monkeypatch.setattr(resources, "node_cpus", lambda: node)
+    assert resources.cpus_beside_ray_data(workers) == each
+    if each < 1:
+        assert workers * each <= node - 1
+
+
+STREAM = """
+import sys
+import ray
+from pipelines.config import ClusterConfig
+from pipelines.runtime import distributed, session
+from pipelines.runtime.workspace import Workspace
+
+def count(job, collective, device):
+    batches = [s.iter_batches(batch_format="pyarrow") for s in job["datasets"].values()]
+    return {"rows": sum(batch.num_rows for each in batches for batch in each)}
+
+if __name__ == "__main__":
+    cpus, workers = map(int, sys.argv[2:])
+    session.start(ClusterConfig(num_cpus=cpus, object_store_mb=100))
+    run = Workspace(sys.argv[1]).begin("train", {})
+    rows = ray.data.from_items([{"x": i} for i in range(60)], override_num_blocks=6)
+    streams = {"train": rows.map_batches(dict), "scan": rows.map_batches(dict)}
+    options = {"num_gpus": 0, "patience": 30, "datasets": streams}
+    print(distributed.run(count, {}, run, workers=workers, **options))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cpus", "workers", "rows"), [(1, 0, 120), (1, 1, 120), (2, 2, 90)])
+def test_streamed_training_where_workers_hold_all_cpus(tmp_path, cpus, workers, rows) -> None:
+    """It stood still: Ray Data's tasks found no CPU. The first worker's rows are counted."""
+    script = tmp_path / "stream.py"
+    script.write_text(STREAM)
+    done = subprocess.run(
+        [sys.executable, script, str(tmp_path / "w"), str(cpus), str(workers)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str({"rows": rows})

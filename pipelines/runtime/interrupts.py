@@ -1,0 +1,124 @@
+"""Ctrl-C: once, it ends the command within seconds, with one line and one exit code.
+
+Python raises KeyboardInterrupt where the command is. What stands in its way is taken out of it:
+Ray Train and Ray Tune, which replace the handler where they run in the main thread, and clean-up
+that waits for workers, which is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+EXIT_CODE = 130
+"""128 and the number of SIGINT, as shells have it."""
+_SECONDS = 6.0
+"""What may be spent on cleaning up."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class _State:
+    """Of this process, as its signal handlers are."""
+
+    message = "interrupted; the same command goes on from here"
+    happened = False
+    told = False
+
+
+_state = _State()
+
+
+def happened() -> bool:
+    """Whether the command was interrupted: then it ends, and what it raises comes of that."""
+    return _state.happened
+
+
+@contextlib.contextmanager
+def ending_the_command(tell: Callable[[str], None]) -> Iterator[None]:
+    """While it lasts, SIGINT ends the process, at the latest after some seconds.
+
+    Whatever the interruption makes the command raise, the process ends with our line and code.
+
+    Parameters
+    ----------
+    tell
+        Shows the user a line.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if _state.happened:  # a second time: at once
+            _end(tell)
+        _state.happened = True
+        timer = threading.Timer(_SECONDS, _end, [tell])
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    _state.happened = _state.told = False
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    except BaseException:
+        if not _state.happened:
+            raise
+        _tell(tell)
+        sys.exit(EXIT_CODE)
+    finally:
+        # Until the process is gone, a second one still ends it at once.
+        if not _state.happened:
+            signal.signal(signal.SIGINT, before)
+
+
+def _tell(tell: Callable[[str], None]) -> None:
+    if not _state.told:
+        _state.told = True
+        tell(_state.message)
+
+
+def _end(tell: Callable[[str], None]) -> None:
+    """End the process now; Ray's own reaper takes away what it started."""
+    _tell(tell)
+    sys.stderr.flush()
+    os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def telling(message: str) -> Iterator[None]:
+    """While it lasts, an interruption is told by another line."""
+    before, _state.message = _state.message, message
+    try:
+        yield
+    finally:
+        if not _state.happened:
+            _state.message = before
+
+
+def outside_the_main_thread(function: Callable[[], T]) -> T:
+    """Call a function that would take SIGINT for itself in the main thread; wait for it here."""
+    results: list[T] = []
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_SECONDS_BETWEEN_LOOKS)
+    if raised:
+        raise raised[0]
+    return results[0]
