@@ -104,11 +104,11 @@ def dies_at_once(*_: object) -> None:
     os._exit(1)
 
 
-def dies_at_work(*_: object) -> Callable[[sharding.Shard], sharding.Report]:
-    def work(shard: sharding.Shard) -> sharding.Report:
-        if shard["part"] == 1:
+def dies_at_work(*_: object) -> Callable[[int], int]:
+    def work(number: int) -> int:
+        if number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"part": shard["part"]}
+        return number
 
     return work
 

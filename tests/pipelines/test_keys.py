@@ -116,6 +116,7 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "cluster.num_cpus": (1, ""),
     "cluster.object_store_mb": (100, ""),
     "cluster.dashboard": ("true", ""),
+    "cluster.patience": (9, ""),
     "cluster.resources": ("{embed: {big: 1}}", ""),
 }
 

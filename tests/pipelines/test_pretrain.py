@@ -96,8 +96,8 @@ def test_bad_data_is_raised_on_the_driver_and_a_repeated_run_forgets_it(
 ) -> None:
     run = stage_run(tmp_path)
     with pytest.raises(DataError, match="it is bad"):
-        distributed.run(_bad_data, "it", run, workers=0, num_gpus=0)
-    good = distributed.run(_good_data, "it", run, workers=0, num_gpus=0)
+        distributed.run(_bad_data, "it", run, workers=0, num_gpus=0, patience=9)
+    good = distributed.run(_good_data, "it", run, workers=0, num_gpus=0, patience=9)
     assert good == {"job": "it", "rank": 0, "device": "cpu"}
 
 
@@ -116,7 +116,7 @@ def test_progress_travels_to_the_driver(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(progress, "_shown", show)
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.01)
     run = stage_run(tmp_path)
-    run.write_json({"step": 9, "total": 10}, "progress.json")  # left by an interrupted run
+    run.write_json({"step": 9, "total": 10}, "progress", "now.json")  # left by an interrupted run
     report = progress.Reporter(run, seconds=0.0)
     with progress.watched(run, "working"):
         for step in (3, 10, 4):

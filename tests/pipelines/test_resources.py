@@ -96,8 +96,8 @@ from pipelines.config import ClusterConfig
 from pipelines.runtime import distributed, session
 from pipelines.runtime.workspace import Workspace
 
-def count(job, collective, device):
-    batches = [s.iter_batches(batch_format="pyarrow") for s in job["datasets"].values()]
+def count(job, worker):
+    batches = [s.iter_batches(batch_format="pyarrow") for s in worker.datasets.values()]
     return {"rows": sum(batch.num_rows for each in batches for batch in each)}
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def assigned() -> dict[str, float]:
 
 
 def run_of(stage: str, tmp_path: Path, resources: dict[str, float]) -> StageRun:
-    return StageRun(Workspace(str(tmp_path)), stage, "", {}, 0.0, resources)
+    return StageRun(Workspace(str(tmp_path)), stage, "key", {}, {}, 0.0, resources)
 
 
 def test_a_stages_tasks_ask_for_its_custom_resources(ray_session, tmp_path) -> None:
