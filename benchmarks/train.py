@@ -70,7 +70,7 @@ def under_ray(options: argparse.Namespace, workers: int) -> float:
         run = Workspace(folder).begin("train", {})
         assert run is not None
         gpus = 1.0 if options.gpu else 0.0
-        found = distributed.run(_work, options, run, workers=workers, num_gpus=gpus)
+        found = distributed.run(_work, options, run, workers=workers, num_gpus=gpus, patience=60.0)
     rate = found["rate"]
     assert isinstance(rate, float)
     return rate
