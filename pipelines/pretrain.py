@@ -139,6 +139,9 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
+    demand=lambda config: distributed.demand(
+        "pretrain", config.pretrain.workers, config.pretrain.num_gpus
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fusionrec import __version__, errors
+from pipelines.cli.check import check
 from pipelines.cli.clean import clean
 from pipelines.cli.recommend import recommend
 from pipelines.cli.sample import sample
@@ -39,6 +40,7 @@ add_stages(app)
 app.command()(recommend)
 app.command()(sample)
 app.command()(clean)
+app.command()(check)
 app.command("config")(show_config)
 app.command("status")(status_command)
 app.command(context_settings={"ignore_unknown_options": True})(submit)

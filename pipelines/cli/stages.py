@@ -53,9 +53,27 @@ def _add(app: typer.Typer, name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
+_CHECKED = ("run", "train", "tune", "compare")
+
+
+def _check(name: str, resolved: Config) -> None:
+    """Find out what these long ones lack before they begin."""
+    from pipelines import check, compare, embed, ingest, run, train, tune
+
+    stages = {
+        "run": run.stages(resolved),
+        "train": (train.STAGE,),
+        "tune": (tune.STAGE,),
+        "compare": (ingest.STAGE, embed.STAGE, compare.STAGE),
+    }
+    check.require(resolved, stages[name])
+
+
 def run_stage(name: str, resolved: Config, as_json: bool) -> None:
     # Imported by name, so that a stage without torch or transformers starts fast.
     module = importlib.import_module(f"pipelines.{name}")
+    if name in _CHECKED:
+        _check(name, resolved)
     if name == "run":
         _print_results(resolved, module.run(resolved)["evaluate"], as_json)
         return

@@ -51,7 +51,6 @@ _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare the folds, run the methods, and write the tables."""
-    check(config)
     jobs: list[Job] = []
     for fold in folds(config):
         log.info("compare: fold %d of the split by %s", fold.number, fold.by)
@@ -226,6 +225,7 @@ STAGE = Stage(
     needs=lambda config: (ingest.STAGE,),
     settings=_settings,
     work=work,
+    check=check,
     refresh_first=(ingest.STAGE,),
     published=("*.md", "*.csv", "*.svg", "*.png", "*.json", "*.tex"),
 )

@@ -19,7 +19,7 @@ from fusionrec import probes
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
-from pipelines.runtime import metrics, resources, sharding, tasks
+from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -45,12 +45,6 @@ class LyricsReport:
 
 def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
     """Fit the word weights, then encode every part's bags in a pool of actors."""
-    resources.require(
-        run.stage,
-        [{"CPU": 1.0, "GPU": config.embed.lyrics.num_gpus, **tasks.placement(run)}],
-        {"GPU": "embed.lyrics.num_gpus"},
-        patience=config.cluster.patience,
-    )
     weights = lyrics_weights(config, run)
     settings, why = _with_precision(config, run)
     log.info("lyrics encoder %s: %s, %s", settings.encoder, settings.dtype, why)
@@ -103,6 +97,33 @@ def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
 
     with _encoder_folder(run, settings) as name:
         return dtype_for(settings.dtype, _device(settings), hidden_size_of(name))
+
+
+def check_encoder(config: Config) -> str:
+    """Load the encoder in a worker like those that will use it, and encode something tiny.
+
+    Raises
+    ------
+    ConfigError, EncoderError
+        It would not work.
+    """
+    settings = config.embed.lyrics
+    return tasks.run_task(None, _checked, settings, num_gpus=settings.num_gpus)
+
+
+def _checked(settings: LyricsConfig) -> str:
+    from fusionrec.features.lyrics import check
+
+    found = check.check_encoder(
+        settings.encoder,
+        pooling=settings.pooling,
+        dtype=settings.dtype,
+        device=_device(settings),
+    )
+    return (
+        f"{settings.encoder}: vectors of {found.hidden_size}, up to {found.max_tokens} tokens, "
+        f"{found.dtype}, {found.path}"
+    )
 
 
 def _device(settings: LyricsConfig) -> str:

@@ -14,6 +14,7 @@ from pipelines.config import Config
 from pipelines.embed.audio import embed_audio
 from pipelines.embed.lyrics import PRETRAIN, embed_lyrics
 from pipelines.embed.metadata import embed_metadata
+from pipelines.runtime import resources
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -40,6 +41,12 @@ def _source(config: Config) -> dict[str, str]:
     return found
 
 
+def _demand(config: Config) -> resources.Demand:
+    """That of one encoder; there are as many as fit."""
+    gpus = config.embed.lyrics.num_gpus if "lyrics" in config.embed.modalities else 0.0
+    return resources.Demand(({"CPU": 1.0, "GPU": gpus},), {"GPU": "embed.lyrics.num_gpus"})
+
+
 STAGE = Stage(
     name="embed",
     needs=lambda config: (
@@ -55,4 +62,5 @@ STAGE = Stage(
     },
     work=work,
     source=_source,
+    demand=_demand,
 )

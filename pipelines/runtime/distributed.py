@@ -67,6 +67,13 @@ class _Packed(Generic[J]):
     gpu: bool
 
 
+def demand(stage: str, workers: int, num_gpus: float) -> resources.Demand:
+    """What :func:`run` asks for, beside custom resources and the tasks that stream to it."""
+    bundle = {"CPU": 1.0, "GPU": num_gpus}
+    keys = {"CPU": f"{stage}.workers", "GPU": f"{stage}.num_gpus"}
+    return resources.Demand((bundle,) * max(1, workers), keys)
+
+
 def run(
     work: Work[J],
     job: J,
@@ -106,18 +113,15 @@ def run(
     streams = datasets or {}
     count = max(1, workers)
     cpus = resources.cpus_beside_ray_data(count) if streams else 1.0
-    demand = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
-    resources.require(
-        name,
-        [demand] * count + [{"CPU": 1.0}] * bool(streams),
-        {"CPU": f"{name}.workers", "GPU": f"{name}.num_gpus"},
-        patience=patience,
-    )
+    each = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
+    asked = demand(name, workers, num_gpus).keys
+    bundles = (*(count * [each]), *({"CPU": 1.0} for _ in range(bool(streams))))
+    resources.require(name, resources.Demand(bundles, asked), patience=patience)
     if workers == 0:
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
         run_task(stage_run, _alone, packed, streams, num_cpus=cpus, num_gpus=num_gpus)
     else:
-        _distributed(packed, workers, demand, streams)
+        _distributed(packed, workers, each, streams)
     result = stage_run.read_json(_RESULT)
     if "error" in result:
         raise DataError(result["error"])

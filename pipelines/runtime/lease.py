@@ -134,11 +134,7 @@ def _acquired(run: StageRun) -> Lease:
             return lease
         living = _living(run, others)
         if living is not None:
-            raise BusyError(
-                f"stage {run.stage}: at work since {living['since']} by run {living['run']} "
-                f"(process {living['process']} on {living['host']}); wait until it ends, or stop "
-                "it first"
-            )
+            raise BusyError(at_work(run.stage, living))
         # Of two that came at once, both have stepped back.
         time.sleep(random.uniform(0.05, 0.5))
     raise BusyError(f"stage {run.stage}: other runs begin it at this moment; run the command again")
@@ -153,6 +149,14 @@ def claims(workspace: Workspace, stage: str) -> dict[str, Claim]:
         with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
             found[info.base_name] = workspace.read_json(stage, FOLDER, info.base_name)
     return found
+
+
+def at_work(stage: str, claim: Claim) -> str:
+    """Who is at work on a stage, for people."""
+    return (
+        f"stage {stage}: at work since {claim['since']} by run {claim['run']} "
+        f"(process {claim['process']} on {claim['host']}); wait until it ends, or stop it first"
+    )
 
 
 def is_held(workspace: Workspace, stage: str) -> bool:

@@ -5,17 +5,38 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from fusionrec.errors import ConfigError, ResourceError
-from pipelines.runtime.workspace import StageRun
 
 Bundle = Mapping[str, float]
 """What one worker asks for: CPU, GPU and custom resources, all of one node."""
 
 log = logging.getLogger("fusionrec")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a stage asks for at one time.
+
+    Attributes
+    ----------
+    bundles
+        One a worker.
+    keys
+        The config's key behind each resource that has one of its own.
+    """
+
+    bundles: tuple[Bundle, ...]
+    keys: Mapping[str, str]
+
+    def with_custom(self, custom: Mapping[str, float]) -> Demand:
+        """The same of workers that each ask for custom resources, too."""
+        return Demand(tuple({**bundle, **custom} for bundle in self.bundles), self.keys)
+
 
 _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -37,18 +58,30 @@ def node_cpus() -> int:
     return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
 
 
-def require(
-    stage: str, bundles: Sequence[Bundle], keys: Mapping[str, str], *, patience: float
-) -> None:
-    """Wait until all the bundles fit into the cluster at once; refuse what never will.
+def refuse(stage: str, demand: Demand) -> None:
+    """Refuse what will never fit into the cluster; Ray itself waits for it, without a word.
 
-    Ray itself waits for ever, without a word, for what no node has.
+    Raises
+    ------
+    ConfigError
+        The cluster has less, and may not bring more.
+    """
+    wanted, keys = _wanted(stage, demand)
+    for name in sorted({name for bundle in wanted for name in bundle}):
+        _require_ever(stage, name, [bundle.get(name, 0.0) for bundle in wanted], keys[name])
+
+
+def _wanted(stage: str, demand: Demand) -> tuple[list[Bundle], Mapping[str, str]]:
+    wanted = [bundle for bundle in (_nonzero(each) for each in demand.bundles) if bundle]
+    custom = {name: f"cluster.resources.{stage}" for each in wanted for name in each}
+    return wanted, {**custom, "CPU": "cluster.num_cpus", **demand.keys}
+
+
+def require(stage: str, demand: Demand, *, patience: float) -> None:
+    """Wait until all of it fits into the cluster at once; refuse what never will.
 
     Parameters
     ----------
-    keys
-        The config's key behind each resource that has one of its own; of custom ones it is
-        `cluster.resources`.
     patience
         Seconds to wait for what is in use, or may be brought by the autoscaler.
 
@@ -59,11 +92,8 @@ def require(
     ResourceError
         It did not come in time.
     """
-    wanted = [bundle for bundle in (_nonzero(each) for each in bundles) if bundle]
-    custom = {name: f"cluster.resources.{stage}" for each in wanted for name in each}
-    keys = {**custom, "CPU": "cluster.num_cpus", **keys}
-    for name in sorted({name for bundle in wanted for name in bundle}):
-        _require_ever(stage, name, [bundle.get(name, 0.0) for bundle in wanted], keys[name])
+    refuse(stage, demand)
+    wanted, keys = _wanted(stage, demand)
     if wanted:
         _wait(stage, wanted, keys, patience)
 
@@ -127,16 +157,6 @@ def cpus_beside_ray_data(workers: int) -> float:
     if workers + 1 <= cpus() or workers > cpus():
         return 1.0  # there is room for Ray Data's tasks, or not even for the workers
     return int(1e4 * (node_cpus() - 1) / workers) / 1e4  # Ray counts in 1/10,000
-
-
-def warn_of_absent(run: StageRun) -> None:
-    """Say which custom resources of a stage no node has, for which its work will wait."""
-    for name in run.resources:
-        if not max(_resource(name), _autoscaled(name)):
-            log.warning(
-                "%s: waits until a node with the resource %s joins (cluster.resources.%s)",
-                *(run.stage, name, run.stage),
-            )
 
 
 def _resource(name: str) -> float:

@@ -46,6 +46,8 @@ class Stage:
         (CPUs, GPUs, shards of users) stays out, so that changing it redoes nothing.
     work
         Does the work and returns the counts for the manifest.
+    demand
+        What it asks the cluster for at one time, where that is more than a CPU.
     source
         State of outside inputs, for stages that read any.
     refresh_first
@@ -56,17 +58,21 @@ class Stage:
         Patterns of the files that people open, which lie in the stage's folder as well.
     version
         Of the code: raised with every change of it that changes results.
+    check
+        Raises a ConfigError for settings that do not fit together.
     """
 
     name: str
     needs: Callable[[Config], Sequence[Stage]]
     settings: Callable[[Config], dict[str, Any]]
     work: Callable[[Config, Workspace, StageRun], Counts]
+    demand: Callable[[Config], resources.Demand] | None = None
     source: Callable[[Config], Any] | None = None
     refresh_first: Sequence[Stage] = ()
     staging: Sequence[str] = ()
     published: Sequence[str] = ()
     version: int = 1
+    check: Callable[[Config], None] | None = None
 
     def plan(
         self,
@@ -115,6 +121,14 @@ class Stage:
         manifest = None if key is None else workspace.at({self.name: key}).manifest(self.name)
         return None if manifest is None else manifest["content"]["source"]
 
+    def demanded(self, config: Config) -> resources.Demand:
+        """What it asks the cluster for at one time, with its custom resources."""
+        custom = config.cluster.resources.get(self.name, {})
+        asked = (
+            resources.Demand(({"CPU": 1.0},), {}) if self.demand is None else self.demand(config)
+        )
+        return asked.with_custom(custom)
+
     def is_current(self, config: Config, workspace: Workspace) -> bool:
         """Whether there is a finished result of this config."""
         return self.plan(config, workspace, look=True).manifest is not None
@@ -139,6 +153,8 @@ class Stage:
             Another run is at work on the same result.
         """
         with logs.of_stage(self.name):
+            if self.check is not None:
+                self.check(config)
             workspace = workspace or Workspace(config.workspace)
             for stage in self.refresh_first:
                 if not stage.is_current(config, workspace):
@@ -168,7 +184,7 @@ class Stage:
             if manifest is not None:
                 return manifest  # by another run, before this one held the lease
             session.start(config.cluster)
-            resources.warn_of_absent(run)
+            resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
             log.info("%s: started", self.name)
             counts = self.work(config, reading, run)
             if self.source is not None and _as_json(self.source(config)) != plan.content["source"]:

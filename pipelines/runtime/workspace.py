@@ -264,6 +264,19 @@ class Workspace:
         if self.exists(*parts):
             self.fs.delete_dir(self.path(*parts))
 
+    def try_to_write(self) -> None:
+        """Write a file and remove it.
+
+        Raises
+        ------
+        WorkspaceError
+            The filesystem refuses.
+        """
+        path = f"{self.root}/.written-{uuid.uuid4().hex}"
+        with self._replacing(path) as stream:
+            stream.write(b"x")
+        self.remove_file(path)
+
     def remove_file(self, path: str) -> None:
         """Remove a file, given as its filesystem spells it, if it is there."""
         with contextlib.suppress(FileNotFoundError):

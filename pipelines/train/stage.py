@@ -245,6 +245,7 @@ STAGE = Stage(
     needs=lambda config: (split.STAGE, label.STAGE, fuse.STAGE),
     settings=key_settings,
     work=work,
+    demand=lambda config: distributed.demand("train", config.train.workers, config.train.num_gpus),
     refresh_first=(label.STAGE, fuse.STAGE),
     staging=tuple(f"examples_{part}" for part in PARTS),
     published=(EPOCHS,),

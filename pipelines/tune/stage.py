@@ -41,13 +41,6 @@ _RETRIES = 2
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare what the trials share, search, and write the trials and the best config."""
-    _check(config)
-    resources.require(
-        run.stage,
-        [{"CPU": 1.0, "GPU": config.tune.num_gpus, **tasks.placement(run)}],
-        {"GPU": "tune.num_gpus"},
-        patience=config.cluster.patience,
-    )
     started = time.monotonic()
     shared = _prepare(config, run)
     prepared = time.monotonic()
@@ -331,6 +324,10 @@ STAGE = Stage(
         "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),
     },
     work=work,
+    check=_check,
+    demand=lambda config: resources.Demand(
+        ({"CPU": 1.0, "GPU": config.tune.num_gpus},), {"GPU": "tune.num_gpus"}
+    ),
     refresh_first=(fuse.STAGE,),
     published=("best.yaml", "trials.*", "search.*"),
 )

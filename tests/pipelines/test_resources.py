@@ -13,6 +13,7 @@ import ray
 
 from fusionrec.errors import ConfigError, ResourceError
 from pipelines.runtime import resources
+from pipelines.runtime.resources import Demand
 
 
 def test_what_there_is_counts_where_ray_does_not_tell_what_may_come(
@@ -41,14 +42,14 @@ KEYS = {"CPU": "train.workers", "GPU": "train.num_gpus"}
 )
 def test_what_the_cluster_never_has_is_refused(ray_session, bundles, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        resources.require("train", bundles, KEYS, patience=600)
+        resources.require("train", Demand(tuple(bundles), KEYS), patience=600)
 
 
 def test_what_no_single_node_has_is_refused(ray_session, monkeypatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {"CPU": 1.0}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     with pytest.raises(ConfigError, match=r"a worker asks for 3 CPU .* no node has more than 2"):
-        resources.require("train", [{"CPU": 3}], KEYS, patience=600)
+        resources.require("train", Demand(({"CPU": 3},), KEYS), patience=600)
 
 
 def test_what_is_in_use_is_waited_for(ray_session, caplog, monkeypatch) -> None:
@@ -59,15 +60,15 @@ def test_what_is_in_use_is_waited_for(ray_session, caplog, monkeypatch) -> None:
     ray.get(held.ready())
     try:
         with pytest.raises(ResourceError, match=r"\(cluster.patience\) for 2 CPU .* 1 CPU are"):
-            resources.require("train", [{"CPU": 1}] * 2, KEYS, patience=0)
+            resources.require("train", Demand(({"CPU": 1},) * 2, KEYS), patience=0)
         monkeypatch.setattr(resources, "_autoscaled", lambda name: {"GPU": 2.0}.get(name, 0.0))
         with pytest.raises(ResourceError, match=r"for 1 CPU .*, 1 GPU .* has 3 CPU, 0 GPU"):
-            resources.require("train", [{"CPU": 1, "GPU": 1}], KEYS, patience=1)
+            resources.require("train", Demand(({"CPU": 1, "GPU": 1},), KEYS), patience=1)
         assert "train: waits for 1 CPU (train.workers), 1 GPU (train.num_gpus)" in caplog.text
     finally:
         ray.util.remove_placement_group(held)
-    resources.require("train", [{"CPU": 1}] * 3, KEYS, patience=60)
-    resources.require("train", [{"CPU": 0.0}], KEYS, patience=0)
+    resources.require("train", Demand(({"CPU": 1},) * 3, KEYS), patience=60)
+    resources.require("train", Demand(({"CPU": 0.0},), KEYS), patience=0)
 
 
 @pytest.mark.parametrize(

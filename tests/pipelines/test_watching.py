@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fusionrec.errors import ConfigError
 from pipelines.cli.main import app
-from pipelines.runtime import metrics, resources, sharding, tasks
+from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.conftest import arguments
 
@@ -185,9 +185,3 @@ def test_a_stages_tasks_ask_for_its_custom_resources(ray_session, tmp_path) -> N
     assert report[head] == pytest.approx(0.01)
     assert head not in tasks.run_task(run_of("label", tmp_path, {}), assigned)
     assert head not in tasks.run_task(None, assigned)
-
-
-def test_a_resource_that_no_node_has_is_told(ray_session, caplog, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(resources.log, "propagate", True)
-    resources.warn_of_absent(run_of("split", tmp_path, {"unobtainium": 1}))
-    assert "waits until a node with the resource unobtainium joins" in caplog.text

@@ -1,0 +1,163 @@
+"""Check: what a run needs, looked at before its first byte is read.
+
+A run finds out hours later else that its encoder cannot be loaded, or that the GPUs of its last
+stage are nowhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusionrec.errors import BusyError, FusionrecError, InputError, SourceError, WorkspaceError
+from fusionrec.formats import files
+from pipelines import embed, ingest
+from pipelines.config import Config
+from pipelines.embed.lyrics import PRETRAIN, check_encoder
+from pipelines.ingest.sources import source_path
+from pipelines.runtime import lease, resources, session
+from pipelines.runtime.command import as_command
+from pipelines.runtime.stage import Plan, Plans, Stage
+from pipelines.runtime.workspace import Workspace
+
+_LEAST_FREE = 500 << 20
+"""Bytes that must be free: the sample corpus leaves half as much."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing that was looked at: what was found there, or what is wrong with it."""
+
+    what: str
+    text: str
+    error: FusionrecError | None = None
+
+
+def check(config: Config, stages: Sequence[Stage]) -> Iterator[Found]:
+    """Look at all that these stages will need, in the order in which one stands on the other."""
+    pending: list[Plan] = []
+
+    def settings() -> str:
+        for stage in stages:
+            if stage.check is not None:
+                stage.check(config)
+        return "all keys and values are known, and fit together"
+
+    def inputs() -> str:
+        pending.extend(_pending(config, stages))
+        if not pending:
+            return "every stage is up to date"
+        return f"to be computed: {', '.join(plan.stage.name for plan in pending)}"
+
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("config", settings),
+        ("workspace", lambda: _workspace(config)),
+        ("temporary files", _temporary_folder),
+    ]
+    if ingest.STAGE in stages:
+        looks.append(("sources", lambda: _sources(config)))
+    looks += [
+        ("stages", inputs),
+        ("lease", lambda: _lease(config, pending)),
+        ("cluster", lambda: _cluster(config)),
+        ("resources", lambda: _resources(config, pending)),
+    ]
+    if embed.STAGE in stages and "lyrics" in config.embed.modalities:
+        looks.append(("lyrics encoder", lambda: _encoder(config)))
+    for what, look in looks:
+        try:
+            yield Found(what, look())
+        except FusionrecError as error:
+            yield Found(what, str(error), error)
+
+
+def require(config: Config, stages: Sequence[Stage]) -> None:
+    """Raise the first error that :func:`check` finds; nothing where all is up to date."""
+    if _pending(config, stages):
+        for found in check(config, stages):
+            if found.error is not None:
+                raise found.error
+
+
+def _pending(config: Config, stages: Sequence[Stage]) -> list[Plan]:
+    workspace, known = Workspace(config.workspace), Plans()
+    plans = [
+        stage.plan(config, workspace, look=stage.source is not None, known=known)
+        for stage in stages
+    ]
+    return [plan for plan in plans if plan.manifest is None]
+
+
+def _workspace(config: Config) -> str:
+    workspace = Workspace(config.workspace)
+    workspace.try_to_write()
+    if "://" in workspace.uri:
+        return f"{workspace.uri}: can be written"
+    free = shutil.disk_usage(workspace.root).free
+    if free < _LEAST_FREE:
+        raise WorkspaceError(
+            f"{workspace.root}: only {free / 1e6:,.0f} MB are free; free space there, or choose "
+            "another folder with --set workspace=..."
+        )
+    return f"{workspace.root}: can be written, {free / 1e9:,.1f} GB free"
+
+
+def _temporary_folder() -> str:
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x")
+        folder = Path(tempfile.gettempdir())
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise InputError(f"no temporary folder can be written ({error}); set TMPDIR") from None
+    return f"{folder}: can be written, {free / 1e9:,.1f} GB free"
+
+
+def _sources(config: Config) -> str:
+    source = config.source
+    named = [("songs", source.songs), ("artist_terms", source.artist_terms)]
+    named += [("lyrics", name) for name in source.lyrics]
+    named += [("plays", name) for name in source.plays] + [("mismatches", source.mismatches)]
+    found = [(key, source_path(config, name)) for key, name in named if name is not None]
+    for key, path in found:
+        if not files.exists(path):
+            raise SourceError(f"{path}: does not exist; set source.root and source.{key}")
+        if not files.is_folder(path):
+            with files.open_binary(path) as file:
+                file.read(1)
+    return f"{len(found)} files and folders are there"
+
+
+def _lease(config: Config, pending: Sequence[Plan]) -> str:
+    workspace = Workspace(config.workspace)
+    for plan in pending:
+        reading = plan.reading(workspace)
+        if lease.is_held(reading, plan.stage.name):
+            claim = next(iter(lease.claims(reading, plan.stage.name).values()))
+            raise BusyError(lease.at_work(plan.stage.name, claim))
+    return "no other run is at work on the same"
+
+
+def _cluster(config: Config) -> str:
+    session.start(config.cluster)
+    where = f"the cluster at {config.cluster.address}" if config.cluster.address else "a Ray here"
+    return f"{where} with {resources.cpus()} CPUs and {resources.gpus():g} GPUs"
+
+
+def _resources(config: Config, pending: Sequence[Plan]) -> str:
+    for plan in pending:
+        resources.refuse(plan.stage.name, plan.stage.demanded(config))
+    return "what each stage asks for is there, or may come"
+
+
+def _encoder(config: Config) -> str:
+    if config.embed.lyrics.encoder == PRETRAIN:
+        return "is pre-trained on the corpus's own lyrics"
+    return check_encoder(config)
+
+
+if __name__ == "__main__":
+    as_command("check")
