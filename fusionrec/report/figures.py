@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -165,7 +165,10 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Draw
 
 
 def search(
-    trials: Sequence[Mapping[str, Any]], parameters: Sequence[str], measures: Sequence[str]
+    trials: Sequence[Mapping[str, Any]],
+    parameters: Sequence[str],
+    measures: Sequence[str],
+    logarithmic: Collection[str] = (),
 ) -> Drawing:
     """Every measure of a search's trials against every parameter; the best trial is marked.
 
@@ -175,7 +178,9 @@ def search(
         A value of each parameter (None where it does not apply), and of each measure unless
         the trial failed.
     parameters
-        Numbers or names. Numbers that span more than a decade stand on a logarithmic axis.
+        Numbers or names.
+    logarithmic
+        Those of them that were searched by their logarithm, and so stand on such an axis.
 
     Returns
     -------
@@ -195,7 +200,7 @@ def search(
                 for number, trial in enumerate(trials)
                 if _known(trial.get(measure)) and _given(trial.get(parameter))
             ]
-            _scatter(axes, points)
+            _scatter(axes, points, parameter in logarithmic)
             axes.set_xlabel(parameter.rpartition(".")[2])
             if index % len(parameters) == 0:
                 axes.set_ylabel(measure.replace("_", " ").replace("map", "mAP"))
@@ -215,7 +220,9 @@ def _best(trials: Sequence[Mapping[str, Any]], measure: str) -> int | None:
     return max(measured, key=lambda number: trials[number][measure]) if measured else None
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
+def _scatter(
+    axes: Axes, points: Sequence[tuple[Any, float, bool]], logarithmic: bool = False
+) -> None:
     """Points (value of the parameter, measure, whether it is the best)."""
     if not points:
         return
@@ -228,7 +235,7 @@ def _scatter(axes: Axes, points: Sequence[tuple[Any, float, bool]]) -> None:
         axes.set_xlim(-0.5, len(names) - 0.5)
     else:
         x = [float(value) for value in values]
-        if min(x) > 0 and max(x) / min(x) > 10:
+        if logarithmic:
             _logarithmic(axes, decades=math.log10(max(x) / min(x)))
         elif all(isinstance(value, int) for value in values):
             axes.xaxis.set_major_locator(_whole_numbers())

@@ -57,7 +57,8 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     run.write_bytes(as_csv(rows), "trials.csv")
     parameters = [*config.tune.space]
     measures = [name for name in MEASURES if any(row[name] is not None for row in rows)]
-    for name, content in figures.search(rows, parameters, measures[:2]).files("search").items():
+    drawing = figures.search(rows, parameters, measures[:2], logarithmic(config.tune.space))
+    for name, content in drawing.files("search").items():
         run.write_bytes(content, name)
     inside = sum(row["seconds"] for row in rows)
     return {
@@ -73,6 +74,27 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         "search_seconds": round(searched, 1),
         "share_outside_training": round(1 - inside / (searched * shared.concurrent), 3),
     }
+
+
+def logarithmic(space: Mapping[str, Range | tuple[int | float | str, ...]]) -> set[str]:
+    """The keys whose values are searched by their logarithm, for their axes in the figure.
+
+    Of a list, which has no scale of its own, those whose numbers span more than a decade.
+    """
+    found = set()
+    for name, values in space.items():
+        if isinstance(values, Range):
+            by_logarithm = values.log
+        else:
+            numbers = [value for value in values if not isinstance(value, str)]
+            by_logarithm = (
+                len(numbers) == len(values)
+                and min(numbers) > 0
+                and max(numbers) > 10 * min(numbers)
+            )
+        if by_logarithm:
+            found.add(name)
+    return found
 
 
 def _check(config: Config) -> None:
