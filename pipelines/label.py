@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
-from fusionrec.labels.classes import Classes, elbow, fit_kmeans
+from fusionrec.labels.classes import Classes, elbow, elbow_start, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from fusionrec.tables import matrix, vectors
 from pipelines.config import Config
@@ -30,11 +30,9 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Fit and apply the classes in one task; the elbow's k values in parallel."""
     counts = tasks.run_task(run, _label, config, run)
     if config.label.elbow:
-        shards = [{"part": i, "k": k} for i, k in enumerate(sorted(set(config.label.elbow)))]
-        curve = sharding.map_shards(
-            run, partial(_inertia, config, run), shards, description="elbow"
-        )
-        run.write_json([row for row in curve if row["inertia"] is not None], "elbow.json")
+        shards = [{"part": k, "k": k} for k in sorted(set(config.label.elbow))]
+        sharding.map_shards(run, partial(_start, config, run), shards, description="elbow")
+        run.write_json(tasks.run_task(run, _curve, run), "elbow.json")
     return counts
 
 
@@ -166,22 +164,43 @@ def _label(config: Config, run: StageRun) -> Counts:
     }
 
 
-def _inertia(config: Config, run: StageRun, shard: dict[str, Any]) -> dict[str, Any]:
+def _fitted_lists(run: StageRun) -> tuple[np.ndarray, np.ndarray]:
     table = run.workspace.read("label", "label_vectors", ["vector", "fitted_songs"])
-    songs = table["fitted_songs"].to_numpy()
-    return inertia(matrix(table["vector"]), songs, shard["k"], config.seed)
+    return matrix(table["vector"]), table["fitted_songs"].to_numpy()
 
 
-def inertia(
-    list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int
-) -> dict[str, Any]:
-    """One point of the elbow curve; null where there are fewer distinct vectors than k."""
-    fitted = fitted_songs > 0
-    points = list_vectors[fitted]
-    if k > len(np.unique(points, axis=0)):
-        return {"k": k, "inertia": None}
-    found = elbow(points, [k], sample_weight=fitted_songs[fitted], seed=seed)
-    return {"k": k, "inertia": found[0][1]}
+def _start(config: Config, run: StageRun, shard: dict[str, Any]) -> Counts:
+    return write_start(run, "elbow_starts", *_fitted_lists(run), shard["k"], config.seed)
+
+
+def _curve(run: StageRun) -> list[dict[str, Any]]:
+    return [
+        {"k": k, "inertia": inertia}
+        for k, inertia in elbow_curve(run, "elbow_starts", *_fitted_lists(run))
+    ]
+
+
+def write_start(
+    run: StageRun, artifact: str, list_vectors: np.ndarray, fitted: np.ndarray, k: int, seed: int
+) -> Counts:
+    """Write where the elbow curve starts from at this k, unless there are too few vectors."""
+    seen = fitted > 0
+    centroids = elbow_start(list_vectors[seen], k, sample_weight=fitted[seen], seed=seed)
+    if centroids is not None:
+        run.write(pa.table({"centroid": vectors(centroids)}), artifact, k)
+    return {}
+
+
+def elbow_curve(
+    run: StageRun, artifact: str, list_vectors: np.ndarray, fitted: np.ndarray
+) -> list[tuple[int, float]]:
+    """The elbow curve over all k that :func:`write_start` wrote."""
+    workspace, seen = run.workspace, fitted > 0
+    starts = (
+        matrix(workspace.read_part(run.stage, artifact, name)["centroid"])
+        for name in workspace.parts(run.stage, artifact)
+    )
+    return elbow(list_vectors[seen], starts, sample_weight=fitted[seen])
 
 
 STAGE = Stage(

@@ -22,8 +22,8 @@ from fusionrec.tables import matrix, vectors
 from pipelines import config as config_module
 from pipelines import fuse, label, train
 from pipelines.config import Config
-from pipelines.label import embed_lists, inertia, tagged_songs
-from pipelines.runtime import sharding
+from pipelines.label import elbow_curve, embed_lists, tagged_songs, write_start
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -67,16 +67,16 @@ def _elbows(config: Config, run: StageRun) -> dict[str, int | None]:
     )
     ks = range(2, config.report.elbow_to + 1)
     points = [{"embedding": name, "k": k} for name in EMBEDDINGS for k in ks]
-    found = sharding.map_shards(
+    sharding.map_shards(
         run,
-        resumable(run, "inertia", partial(_inertia, config.seed, run)),
+        resumable(run, "starts", partial(_start, config.seed, run)),
         [{"part": i, **point} for i, point in enumerate(points)],
         description="elbow curves",
     )
-    curves: dict[str, list[tuple[int, float]]] = {name: [] for name in EMBEDDINGS}
-    for point in found:
-        if point["inertia"] is not None:
-            curves[point["embedding"]].append((point["k"], point["inertia"]))
+    found = [tasks.submit(run, _curve, run, name) for name in EMBEDDINGS]
+    curves: dict[str, list[tuple[int, float]]] = dict(
+        zip(EMBEDDINGS, tasks.gather(found), strict=True)
+    )
     elbows = {name: knee(curve) for name, curve in curves.items()}
     _write(run, "elbow", figures.elbow_curves(curves, elbows))
     sizes = sharding.map_shards(
@@ -104,9 +104,13 @@ def _read_lists(run: StageRun, embedding: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix(table["vector"]), table["fitted_songs"].to_numpy()
 
 
-def _inertia(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
-    found = inertia(*_read_lists(run, shard["embedding"]), shard["k"], seed)
-    return {"embedding": shard["embedding"], **found}
+def _start(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
+    name = shard["embedding"]
+    return write_start(run, f"starts_{name}", *_read_lists(run, name), shard["k"], seed)
+
+
+def _curve(run: StageRun, embedding: str) -> list[tuple[int, float]]:
+    return elbow_curve(run, f"starts_{embedding}", *_read_lists(run, embedding))
 
 
 def _sizes(seed: int, run: StageRun, shard: dict[str, Any]) -> Counts:
