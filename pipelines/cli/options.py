@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -40,17 +41,35 @@ def is_plain(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
+    """A value for people."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def print_counts(name: str, counts: dict[str, Any]) -> None:
-    table = Table("", "count", title=name, title_justify="left")
-    for key, value in counts.items():
+    """All counts of a stage, a row each."""
+    Console().print(counts_table(name, counts))
+
+
+def counts_table(title: str, counts: dict[str, Any]) -> Table:
+    """The same as a table."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in _rows(counts):
+        table.add_row(name.replace("_", " "), value)
+    return table
+
+
+def _rows(counts: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Every count, those within others under both names."""
+    for name, value in counts.items():
         if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key.replace('_', ' ')}: {inner}", shown(number))
-        elif is_plain(value):
-            table.add_row(key.replace("_", " "), shown(value))
-    Console().print(table)
+            yield from _rows(value, f"{above}{name}: ")
+        elif isinstance(value, list | tuple):
+            yield f"{above}{name}", "\n".join(shown(each) for each in value) or "none"
+        else:
+            yield f"{above}{name}", shown(value)

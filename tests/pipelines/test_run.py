@@ -177,6 +177,7 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 
 
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
+    from pipelines.cli.headlines import HEADLINES
     from pipelines.cli.status import status
 
     rows = {row["stage"]: row for row in status(str(finished))["stages"]}
@@ -184,6 +185,8 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     assert {row["state"] for row in rows.values()} == {"finished"}
     assert {row["state"] for row in beside} == {"missing"}
     assert rows["ingest"]["counts"]["tracks"] == 800
+    for name in rows.keys() & HEADLINES.keys():
+        assert HEADLINES[name](rows[name]["counts"])  # has what it names
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     workspace = Workspace(str(place))
@@ -192,3 +195,7 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     states = {row["stage"]: row["state"] for row in status(str(place))["stages"]}
     assert states["embed"] == "finished"
     assert states["train"] == states["evaluate"] == "stale"
+    reasons = {row["stage"]: row["stale"] for row in status(str(place))["stages"]}
+    assert reasons["embed"] == ""
+    assert reasons["train"] == "other inputs: fuse"
+    assert reasons["evaluate"] == "other inputs: train, recommend"
