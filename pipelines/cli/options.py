@@ -51,9 +51,14 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def console() -> Console:
+    """For results: songs' titles and file names are text, whatever brackets they hold."""
+    return Console(markup=False, emoji=False)
+
+
 def print_counts(name: str, counts: dict[str, Any]) -> None:
     """All counts of a stage, a row each."""
-    Console().print(counts_table(name, counts))
+    console().print(counts_table(name, counts))
 
 
 def counts_table(title: str, counts: dict[str, Any]) -> Table:

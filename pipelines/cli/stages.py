@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from fusionrec.formats import files
 from pipelines.cli import results
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, loaded, print_counts
+from pipelines.cli.options import (
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Workspace,
+    console,
+    loaded,
+    print_counts,
+)
+from pipelines.cli.remarks import left_out, remarks
 from pipelines.config import Config
+from pipelines.runtime.workspace import Manifest
 
 SUMMARIES = {
     "run": "Run all stages in order, skip those up to date, and print the results.",
@@ -52,22 +62,23 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
     # Imported by name, so that a stage without torch or transformers starts fast.
     module = importlib.import_module(f"pipelines.{name}")
     if name == "run":
-        _print_results(resolved, module.run(resolved)["evaluate"], as_json)
+        _print_results(resolved, module.run(resolved), as_json)
         return
     manifest = module.STAGE.run(resolved)
     if name == "evaluate":
-        _print_results(resolved, manifest, as_json)
+        _print_results(resolved, {name: manifest}, as_json)
     elif as_json:
         print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
     elif name == "tune":
         _print_search(resolved, manifest["counts"])
     elif name == "compare":
         for table in results.comparison_tables(resolved.workspace):
-            Console().print(table)
-        Console().print(results.artifacts_table(resolved.workspace, name))
+            console().print(table)
+        _print_artifacts(resolved, name)
     elif name == "report":
+        print("Table 1: accuracy over the k classes, measured here and the paper's\n")
         print(results.table_1(resolved.workspace))
-        Console().print(results.artifacts_table(resolved.workspace, name))
+        _print_artifacts(resolved, name)
     else:
         print_counts(name, manifest["counts"])
 
@@ -84,23 +95,39 @@ def _with_rows(name: str, resolved: Config, counts: dict[str, Any]) -> dict[str,
 
 
 def _print_search(resolved: Config, counts: dict[str, Any]) -> None:
-    console = Console()
-    console.print(results.trials_table(results.trials(resolved.workspace), counts["metric"]))
+    ranked, rows = resolved.recommend, results.trials(resolved.workspace)
+    table = results.trials_table(rows, counts["metric"], ranked.top, ranked.protocol)
+    console().print(table)
     print_counts("tune", counts)
-    console.print(results.artifacts_table(resolved.workspace, "tune"))
+    _print_artifacts(resolved, "tune")
     best = files.join(resolved.workspace, "tune/best.yaml")
-    console.print(f"Train the best with: fusionrec train --config {best}", soft_wrap=True)
+    print(f"Train the best with: fusionrec train --config {best}")
 
 
-def _print_results(resolved: Config, manifest: dict[str, Any], as_json: bool) -> None:
+def _print_results(resolved: Config, manifests: dict[str, Manifest], as_json: bool) -> None:
+    """The results, with what was left out of all stages that ran, and what to make of it."""
+    counts = manifests["evaluate"]["counts"]
+    missing = left_out({stage: manifest["counts"] for stage, manifest in manifests.items()})
     found = {
-        **manifest["counts"],
+        **counts,
         "workspace": resolved.workspace,
         "protocol": resolved.recommend.protocol,
         "split": resolved.split.by,
+        "left_out": [asdict(each) for each in missing],
+        "remarks": remarks(counts),
     }
     if as_json:
         print(json.dumps(found))
         return
-    Console().print(results.results_table(found))
-    Console().print(results.artifacts_table(resolved.workspace))
+    out = console()
+    out.print(results.results_table(found))
+    if missing:
+        out.print(results.left_out_table(missing))
+    for remark in found["remarks"]:
+        out.print(f"Remark: {remark}")
+    _print_artifacts(resolved, "run")
+
+
+def _print_artifacts(resolved: Config, what: str) -> None:
+    for line in results.artifact_lines(resolved.workspace, what, console().width):
+        print(line)

@@ -10,13 +10,12 @@ from typing import Annotated, Any, TypedDict
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, SchemaVersionError, WorkspaceError
 from pipelines.cli.headlines import headline
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, counts_table, loaded
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, counts_table, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
@@ -59,11 +58,9 @@ def status_command(
 
 
 def _watch(workspace: str, show: _Show, until: str, every: float) -> None:
-    console = Console()
+    screen = console()
     last = None
-    with (
-        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live
-    ):
+    with Live(console=screen, auto_refresh=False) if screen.is_terminal else nullcontext() as live:
         while True:
             found = status(workspace)
             if live is not None and not show.as_json:
@@ -89,7 +86,7 @@ class _Show:
         if self.as_json:
             print(json.dumps(found if self.stage is None else self._row(found)), flush=True)
         else:
-            Console().print(self.table(found))
+            console().print(self.table(found))
 
     def table(self, found: WorkspaceStatus) -> Table:
         return stages_table(found) if self.stage is None else stage_table(self._row(found))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import config, recommend
+from pipelines.cli.recommend import for_user
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
@@ -163,7 +164,19 @@ def test_user_and_like_answer_without_ray(finished) -> None:
             check=True,
         )
         assert "LIGHT" in done.stdout
-        assert done.stdout.count(" 0.") + done.stdout.count(" 1.") >= 5
+        assert done.stdout.count("% │") == 5
+
+
+def test_the_match_of_a_listed_song_is_a_probability(finished) -> None:
+    """The user's vector, found anew from all scores of the list, over its sum."""
+    workspace = Workspace(str(finished))
+    row = workspace.read("recommend", "recommendations").slice(7, 1).to_pylist()[0]
+    songs = for_user(str(finished), row["user_id"], 500)["songs"]
+    assert [song["song_id"] for song in songs] == row["song_ids"]
+    vectors = workspace.read("train", "song_vectors").to_pandas().set_index("song_id")
+    F = np.stack(vectors.loc[row["song_ids"], "probabilities"]).astype(np.float64)
+    v, *_ = np.linalg.lstsq(F, np.array(row["scores"]), rcond=None)
+    np.testing.assert_allclose([song["match"] for song in songs], F @ (v / v.sum()), atol=1e-3)
 
 
 def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
