@@ -238,6 +238,8 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[dict[str, Any
             raise
         except Exception as error:
             raise StageError(f"tune: Ray Tune failed: {failures.root_cause(error)}") from error
+        # Of a search that went on, Ray Tune tells the trials that ended now only.
+        advance(len(results) - watcher.ended)
     rows = [_row(config, number, results[number]) for number in range(len(results))]
     return sorted(rows, key=lambda row: row["trial"])
 
