@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from pipelines.cli.sample import sample
 from pipelines.runtime import progress
 
 
@@ -44,3 +45,10 @@ def test_work_that_failed_does_not_end(caplog, monkeypatch) -> None:
         advance(1)
         raise ValueError("x")
     assert caplog.messages == ["fusing: 1 of 2"]
+
+
+def test_a_sample_ends_at_its_end(caplog, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    sample(tmp_path / "corpus", songs=60, users=30, seed=0)
+    lines = [line for line in caplog.messages if " of " in line]
+    assert lines[-1] == "writing songs and users: 90 of 90"
