@@ -21,29 +21,19 @@ from pipelines.cli.options import (
     print_counts,
 )
 from pipelines.cli.remarks import left_out, remarks
-from pipelines.config import Config
+from pipelines.config import STAGES, Config
 from pipelines.runtime.workspace import Manifest
 
-SUMMARIES = {
-    "run": "Run all stages in order, skip those up to date, and print the results.",
-    "ingest": "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed.",
-    "split": "Split the songs into train, validation and test, by song, artist or album.",
-    "label": "Embed the tag lists and cluster them into k classes (K-Means).",
-    "pretrain": "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling).",
-    "embed": "Turn metadata, lyrics and audio into one vector each per song.",
-    "fuse": "Scale and concatenate the modalities, and reduce them by PCA.",
-    "train": "Train the fusion network under Ray Train and compute F(s) of all songs.",
-    "tune": "Search k, eta, p and more with Ray Tune, judged on the validation songs.",
-    "report": "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.",
-    "compare": "Run every baseline and the network on the same folds: Table 2 with intervals.",
-    "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",
-}
+RUN = "Run all stages in order, skip those up to date, and print the results."
+_OF_THEIR_OWN = ("recommend",)
+"""Stages whose command does more, in a module of its own."""
 
 
 def add_stages(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for name, summary in SUMMARIES.items():
-        _add(app, name, summary)
+    for name, summary in {"run": RUN, **STAGES}.items():
+        if name not in _OF_THEIR_OWN:
+            _add(app, name, summary)
 
 
 def _add(app: typer.Typer, name: str, summary: str) -> None:
