@@ -40,6 +40,8 @@ def _train(counts: Counts) -> str:
     return f"test accuracy {test}, train {train}"
 
 
+_MEASURES = {"validation_map": "mAP", "validation_accuracy": "accuracy"}
+
 HEADLINES: dict[str, Callable[[Counts], str]] = {
     "ingest": lambda c: f"{c['songs']:,} songs, {c['plays']:,} plays",
     "split": lambda c: f"{c['train']:,} / {c['validation']:,} / {c['test']:,} songs",
@@ -50,7 +52,7 @@ HEADLINES: dict[str, Callable[[Counts], str]] = {
     "train": _train,
     "recommend": lambda c: f"{c['ranked']:,} of {c['users']:,} users",
     "evaluate": lambda c: f"mAP@{c['top']} {c['map']:.4f}, random {c['random_map']:.4f}",
-    "tune": lambda c: f"{c['trials']} trials, best {c['best']:.4f}",
+    "tune": lambda c: f"{c['trials']} trials, best {_MEASURES[c['metric']]} {c['best']:.4f}",
     "report": lambda c: f"{c['runs']} rows of Table 1",
     "compare": lambda c: f"{c['methods']} methods, {c['folds']} folds, {c['failed']} failed",
 }

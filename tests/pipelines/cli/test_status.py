@@ -25,7 +25,7 @@ COUNTS = {
     "train": {"test_accuracy": 0.567, "train_accuracy": 0.654},
     "recommend": {"ranked": 1_018_001, "users": 1_019_318},
     "evaluate": {"top": 500, "map": 0.0123, "random_map": 0.0004},
-    "tune": {"trials": 120, "best": 0.0312},
+    "tune": {"trials": 120, "metric": "validation_map", "best": 0.0312},
     "report": {"runs": 4},
     "compare": {"methods": 13, "folds": 5, "failed": 0, "rankings": 260},
 }
