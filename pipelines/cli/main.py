@@ -18,6 +18,7 @@ from pipelines.cli.show_config import show_config
 from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
 from pipelines.cli.submit import submit
+from pipelines.config import STAGES
 from pipelines.runtime import logs
 from pipelines.runtime.environment import set_environment
 
@@ -34,7 +35,7 @@ app = typer.Typer(
 log = logging.getLogger("fusionrec")
 
 add_stages(app)
-app.command()(recommend)
+app.command(help=STAGES["recommend"])(recommend)
 app.command()(sample)
 app.command()(clean)
 app.command("config")(show_config)

@@ -9,6 +9,9 @@ from pydantic import field_validator
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 
+Modality = Literal["metadata", "lyrics", "audio"]
+"""What a song is embedded from; each is a module of `pipelines.embed`."""
+
 
 class LabelConfig(Section):
     """Tags into classes (paper 3.1.1, 3.1.2, 5.1)."""
@@ -77,7 +80,7 @@ class LyricsConfig(Section):
 class EmbedConfig(Section):
     """Modalities into vectors."""
 
-    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] = _key(
+    modalities: tuple[Modality, ...] = _key(
         ("metadata", "lyrics"), "the modalities that are embedded and fused", min_length=1
     )
     metadata: MetadataConfig = MetadataConfig()

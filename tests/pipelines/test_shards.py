@@ -28,7 +28,7 @@ class Travelled:
 
 @pytest.fixture
 def run(tmp_path) -> StageRun:
-    return StageRun(Workspace(str(tmp_path)), "fuse", "key", {}, 0.0)
+    return StageRun(Workspace(str(tmp_path), {"fuse": "key"}), "fuse", "key", {}, {}, 0.0)
 
 
 def test_a_finished_shard_is_not_done_again_and_has_the_same_report(run) -> None:
