@@ -1,4 +1,5 @@
-# `make demo` and `make test` each set up all they need in .venv first.
+# `make demo` and `make test` each set up all they need in .venv first; only the tests' own
+# packages wait for `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,6 +7,7 @@ DEMO ?= demo
 # A level of the x86-64 instruction set for the tests: sse4.2, avx2 or avx512.
 LEVEL ?=
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fusionrec needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
 
 # make gpu measures on a GPU where the driver sees one, unless DEVICE=cpu. Only there does it have
@@ -18,7 +20,7 @@ GPU_SEEN := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
 endif
 endif
 GPU_VENV := $(VENV)$(if $(GPU_SEEN),-gpu)
-GPU_STAMP := $(GPU_VENV)/.installed
+GPU_STAMP := $(if $(GPU_SEEN),$(GPU_VENV)/.installed,$(DEV_STAMP))
 
 .PHONY: demo compare gpu test lint types unit slow clean help
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ help:
 	@echo "            and its best configuration, and print the results"
 	@echo "make compare   install, write the sample corpus, and run every baseline beside the network"
 	@echo "make gpu    install, and measure what only a GPU can show (DEVICE=cpu: the same, small)"
-	@echo "make test   install, then lint, types and the fast tests"
+	@echo "make test   install, the tests' packages too, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
 	@echo "make test LEVEL=avx2   the tests as on a processor with sse4.2, avx2 or avx512 only"
@@ -37,6 +39,11 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# After the run's packages, never beside them: one pip at a time.
+$(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -70,19 +77,19 @@ gpu: $(GPU_STAMP)
 
 test: lint types unit
 
-lint: $(STAMP)
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(DEV_STAMP)
 	$(BIN)/mypy
 
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
-unit: $(STAMP)
+unit: $(DEV_STAMP)
 	$(PYTEST) -m "not slow"
 
-slow: $(STAMP)
+slow: $(DEV_STAMP)
 	$(PYTEST) -m slow
 
 clean:

@@ -31,12 +31,16 @@ class Evaluation:
     ----------
     majority_share
         Accuracy of guessing the commonest class; None, as the accuracy, without test songs.
+    train_songs, test_songs
+        Songs that the accuracies are of.
     map_interval, auc_interval
         Ends of the bootstrap intervals at `level`.
     random_map
         What a random order reaches; `lift` is `map` over it.
     candidates, relevant
         Songs ranked for a user, and those of them that are relevant.
+    candidate_songs
+        Songs ranked for anyone.
     users_left_out
         Why the other users have no list, with their numbers.
     top
@@ -46,6 +50,8 @@ class Evaluation:
     test_accuracy: float | None
     train_accuracy: float | None
     majority_share: float | None
+    train_songs: int
+    test_songs: int
     classes: int
     map: float
     map_interval: list[float]
@@ -57,6 +63,7 @@ class Evaluation:
     ndcg: float
     reciprocal_rank: float
     candidates: float
+    candidate_songs: int
     relevant: float
     users: int
     users_left_out: dict[str, int]
@@ -124,6 +131,8 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
         test_accuracy=trained["test_accuracy"],
         train_accuracy=trained["train_accuracy"],
         majority_share=trained["majority_share"],
+        train_songs=trained["train_songs"],
+        test_songs=trained["test_songs"],
         classes=trained["classes"],
         map=means["average_precision"],
         map_interval=interval("average_precision"),
@@ -135,6 +144,7 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
         ndcg=means["ndcg"],
         reciprocal_rank=means["reciprocal_rank"],
         candidates=float(values("candidates").mean()),
+        candidate_songs=ranked["candidates"],
         relevant=float(values("relevant").mean()),
         users=table.num_rows,
         users_left_out=ranked["users_left_out"],

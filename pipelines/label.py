@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
-from fusionrec.labels.classes import Classes, elbow, fit_kmeans
+from fusionrec.labels.classes import Classes, fit_kmeans
 from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, known_tags
 from fusionrec.tables import vectors
 from pipelines import ingest, split
@@ -156,24 +156,6 @@ def _label(config: Config, run: StageRun) -> Counts:
         "inertia": float(classes.inertia),
         "class_sizes": {str(c): int(n) for c, n in enumerate(sizes)},
     }
-
-
-@dataclass(frozen=True)
-class ElbowPoint:
-    """The inertia of k clusters; None where there are fewer distinct vectors than k."""
-
-    k: int
-    inertia: float | None
-
-
-def inertia(list_vectors: np.ndarray, fitted_songs: np.ndarray, k: int, seed: int) -> ElbowPoint:
-    """One point of the elbow curve."""
-    fitted = fitted_songs > 0
-    points = list_vectors[fitted]
-    if k > len(np.unique(points, axis=0)):
-        return ElbowPoint(k, None)
-    found = elbow(points, [k], sample_weight=fitted_songs[fitted], seed=seed)
-    return ElbowPoint(k, found[0][1])
 
 
 STAGE = Stage(

@@ -16,15 +16,15 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.labels.classes import fit_kmeans, knee
+from fusionrec.labels.classes import elbow, elbow_start, fit_kmeans, knee
 from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
 from fusionrec.tables import matrix, vectors
 from pipelines import config as config_module
 from pipelines import fuse, ingest, split, train
 from pipelines.config import Config
-from pipelines.label import embed_lists, inertia, tagged_songs
-from pipelines.runtime import sharding
+from pipelines.label import embed_lists, tagged_songs
+from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import Counts, Stage, resumable
@@ -77,15 +77,6 @@ class ClustersShard(EmbeddingShard):
 
 
 @dataclass(frozen=True)
-class InertiaReport:
-    """A point of an embedding's elbow curve; see :class:`pipelines.label.ElbowPoint`."""
-
-    embedding: str
-    k: int
-    inertia: float | None
-
-
-@dataclass(frozen=True)
 class SizesReport:
     """Songs of each cluster."""
 
@@ -104,16 +95,14 @@ def _elbows(config: Config, run: StageRun) -> dict[str, int | None]:
     )
     ks = range(2, config.report.elbow_to + 1)
     points = [(name, k) for name in EMBEDDINGS for k in ks]
-    found = sharding.map_shards(
+    sharding.map_shards(
         run,
-        resumable(run, "inertia", partial(_inertia, config.seed, run), InertiaReport),
+        resumable(run, "starts", partial(_write_start, config.seed, run), Written),
         [ClustersShard(i, *point) for i, point in enumerate(points)],
         description="elbow curves",
     )
-    curves: dict[str, list[tuple[int, float]]] = {name: [] for name in EMBEDDINGS}
-    for point in found:
-        if point.inertia is not None:
-            curves[point.embedding].append((point.k, point.inertia))
+    found = tasks.gather([tasks.submit(run, _curve, run, name) for name in EMBEDDINGS])
+    curves: dict[str, list[tuple[int, float]]] = dict(zip(EMBEDDINGS, found, strict=True))
     elbows = {name: knee(curve) for name, curve in curves.items()}
     _write(run, "elbow", figures.elbow_curves(curves, elbows))
     sizes = sharding.map_shards(
@@ -141,9 +130,30 @@ def _read_lists(run: StageRun, embedding: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix(table["vector"]), table["fitted_songs"].to_numpy()
 
 
-def _inertia(seed: int, run: StageRun, shard: ClustersShard) -> InertiaReport:
-    found = inertia(*_read_lists(run, shard.embedding), shard.k, seed)
-    return InertiaReport(shard.embedding, found.k, found.inertia)
+def _write_start(seed: int, run: StageRun, shard: ClustersShard) -> Written:
+    """Where the elbow curve starts from at this k; nowhere, if there are too few vectors."""
+    list_vectors, songs = _read_lists(run, shard.embedding)
+    fitted = songs > 0
+    start = elbow_start(list_vectors[fitted], shard.k, sample_weight=songs[fitted], seed=seed)
+    if start is None:
+        return Written(0)
+    run.write(pa.table({"centroid": vectors(start)}), _starts(shard.embedding), shard.k)
+    return Written(len(start))
+
+
+def _curve(run: StageRun, embedding: str) -> list[tuple[int, float]]:
+    """The elbow curve over all k that have a start."""
+    list_vectors, songs = _read_lists(run, embedding)
+    workspace, fitted = run.workspace, songs > 0
+    starts = (
+        matrix(workspace.read_part(run.stage, _starts(embedding), name)["centroid"])
+        for name in workspace.parts(run.stage, _starts(embedding))
+    )
+    return elbow(list_vectors[fitted], starts, sample_weight=songs[fitted])
+
+
+def _starts(embedding: str) -> str:
+    return f"starts_{embedding}"
 
 
 def _sizes(seed: int, run: StageRun, shard: ClustersShard) -> SizesReport:
@@ -225,6 +235,7 @@ STAGE = Stage(
     },
     work=work,
     refresh_first=(fuse.STAGE,),
+    staging=tuple(map(_starts, EMBEDDINGS)),
     published=("*.md", "*.csv", "*.svg", "*.png"),
 )
 

@@ -1,14 +1,20 @@
 """What is installed where."""
 
+import ast
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +34,84 @@ def test_a_cluster_job_gets_the_versions_that_the_tests_saw() -> None:
     tested = (ROOT / "constraints.txt").read_text().splitlines()
     environment = yaml.safe_load((ROOT / "cluster" / "runtime-env.yaml").read_text())
     assert [item for item in environment["pip"]["packages"] if item not in tested] == []
+
+
+def test_what_a_run_imports_is_among_its_own_packages() -> None:
+    """Not only among those of the tests, which `make demo` does not install."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {Requirement(item).name for item in project["dependencies"]}
+    installed, waiting = set(), list(wanted)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in installed:
+            continue
+        installed.add(name)
+        extras = next(
+            (
+                r.extras
+                for r in map(Requirement, project["dependencies"])
+                if canonicalize_name(r.name) == name
+            ),
+            set(),
+        )
+        for line in requires(name) or []:
+            need = Requirement(line)
+            if need.marker is None or any(
+                need.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+            ):
+                waiting.append(need.name)
+    distributions = packages_distributions()
+    imported = set()
+    for path in [*(ROOT / "fusionrec").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    theirs = imported - sys.stdlib_module_names - {"fusionrec", "pipelines", "_typeshed"}
+    assert {"ray", "torch", "aiohttp"} <= theirs
+    absent = {
+        name
+        for name in theirs
+        if not installed & {canonicalize_name(d) for d in distributions.get(name, [])}
+    }
+    assert not absent
+
+
+RUN, TESTS = "--editable .", "--editable .[dev]"
+
+
+@pytest.mark.parametrize(
+    ("goal", "there", "installs"),
+    [
+        ("demo", (), [RUN]),
+        ("compare", (), [RUN]),
+        ("unit", (), [RUN, TESTS]),
+        ("slow", (), [RUN, TESTS]),
+        ("lint", (), [RUN, TESTS]),
+        ("types", (), [RUN, TESTS]),
+        # What is there is not installed again, whichever was first.
+        ("unit", (".installed",), [TESTS]),
+        ("demo", (".installed", ".installed-dev"), []),
+        ("unit", (".installed", ".installed-dev"), []),
+    ],
+)
+def test_the_tests_packages_are_installed_for_tests_only(tmp_path, goal, there, installs) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    later = (ROOT / "pyproject.toml").stat().st_mtime + 1e6
+    for number, stamp in enumerate(there):
+        (tmp_path / stamp).touch()
+        os.utime(tmp_path / stamp, (later + number, later + number))
+    done = subprocess.run(
+        ["make", "--dry-run", goal, f"VENV={tmp_path}", f"DEMO={tmp_path / 'demo'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.replace("'", "") for line in done.stdout.splitlines() if "pip install" in line]
+    assert [line[line.index("--editable") :] for line in lines] == installs
 
 
 PYTHON = """#!/bin/sh

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from kneed import KneeLocator
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from fusionrec.errors import DataError
 
@@ -71,13 +73,69 @@ def fit_kmeans(
     return Classes(model.cluster_centers_[order].astype(np.float32), float(model.inertia_))
 
 
+def elbow_start(
+    X: np.ndarray, k: int, *, sample_weight: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """Centroids of the best of 3 random starts, for :func:`elbow`; float32 (k, m).
+
+    None where there are fewer distinct vectors than k. Those of several k are independent of
+    each other, and may be computed in parallel.
+    """
+    if k > len(np.unique(X, axis=0)):
+        return None
+    with _clusters_may_coincide():
+        return fit_kmeans(X, k, sample_weight=sample_weight, seed=seed, n_init=3).centroids
+
+
 def elbow(
-    X: np.ndarray, ks: Iterable[int], *, sample_weight: np.ndarray, seed: int
+    X: np.ndarray, starts: Iterable[np.ndarray], *, sample_weight: np.ndarray
 ) -> list[tuple[int, float]]:
-    """(k, inertia) for each k, the elbow method's curve (paper 3.3, figures 4 and 5)."""
-    return [
-        (k, fit_kmeans(X, k, sample_weight=sample_weight, seed=seed, n_init=3).inertia) for k in ks
-    ]
+    """(k, inertia) for each k, the elbow method's curve (paper 3.3, figures 4 and 5).
+
+    It never rises: besides its own start, each k is fitted from the centroids of the k before
+    and the songs that cost most beside them, whose inertia is lower, and Lloyd's steps only
+    lower it further.
+
+    Parameters
+    ----------
+    starts
+        Centroids to start from, of rising k: :func:`elbow_start`.
+    """
+    points = X.astype(np.float64)  # in float32, rounding might raise what may not rise
+    curve: list[tuple[int, float]] = []
+    centroids: np.ndarray | None = None
+    for start in starts:
+        seeds = [start.astype(np.float64)]
+        if centroids is not None:
+            seeds.append(_grown(points, centroids, len(start), sample_weight))
+        with _clusters_may_coincide():
+            fits = [
+                KMeans(len(seed), init=seed, n_init=1).fit(points, sample_weight=sample_weight)
+                for seed in seeds
+            ]
+        best = min(fits, key=lambda fit: float(fit.inertia_))
+        centroids = best.cluster_centers_
+        curve.append((len(start), float(best.inertia_)))
+    return curve
+
+
+@contextmanager
+def _clusters_may_coincide() -> Iterator[None]:
+    """Without scikit-learn's warning of it: one of a point's starts makes good for the other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _grown(X: np.ndarray, centroids: np.ndarray, k: int, sample_weight: np.ndarray) -> np.ndarray:
+    """The centroids, and one after the other the vectors that then cost most: k in all."""
+    squared = (_distances(X, centroids) ** 2).min(axis=1)
+    chosen = []
+    for _ in range(k - len(centroids)):
+        most = int(np.argmax(squared * sample_weight))
+        chosen.append(X[most])
+        squared = np.minimum(squared, ((X - X[most]) ** 2).sum(axis=1))
+    return np.concatenate([centroids, chosen]) if chosen else centroids
 
 
 def knee(curve: Sequence[tuple[int, float]]) -> int | None:

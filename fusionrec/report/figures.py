@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -173,7 +173,10 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[EpochRow]]) -> Drawing:
 
 
 def search(
-    trials: Sequence[TrialRow], parameters: Sequence[str], measures: Sequence[str]
+    trials: Sequence[TrialRow],
+    parameters: Sequence[str],
+    measures: Sequence[str],
+    logarithmic: Collection[str] = (),
 ) -> Drawing:
     """Every measure of a search's trials against every parameter; the best trial is marked.
 
@@ -183,7 +186,9 @@ def search(
         A value of each parameter (None where it does not apply), and of each measure unless
         the trial failed.
     parameters
-        Numbers or names. Numbers that span more than a decade stand on a logarithmic axis.
+        Numbers or names.
+    logarithmic
+        Those of them that were searched by their logarithm, and so stand on such an axis.
 
     Returns
     -------
@@ -203,7 +208,7 @@ def search(
                 for number, trial in enumerate(trials)
                 if _known(measured := trial.get(measure)) and _given(value := trial.get(parameter))
             ]
-            _scatter(axes, points)
+            _scatter(axes, points, parameter in logarithmic)
             axes.set_xlabel(parameter.rpartition(".")[2])
             if index % len(parameters) == 0:
                 axes.set_ylabel(measure.replace("_", " ").replace("map", "mAP"))
@@ -225,7 +230,9 @@ def _best(trials: Sequence[TrialRow], measure: str) -> int | None:
     return max(measured, key=measured.__getitem__) if measured else None
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Value, float, bool]]) -> None:
+def _scatter(
+    axes: Axes, points: Sequence[tuple[Value, float, bool]], logarithmic: bool = False
+) -> None:
     """Points (value of the parameter, measure, whether it is the best)."""
     if not points:
         return
@@ -238,7 +245,7 @@ def _scatter(axes: Axes, points: Sequence[tuple[Value, float, bool]]) -> None:
         axes.set_xlim(-0.5, len(names) - 0.5)
     else:
         x = [float(value) for value in values]
-        if min(x) > 0 and max(x) / min(x) > 10:
+        if logarithmic:
             _logarithmic(axes, decades=math.log10(max(x) / min(x)))
         elif all(isinstance(value, int) for value in values):
             axes.xaxis.set_major_locator(_whole_numbers())

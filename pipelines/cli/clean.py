@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, loaded
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, console, loaded
 from pipelines.runtime import cleaning, workspace
 
 
@@ -48,9 +47,9 @@ def clean(
             what = "at work: kept" if result.busy else "unfinished: kept"
         megabytes = f"{result.bytes / 1e6:,.1f}"
         table.add_row(result.stage, result.key, result.finished or "never", megabytes, what)
-    console = Console()
+    out = console()
     if found:
-        console.print(table)
+        out.print(table)
     total = sum(result.bytes for result in going) / 1e6
     verb = "would be removed" if dry_run else "removed"
-    console.print(f"{len(going)} results, {total:,.1f} MB, {verb} from {place.uri}", soft_wrap=True)
+    out.print(f"{len(going)} results, {total:,.1f} MB, {verb} from {place.uri}", soft_wrap=True)

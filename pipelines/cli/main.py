@@ -20,6 +20,7 @@ from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
 from pipelines.cli.stdout import stdout_for_results
 from pipelines.cli.submit import submit
+from pipelines.config import STAGES
 from pipelines.runtime import interrupts, logs
 from pipelines.runtime.environment import set_environment
 
@@ -37,7 +38,7 @@ app = typer.Typer(
 log = logging.getLogger("fusionrec")
 
 add_stages(app)
-app.command()(recommend)
+app.command(help=STAGES["recommend"])(recommend)
 app.command()(sample)
 app.command()(clean)
 app.command()(check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, TypeGuard
 
 import typer
@@ -44,17 +44,40 @@ def is_plain(value: object) -> TypeGuard[int | float | str]:
 
 
 def shown(value: object) -> str:
+    """A value for people."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def console() -> Console:
+    """For results: songs' titles and file names are text, whatever brackets they hold."""
+    return Console(markup=False, emoji=False)
+
+
 def print_counts(name: str, counts: Counts) -> None:
-    table = Table("", "count", title=name, title_justify="left")
-    for key, value in counts.items():
+    """All counts of a stage, a row each."""
+    console().print(counts_table(name, counts))
+
+
+def counts_table(title: str, counts: Counts) -> Table:
+    """The same as a table."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in _rows(counts):
+        table.add_row(name.replace("_", " "), value)
+    return table
+
+
+def _rows(counts: Counts, above: str = "") -> Iterator[tuple[str, str]]:
+    """Every count, those within others under both names."""
+    for name, value in counts.items():
         if isinstance(value, Mapping):
-            for inner, number in value.items():
-                table.add_row(f"{key.replace('_', ' ')}: {inner}", shown(number))
-        elif is_plain(value):
-            table.add_row(key.replace("_", " "), shown(value))
-    Console().print(table)
+            yield from _rows(value, f"{above}{name}: ")
+        elif isinstance(value, list | tuple):
+            yield f"{above}{name}", "\n".join(shown(each) for each in value) or "none"
+        else:
+            yield f"{above}{name}", shown(value)

@@ -9,47 +9,47 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow.compute as pc
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, NotFoundError
+from fusionrec.ranking.protocols import profiles_and_relevant
+from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, loaded
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
 from pipelines.runtime.workspace import Workspace
 
-_NAMES = ("song_id", "artist_name", "title", "release")
+_MATCH = (
+    "how likely one class drawn from {mine} and one drawn from the listed song are the same, "
+    "by their class probabilities"
+)
 
 
 @dataclass(frozen=True)
 class ListedSong:
-    """A song of a list, with its rank from 1."""
+    """A row of a list; `score` is what it is sorted by, `match` the same as a probability."""
 
     rank: int
-    song_id: str
     artist: str
     title: str
     release: str
+    match: float
     score: float
-
-
-@dataclass(frozen=True)
-class UsersList:
-    """A user's first songs."""
-
-    title: str
-    user_id: str
-    songs: list[ListedSong]
-
-
-@dataclass(frozen=True)
-class SimilarSongs:
-    """Songs like one song."""
-
-    title: str
     song_id: str
+
+
+@dataclass(frozen=True)
+class SongList:
+    """A list for a user or beside a song; `match` says what its songs' `match` is."""
+
+    title: str
+    id: str
+    match: str
     songs: list[ListedSong]
+
+
+_NAMES = ("song_id", "artist_name", "title", "release")
 
 
 def recommend(
@@ -73,7 +73,6 @@ def recommend(
         return
     if user is not None and like is not None:
         raise ConfigError("--user and --like: give one of them, not both")
-    found: UsersList | SimilarSongs
     if user is not None:
         found = for_user(resolved.workspace, user, top)
     else:
@@ -82,15 +81,26 @@ def recommend(
     if as_json:
         print(json.dumps(asdict(found)))
         return
-    table = Table(title=found.title, title_justify="left")
-    for column in ("", "artist", "title", "release", "score"):
-        table.add_column(column, justify="right" if column in ("", "score") else "left")
+    console().print(list_table(found))
+
+
+def list_table(found: SongList) -> Table:
+    """A list for people, with what its last but one column says below it."""
+    table = Table(
+        title=found.title,
+        title_justify="left",
+        caption=f"match: {found.match}",
+        caption_justify="left",
+    )
+    for column in ("", "artist", "title", "match", "release"):
+        table.add_column(column, justify="right" if column in ("", "match") else "left")
     for song in found.songs:
-        table.add_row(str(song.rank), song.artist, song.title, song.release, f"{song.score:.3f}")
-    Console().print(table)
+        match = f"{song.match:.1%}"
+        table.add_row(str(song.rank), song.artist, song.title, match, song.release)
+    return table
 
 
-def for_user(uri: str, user: str, top: int) -> UsersList:
+def for_user(uri: str, user: str, top: int) -> SongList:
     """The first `top` songs of a user's list.
 
     Raises
@@ -111,14 +121,51 @@ def for_user(uri: str, user: str, top: int) -> UsersList:
         )
         if rows.num_rows:
             songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
-            return UsersList(f"For user {user}", user, _named(workspace, songs, scores))
+            whole = mean_weight(workspace, user)
+            matches = [min(score / whole, 1.0) for score in scores]
+            return SongList(
+                f"For user {user}",
+                user,
+                _MATCH.format(mine="the songs of the user's profile, weighted by plays,"),
+                _named(workspace, songs, scores, matches),
+            )
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
         "the triplets file, and users without a test song have no list"
     )
 
 
-def similar_to(uri: str, text: str, top: int) -> SimilarSongs:
+def mean_weight(workspace: Workspace, user: str) -> float:
+    """The mean weight of the songs in a user's profile.
+
+    A user's vector is the weighted sum of songs' class probabilities over their number
+    (:func:`fusionrec.ranking.users.user_vectors`), so it adds up to this: divided by it, the
+    vector is a distribution over classes, and a score a probability.
+    """
+    settings = workspace.require("recommend")["content"]["settings"]
+    users = workspace.read("ingest", "users")["user_id"]
+    code = pc.index(users, user).as_py()
+    plays = workspace.read("ingest", "plays", filters=[("user", "=", code)])
+    song_ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+    ranked = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
+    profile = profiles_and_relevant(
+        np.zeros(plays.num_rows, np.int32),
+        plays["song"].to_numpy(),
+        plays["plays"].to_numpy(),
+        part=workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False),
+        usable=pc.is_in(song_ids, value_set=ranked).to_numpy(zero_copy_only=False),
+        protocol=settings["recommend"]["protocol"],
+        user_ids=users.slice(code, 1),
+        song_ids=song_ids,
+        seed=settings["seed"],
+    ).profiles
+    ones = np.ones((len(song_ids), 1), np.float32)
+    weighting = settings["recommend"]["weighting"]
+    vector = user_vectors(profile.indptr, profile.songs, profile.plays, ones, weighting)
+    return float(vector[0, 0])
+
+
+def similar_to(uri: str, text: str, top: int) -> SongList:
     """The songs whose class probabilities have the largest product with those of one song.
 
     Raises
@@ -148,26 +195,31 @@ def similar_to(uri: str, text: str, top: int) -> SimilarSongs:
     scores = probabilities @ probabilities[where]
     scores[where] = -np.inf
     best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
-    return SimilarSongs(
+    ids, products = table["song_id"].take(best).to_pylist(), scores[best].tolist()
+    return SongList(
         f"Like {found['artist_name'][0]} - {found['title'][0]}",
         found["song_id"][0].as_py(),
-        _named(workspace, table["song_id"].take(best).to_pylist(), scores[best].tolist()),
+        _MATCH.format(mine="this song"),
+        _named(workspace, ids, products, products),
     )
 
 
-def _named(workspace: Workspace, ids: list[str], scores: list[float]) -> list[ListedSong]:
+def _named(
+    workspace: Workspace, ids: list[str], scores: list[float], matches: list[float]
+) -> list[ListedSong]:
     songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
     names = {row["song_id"]: row for row in songs.to_pylist()}
     return [
         ListedSong(
             rank,
-            song,
-            names[song]["artist_name"] or "",
-            names[song]["title"] or "",
+            names[song]["artist_name"] or "(no artist)",
+            names[song]["title"] or f"({song})",
             names[song]["release"] or "",
-            float(score),
+            match,
+            score,
+            song,
         )
-        for rank, (song, score) in enumerate(zip(ids, scores, strict=True), 1)
+        for rank, (song, score, match) in enumerate(zip(ids, scores, matches, strict=True), 1)
     ]
 
 

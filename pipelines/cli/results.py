@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from fusionrec.formats import files
 from fusionrec.report.comparison import published
 from fusionrec.report.summary import Summary
 from fusionrec.report.trials import Trial
+from pipelines.cli.headlines import percent
+from pipelines.cli.remarks import LeftOut
 from pipelines.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,22 +26,23 @@ def results_table(results: Evaluation, protocol: str, split: str) -> Table:
         title_justify="left",
     )
     table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval" if results.level == 0.95 else f"{results.level:.0%}")
-    table.add_column("to compare", justify="right")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column(f"{100 * results.level:g} % interval", no_wrap=True)
+    table.add_column("to compare", justify="right", no_wrap=True)
     top = results.top
 
     def row(name: str, value: str, interval: list[float] | None = None, beside: str = "") -> None:
         shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
         table.add_row(name, value, shown, beside)
 
-    accuracy, majority = results.test_accuracy, results.majority_share
+    majority = results.majority_share
     row(
-        f"test accuracy ({results.classes} classes)",
-        "none tested" if accuracy is None else f"{accuracy:.1%}",
+        f"test accuracy, {results.classes} classes, {results.test_songs:,} songs",
+        percent(results.test_accuracy),
         None,
         "" if majority is None else f"majority {majority:.1%}",
     )
+    row(f"train accuracy, {results.train_songs:,} songs", percent(results.train_accuracy))
     row(
         f"mAP@{top}",
         f"{results.map:.4f}",
@@ -49,11 +53,21 @@ def results_table(results: Evaluation, protocol: str, split: str) -> Table:
     row(f"recall@{top}", f"{results.recall:.4f}")
     row(f"NDCG@{top}", f"{results.ndcg:.4f}")
     row("lift of mAP over random", f"{results.lift:.2f}")
-    row("candidate songs a user (mean)", f"{results.candidates:,.1f}")
-    row("relevant songs a user (mean)", f"{results.relevant:.2f}")
-    row("users in the mean", f"{results.users:,}")
-    for reason, count in results.users_left_out.items():
-        row(f"users left out: {reason}", f"{count:,}")
+    row("candidate songs a user", f"{results.candidates:,.1f}")
+    row("relevant songs a user", f"{results.relevant:.2f}")
+    row("users in these means", f"{results.users:,}")
+    return table
+
+
+def left_out_table(rows: list[LeftOut]) -> Table:
+    """What a run did not use, and why."""
+    table = Table(title="Left out", title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in rows:
+        table.add_row(row.what, f"{row.count:,}", f"of {row.of:,}", row.why)
     return table
 
 
@@ -67,10 +81,18 @@ def table_1(uri: str) -> str:
     return Workspace(uri).read_bytes("report", "table_1.md").decode()
 
 
-def trials_table(trials: list[Trial], metric: str) -> Table:
+def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> Table:
     """The table of trials that `tune` prints, the best first."""
-    table = Table(title="trials, the best first", title_justify="left")
-    measures = {"validation_map": "mAP", "validation_accuracy": "accuracy", "epoch": "epochs"}
+    measures = {
+        "validation_map": f"mAP@{top}",
+        "validation_accuracy": "accuracy",
+        "epoch": "epochs",
+    }
+    table = Table(
+        title=f"trials, the best {measures[metric]} first: measured on the validation songs, "
+        f"protocol {protocol}",
+        title_justify="left",
+    )
     hidden = ("epochs", "error", "seconds", "train_accuracy")
     shown = [name for name in trials[0].row() if name not in hidden]
     for name in (*shown, "outcome"):
@@ -108,7 +130,7 @@ def comparison_tables(uri: str) -> list[Table]:
         for row in summary["rows"]:
             known = published(row)
             table.add_row(
-                f"[italic]{row['name']}[/italic]" if row["reference"] else row["name"],
+                Text(row["name"], style="italic" if row["reference"] else ""),
                 f"{row['average_precision']:.4f}",
                 f"{row['low']:.4f}–{row['high']:.4f}",
                 f"{row['lift']:.2f}",
@@ -149,11 +171,14 @@ _ARTIFACTS = {
 }
 
 
-def artifacts_table(uri: str, what: str = "run") -> Table:
-    """Where the artifacts of a workspace lie: those of `run`, `tune`, `report` or `compare`."""
-    table = Table.grid(padding=(0, 2))
-    table.title = "Artifacts"
-    table.title_justify = "left"
-    for artifact, holds in _ARTIFACTS[what]:
-        table.add_row(files.join(uri, artifact), holds)
-    return table
+def artifact_lines(uri: str, what: str, width: int) -> list[str]:
+    """Where the artifacts of `run`, `tune`, `report` or `compare` lie, in lines of `width`.
+
+    A path is never cut: where it and what it holds do not fit side by side, it has a line of its
+    own, however long.
+    """
+    rows = [(files.join(uri, artifact), holds) for artifact, holds in _ARTIFACTS[what]]
+    longest = max(len(path) for path, _ in rows)
+    if longest + 2 + max(len(holds) for _, holds in rows) <= width:
+        return ["Artifacts", *(f"{path:<{longest}}  {holds}" for path, holds in rows)]
+    return ["Artifacts", *(line for path, holds in rows for line in (path, f"    {holds}"))]

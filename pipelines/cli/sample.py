@@ -21,6 +21,6 @@ def sample(
     from fusionrec.formats.sample.corpus import write_sample
     from pipelines.runtime.progress import progress
 
-    with progress("writing songs", songs) as advance:
+    with progress("writing songs and users", songs + users) as advance:
         write_sample(out, songs=songs, users=users, seed=seed, progress=advance)
     log.info("sample: %d songs and %d users in %s", songs, users, out)

@@ -6,11 +6,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipelines import config
-from pipelines.cli.options import ConfigPath, Overrides, Workspace, loaded
+from pipelines.cli.options import ConfigPath, Overrides, Workspace, console, loaded
 
 
 def show_config(
@@ -27,4 +26,4 @@ def show_config(
     table = Table("key", "default", "meaning")
     for name, default, doc in config.describe():
         table.add_row(name, json.dumps(default, default=str), doc)
-    Console().print(table)
+    console().print(table)

@@ -5,40 +5,39 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from fusionrec.formats import files
 from pipelines.cli import results
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, Workspace, loaded, print_counts
-from pipelines.config import Config
+from pipelines.cli.options import (
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Workspace,
+    console,
+    loaded,
+    print_counts,
+)
+from pipelines.cli.remarks import left_out, remarks
+from pipelines.config import STAGES, Config
 
 if TYPE_CHECKING:
     from pipelines.runtime.stage import Counts
     from pipelines.runtime.workspace import Manifest
 
-SUMMARIES = {
-    "run": "Run all stages in order, skip those up to date, and print the results.",
-    "ingest": "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed.",
-    "split": "Split the songs into train, validation and test, by song, artist or album.",
-    "label": "Embed the tag lists and cluster them into k classes (K-Means).",
-    "pretrain": "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling).",
-    "embed": "Turn metadata, lyrics and audio into one vector each per song.",
-    "fuse": "Scale and concatenate the modalities, and reduce them by PCA.",
-    "train": "Train the fusion network under Ray Train and compute F(s) of all songs.",
-    "tune": "Search k, eta, p and more with Ray Tune, judged on the validation songs.",
-    "report": "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.",
-    "compare": "Run every baseline and the network on the same folds: Table 2 with intervals.",
-    "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",
-}
+RUN = "Run all stages in order, skip those up to date, and print the results."
+_OF_THEIR_OWN = ("recommend",)
+"""Stages whose command does more, in a module of its own."""
 
 
 def add_stages(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for name, summary in SUMMARIES.items():
-        _add(app, name, summary)
+    for name, summary in {"run": RUN, **STAGES}.items():
+        if name not in _OF_THEIR_OWN:
+            _add(app, name, summary)
 
 
 def _add(app: typer.Typer, name: str, summary: str) -> None:
@@ -75,22 +74,23 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
     if name in _CHECKED:
         _check(name, resolved)
     if name == "run":
-        _print_results(resolved, module.run(resolved)["evaluate"], as_json)
+        _print_results(resolved, module.run(resolved), as_json)
         return
     manifest = module.STAGE.run(resolved)
     if name == "evaluate":
-        _print_results(resolved, manifest, as_json)
+        _print_results(resolved, {name: manifest}, as_json)
     elif as_json:
         print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
     elif name == "tune":
         _print_search(resolved, manifest["counts"])
     elif name == "compare":
         for table in results.comparison_tables(resolved.workspace):
-            Console().print(table)
-        Console().print(results.artifacts_table(resolved.workspace, name))
+            console().print(table)
+        _print_artifacts(resolved, name)
     elif name == "report":
+        print("Table 1: accuracy over the k classes, measured here and the paper's\n")
         print(results.table_1(resolved.workspace))
-        Console().print(results.artifacts_table(resolved.workspace, name))
+        _print_artifacts(resolved, name)
     else:
         print_counts(name, manifest["counts"])
 
@@ -107,29 +107,44 @@ def _with_rows(name: str, resolved: Config, counts: Counts) -> Mapping[str, obje
 
 
 def _print_search(resolved: Config, counts: Counts) -> None:
-    console = Console()
-    console.print(results.trials_table(results.trials(resolved.workspace), str(counts["metric"])))
+    ranked, found = resolved.recommend, results.trials(resolved.workspace)
+    table = results.trials_table(found, str(counts["metric"]), ranked.top, ranked.protocol)
+    console().print(table)
     print_counts("tune", counts)
-    console.print(results.artifacts_table(resolved.workspace, "tune"))
+    _print_artifacts(resolved, "tune")
     best = files.join(resolved.workspace, "tune/best.yaml")
-    console.print(f"Train the best with: fusionrec train --config {best}", soft_wrap=True)
+    print(f"Train the best with: fusionrec train --config {best}")
 
 
-def _print_results(resolved: Config, manifest: Manifest, as_json: bool) -> None:
-    if as_json:
-        found = {
-            **manifest["counts"],
-            "workspace": resolved.workspace,
-            "protocol": resolved.recommend.protocol,
-            "split": resolved.split.by,
-        }
-        print(json.dumps(found))
-        return
+def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json: bool) -> None:
+    """The results, with what was left out of all stages that ran, and what to make of it."""
     # Only here, where the stage has run: a command that answers at once does without Ray.
     from pipelines.evaluate import Evaluation
 
-    evaluation = Evaluation(**manifest["counts"])
-    Console().print(
-        results.results_table(evaluation, resolved.recommend.protocol, resolved.split.by)
-    )
-    Console().print(results.artifacts_table(resolved.workspace))
+    evaluation = Evaluation(**manifests["evaluate"]["counts"])
+    missing = left_out({stage: manifest["counts"] for stage, manifest in manifests.items()})
+    remarked = remarks(evaluation)
+    protocol, split = resolved.recommend.protocol, resolved.split.by
+    if as_json:
+        found = {
+            **asdict(evaluation),
+            "workspace": resolved.workspace,
+            "protocol": protocol,
+            "split": split,
+            "left_out": [asdict(each) for each in missing],
+            "remarks": remarked,
+        }
+        print(json.dumps(found))
+        return
+    out = console()
+    out.print(results.results_table(evaluation, protocol, split))
+    if missing:
+        out.print(results.left_out_table(missing))
+    for remark in remarked:
+        out.print(f"Remark: {remark}")
+    _print_artifacts(resolved, "run")
+
+
+def _print_artifacts(resolved: Config, what: str) -> None:
+    for line in results.artifact_lines(resolved.workspace, what, console().width):
+        print(line)

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, SchemaVersionError, WorkspaceError
-from pipelines.cli.options import AsJson, ConfigPath, Overrides, is_plain, loaded, shown
+from pipelines.cli.headlines import headline
+from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, counts_table, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
@@ -29,10 +30,10 @@ _SECONDS_OF_SILENCE = 60.0
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What a stage holds, and how far it is while it is at work.
+    """A stage of a workspace: `state` is finished, stale, at work, unfinished, refused or missing.
 
-    `state` is finished, stale, unfinished, at work, missing or refused; `stale` says why it is,
-    `finished` when.
+    `stale` says why its result is not to be used: what it was made from has changed, or another
+    release wrote it.
     """
 
     stage: str
@@ -53,6 +54,9 @@ class Status:
 
 
 def status_command(
+    stage: Annotated[
+        str | None, typer.Argument(help="Show all that this stage counted.", show_default=False)
+    ] = None,
     config_path: ConfigPath = None,
     overrides: Overrides = None,
     workspace: WorkspaceOption = None,
@@ -67,36 +71,32 @@ def status_command(
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each stage of a workspace holds, since when, how far one at work is."""
+    """Show each stage of a workspace in a line: state, when, what matters of what it counted.
+
+    With STAGE, all that this one counted; --json has all of all stages.
+    """
     resolved = loaded(config_path, overrides, workspace)
+    for option, name in (("STAGE", stage), ("--until", until)):
+        if name is not None and name not in STAGES:
+            raise ConfigError(f"{option} {name}: must be one of {', '.join(STAGES)}")
+    show = _Show(stage, as_json)
     if watch:
-        if until not in STAGES:
-            raise ConfigError(f"--until {until}: must be one of {', '.join(STAGES)}")
-        _watch(resolved.workspace, until, every, as_json)
-        return
-    found = status(resolved.workspace)
-    if as_json:
-        print(json.dumps(asdict(found)))
+        _watch(resolved.workspace, show, until, every)
     else:
-        Console().print(_status_table(found))
+        show.print(status(resolved.workspace))
 
 
-def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
-    console = Console()
-    last: Status | None = None
-    with (
-        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live
-    ):
+def _watch(workspace: str, show: _Show, until: str, every: float) -> None:
+    screen = console()
+    last = None
+    with Live(console=screen, auto_refresh=False) if screen.is_terminal else nullcontext() as live:
         while True:
             found = status(workspace)
-            if live is not None and not as_json:
-                live.update(_status_table(found), refresh=True)
+            if live is not None and not show.as_json:
+                live.update(show.table(found), refresh=True)
             elif found != last:
                 # For a file or a pipe: only what is new.
-                if as_json:
-                    print(json.dumps(asdict(found)), flush=True)
-                else:
-                    console.print(_status_table(found))
+                show.print(found)
             last = found
             states = {row.stage: row.state for row in found.stages}
             if states[until] == "finished" and not {"at work", "unfinished"} & set(states.values()):
@@ -104,21 +104,86 @@ def _watch(workspace: str, until: str, every: float, as_json: bool) -> None:
             time.sleep(every)
 
 
-def _status_table(found: Status) -> Table:
-    table = Table("stage", "state", "finished (UTC)", "took", "counts", title=found.workspace)
+@dataclass(frozen=True)
+class _Show:
+    """All stages, or one of them with all that it counted; as a table or as JSON."""
+
+    stage: str | None
+    as_json: bool
+
+    def print(self, found: Status) -> None:
+        if self.as_json:
+            print(json.dumps(asdict(found if self.stage is None else self._row(found))), flush=True)
+        else:
+            console().print(self.table(found))
+
+    def table(self, found: Status) -> Table:
+        return stages_table(found) if self.stage is None else stage_table(self._row(found))
+
+    def _row(self, found: Status) -> StageStatus:
+        return next(row for row in found.stages if row.stage == self.stage)
+
+
+def stages_table(found: Status) -> Table:
+    """A line a stage."""
+    table = Table(
+        title=found.workspace,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    # Where a terminal is narrow, only the last column gives way.
+    widths = {"stage": max(map(len, STAGES)), "state": len("unfinished"), "when (UTC)": 11}
+    for name, width in widths.items():
+        table.add_column(name, min_width=width, no_wrap=True)
+    table.add_column("took", min_width=7, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="ellipsis")
     for row in found.stages:
-        counts = ", ".join(
-            f"{name} {shown(value)}" for name, value in row.counts.items() if is_plain(value)
+        finished = (row.finished or "").replace("T", " ")
+        table.add_row(
+            row.stage,
+            row.state,
+            finished[5:16],
+            _duration(row.wall_seconds),
+            _progress_line(row) or row.stale or headline(row.stage, row.counts),
         )
-        took = f"{row.wall_seconds:.1f} s" if row.wall_seconds is not None else ""
-        if (progress := row.progress) is not None:
-            counts = f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
-        table.add_row(row.stage, row.state, row.finished or "", took, counts)
     return table
 
 
+def stage_table(row: StageStatus) -> Table:
+    """All that one stage holds."""
+    about = {
+        "state": row.state,
+        **({"why": row.stale} if row.stale else {}),
+        **({"at": line} if (line := _progress_line(row)) else {}),
+        **({"finished": row.finished} if row.finished else {}),
+        **({"took": _duration(row.wall_seconds)} if row.finished else {}),
+    }
+    return counts_table(row.stage, {**about, **row.counts})
+
+
+def _progress_line(row: StageStatus) -> str:
+    """How far an unfinished result is, unless it was left behind and another is finished."""
+    progress = row.progress
+    if progress is None or row.state not in ("at work", "unfinished"):
+        return ""
+    return f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
+
+
+def _duration(seconds: float | None) -> str:
+    """Seconds below a minute, else hours:minutes:seconds."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def status(uri: str) -> Status:
-    """What each stage holds: its state, since when, and its counts."""
+    """What each stage holds: its state, when, counts, and why a stale one is stale."""
     workspace = Workspace(uri)
     current = workspace.current()
     rows = []
@@ -127,7 +192,7 @@ def status(uri: str) -> Status:
         try:
             manifest = workspace.manifest(stage)
         except SchemaVersionError as error:
-            state = f"refused: {error}"
+            state, why = "refused", str(error)
         if manifest is not None:
             others = [n for n, key in manifest["lineage"].items() if current.get(n) != key]
             state = "stale" if others else "finished"

@@ -9,22 +9,7 @@ from pydantic import Field, model_validator
 
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
-
-STAGES = (
-    "ingest",
-    "split",
-    "label",
-    "pretrain",
-    "embed",
-    "fuse",
-    "tune",
-    "train",
-    "recommend",
-    "evaluate",
-    "report",
-    "compare",
-)
-"""All stages, in the order of their inputs."""
+from pipelines.config.stages import STAGES
 
 
 class ClusterConfig(Section):

@@ -6,9 +6,8 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
+from pipelines.config.features import Modality
 from pipelines.config.section import Section, key
-
-Modality = Literal["metadata", "lyrics", "audio"]
 
 Method = Literal[
     "random",

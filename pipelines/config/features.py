@@ -11,6 +11,9 @@ from fusionrec.models.settings import FusionSettings
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 
+Modality = Literal["metadata", "lyrics", "audio"]
+"""What a song is embedded from; each is a module of `pipelines.embed`."""
+
 
 class LabelConfig(Section):
     """Tags into classes (paper 3.1.1, 3.1.2, 5.1)."""
@@ -84,7 +87,7 @@ class LyricsConfig(Section):
 class EmbedConfig(Section):
     """Modalities into vectors."""
 
-    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] = _key(
+    modalities: tuple[Modality, ...] = _key(
         ("metadata", "lyrics"), "the modalities that are embedded and fused", min_length=1
     )
     metadata: MetadataConfig = MetadataConfig()

@@ -6,29 +6,32 @@ The driver holds the word weights (40 kB) and one report a part.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from fusionrec.features.lyrics.hub import encoder_fingerprint
 from fusionrec.features.words import vectors_fingerprint
 from pipelines import ingest, pretrain, split
 from pipelines.config import Config
-from pipelines.embed.audio import embed_audio
-from pipelines.embed.lyrics import PRETRAIN, embed_lyrics
-from pipelines.embed.metadata import embed_metadata
+from pipelines.embed.lyrics import PRETRAIN
 from pipelines.runtime import resources
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
+Embedding = Callable[[Config, StageRun, list[Shard]], Counts]
+
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Embed each modality the config names."""
     parts = shards_of(workspace, "ingest", "songs")
-    embed: dict[str, Callable[[Config, StageRun, list[Shard]], Counts]] = {
-        "metadata": embed_metadata,
-        "lyrics": embed_lyrics,
-        "audio": embed_audio,
-    }
-    return {name: embed[name](config, run, parts) for name in config.embed.modalities}
+    return {name: embedding(name)(config, run, parts) for name in config.embed.modalities}
+
+
+def embedding(modality: str) -> Embedding:
+    """What embeds a modality: `embed_<modality>` of the module of its name."""
+    module = import_module(f"pipelines.embed.{modality}")
+    embed: Embedding = getattr(module, f"embed_{modality}")
+    return embed
 
 
 def _source(config: Config) -> dict[str, str]:

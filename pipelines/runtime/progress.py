@@ -82,16 +82,19 @@ def _shown(description: str, total: int) -> Iterator[Advance]:
             task = bar.add_task(f"  {description}", total=total)
             yield lambda step: bar.advance(task, step)
         return
-    done, shown = 0, time.monotonic()
+    done, logged, shown = 0, 0, time.monotonic()
 
     def advance(step: int) -> None:
-        nonlocal done, shown
+        nonlocal done, logged, shown
         done += step
         if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
-            shown = time.monotonic()
+            logged, shown = done, time.monotonic()
             log.info("%s: %d of %d", description, done, total)
 
     yield advance
+    # Work that was seen to begin is seen to end; what took no time has had no line at all.
+    if logged and logged != done:
+        log.info("%s: %d of %d", description, done, total)
 
 
 class Reporter:

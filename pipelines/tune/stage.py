@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ray import ObjectRef, tune
@@ -59,7 +60,8 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     measures = [
         name for name in MEASURES if any(trial.measures[name] is not None for trial in trials)
     ]
-    for name, content in figures.search(rows, parameters, measures[:2]).files("search").items():
+    drawing = figures.search(rows, parameters, measures[:2], logarithmic(config.tune.space))
+    for name, content in drawing.files("search").items():
         run.write_bytes(content, name)
     inside = sum(trial.seconds for trial in trials)
     return {
@@ -75,6 +77,27 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         "search_seconds": round(searched, 1),
         "share_outside_training": round(1 - inside / (searched * shared.concurrent), 3),
     }
+
+
+def logarithmic(space: Mapping[str, Range | tuple[Value, ...]]) -> set[str]:
+    """The keys whose values are searched by their logarithm, for their axes in the figure.
+
+    Of a list, which has no scale of its own, those whose numbers span more than a decade.
+    """
+    found = set()
+    for name, values in space.items():
+        if isinstance(values, Range):
+            by_logarithm = values.log
+        else:
+            numbers = [value for value in values if not isinstance(value, str)]
+            by_logarithm = (
+                len(numbers) == len(values)
+                and min(numbers) > 0
+                and max(numbers) > 10 * min(numbers)
+            )
+        if by_logarithm:
+            found.add(name)
+    return found
 
 
 def _check(config: Config) -> None:
@@ -213,6 +236,8 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[Trial]:
             raise
         except Exception as error:
             raise StageError(f"tune: Ray Tune failed: {failures.root_cause(error)}") from error
+        # Of a search that went on, Ray Tune tells the trials that ended now only.
+        advance(len(results) - watcher.ended)
     return [_trial(config, number, results[number]) for number in range(len(results))]
 
 

@@ -4,7 +4,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances
 
 from fusionrec.errors import DataError
-from fusionrec.labels.classes import Classes, elbow, fit_kmeans, knee
+from fusionrec.labels.classes import Classes, elbow, elbow_start, fit_kmeans, knee
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(4, 5)) * 10
@@ -31,11 +31,39 @@ def test_classes_are_numbered_by_falling_number_of_songs() -> None:
     np.testing.assert_allclose(distance, expected.min(axis=1), rtol=1e-4)
 
 
+def curve_of(X: np.ndarray, ks: list[int], songs: np.ndarray, seed: int = 0) -> dict[int, float]:
+    starts = [elbow_start(X, k, sample_weight=songs, seed=seed) for k in ks]
+    return dict(elbow(X, [s for s in starts if s is not None], sample_weight=songs))
+
+
 def test_the_elbow_falls_and_bends_at_the_planted_number() -> None:
-    curve = dict(elbow(X, [1, 2, 3, 4, 5], sample_weight=SONGS, seed=0))
+    curve = curve_of(X, [1, 2, 3, 4, 5], SONGS)
     values = [curve[k] for k in (1, 2, 3, 4, 5)]
     assert (np.diff(values) < 0).all()
     assert curve[3] - curve[4] > 5 * (curve[4] - curve[5])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_elbow_curve_never_rises_where_random_starts_alone_would(seed) -> None:
+    rng = np.random.default_rng(seed)
+    # Lists of tags as they are: short, with many in common, the weights of songs far apart.
+    points = (rng.random((150, 12)) < 0.25).astype(np.float32)
+    songs = np.ceil(rng.pareto(1.0, len(points))).astype(np.int64)
+    distinct = len(np.unique(points, axis=0))
+    ks = [*range(2, 40), *range(50, distinct, 20), distinct]
+    values = list(curve_of(points, ks, songs, seed).values())
+    assert len(values) == len(ks)
+    assert (np.diff(values) <= 0).all()
+    # No worse anywhere than what each k reaches by itself, and that does rise.
+    alone = [fit_kmeans(points, k, sample_weight=songs, seed=seed, n_init=3).inertia for k in ks]
+    assert (np.array(values) <= np.array(alone) * (1 + 1e-6) + 1e-6).all()
+    assert (np.diff(alone) > 0).any()
+
+
+def test_a_k_beyond_the_distinct_vectors_has_no_start() -> None:
+    few = np.repeat(X[:3], 5, axis=0)
+    assert elbow_start(few, 4, sample_weight=np.ones(15), seed=0) is None
+    assert list(curve_of(few, [2, 3, 4], np.ones(15))) == [2, 3]
 
 
 def test_more_classes_than_lists_is_a_clear_error() -> None:

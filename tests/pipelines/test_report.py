@@ -1,6 +1,7 @@
 """The paper's table and figures on the sample corpus."""
 
 import csv
+import itertools
 
 from pipelines import config as config_module
 from pipelines import report
@@ -34,6 +35,7 @@ def test_table_1_and_the_figures(corpus, finished, ray_session, tmp_path) -> Non
         curve = [float(row["inertia"]) for row in points if row["embedding"] == embedding]
         assert len(curve) == 11
         assert curve[0] > curve[-1]
+        assert all(later <= earlier for earlier, later in itertools.pairwise(curve))
         assert counts[f"elbow of {embedding}"] in (None, *range(2, 13))
     with (folder / "accuracy.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10

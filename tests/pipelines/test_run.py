@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import config, recommend
+from pipelines.cli.recommend import for_user
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides, without
@@ -162,7 +163,19 @@ def test_user_and_like_answer_without_ray(finished) -> None:
             check=True,
         )
         assert "LIGHT" in done.stdout
-        assert done.stdout.count(" 0.") + done.stdout.count(" 1.") >= 5
+        assert done.stdout.count("% │") == 5
+
+
+def test_the_match_of_a_listed_song_is_a_probability(finished) -> None:
+    """The user's vector, found anew from all scores of the list, over its sum."""
+    workspace = Workspace(str(finished))
+    row = workspace.read("recommend", "recommendations").slice(7, 1).to_pylist()[0]
+    songs = for_user(str(finished), row["user_id"], 500).songs
+    assert [song.song_id for song in songs] == row["song_ids"]
+    vectors = workspace.read("train", "song_vectors").to_pandas().set_index("song_id")
+    F = np.stack(vectors.loc[row["song_ids"], "probabilities"]).astype(np.float64)
+    v, *_ = np.linalg.lstsq(F, np.array(row["scores"]), rcond=None)
+    np.testing.assert_allclose([song.match for song in songs], F @ (v / v.sum()), atol=1e-3)
 
 
 def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
@@ -176,6 +189,7 @@ def test_a_stage_is_a_module_that_a_job_can_call(finished, corpus) -> None:
 
 
 def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
+    from pipelines.cli.headlines import HEADLINES
     from pipelines.cli.status import status
 
     rows = {row.stage: row for row in status(str(finished)).stages}
@@ -183,6 +197,8 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     assert {row.state for row in rows.values()} == {"finished"}
     assert {row.state for row in beside} == {"missing"}
     assert rows["ingest"].counts["tracks"] == 800
+    for name in rows.keys() & HEADLINES.keys():
+        assert HEADLINES[name](rows[name].counts)  # has what it names
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
     workspace = Workspace(str(place))
@@ -190,3 +206,6 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     states = {row.stage: row.state for row in status(str(place)).stages}
     assert states["embed"] == "finished"
     assert states["train"] == states["evaluate"] == "stale"
+    reasons = {row.stage: row.stale for row in status(str(place)).stages}
+    assert reasons["embed"] == ""
+    assert reasons["train"] == reasons["evaluate"] == "of another fuse"

@@ -30,6 +30,21 @@ def untuned(finished, tmp_path) -> Path:
     return copied(finished, tmp_path / "workspace", *STAGES)
 
 
+def test_the_axes_of_a_search_follow_its_scales() -> None:
+    from pipelines.config import Range
+    from pipelines.tune.stage import logarithmic
+
+    space = {
+        "label.k": (3, 4, 6, 8, 13),
+        "train.eta": Range(low=1e-4, high=1e-2, log=True),
+        "train.p": Range(low=0.0, high=0.6),
+        "train.batch_size": (32, 128, 512),
+        "fuse.operator": ("add", "max"),
+        "embed.lyrics.words": (0, 100),
+    }
+    assert logarithmic(space) == {"train.eta", "train.batch_size"}
+
+
 def search(corpus: Path, workspace: Path, **settings: object) -> tuple[dict, list[dict]]:
     loaded = config_module.load(None, overrides(corpus, workspace, **{**SMALL, **settings}))
     counts = tune.STAGE.run(loaded)["counts"]

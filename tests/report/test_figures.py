@@ -37,6 +37,7 @@ DRAWINGS = {
         TRIALS,
         ["label.k", "train.eta", "fuse.operator"],
         ["validation_map", "validation_accuracy"],
+        {"train.eta"},
     ),
     "nothing": lambda: figures.search([], ["label.k"], ["validation_map"]),
 }
@@ -82,13 +83,21 @@ def test_accuracies_are_in_percent_and_gaps_stay_gaps() -> None:
     assert len(axes.lines[1].get_ydata()) == 4
 
 
-def test_a_search_has_a_panel_a_pair_and_a_log_axis_where_values_span_decades() -> None:
+def test_a_search_has_a_panel_a_pair_and_a_log_axis_where_asked() -> None:
     drawing = DRAWINGS["search"]()
     scales = [axes.get_xscale() for axes in drawing.figure.axes]
     assert scales == ["linear", "log", "linear"] * 2
     assert {"add", "max", "eta", "validation mAP"} <= texts(drawing)
     assert len(drawing.figure.axes[0].lines[0].get_xdata()) == 2  # the failed trial is left out
     assert len(rows(drawing)) == 3
+
+
+def test_an_axis_follows_the_scale_of_its_search_not_the_values_it_happens_to_hold() -> None:
+    # p is searched evenly from 0, and may come out as small as it likes.
+    trials = [{"train.p": p, "validation_map": p} for p in (0.004, 0.2, 0.6)]
+    assert figures.search(trials, ["train.p"], ["validation_map"]).figure.axes[0].get_xscale() == (
+        "linear"
+    )
 
 
 def test_the_best_trial_of_each_measure_is_marked_in_figure_and_data() -> None:
@@ -121,7 +130,7 @@ def test_a_trial_without_a_parameter_is_left_out_of_its_panels_only() -> None:
 @pytest.mark.parametrize(("low", "high"), [(2.6e-4, 4.1e-3), (1e-5, 1e-2), (32, 512), (1, 1e6)])
 def test_the_labels_of_a_log_axis_do_not_overlap_in_a_narrow_panel(low, high) -> None:
     trials = [{"x": value, "y": value, "validation_map": 0.1} for value in (low, high)]
-    drawing = figures.search(trials, ["x", "y", "x", "y"], ["validation_map"])
+    drawing = figures.search(trials, ["x", "y", "x", "y"], ["validation_map"], {"x", "y"})
     drawing.files("x")
     axes = drawing.figure.axes[0]
     axis, (left_end, right_end) = axes.xaxis, axes.get_xlim()

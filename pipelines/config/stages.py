@@ -1,0 +1,19 @@
+"""The stages by name, in the order of their inputs; each is a module of `pipelines`."""
+
+from __future__ import annotations
+
+STAGES = {
+    "ingest": "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed.",
+    "split": "Split the songs into train, validation and test, by song, artist or album.",
+    "label": "Embed the tag lists and cluster them into k classes (K-Means).",
+    "pretrain": "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling).",
+    "embed": "Turn metadata, lyrics and audio into one vector each per song.",
+    "fuse": "Scale and concatenate the modalities, and reduce them by PCA.",
+    "tune": "Search k, eta, p and more with Ray Tune, judged on the validation songs.",
+    "train": "Train the fusion network under Ray Train and compute F(s) of all songs.",
+    "recommend": "Rank every user's top 500. With --user or --like, print one list, without Ray.",
+    "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",
+    "report": "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.",
+    "compare": "Run every baseline and the network on the same folds: Table 2 with intervals.",
+}
+"""Each with what its command says of it."""

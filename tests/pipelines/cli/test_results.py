@@ -1,0 +1,105 @@
+"""The tables of results: each names its measure, and no path is cut."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fusionrec.report.trials import Trial
+from pipelines.cli import options, results
+from pipelines.cli.recommend import ListedSong, SongList, list_table
+from pipelines.cli.remarks import LeftOut
+from pipelines.evaluate import Evaluation
+
+RESULTS = Evaluation(
+    test_accuracy=None,
+    train_accuracy=0.75,
+    majority_share=None,
+    train_songs=1_200,
+    test_songs=0,
+    classes=8,
+    map=0.0785,
+    map_interval=[0.07, 0.08],
+    random_map=0.02,
+    lift=3.9,
+    auc=0.64,
+    auc_interval=[0.6, 0.7],
+    recall=1.0,
+    ndcg=0.3,
+    reciprocal_rank=0.2,
+    candidates=392.9,
+    candidate_songs=398,
+    relevant=4.56,
+    users=960,
+    users_left_out={},
+    level=0.9,
+    top=100,
+)
+
+
+def printed(table: object, width: int = 80) -> str:
+    out = Console(file=io.StringIO(), width=width, markup=False, emoji=False)
+    out.print(table)
+    return out.file.getvalue()
+
+
+def test_the_results_name_protocol_split_measures_and_how_many() -> None:
+    text = printed(results.results_table(RESULTS, "heldout", "artist"), 100)
+    for part in ("protocol heldout, split by artist", "mAP@100", "recall@100", "90 % interval"):
+        assert part in text
+    assert "test accuracy, 8 classes, 0 songs" in text
+    assert "train accuracy, 1,200 songs" in text
+    assert "75.0%" in text
+
+
+def test_the_trials_name_their_measure() -> None:
+    row = {"trial": 0, "label.k": 3, "validation_map": 0.1, "validation_accuracy": 0.5}
+    row |= {"epoch": 5, "epochs": 5, "seconds": 1.0, "error": None, "train_accuracy": 0.6}
+    failed = {**row, "trial": 1, "validation_map": None, "error": "out of [memory]"}
+    table = results.trials_table([Trial.of(failed), Trial.of(row)], "validation_map", 500, "oord")
+    text = printed(table, 120)
+    assert "best mAP@500 first" in text
+    assert "protocol oord" in text
+    assert text.index("trained") < text.index("out of [memory]")
+
+
+def test_what_was_left_out_is_a_line_each() -> None:
+    rows = [LeftOut("plays", 15_384, 23_128, "song not in the corpus")]
+    assert "plays  15,384  of 23,128  song not in the corpus" in printed(
+        results.left_out_table(rows)
+    )
+
+
+@pytest.mark.parametrize("what", ["run", "tune", "report", "compare"])
+@pytest.mark.parametrize("uri", ["w", "/data/" + "deep/" * 30 + "workspace", "s3://bucket/w"])
+@pytest.mark.parametrize("width", [20, 80, 400])
+def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:
+    head, *lines = results.artifact_lines(uri, what, width)
+    assert head == "Artifacts"
+    paths = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
+    assert len(paths) == (len(lines) if len(lines) == len(paths) else len(lines) / 2)
+    assert all(path.startswith(f"{uri}/") for path in paths)
+    if width == 400:
+        assert len(lines) == len(paths)
+        assert all(len(line) <= width for line in lines)
+
+
+def song(rank: int, artist: str, title: str, match: float) -> ListedSong:
+    return ListedSong(rank, artist, title, "r" * 60, match, 5.0, "SO1")
+
+
+def test_a_list_has_artist_and_title_first_and_says_what_its_score_is() -> None:
+    songs = [song(1, "Ann [live]", "Love :heart: [/b]", 0.796), song(2, "B", "C", 0.5)]
+    text = printed(list_table(SongList("For user u", "u", "how likely", songs)), 140)
+    header = next(line for line in text.splitlines() if "artist" in line)
+    assert header.replace("┃", " ").split() == ["artist", "title", "match", "release"]
+    assert "match: how likely" in text
+    assert "79.6%" in text
+    # Brackets and colons in a title are not rich's markup.
+    assert "Ann [live]" in text
+    assert "Love :heart: [/b]" in text
+
+
+def test_what_prints_results_takes_text_as_text(capsys) -> None:
+    options.console().print("[bold]x[/bold] [/] :heart:")
+    assert capsys.readouterr().out == "[bold]x[/bold] [/] :heart:\n"
