@@ -26,6 +26,7 @@ DEATHS = 2
 """As many processes may vanish with a file open before it is left out."""
 
 _LOOKS, _LOOK_SECONDS = 20, 0.1
+"""How often, and how far apart, it is looked whether a process has ended."""
 
 _ANSWER_SECONDS = 30
 """How long a node may take to say whether a process of its own lives."""
