@@ -202,6 +202,19 @@ def test_no_memory_for_rows_of_an_aggregate_is_no_damage(
         hdf5.read_aggregate(tracks[0], 0, 1, segments=True)
 
 
+def test_compiled_code_that_cannot_be_made_rejects_nothing(
+    tracks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = hdf5.read_tracks(tracks)
+    direct._known_layouts.cache_clear()
+    error = RuntimeError("cannot cache function 'read_track': no locator available")
+    monkeypatch.setattr(direct, "_Plan", Failing(None, error, 10**6, always))
+    found = hdf5.read_tracks(tracks)
+    assert found.table.equals(expected.table)
+    assert (kept(found), found.direct) == ([], 0)
+    assert direct._known_layouts(False).given_up
+
+
 class Bucket:
     """A bucket that is overloaded a number of times, as pyarrow reports it: without a number."""
 

@@ -114,26 +114,25 @@ def _learn(songs: SongBatch, path: str, file: h5py.File, row: Row) -> None:
     """Learn a file's layout, and try whether compiled code reads it as libhdf5 did."""
     with files.SteadyFile(path) as raw:
         head = raw.read_at(HEAD_BYTES, 0)
-    if not songs.direct.learn(file, head):
-        return
     directly = SongBatch(songs.direct.segments)
-    read = False
+    learnt = read = False
     trouble: list[Exception] = []
 
     def trial() -> str:
-        nonlocal read
+        nonlocal learnt, read
         try:
-            read = _add_directly(directly, 0, path)
+            learnt = songs.direct.learn(file, head)
+            read = learnt and _add_directly(directly, 0, path)
         except (FusionrecError, MemoryError) as error:
             trouble.append(error)
         return _difference(directly, path, row) if read else ""
 
     finding = probes.attempt(trial)
-    if finding.works and not read:
+    if read or not finding.works:
+        songs.direct.judge(finding)
+    elif learnt:
         # Its kind of file goes to libhdf5 anyhow, or the disk failed: another file will tell.
         songs.direct.forget()
-    else:
-        songs.direct.judge(finding)
     if trouble:
         raise trouble[0]
 
