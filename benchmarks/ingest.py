@@ -123,12 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     pa.set_cpu_count(1)
 
-    paths = [
-        path
-        for folder in hdf5.track_dirs(options.folder)
-        for path in hdf5.track_files(options.folder, folder)
-        if sound(path)
-    ][: options.files]
+    paths = [path for path in hdf5.track_paths(options.folder) if sound(path)][: options.files]
     slow = paths[:: max(1, len(paths) // options.slow_files)]
     contestants: dict[str, tuple[Callable[[Sequence[str], bool], int], list[str]]] = {
         "getters": (getters, slow),

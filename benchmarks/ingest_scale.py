@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,13 @@ from fusionrec.formats import hdf5
 def link_tree(songs: str, target: Path, count: int) -> int:
     """A tree of links to the folders of another, with at least `count` files if it has them."""
     linked = 0
-    for folder, files in hdf5.track_counts(songs):
+    for folder, paths in groupby(hdf5.track_paths(songs), key=os.path.dirname):
         if linked >= count:
             break
-        link = target / folder
+        link = target / os.path.relpath(folder, songs)
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(Path(hdf5.track_folder(songs, folder)).resolve())
-        linked += files
+        link.symlink_to(Path(folder).resolve())
+        linked += len([*paths])
     return linked
 
 

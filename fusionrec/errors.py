@@ -27,6 +27,11 @@ class SourceError(InputError):
     """A source file is missing, unreadable, or not in the format its name promises."""
 
 
+class UnavailableError(FusionrecError):
+    """The machine, a disk or the network fails to give a source, again and again; none of it is
+    the file's fault, so nothing is rejected for it."""
+
+
 class TooManyRejectsError(InputError):
     """More rows of a source were rejected than `ingest.max_reject_share` allows."""
 

@@ -88,10 +88,20 @@ REJECTS = pa.schema(
     ]
 )
 
-REJECT_ACTIONS = ("dropped", "nulled", "unmatched")
+REJECT_ACTIONS = ("dropped", "nulled", "unmatched", "excluded")
 """`dropped`: damaged, the row is lost (counts against `ingest.max_reject_share`).
 `nulled`: one field is unusable and was left empty, the row is kept.
-`unmatched`: well-formed, but its id appears nowhere else in the corpus."""
+`unmatched`: well-formed, but its id appears nowhere else in the corpus.
+`excluded`: well-formed, but left out by rule: a wrong pair, a song's second track."""
+
+LISTING = pa.schema(
+    [
+        ("path", pa.binary()),  # below the source's folder; bytes, as names need not be UTF-8
+        ("size", pa.int64()),  # bytes
+        ("mtime_ns", pa.int64()),  # last change; 0 where a filesystem does not know it
+    ]
+)
+"""The files of a tree, by path: what the songs are read from."""
 
 SPLIT = pa.schema(
     [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from fusionrec.formats.files import shown
 from fusionrec.schemas import REJECT_ACTIONS, REJECTS
 
 
@@ -22,7 +23,8 @@ class Rejects:
         """Note one rejection; see :data:`fusionrec.schemas.REJECT_ACTIONS` for `action`."""
         if action not in REJECT_ACTIONS:
             raise ValueError(f"unknown reject action {action!r}")
-        self.rows.append((source, item, reason, detail, action))
+        # Names of files may hold bytes that no text can: Arrow would refuse them.
+        self.rows.append((shown(source), shown(item), reason, shown(detail), action))
 
     def to_table(self) -> pa.Table:
         """All rejections, schema :data:`fusionrec.schemas.REJECTS`."""

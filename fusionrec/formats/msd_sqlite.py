@@ -15,6 +15,7 @@ from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.song_rows import SongRows, file_rejects
+from fusionrec.formats.trouble import is_trouble, patient
 
 _COLUMNS = (
     "track_id",
@@ -35,6 +36,7 @@ _TERMS_ADVICE = (
 _ARTISTS_PER_QUERY = 500  # below SQLite's limit on bound parameters in any build
 
 
+@patient
 def num_rows(track_metadata_db: str) -> int:
     """Number of rows of the table songs, readable or not.
 
@@ -42,6 +44,8 @@ def num_rows(track_metadata_db: str) -> int:
     ------
     SourceError
         The file is missing, no SQLite database, or lacks the table songs.
+    UnavailableError
+        The environment does not give it.
     """
     connection = connect(track_metadata_db)
     try:
@@ -52,6 +56,7 @@ def num_rows(track_metadata_db: str) -> int:
         connection.close()
 
 
+@patient
 def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, stop: int) -> Batch:
     """Read the songs `[start, stop)` in ascending order of track id.
 
@@ -75,6 +80,8 @@ def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, s
     ------
     SourceError
         A file is missing, no SQLite database, or lacks its tables.
+    UnavailableError
+        The environment does not give one.
     """
     rejects = Rejects()
     rows = SongRows()
@@ -116,6 +123,8 @@ def _rows(
             if values is None:
                 raise sqlite3.DatabaseError("in the index, but not in the table")
         except sqlite3.DatabaseError as error:
+            if is_trouble(error):
+                raise
             rejects.add(source, f"row {key}", "unreadable database row", str(error))
             continue
         yield f"row {key}", dict(zip(_COLUMNS, values, strict=True))
@@ -160,6 +169,8 @@ def connect(path: str) -> sqlite3.Connection:
         uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
         connection = sqlite3.connect(uri, uri=True)
     except sqlite3.Error as error:
+        if is_trouble(error):
+            raise
         raise SourceError(
             f"{path}: cannot be opened ({error}); check the file and its permissions"
         ) from error
@@ -167,6 +178,8 @@ def connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def unusable(path: str, error: sqlite3.Error, advice: str) -> SourceError:
-    """The error for a database that is not what its name promises."""
+def unusable(path: str, error: sqlite3.Error, advice: str) -> Exception:
+    """The error for a database that is not what its name promises; trouble as it is."""
+    if is_trouble(error):
+        return error
     return SourceError(f"{path}: not usable as a database ({error}); {advice}")

@@ -25,6 +25,7 @@ from fusionrec.formats.musixmatch_lines import (
     parse_line,
 )
 from fusionrec.formats.text import LineReader, decode, excerpt
+from fusionrec.formats.trouble import is_trouble, patient
 from fusionrec.schemas import LYRICS
 
 _MAX_WORDS = 2**15
@@ -39,6 +40,7 @@ _LYRICS_OF_RANGE = """
 """
 
 
+@patient
 def read_vocabulary(path: str) -> list[str]:
     """Read the words that a musiXmatch file's indices refer to.
 
@@ -81,6 +83,7 @@ def read_vocabulary(path: str) -> list[str]:
     return [decode(word)[0] for word in words]
 
 
+@patient
 def read_lyrics(path: str, start: int = 0, stop: int | None = None) -> Batch:
     """Read the bags whose line's first byte lies in `[start, stop)`.
 
@@ -140,6 +143,7 @@ def read_lyrics(path: str, start: int = 0, stop: int | None = None) -> Batch:
     return Batch(table, rejects.to_table(), read=read)
 
 
+@patient
 def num_lyrics_db(path: str) -> int:
     """Number of distinct tracks in `mxm_dataset.db`, the range of :func:`read_lyrics_db`.
 
@@ -157,6 +161,7 @@ def num_lyrics_db(path: str) -> int:
         connection.close()
 
 
+@patient
 def read_lyrics_db(path: str, start: int, stop: int) -> Batch:
     """Read the bags of the tracks `[start, stop)` of `mxm_dataset.db`.
 
@@ -204,7 +209,7 @@ def read_lyrics_db(path: str, start: int, stop: int) -> Batch:
             else:
                 rejects.add(source, track_id, *parsed)
     except sqlite3.Error as error:
-        if not read:
+        if not read or is_trouble(error):
             raise unusable(path, error, _WORDS_ADVICE) from error
         item = f"tracks {start + read - 1} to {stop}"
         rejects.add(source, item, "unreadable database rows", str(error))

@@ -12,12 +12,14 @@ import pyarrow as pa
 from fusionrec.errors import SourceError
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.text import LineReader, decode, excerpt, rows_to_batch
+from fusionrec.formats.trouble import patient
 
 GENRES = pa.schema([("track_id", pa.string()), ("genres", pa.list_(pa.string()))])
 
 _TRACK = re.compile(rb"TR[A-Z0-9]{16}")
 
 
+@patient
 def read_cls(path: str) -> Batch:
     """Read `track TAB genre [TAB genre]` lines; those that begin with `#` are comments.
 

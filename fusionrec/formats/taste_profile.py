@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 from fusionrec.errors import SourceError
 from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.text import LineReader, decode, excerpt, rows_to_batch
+from fusionrec.formats.trouble import patient
 from fusionrec.schemas import TRIPLETS
 
 MISMATCHES = pa.schema([("song_id", pa.string()), ("track_id", pa.string())])
@@ -28,20 +29,22 @@ UNIQUE_TRACKS = pa.schema(
     ]
 )
 
-_TAB, _NEWLINE, _SPACE, _ZERO, _NINE, _DELETE = 9, 10, 32, 48, 57, 127
+_TAB, _NEWLINE, _SPACE, _QUOTE, _ZERO, _NINE, _DELETE = 9, 10, 32, 34, 48, 57, 127
 _MAX_PLAYS = 2**31 - 1
 _FAST_DIGITS = 9  # as many always fit an int32
-_INTEGER = re.compile(rb"[+-]?[0-9]+")
+_INTEGER = re.compile(rb"([+-]?[0-9]+)(?:\.0*)?")
+_SEPARATORS = {b",": "commas", b";": "semicolons", b"|": "bars", b" ": "spaces"}
 _MISMATCH = re.compile(rb"ERROR: <([^\s<>]+) ([^\s<>]+)>")
 
 
+@patient
 def read_triplets(path: str, start: int = 0, stop: int | None = None) -> Batch:
     """Read `user TAB song TAB plays` lines whose first byte lies in `[start, stop)`.
 
     The same shape serves `train_triplets.txt`, the Challenge's
     `year1_{valid,test}_triplets_{visible,hidden}.txt` and
     `kaggle_visible_evaluation_triplets.txt`. Blank lines are skipped. Repeated (user, song)
-    pairs are returned as they are.
+    pairs are returned as they are. Fields may be quoted, and counts written as `1.0`.
 
     Parameters
     ----------
@@ -87,11 +90,8 @@ def read_triplets(path: str, start: int = 0, stop: int | None = None) -> Batch:
         shaped += len(table)
         tables.append(_interleave(table, good, rows, before))
     reader.note_damage(rejects, read)
-    if start == 0 and read and not shaped and not _head_has_triplet(path):
-        raise SourceError(
-            f"{path}: no line has the three tab-separated fields user, song and plays; give a "
-            "triplets file such as train_triplets.txt"
-        )
+    if start == 0 and read and not shaped:
+        _check_shape(path)
     table = pa.concat_tables(tables) if tables else TRIPLETS.empty_table()
     return Batch(table, rejects.to_table(), read=read, damaged_text=damaged)
 
@@ -106,9 +106,9 @@ def _parse_block(
     tabs = np.flatnonzero(bytes_ == _TAB)
     first_tab = np.searchsorted(tabs, starts)
     good = np.searchsorted(tabs, ends) - first_tab == 2
-    # Spaces, control characters and non-ASCII bytes send their line the slow way, which looks
-    # at each field; pyarrow's parser would take some of them for something else.
-    strange = (bytes_ >= _DELETE) | (bytes_ <= _SPACE)
+    # Spaces, quotes, control characters and non-ASCII bytes send their line the slow way, which
+    # looks at each field; pyarrow's parser would take some of them for something else.
+    strange = (bytes_ >= _DELETE) | (bytes_ <= _SPACE) | (bytes_ == _QUOTE)
     strange[tabs] = strange[ends] = False
     if strange.any():
         good[np.searchsorted(ends, np.flatnonzero(strange))] = False
@@ -149,12 +149,16 @@ def _parse_line(line: bytes, cut: bool) -> tuple[tuple[str, str, int] | str, boo
     if cut and (len(fields) < 3 or (three and not fields[2])):
         return "line cut short", three, 0
     if not three:
-        return "not three tab-separated fields", three, 0
-    user, song, plays = (f.strip() for f in fields)
+        separator = _other_separator(line)
+        reason = f"fields separated by {separator}, not by tabs" if separator else ""
+        return reason or "not three tab-separated fields", three, 0
+    user, song, plays = map(_unquoted, fields)
     if not user or not song:
         return "empty id", three, 0
-    if not _INTEGER.fullmatch(plays):
+    integer = _INTEGER.fullmatch(plays)
+    if integer is None:
         return "play count is not an integer", three, 0
+    plays = integer[1]
     if plays.startswith(b"-") or not plays.strip(b"+0"):
         return "play count is negative or zero", three, 0
     number = plays.lstrip(b"+0")
@@ -163,6 +167,23 @@ def _parse_line(line: bytes, cut: bool) -> tuple[tuple[str, str, int] | str, boo
         return "play count too large", three, 0
     (user_id, bad_user), (song_id, bad_song) = decode(user), decode(song)
     return (user_id, song_id, int(number)), three, bad_user + bad_song
+
+
+def _unquoted(field: bytes) -> bytes:
+    """A field without the spaces and the quotes around it."""
+    field = field.strip()
+    if len(field) > 1 and field[0] == field[-1] == _QUOTE and field.count(b'"') == 2:
+        return field[1:-1].strip()
+    return field
+
+
+def _other_separator(line: bytes) -> str | None:
+    """What separates user, song and plays in a line without tabs, if anything does."""
+    for separator, name in _SEPARATORS.items():
+        fields = [*map(_unquoted, line.split(separator))]
+        if len(fields) == 3 and all(fields) and _INTEGER.fullmatch(fields[2]):
+            return name
+    return None
 
 
 def _interleave(
@@ -182,14 +203,31 @@ def _interleave(
     return pa.concat_tables([table, extra]).take(order)
 
 
-def _head_has_triplet(path: str) -> bool:
-    """Whether a line of the file's first block has three fields, so that its shape is right."""
+def _check_shape(path: str) -> None:
+    """Raise unless a line of the file's first block has three fields, so that its shape is right.
+
+    Raises
+    ------
+    SourceError
+        It names what separates the fields instead, if that is clear.
+    """
     block = next(LineReader(path).blocks(), None)
-    return block is not None and any(
-        line.count(b"\t") == 2 for line in block.data.split(b"\n") if line
+    lines = [] if block is None else block.data.split(b"\n")
+    if any(line.count(b"\t") == 2 for line in lines):
+        return
+    separators = {found for line in lines if (found := _other_separator(line))}
+    if separators:
+        raise SourceError(
+            f"{path}: its fields are separated by {' or '.join(sorted(separators))}, where user, "
+            "song and plays must be separated by tabs; convert the file"
+        )
+    raise SourceError(
+        f"{path}: no line has the three tab-separated fields user, song and plays; give a "
+        "triplets file such as train_triplets.txt"
     )
 
 
+@patient
 def read_mismatches(path: str) -> Batch:
     """Read `sid_mismatches.txt`: (song, track) pairs known to be matched wrongly.
 
@@ -227,6 +265,7 @@ def read_mismatches(path: str) -> Batch:
     return rows_to_batch(rows, MISMATCHES, rejects, read, damaged)
 
 
+@patient
 def read_song_to_tracks(path: str) -> Batch:
     """Read `taste_profile_song_to_tracks.txt`: the tracks of every song, possibly none.
 
@@ -259,6 +298,7 @@ def read_song_to_tracks(path: str) -> Batch:
     return rows_to_batch(rows, SONG_TO_TRACKS, rejects, read, damaged)
 
 
+@patient
 def read_unique_tracks(path: str) -> Batch:
     """Read `unique_tracks.txt`: `track<SEP>song<SEP>artist<SEP>title`.
 

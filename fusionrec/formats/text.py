@@ -25,6 +25,15 @@ MAX_LINE_BYTES = 16 << 20
 _EXCERPT_BYTES = 120
 _BOM = b"\xef\xbb\xbf"
 
+_WIDE_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32LE",
+    b"\0\0\xfe\xff": "UTF-32BE",
+    b"\xff\xfe": "UTF-16LE",
+    b"\xfe\xff": "UTF-16BE",
+}
+_HEAD, _LEAST = 1000, 16
+"""Bytes by which an encoding without a mark is known, at most and at least."""
+
 
 def decode(value: bytes | str) -> tuple[str, bool]:
     """Text of `value` as valid UTF-8, and whether anything had to be replaced by U+FFFD."""
@@ -125,7 +134,10 @@ class LineReader:
     Raises
     ------
     SourceError
-        While reading: the file is missing, unreadable, or no usable zip archive.
+        While reading: the file is missing, unreadable, no usable zip archive, or not in UTF-8
+        but in an encoding of two or four bytes a character.
+    UnavailableError
+        The environment does not give it: see :mod:`fusionrec.formats.trouble`.
     """
 
     def __init__(self, path: str, start: int = 0, stop: int | None = None) -> None:
@@ -157,6 +169,11 @@ class LineReader:
                 data = self._read(stream, min(want, BLOCK_BYTES))
                 if not data:
                     return
+                if position == 0 and (encoding := _wide_encoding(data)):
+                    raise SourceError(
+                        f"{self.path}: its text is in {encoding}, where UTF-8 is expected; convert "
+                        f"it, for instance by `iconv -f {encoding} -t UTF-8`"
+                    )
                 if position == 0 and data.startswith(_BOM):
                     position, data = len(_BOM), data[len(_BOM) :]
                 position += len(data)
@@ -209,6 +226,20 @@ class LineReader:
                 raise _unreadable(self.path, error) from error
             self.damage = str(error) or type(error).__name__
             return b""
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """The encoding of text in units of two or four bytes, by its mark or by its zero bytes."""
+    for mark, encoding in _WIDE_MARKS.items():
+        if data.startswith(mark):
+            return encoding
+    head = data[:_HEAD]
+    if len(head) < _LEAST:
+        return None
+    for first, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
+        if 2 * head[first::2].count(0) > len(head[first::2]) and not head[1 - first :: 2].count(0):
+            return encoding
+    return None
 
 
 def _count_newlines(path: str, stop: int) -> int:

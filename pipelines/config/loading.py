@@ -134,6 +134,8 @@ def _explain(source: str, error: Any) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else "; `fusionrec config` lists all keys"
         return f"{source}: unknown key {dotted!r}{hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "tuple_type":
+        message = "must be a list, as [a, b]"
     if not dotted:
         return f"{source}: {message}"
     return f"{source}: {dotted} is {error['input']!r}: {message}"

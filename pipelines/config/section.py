@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -17,6 +18,15 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any, info: ValidationInfo) -> Any:
+        """`--set source.plays=x.txt` is the list of that one file."""
+        kind = cls.model_fields[info.field_name].annotation if info.field_name else None
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        is_list = any(get_origin(k) is tuple and get_args(k)[1:] == (Ellipsis,) for k in kinds)
+        return (value,) if is_list and isinstance(value, str | int | float) else value
 
     def fill(self, settings: type[Settings], **others: Any) -> Settings:
         """The method's settings: `others`, and every other field from the key of its name.

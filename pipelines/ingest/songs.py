@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,8 +19,10 @@ from fusionrec import probes, schemas
 from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
 from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
-from fusionrec.formats.batch import Batch
+from fusionrec.formats.batch import Batch, Rejects
 from pipelines.config import Config
+from pipelines.ingest.crashes import CrashNotes
+from pipelines.ingest.listing import take_listing
 from pipelines.ingest.sources import (
     FileShard,
     ReadReport,
@@ -31,25 +35,24 @@ from pipelines.ingest.sources import (
 from pipelines.runtime import metrics, sharding, tasks
 from pipelines.runtime.shards import Shard, Written, shards_of_rows
 from pipelines.runtime.stage import Counts, processor_lines, resumable
-from pipelines.runtime.workspace import StageRun, part_name
+from pipelines.runtime.workspace import StageRun, part_name, part_number
 
 _AT_ONCE = 250
 """Tracks in memory at once where their segments are read, about 100 kB each."""
 
-NOTES = "notes"
-"""Where the ingest stage keeps its :class:`CrashNotes` while it runs."""
+_WRITERS = 16
+"""Parts of the listing written at a time: on a remote filesystem each is a request."""
+
+_IDS = ["song_id", "track_id"]
 
 Segments = Literal["none", "stats", "full"]
-Folder = tuple[str, int, int, int]
-"""A folder of the tree, the range of its files that is wanted, and how many it has."""
 
 
 @dataclass(frozen=True)
 class TreeShard(Shard):
-    """Files of folders of the HDF5 tree."""
+    """Files of the HDF5 tree at `path`: those of its part of the listing."""
 
     path: str
-    folders: tuple[Folder, ...]
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,21 @@ class SongsReport(ReadReport):
 
 def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out."""
-    shards = song_shards(config, run)
+    shards, refused = song_shards(config, run)
+    attempt = uuid.uuid4().hex
     reports = sharding.map_shards(
         run,
         resumable(
-            run, "songs", partial(_read_song_shard, run, config.ingest.segments), SongsReport
+            run,
+            "songs",
+            partial(_read_song_shard, run, config.ingest.segments, attempt),
+            SongsReport,
         ),
         shards,
         description="reading songs",
     )
     processor = processor_lines(reports)
-    total = totals(reports, limit, "songs", config.source.songs)
+    total = totals([refused, *reports], limit, "songs", config.source.songs)
     if total.rows == 0:
         raise SourceError(
             f"{source_path(config, config.source.songs)}: no readable track among "
@@ -112,17 +119,17 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     }
 
 
-def song_shards(config: Config, run: StageRun) -> Sequence[SongShard]:
-    """Where each shard of the song source lies: files of folders of the tree, or ranges of rows.
+def song_shards(config: Config, run: StageRun) -> tuple[Sequence[SongShard], ReadReport]:
+    """Where each shard of the song source lies, and the report of what is no shard's.
 
-    The driver lists the tree folder by folder and keeps a folder's name and number of files:
-    17,576 of them in the full tree. The tasks list the files.
+    A shard is a range of rows, or of a tree's listing, which becomes the artifact `listing`: a
+    part a shard, so that tasks list no folders.
     """
     path = source_path(config, config.source.songs)
     if not files.exists(path):
         raise SourceError(f"{path}: does not exist; set source.root and source.songs")
     if files.is_folder(path):
-        return _tree_shards(run, path, config.ingest.files_per_shard)
+        return _tree_shards(run, take_listing(path), config.ingest.files_per_shard)
     terms = config.source.artist_terms
     kind = os.path.splitext(path.partition("?")[0] if files.is_uri(path) else path)[1]
     if kind == ".db":
@@ -132,42 +139,42 @@ def song_shards(config: Config, run: StageRun) -> Sequence[SongShard]:
     else:
         raise SourceError(f"{path}: source.songs must be a folder, a .h5 or a .db file")
     shards = shards_of_rows(rows, config.ingest.rows_per_shard)
+    none = report(Batch(schemas.SONGS.empty_table(), schemas.REJECTS.empty_table()))
     if kind == ".db":
         where = source_path(config, terms) if terms else None
-        return [SqliteShard(s.part, path, s.start, s.stop, where) for s in shards]
-    return [FileShard(s.part, path, s.start, s.stop) for s in shards]
+        return [SqliteShard(s.part, path, s.start, s.stop, where) for s in shards], none
+    return [FileShard(s.part, path, s.start, s.stop) for s in shards], none
 
 
-def _tree_shards(run: StageRun, path: str, size: int) -> list[TreeShard]:
-    if files.is_uri(path):
-        # A request a folder: side by side.
-        below = [tasks.submit(run, hdf5.track_counts, path, top) for top in hdf5.tops(path)]
-        counts = sorted(count for found in tasks.gather(below) for count in found)
-    else:
-        counts = hdf5.track_counts(path)
-    if not counts:
-        raise SourceError(f"{path}: holds no .h5 file; set source.songs to the HDF5 tree")
-    shards: list[list[Folder]] = []
-    room = 0
-    for folder, count in counts:
-        start = 0
-        while start < count:
-            if room == 0:
-                shards.append([])
-                room = size
-            stop = min(count, start + room)
-            shards[-1].append((folder, start, stop, count))
-            room -= stop - start
-            start = stop
-    return [TreeShard(part, path, tuple(folders)) for part, folders in enumerate(shards)]
+def _tree_shards(
+    run: StageRun, listing: hdf5.Listing, size: int
+) -> tuple[list[TreeShard], ReadReport]:
+    table, rejects = listing.table, listing.rejects
+    if not table.num_rows:
+        passed = f" that can be read ({rejects.num_rows} passed over)" if rejects.num_rows else ""
+        raise SourceError(
+            f"{listing.root}: holds no .h5 file{passed}; set source.songs to the HDF5 tree"
+        )
+    starts = range(0, table.num_rows, size)
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        parts = enumerate(table.slice(start, size) for start in starts)
+        for _ in pool.map(lambda part: run.write(part[1], "listing", part[0]), parts):
+            pass  # to raise what a writer raised
+    run.write(rejects, "listing_rejects")
+    dropped = rejects.filter(pc.equal(rejects["action"], "dropped"))
+    refused = report(Batch(schemas.SONGS.empty_table(), rejects, read=dropped.num_rows))
+    return [TreeShard(part, listing.root) for part in range(len(starts))], refused
 
 
-def _read_song_shard(run: StageRun, segments: Segments, shard: SongShard) -> SongsReport:
+def _read_song_shard(
+    run: StageRun, segments: Segments, attempt: str, shard: SongShard
+) -> SongsReport:
     part = shard.part
     tables, rejects, statistics = [], [], []
     counts: list[ReadReport] = []
     with run.writing(schemas.SEGMENTS, "segments", part, wanted=segments == "full") as writer:
-        for batch in _batches(shard, segments != "none", CrashNotes(run, part)):
+        notes = CrashNotes(run, part, attempt)
+        for batch in _batches(run, shard, segments != "none", notes):
             tables.append(batch.table)
             rejects.append(batch.rejects)
             if batch.segments is not None and segments == "full":
@@ -189,45 +196,17 @@ def _read_song_shard(run: StageRun, segments: Segments, shard: SongShard) -> Son
     )
 
 
-class CrashNotes:
-    """Remembers which file libhdf5 had open when a worker died.
-
-    A shard whose worker dies is read anew by another worker; a file that two died on is left
-    out then, instead of stopping the run.
-    """
-
-    def __init__(self, run: StageRun, part: int) -> None:
-        self._run = run
-        self._path = (NOTES, f"{part:05d}.json")
-        self._deaths: dict[str, int] = {}
-        if run.workspace.exists(run.stage, *self._path):
-            note = run.read_json(*self._path)
-            self._deaths = note["deaths"]
-            if note["open"]:
-                self._deaths[note["open"]] = self._deaths.get(note["open"], 0) + 1
-
-    @contextlib.contextmanager
-    def __call__(self, path: str) -> Iterator[bool]:
-        """Whether `path` may be opened; for :func:`fusionrec.formats.hdf5.reader.read_tracks`."""
-        if self._deaths.get(path, 0) >= 2:
-            yield False
-            return
-        self._write(path)
-        yield True
-        self._write("")
-
-    def _write(self, path: str) -> None:
-        self._run.write_json({"open": path, "deaths": self._deaths}, *self._path)
-
-
-def _batches(shard: SongShard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:
+def _batches(run: StageRun, shard: SongShard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:
     """A shard's tracks; few at a time where each has its segments with it."""
     path = shard.path
     if isinstance(shard, TreeShard):
-        names = [name for folder in shard.folders for name in _files(path, *folder)]
-        step = _AT_ONCE if segments else max(1, len(names))
+        listed = run.workspace.read_part(run.stage, "listing", part_name(shard.part))
+        names = hdf5.full_paths(path, listed)
+        step = _AT_ONCE if segments else len(names)
         for i in range(0, len(names), step):
-            yield hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
+            batch = hdf5.read_tracks(names[i : i + step], path, segments=segments, watch=notes)
+            _check_none_is_gone(path, batch)
+            yield batch
         return
     start, stop = shard.start, shard.stop
     if isinstance(shard, SqliteShard):
@@ -238,51 +217,75 @@ def _batches(shard: SongShard, segments: bool, notes: CrashNotes) -> Iterator[Ba
         yield hdf5.read_aggregate(path, i, min(stop, i + step), segments=segments)
 
 
-def _files(path: str, folder: str, start: int, stop: int, count: int) -> list[str]:
-    names = hdf5.track_files(path, folder)
-    if len(names) != count:
+def _check_none_is_gone(path: str, batch: Batch) -> None:
+    gone = batch.rejects.filter(pc.equal(batch.rejects["reason"], hdf5.MISSING))
+    if gone.num_rows:
         raise SourceError(
-            f"{files.join(path, folder)}: had {count:,} .h5 files when this run began and has "
-            f"{len(names):,} now; leave the source alone and run the command again"
+            f"{files.join(path, gone['source'][0].as_py())}: was there when this run began and is "
+            "gone now; leave the source alone and run the command again"
         )
-    return names[start:stop]
 
 
 def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
-    """Decide which tracks leave: mismatched pairs, and all but one track of a song id."""
-    columns = ["song_id", "track_id"]
-    table = run.workspace.read(run.stage, "raw_songs", columns).to_pandas()
-    rejected = 0
+    """Decide which rows stay, one a song: `kept`, by part and row within it.
+
+    Mismatched pairs leave, and all but the first track of a song id in the order of track ids;
+    of one track's rows the first stays, in the order of parts and rows. Each is listed.
+    """
+    table = _raw_songs(run)
+    rejects = Rejects()
     wrong = np.zeros(len(table), bool)
+    rejected = 0
     if mismatches is not None:
         batch = taste_profile.read_mismatches(mismatches)
         rejected = batch.rejects.num_rows
         run.write(batch.rejects, "mismatch_rejects")
-        pairs = set(zip(*(batch.table[name].to_pylist() for name in columns), strict=True))
-        wrong = np.fromiter(
-            (pair in pairs for pair in zip(table.song_id, table.track_id, strict=True)),
-            bool,
-            len(table),
-        )
-    right = table[~wrong].sort_values("track_id", kind="stable")
-    kept = right.drop_duplicates("track_id").drop_duplicates("song_id")
-    run.write(pa.table({"track_id": pa.array(kept.track_id, pa.string())}), "kept")
-    mismatched = set(table.song_id[wrong]) - set(kept.song_id)
-    run.write(pa.table({"song_id": pa.array(sorted(mismatched), pa.string())}), "mismatched")
+        pairs = set(zip(*(batch.table[name].to_pylist() for name in _IDS), strict=True))
+        found = zip(table.song_id, table.track_id, strict=True)
+        wrong = np.fromiter((pair in pairs for pair in found), bool, len(table))
+
+    def exclude(rows: pd.DataFrame, reason: str, details: Iterable[str]) -> None:
+        for track, detail in zip(rows.track_id, details, strict=True):
+            rejects.add("songs", str(track), reason, detail, "excluded")
+
+    mismatched = table[wrong]
+    exclude(mismatched, "known mismatch", (f"of song {song}" for song in mismatched.song_id))
+    right = table[~wrong].sort_values(["track_id", "part", "row"])
+    repeated = right[right.duplicated("track_id")]
+    places = zip(repeated.row, repeated.part, strict=True)
+    exclude(repeated, "track read before", (f"row {r} of shard {p}" for r, p in places))
+    tracks = right.drop_duplicates("track_id")
+    kept = tracks.drop_duplicates("song_id")
+    sharing = tracks[tracks.duplicated("song_id")]
+    stays = dict(zip(kept.song_id, kept.track_id, strict=True))
+    details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
+    exclude(sharing, "song of another track", details)
+    run.write(rejects.to_table(), "song_exclusions")
+    run.write(pa.table({"part": kept.part.to_numpy(), "row": kept.row.to_numpy()}), "kept")
+    lost = sorted(set(mismatched.song_id) - set(kept.song_id))
+    run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched")
     return {
-        "tracks_mismatched": int(wrong.sum()),
-        "tracks_sharing_a_song_id": len(right) - len(kept),
+        "tracks_mismatched": len(mismatched),
+        "tracks_repeated": len(repeated),
+        "tracks_sharing_a_song_id": len(sharing),
         "mismatch_lines_rejected": rejected,
     }
 
 
+def _raw_songs(run: StageRun) -> pd.DataFrame:
+    """The ids of every row of every part, and where it stands."""
+    frames: list[pd.DataFrame] = []
+    for name in run.workspace.parts(run.stage, "raw_songs"):
+        ids = run.workspace.read_part(run.stage, "raw_songs", name, _IDS).to_pandas()
+        frames.append(ids.assign(part=part_number(name), row=np.arange(len(ids))))
+    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return table
+
+
 def _keep_catalogued(run: StageRun, shard: Shard) -> Written:
     part = shard.part
-    kept = run.workspace.read(run.stage, "kept")["track_id"].combine_chunks()
+    kept = run.workspace.read(run.stage, "kept", ["row"], pc.field("part") == part)
     raw = run.workspace.read_part(run.stage, "raw_songs", part_name(part))
-    table = raw.filter(pc.is_in(raw["track_id"], value_set=kept))
-    # A track listed twice within one part: the first reading stays.
-    first = np.unique(table["track_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
-    table = table.take(np.sort(first))
+    table = raw.take(np.sort(kept["row"].to_numpy()))
     run.write(table, "songs", part)
     return Written(table.num_rows)

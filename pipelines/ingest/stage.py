@@ -9,24 +9,21 @@ songs and a million users the largest hold
 - the users task: a dictionary of all user ids, about 150 MB;
 - the song ids broadcast through the object store, 40 MB.
 
-The driver holds a list of folders (17,576 in the full tree) and a report a shard.
+The driver holds the listing of the tree (50 MB at a million files) and a report a shard.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
-from fusionrec.errors import SourceError
-from fusionrec.formats import files, hdf5
 from pipelines.config import Config
+from pipelines.ingest.crashes import NOTES
+from pipelines.ingest.listing import source_state
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.plays import read_plays
-from pipelines.ingest.songs import NOTES, read_songs
-from pipelines.ingest.sources import source_path
+from pipelines.ingest.songs import read_songs
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -42,7 +39,9 @@ _STAGING = (
     "raw_unmatched",
 )
 _REJECTS = (
+    "listing_rejects",
     "song_rejects",
+    "song_exclusions",
     "mismatch_rejects",
     "lyrics_rejects",
     "lyrics_unmatched",
@@ -78,33 +77,6 @@ def _merge_rejects(run: StageRun) -> Counts:
     return {"rejects": actions}
 
 
-def _fingerprint(config: Config) -> Any:
-    """Files by size and time; a tree by its folders' times, which change with their files.
-
-    Of a tree on a remote filesystem, whose folders have no times, only the first level is
-    listed: to list it all takes a request a folder.
-    """
-    source = config.source
-    named = [source.songs, source.artist_terms, *source.lyrics, *source.plays, source.mismatches]
-    rows: list[list[Any]] = []
-    for path in (source_path(config, name) for name in named if name is not None):
-        try:
-            if not files.is_folder(path):
-                rows.append([path, *files.state(path)])
-            elif files.is_uri(path):
-                rows.append([path, hdf5.tops(path)])
-            else:
-                for folder, count in hdf5.track_counts(path):
-                    where = hdf5.track_folder(path, folder)
-                    rows.append([where, count, files.state(where)[1]])
-        except OSError:
-            raise SourceError(
-                f"{path}: does not exist; set source.root to the folder of the corpus "
-                "and the keys below it to the files it holds"
-            ) from None
-    return rows
-
-
 STAGE = Stage(
     name="ingest",
     needs=lambda config: (),
@@ -113,7 +85,7 @@ STAGE = Stage(
         "ingest": config.ingest.model_dump(exclude={"max_reject_share"}),
     },
     work=work,
-    source=_fingerprint,
+    source=source_state,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),
 )

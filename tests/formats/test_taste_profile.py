@@ -45,10 +45,18 @@ def test_triplets(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         (b"u\tS", "not three tab-separated fields"),
-        (b"u S 3", "not three tab-separated fields"),
+        (b"u S 3", "fields separated by spaces, not by tabs"),
+        (b"u,S,3", "fields separated by commas, not by tabs"),
+        (b'"u";"S";"3.0"', "fields separated by semicolons, not by tabs"),
+        (b"u,S", "not three tab-separated fields"),
         (b"u\tS\t3\t4", "not three tab-separated fields"),
         (b"u\tS\tmany", "play count is not an integer"),
-        (b"u\tS\t3.0", "play count is not an integer"),
+        (b"u\tS\t3.5", "play count is not an integer"),
+        (b"u\tS\t3e0", "play count is not an integer"),
+        (b"u\tS\t.0", "play count is not an integer"),
+        (b"u\tS\t0.0", "play count is negative or zero"),
+        (b"u\tS\t-1.0", "play count is negative or zero"),
+        (b'""\tS\t3', "empty id"),
         (b"u\tS\t", "play count is not an integer"),
         (b"u\tS\t0", "play count is negative or zero"),
         (b"u\tS\t-4", "play count is negative or zero"),
@@ -76,6 +84,11 @@ def test_a_damaged_line_is_one_reject(tmp_path: Path, line: bytes, reason: str) 
         (b"u\tS\t+7", ("u", "S", 7)),
         (b" u\tS \t7 ", ("u", "S", 7)),
         (b'u"\t"S\t7', ('u"', '"S', 7)),
+        (b'"u"\t"S"\t"7"', ("u", "S", 7)),
+        (b'"u"\t"S"\t7', ("u", "S", 7)),
+        (b'"u"x"\tS\t7', ('"u"x"', "S", 7)),
+        (b"u\tS\t7.0", ("u", "S", 7)),
+        (b"u\tS\t7.", ("u", "S", 7)),
         (b"u\\\tS,T\t7\r", ("u\\", "S,T", 7)),
         (b"NULL\tNA\t7", ("NULL", "NA", 7)),
         ("ü\tS\t7".encode(), ("ü", "S", 7)),
@@ -89,6 +102,17 @@ def test_odd_but_sound_lines(tmp_path: Path, line: bytes, expected: tuple[str, s
     assert rows[:3] == rows[4:]
     assert len(batch.rejects) == 0
     assert batch.damaged_text == ("\ufffd" in expected[0])
+
+
+@pytest.mark.parametrize(
+    ("separator", "name"), [(b",", "commas"), (b";", "semicolons"), (b" ", "spaces")]
+)
+def test_a_file_with_another_separator_is_named(
+    tmp_path: Path, separator: bytes, name: str
+) -> None:
+    path = write(tmp_path, b"user\tsong\n" + GOOD.replace(b"\t", separator))
+    with pytest.raises(SourceError, match=rf"triplets.txt: .*by {name}, where .* by tabs"):
+        read_triplets(path)
 
 
 @pytest.mark.parametrize("tail", [b"u3", b"u3\tSO", b"u3\tSOA\t"])

@@ -97,3 +97,29 @@ def test_decoded_text_is_always_valid(value: bytes | str) -> None:
         assert decoded in (value, value.decode("utf-8") if isinstance(value, bytes) else value)
     else:
         assert "\ufffd" in decoded
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [
+        ("UTF-16LE", "\ufeff"),
+        ("UTF-16BE", "\ufeff"),
+        ("UTF-32LE", "\ufeff"),
+        ("UTF-32BE", "\ufeff"),
+        ("UTF-16LE", ""),
+        ("UTF-16BE", ""),
+    ],
+)
+def test_text_in_wide_units_is_named_with_its_encoding(
+    tmp_path: Path, name: str, mark: str
+) -> None:
+    path = tmp_path / "wide.txt"
+    path.write_bytes(f"{mark}user\tSONG\t1\nuser\tSONGTWO\t12\n".encode(name))
+    with pytest.raises(SourceError, match=rf"wide.txt: its text is in {name}.*iconv -f {name}"):
+        lines(str(path))
+
+
+def test_a_few_zero_bytes_are_no_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.txt"
+    path.write_bytes(b"a\0b\0c\0 plain text follows for long\n")
+    assert len(lines(str(path))) == 1

@@ -112,3 +112,14 @@ def test_a_bad_file_is_named(tmp_path, content, message) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         config.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_one_value_is_a_list_of_one() -> None:
+    settings = ["source.plays=x.txt", "label.elbow=6", "compare.test_folds=1"]
+    loaded = config.load(None, [*settings, "compare.splits=song"])
+    assert loaded.source.plays == ("x.txt",)
+    assert loaded.label.elbow == (6,)
+    assert loaded.compare.test_folds == (1,)
+    assert loaded.compare.splits == ("song",)
+    with pytest.raises(ConfigError, match=r"source.plays is .* must be a list, as \[a, b\]"):
+        config.load(None, ["source.plays={a: 1}"])

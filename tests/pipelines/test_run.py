@@ -44,7 +44,8 @@ def test_ingest_finds_the_damage_the_corpus_declares(finished, corpus) -> None:
     assert counts["tracks_rejected"] == 2
     assert counts["songs"] < counts["tracks"]
     rejects = Workspace(str(finished)).read("ingest", "rejects").to_pandas()
-    assert set(rejects["action"]) == {"dropped", "nulled", "unmatched"}
+    assert set(rejects["action"]) == {"dropped", "nulled", "unmatched", "excluded"}
+    assert counts["rejects"]["excluded"] == counts["tracks"] - counts["songs"]
     assert rejects["action"].value_counts().to_dict() == counts["rejects"]
     reasons = set(rejects["reason"])
     for reason in (

@@ -7,6 +7,7 @@ allocated because a header says so.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fusionrec.errors import FusionrecError
 from fusionrec.formats import files
+from fusionrec.formats.trouble import is_trouble
 
 MAX_ELEMENTS = 10_000_000
 """Most elements of an array that one track, or one block of rows, may ask for."""
@@ -27,7 +30,13 @@ MAX_ELEMENTS = 10_000_000
 MAX_BYTES = 1 << 28
 """Most bytes of one row, chunk or array."""
 
+_BUFFER = 1 << 18
+"""Bytes read at once; most tracks' files are smaller."""
+
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+MISSING = "missing file"
+"""The reason of a file that is not there."""
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "metadata/songs": {
@@ -72,29 +81,40 @@ class Damage(Exception):  # noqa: N818 - never leaves the readers, which turn it
 
 @contextlib.contextmanager
 def open_file(path: str) -> Iterator[h5py.File]:
-    """Open a file for reading; whatever goes wrong within is raised as :class:`Damage`."""
+    """Open a file for reading; what is wrong with the file is raised as :class:`Damage`.
+
+    libhdf5 reads through a file of ours, as its own errors do not tell a damaged file from a
+    disk that fails or a process that is out of file handles.
+
+    Raises
+    ------
+    UnavailableError
+        The environment does not give the file's bytes.
+    MemoryError
+        There is no memory: sizes that a header makes up are damage, and refused before.
+    """
     try:
-        with contextlib.ExitStack() as stack:
-            if files.is_uri(path):
-                source = stack.enter_context(files.open_binary(path))
-                yield stack.enter_context(h5py.File(source, "r"))
-            else:
-                yield stack.enter_context(h5py.File(path, "r", locking=False))
-    except Damage:
-        raise
+        source = files.SteadyFile(path)
     except FileNotFoundError as error:
-        raise Damage("missing file", os.path.basename(path)) from error
-    except Exception as error:  # libhdf5's errors arrive as any of a dozen classes
-        raise Damage(_reason(path, error), str(error)) from error
+        raise Damage(MISSING, os.path.basename(path)) from error
+    except OSError as error:
+        raise Damage("not a regular file", error.strerror or str(error)) from error
+    with contextlib.closing(source):
+        try:
+            with h5py.File(io.BufferedReader(source, _BUFFER), "r") as file:
+                yield file
+        except Damage:
+            raise
+        except Exception as error:  # libhdf5's errors arrive as any of a dozen classes
+            if source.failure is not None:
+                raise source.failure from None
+            if is_trouble(error) or isinstance(error, FusionrecError):
+                raise
+            raise Damage(_reason(source, error), str(error)) from error
 
 
-def _reason(path: str, error: Exception) -> str:
-    try:
-        with files.open_binary(path) as file:
-            signature = file.read(len(_SIGNATURE))
-    except OSError:
-        return "unreadable HDF5 file"
-    if signature != _SIGNATURE:
+def _reason(source: files.SteadyFile, error: Exception) -> str:
+    if source.read_at(len(_SIGNATURE), 0) != _SIGNATURE:
         return "not an HDF5 file"
     return "truncated HDF5 file" if "truncated file" in str(error) else "unreadable HDF5 file"
 
@@ -296,6 +316,8 @@ def read_rows(songs: SongFile, start: int, stop: int) -> list[Row | Damage]:
     try:
         return songs.rows(start, stop)
     except Exception as error:  # libhdf5's errors arrive as any of a dozen classes
+        if is_trouble(error) or isinstance(error, FusionrecError):
+            raise
         if stop - start > 1:
             return [row for i in range(start, stop) for row in read_rows(songs, i, i + 1)]
         damage = error if isinstance(error, Damage) else Damage("unreadable row", str(error))

@@ -70,6 +70,11 @@ class DirectTracks:
         """The tracks of all layouts, those together whose data sets have the same types."""
         return [group for group in self._groups.values() if group.numbers]
 
+    @property
+    def knows_layouts(self) -> bool:
+        """Whether any file can be read directly."""
+        return bool(self._known.plans)
+
     def add_file(self, number: int, path: str) -> bool:
         """Read one local file; False, and nothing is kept of it, if it is unfamiliar.
 
@@ -79,7 +84,7 @@ class DirectTracks:
             return False
         buffers = self._buffers()
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -119,6 +124,10 @@ class DirectTracks:
             return False
         known.plans.append(_Plan(layout))
         return True
+
+    def forget(self) -> None:
+        """Take back what was learnt last: it could not be tried."""
+        self._known.plans.pop()
 
     def judge(self, finding: probes.Finding) -> None:
         """Take note of how a file of a new layout was read directly; if wrongly, never again."""
@@ -361,8 +370,10 @@ class TrackColumns:
         texts = [a for a, ends in zip(self._arenas, self._ends, strict=True) if len(ends) > 1]
         if max(map(len, texts)) > _MAX_ROOM // 2:
             return False
-        self._arenas = [_doubled(arena) for arena in self._arenas]
-        self._ends = [_doubled(ends) for ends in self._ends]
+        # Where there is no memory for all of them, none is replaced.
+        arenas = [_doubled(arena) for arena in self._arenas]
+        ends = [_doubled(ends) for ends in self._ends]
+        self._arenas, self._ends = arenas, ends  # both or, if there is no memory, neither
         self._point()
         return True
 

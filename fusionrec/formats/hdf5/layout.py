@@ -129,6 +129,8 @@ def learn(file: h5py.File, head: bytes, names: Iterable[str]) -> Layout | None:
         return Layout(datasets, *parser.structure())
     except (Unfamiliar, struct.error, IndexError):
         return None
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        return None  # as libhdf5 reports damage, here of what the readers do not ask for
 
 
 def _dataset(file: h5py.File, name: str, parser: _Structure) -> DirectDataset:

@@ -14,7 +14,7 @@ from functools import partial
 import h5py
 
 from fusionrec import probes
-from fusionrec.errors import SourceError
+from fusionrec.errors import FusionrecError, SourceError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.hdf5.access import (
@@ -28,9 +28,9 @@ from fusionrec.formats.hdf5.access import (
 )
 from fusionrec.formats.hdf5.layout import HEAD_BYTES
 from fusionrec.formats.hdf5.song_batch import SongBatch
+from fusionrec.formats.trouble import patient, patiently
 
 _ROWS_AT_A_TIME = 256  # about 2.5 million numbers a segment array
-_SKIPPED_DIRECTORY = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
 
 
 def read_tracks(
@@ -38,7 +38,7 @@ def read_tracks(
     root: str = "",
     *,
     segments: bool = False,
-    watch: Callable[[str], AbstractContextManager[bool]] = lambda path: nullcontext(True),
+    watch: Callable[[str], AbstractContextManager[str]] = lambda path: nullcontext(""),
 ) -> Batch:
     """Read per-track files.
 
@@ -52,7 +52,7 @@ def read_tracks(
         Read the segment arrays too.
     watch
         Entered around every call of libhdf5, which a damaged file can crash, process and all;
-        if it gives False, the file is rejected unread.
+        what it gives says why the file is to be rejected unread, if it is not "".
 
     Returns
     -------
@@ -61,6 +61,11 @@ def read_tracks(
         :data:`fusionrec.schemas.SEGMENTS`, a row a song in the order of `paths`. Unusable
         files are in `rejects`, action `dropped`; unusable fields, action `nulled`. The
         arrays of a file that has none at all (a one-row summary) are empty.
+
+    Raises
+    ------
+    UnavailableError
+        The environment does not give a file: see :mod:`fusionrec.formats.trouble`.
     """
     songs = SongBatch(segments, len(paths))
     prefix = f"{root.partition('?')[0].rstrip('/')}/" if root else ""
@@ -70,43 +75,70 @@ def read_tracks(
         return path.removeprefix(prefix) if prefix else os.path.basename(path)
 
     for number, path in enumerate(paths):
-        if not _add_directly(songs, number, path):
+        row = patiently(files.shown(path), partial(_read_track, songs, number, path, watch))
+        if row is not None:
             item = os.path.splitext(os.path.basename(path))[0]
-            row: Row | Damage = Damage("crashes the HDF5 library")
-            with watch(path) as allowed:
-                if allowed:
-                    row = read_by_libhdf5(path, segments, partial(_learn, songs, path))
             songs.add(number, name_of(number), item, row)
     return songs.batch(len(paths), name_of)
+
+
+def _read_track(
+    songs: SongBatch,
+    number: int,
+    path: str,
+    watch: Callable[[str], AbstractContextManager[str]],
+) -> Row | Damage | None:
+    """What libhdf5 reads of a file, or None if it was read, and added, without libhdf5."""
+    if _add_directly(songs, number, path):
+        return None
+    with watch(path) as refusal:
+        if refusal:
+            return Damage("workers died while they read it", refusal)
+        return read_by_libhdf5(path, songs.direct.segments, partial(_learn, songs, path))
 
 
 def _add_directly(songs: SongBatch, number: int, path: str) -> bool:
     """Read a file without libhdf5, if its layout is known."""
     if not files.is_uri(path):
         return songs.direct.add_file(number, path)
-    filesystem, inner = files.resolve(path)
-    try:
-        with filesystem.open_input_file(inner) as file:
-            return songs.direct.add_remote(number, file.size(), file.read_at)
-    except OSError:
+    if not songs.direct.knows_layouts:
         return False
+    try:
+        with files.SteadyFile(path) as file:
+            return songs.direct.add_remote(number, file.length, file.read_at)
+    except OSError:
+        return False  # missing, as libhdf5's reader will say
 
 
 def _learn(songs: SongBatch, path: str, file: h5py.File, row: Row) -> None:
     """Learn a file's layout, and try whether compiled code reads it as libhdf5 did."""
-    with files.open_binary(path) as raw:
-        head = raw.read(HEAD_BYTES)
-    if not songs.direct.learn(file, head):
-        return
+    with files.SteadyFile(path) as raw:
+        head = raw.read_at(HEAD_BYTES, 0)
     directly = SongBatch(songs.direct.segments)
-    finding = probes.attempt(lambda: _difference(directly, path, row))
-    songs.direct.judge(finding)
+    learnt = read = False
+    trouble: list[Exception] = []
+
+    def trial() -> str:
+        nonlocal learnt, read
+        try:
+            learnt = songs.direct.learn(file, head)
+            read = learnt and _add_directly(directly, 0, path)
+        except (FusionrecError, MemoryError) as error:
+            trouble.append(error)
+        return _difference(directly, path, row) if read else ""
+
+    finding = probes.attempt(trial)
+    if read or not finding.works:
+        songs.direct.judge(finding)
+    elif learnt:
+        # Its kind of file goes to libhdf5 anyhow, or the disk failed: another file will tell.
+        songs.direct.forget()
+    if trouble:
+        raise trouble[0]
 
 
 def _difference(directly: SongBatch, path: str, row: Row) -> str:
-    """In what a file read directly is another than the row that libhdf5 read."""
-    if not _add_directly(directly, 0, path):
-        return ""  # its kind of file goes to libhdf5 anyhow
+    """In what a file, just read directly, is another than the row that libhdf5 read."""
     by_libhdf5 = SongBatch(directly.direct.segments)
     by_libhdf5.add(0, path, path, row)
     found, expected = directly.batch(1, lambda _: path), by_libhdf5.batch(1)
@@ -137,6 +169,7 @@ def read_by_libhdf5(
     return row
 
 
+@patient
 def num_rows(path: str) -> int:
     """Number of songs in an HDF5 file of any of the three kinds.
 
@@ -152,6 +185,7 @@ def num_rows(path: str) -> int:
         raise _unusable(path, damage) from damage
 
 
+@patient
 def is_aggregate(path: str) -> bool:
     """Whether the file holds more than one song; False for a damaged one."""
     try:
@@ -161,6 +195,7 @@ def is_aggregate(path: str) -> bool:
         return False
 
 
+@patient
 def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) -> Batch:
     """Read the rows `[start, stop)` of an aggregate or summary file.
 
@@ -197,107 +232,6 @@ def read_aggregate(path: str, start: int, stop: int, *, segments: bool = False) 
     except Damage as damage:
         raise _unusable(path, damage) from damage
     return output.batch(max(0, stop - start))
-
-
-def track_dirs(root: str) -> list[str]:
-    """Folders below `root` that hold tracks; see :func:`track_counts`."""
-    return [folder for folder, _ in track_counts(root)]
-
-
-def track_counts(root: str, below: str = "") -> list[tuple[str, int]]:
-    """Folders below `root` (or below its `data`, if it has one) that hold `.h5` files.
-
-    One folder is listed at a time, and only its name and number of files are kept.
-
-    Parameters
-    ----------
-    root
-        Local path or URI.
-    below
-        Begin at this folder, one of :func:`tops`.
-
-    Returns
-    -------
-    list of (str, int)
-        Sorted paths for :func:`track_files`, `A/B/C` in the official tree and `.` for files
-        that lie in the top folder itself, and how many tracks each holds.
-        `AdditionalFiles` and hidden folders are left out.
-
-    Raises
-    ------
-    SourceError
-        `root` is not a folder.
-    """
-    base = _base(root)
-    found: list[tuple[str, int]] = []
-    waiting = [below]
-    while waiting:
-        folder = waiting.pop()
-        where = files.join(base, folder) if folder not in ("", ".") else base
-        try:
-            folders, names = files.list_folder(where)
-        except OSError as error:
-            raise _unlisted(where, error) from error
-        count = sum(_is_track(name) for name in names)
-        if count:
-            found.append((folder or ".", count))
-        # What lies in the top folder itself is listed as ".", not again with the folders.
-        if folder != ".":
-            waiting += [
-                f"{folder}/{name}" if folder else name for name in folders if _entered(name)
-            ]
-    return sorted(found)
-
-
-def tops(root: str) -> list[str]:
-    """Where :func:`track_counts` can begin so that all of them together list the whole tree."""
-    return [".", *(name for name in files.list_folder(_base(root))[0] if _entered(name))]
-
-
-def track_folder(root: str, directory: str) -> str:
-    """Full path of one folder of :func:`track_dirs`."""
-    base = _base(root)
-    return base if directory == "." else files.join(base, directory)
-
-
-def _unlisted(folder: str, error: OSError) -> SourceError:
-    return SourceError(
-        f"{folder}: cannot be listed ({error.strerror or error}); "
-        "check the folder of the HDF5 files"
-    )
-
-
-def _entered(name: str) -> bool:
-    return name != _SKIPPED_DIRECTORY and not name.startswith(".")
-
-
-def track_files(root: str, directory: str) -> list[str]:
-    """Full paths, sorted, of the `.h5` files in one folder of :func:`track_dirs`.
-
-    Raises
-    ------
-    SourceError
-        The folder does not exist or cannot be listed.
-    """
-    folder = track_folder(root, directory)
-    try:
-        names = files.list_folder(folder)[1]
-    except OSError as error:
-        raise _unlisted(folder, error) from error
-    return [files.join(folder, name) for name in names if _is_track(name)]
-
-
-def _base(root: str) -> str:
-    if not files.is_folder(root):
-        raise SourceError(
-            f"{root}: no such folder; give the folder that holds the HDF5 tree A/B/C/*.h5"
-        )
-    data = files.join(root, "data")
-    return data if files.is_folder(data) else root
-
-
-def _is_track(name: str) -> bool:
-    return name.endswith(".h5") and not name.startswith(".")
 
 
 def _unusable(path: str, damage: Damage) -> SourceError:

@@ -525,31 +525,3 @@ def test_garbled_bytes_never_raise(
         hdf5.read_aggregate(str(path), 0, 2, segments=True)
     except SourceError as error:
         assert "garbled.h5" in str(error)  # noqa: PT017 - not raising is right too
-
-
-@pytest.mark.parametrize("layout", [".", "data"])
-def test_the_official_tree(tmp_path: Path, layout: str) -> None:
-    base = tmp_path / layout
-    for name in ("B/A/A/TRBAA2.h5", "A/B/C/TRABC2.h5", "A/B/C/TRABC1.h5", "A/B/C/notes.txt"):
-        (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).touch()
-    (base / "A/B/D").mkdir()
-    (base / "A/B/C/._TRABC1.h5").touch()
-    (tmp_path / "AdditionalFiles").mkdir()
-    (tmp_path / "AdditionalFiles" / "msd_summary_file.h5").touch()
-    root = str(tmp_path)
-    assert hdf5.track_dirs(root) == ["A/B/C", "B/A/A"]
-    files = [str(base / "A/B/C" / name) for name in ("TRABC1.h5", "TRABC2.h5")]
-    assert hdf5.track_files(root, "A/B/C") == files
-
-
-def test_a_flat_folder_and_a_missing_one(tmp_path: Path) -> None:
-    (tmp_path / "b.h5").touch()
-    (tmp_path / "a.h5").touch()
-    assert hdf5.track_dirs(str(tmp_path)) == ["."]
-    files = [str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]
-    assert hdf5.track_files(str(tmp_path), ".") == files
-    with pytest.raises(SourceError, match="nowhere"):
-        hdf5.track_dirs(str(tmp_path / "nowhere"))
-    with pytest.raises(SourceError, match="gone"):
-        hdf5.track_files(str(tmp_path), "gone")
