@@ -71,7 +71,7 @@ def under_ray(options: argparse.Namespace, workers: int) -> float:
         assert run is not None
         gpus = 1.0 if options.gpu else 0.0
         job = vars(options)
-        found = distributed.run(_work, job, run, workers=workers, num_gpus=gpus)
+        found = distributed.run(_work, job, run, workers=workers, num_gpus=gpus, patience=60)
     return float(found["rate"])
 
 

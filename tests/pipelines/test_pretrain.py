@@ -101,8 +101,8 @@ def test_bad_data_is_raised_on_the_driver_and_a_repeated_run_forgets_it(
 ) -> None:
     run = stage_run(tmp_path)
     with pytest.raises(DataError, match="it is bad"):
-        distributed.run(_bad_data, {"bad": "it"}, run, workers=0, num_gpus=0)
-    good = distributed.run(_good_data, {"good": "it"}, run, workers=0, num_gpus=0)
+        distributed.run(_bad_data, {"bad": "it"}, run, workers=0, num_gpus=0, patience=60)
+    good = distributed.run(_good_data, {"good": "it"}, run, workers=0, num_gpus=0, patience=60)
     assert good == {"job": "it"}
 
 
