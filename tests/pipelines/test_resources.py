@@ -97,6 +97,9 @@ from pipelines.config import ClusterConfig
 from pipelines.runtime import distributed, session
 from pipelines.runtime.workspace import Workspace
 
+def same(table):
+    return table
+
 def count(job, worker):
     batches = [s.iter_batches(batch_format="pyarrow") for s in worker.datasets.values()]
     return {"rows": sum(batch.num_rows for each in batches for batch in each)}
@@ -106,7 +109,7 @@ if __name__ == "__main__":
     session.start(ClusterConfig(num_cpus=cpus, object_store_mb=100))
     run = Workspace(sys.argv[1]).begin("train", {})
     rows = ray.data.from_items([{"x": i} for i in range(60)], override_num_blocks=6)
-    streams = {"train": rows.map_batches(dict), "scan": rows.map_batches(dict)}
+    streams = {n: rows.map_batches(same, batch_format="pyarrow") for n in ("train", "scan")}
     options = {"num_gpus": 0, "patience": 30, "datasets": streams}
     print(distributed.run(count, {}, run, workers=workers, **options))
 """
