@@ -28,7 +28,7 @@ from fusionrec.ranking.users import user_vectors
 from fusionrec.tables import matrix
 from pipelines import ingest, split, train
 from pipelines.config import Config
-from pipelines.runtime import metrics, tasks
+from pipelines.runtime import metrics, resources, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
@@ -86,6 +86,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         ),
         shards_of_rows(users, config.recommend.users_per_shard),
         description="ranking users",
+        num_gpus=config.recommend.num_gpus,
     )
     processor = processor_lines(reports)
     ranked = sum(report.ranked for report in reports)
@@ -160,6 +161,14 @@ def _prepared(reference: Any, catalogue_reference: Any) -> tuple[np.ndarray, Pac
     return F, PackedSongs.of(F[_catalogue(catalogue_reference).candidates])
 
 
+def _device(num_gpus: float) -> str:
+    if not num_gpus:
+        return "cpu"
+    import torch  # not for workers on CPUs, which need none of it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _rank(
     config: Config, users: EvaluatedUsers, catalogue_reference: Any, blocks: tuple[Any, ...]
 ) -> RankedLists:
@@ -172,7 +181,10 @@ def _rank(
     if len(blocks) == 1:
         F, packed = _prepared(blocks[0], catalogue_reference)
         V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
-        return rank_users(V, packed, settings.top, exclude=exclude, relevant=relevant)
+        device = _device(settings.num_gpus)
+        return rank_users(
+            V, packed, settings.top, exclude=exclude, relevant=relevant, device=device
+        )
     # First the rows of the users' own songs, then the candidates.
     needed = np.unique(np.concatenate([profiles.songs, users.relevant.songs]))
     rows, start = [], 0
@@ -269,10 +281,13 @@ STAGE = Stage(
     name="recommend",
     needs=lambda config: (ingest.STAGE, split.STAGE, train.STAGE),
     settings=lambda config: {
-        "recommend": config.recommend.model_dump(exclude={"block_mb"}),
+        "recommend": config.recommend.model_dump(exclude={"block_mb", "num_gpus"}),
         "seed": config.seed,
     },
     work=work,
+    demand=lambda config: resources.Demand(
+        ({"CPU": 1.0, "GPU": config.recommend.num_gpus},), {"GPU": "recommend.num_gpus"}
+    ),
 )
 
 

@@ -43,6 +43,12 @@ class RecommendConfig(Section):
     block_mb: int = _key(
         2048, "song vectors a task holds at once; more are ranked in blocks and merged", ge=0
     )
+    num_gpus: float = _key(
+        0.0,
+        "GPUs of one ranking task, for a catalogue of one block; 0 ranks on CPUs, with the same "
+        "lists",
+        ge=0,
+    )
 
 
 class EvaluateConfig(Section):

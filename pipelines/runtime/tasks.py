@@ -118,6 +118,7 @@ def map_tasks(
     shards: Sequence[S],
     *,
     description: str,
+    num_gpus: float = 0,
 ) -> list[R]:
     """Run `function` on every shard as tasks of one CPU; the driver sees small reports only.
 
@@ -134,7 +135,7 @@ def map_tasks(
     with progress(description, len(shards), run) as advance:
         while len(reports) < len(shards):
             for number, shard in islice(waiting, ahead - len(running)):
-                running[submit(run, function, shard)] = number
+                running[submit(run, function, shard, num_gpus=num_gpus)] = number
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 reports[running.pop(reference)] = gather([reference])[0]

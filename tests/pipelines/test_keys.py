@@ -110,6 +110,7 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "recommend.weighting": ("log", "tune recommend compare"),
     "recommend.users_per_shard": (10, "recommend"),  # how its parts are cut
     "recommend.block_mb": (1, ""),
+    "recommend.num_gpus": (1, ""),
     "evaluate.resamples": (100, "evaluate"),
     "evaluate.level": (0.9, "evaluate compare"),
     "cluster.address": ("auto", ""),
