@@ -31,6 +31,7 @@ class _State:
     message = "interrupted; the same command goes on from here"
     happened = False
     told = False
+    ours = False
 
 
 _state = _State()
@@ -57,6 +58,8 @@ def ending_the_command(tell: Callable[[str], None]) -> Iterator[None]:
         return
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if _state.ours:
+            raise KeyboardInterrupt
         if _state.happened:  # a second time: at once
             _end(tell)
         _state.happened = True
@@ -91,6 +94,16 @@ def _end(tell: Callable[[str], None]) -> None:
     _tell(tell)
     sys.stderr.flush()
     os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def not_by_the_user() -> Iterator[None]:
+    """While it lasts, an interruption is raised and nothing else: whoever sends it catches it."""
+    _state.ours = True
+    try:
+        yield
+    finally:
+        _state.ours = False
 
 
 @contextlib.contextmanager

@@ -60,6 +60,7 @@ def progress(
         def advance(step: int) -> None:
             nonlocal done
             show(step)
+            run.pulse.beat()
             done += step
             metrics.count("fusionrec_step_done", max(step, 0), **tags)
             if tell:

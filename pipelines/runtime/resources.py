@@ -148,6 +148,31 @@ def _wait(stage: str, bundles: Sequence[Bundle], keys: Mapping[str, str], patien
         remove_placement_group(group)
 
 
+def waiting() -> list[tuple[Bundle, int]]:
+    """What tasks and actors wait for that Ray has placed nowhere, and how many of each wait."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    demands = status.resource_demands.ray_task_actor_demand
+    return [(each.bundle, each.count) for d in demands for each in d.bundles_by_count]
+
+
+def free() -> str:
+    """What is free of CPUs and GPUs, for people."""
+    return f"{_free({'CPU': 0, 'GPU': 0})} of {_resource('CPU'):g} CPU, {_resource('GPU'):g} GPU"
+
+
+def fits_a_node(bundle: Bundle) -> bool:
+    """Whether a node has, or the autoscaler may bring, all of a bundle."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    there = any(
+        all(node["Resources"].get(name, 0.0) >= amount for name, amount in bundle.items())
+        for node in nodes
+        if node["Alive"]
+    )
+    return there or all(_autoscaled(name) >= amount for name, amount in bundle.items())
+
+
 def cpus_beside_ray_data(workers: int) -> float:
     """CPUs that each of some workers may ask for while Ray Data streams to them.
 

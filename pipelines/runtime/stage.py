@@ -12,7 +12,7 @@ import numpy as np
 
 from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
-from pipelines.runtime import lease, logs, metrics, resources, session
+from pipelines.runtime import lease, logs, metrics, resources, session, watchdog
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint, result_key
@@ -186,7 +186,8 @@ class Stage:
             session.start(config.cluster)
             resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
             log.info("%s: started", self.name)
-            counts = self.work(config, reading, run)
+            with watchdog.watching(run, config.cluster.patience):
+                counts = self.work(config, reading, run)
             if self.source is not None and _as_json(self.source(config)) != plan.content["source"]:
                 reading.delete(self.name)  # of which state each part is, nobody knows
                 raise SourceError(

@@ -415,6 +415,17 @@ class Workspace:
         return [info for info in found if info.type == pafs.FileType.File]
 
 
+@dataclass
+class Pulse:
+    """When the driver last saw a stage's work go on, on its own monotonic clock."""
+
+    last: float = field(default_factory=time.monotonic)
+
+    def beat(self) -> None:
+        """It goes on."""
+        self.last = time.monotonic()
+
+
 @dataclass(frozen=True)
 class StageRun:
     """A result being written. Picklable, so that workers write their parts themselves.
@@ -429,6 +440,8 @@ class StageRun:
         Custom resources that its work asks for, wherever it runs.
     used
         Stage and key of other results that it is made from.
+    pulse
+        Beats with the progress that the driver sees.
     """
 
     workspace: Workspace
@@ -439,6 +452,7 @@ class StageRun:
     started: float
     resources: Mapping[str, float] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
+    pulse: Pulse = field(default_factory=Pulse)
 
     def choose(self, name: str, choice: Callable[[], T]) -> T:
         """What the environment decides for the whole result (JSON); asked once, also for a resume.

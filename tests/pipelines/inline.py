@@ -1,7 +1,7 @@
 """The pipeline without Ray: each task at once in this process, for tests that run it often."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -78,6 +78,7 @@ def without_ray() -> Iterator[None]:
         "sharding.map_in_actors": each_on_actors,
         "distributed.run_task": run_task,
         "session.start": lambda config: None,
+        "watchdog.watching": lambda run, patience: nullcontext(),
         "metrics.count": lambda *_, **__: None,
         "resources.require": lambda *_, **__: None,
         "resources.refuse": lambda *_: None,

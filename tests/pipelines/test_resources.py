@@ -131,3 +131,42 @@ def test_streamed_training_where_workers_hold_all_cpus(tmp_path, cpus, workers, 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str({"rows": rows})
+
+
+STUCK = """
+import sys
+from pipelines.config import Config
+from pipelines.runtime import tasks, watchdog
+from pipelines.runtime.stage import Stage
+from pipelines.runtime.workspace import Workspace
+
+def work(config, workspace, run):
+    return tasks.run_task(run, dict, num_gpus=1)
+
+if __name__ == "__main__":
+    watchdog.SILENCE = 1.0
+    stage = Stage("label", lambda config: (), lambda config: {}, work)
+    cluster = {"num_cpus": 1, "object_store_mb": 100, "patience": 3}
+    try:
+        stage.run(Config(cluster=cluster, workspace=sys.argv[1]))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None:
+    """As where the only node with a GPU is lost in the midst of a stage."""
+    script = tmp_path / "stuck.py"
+    script.write_text(STUCK)
+    done = subprocess.run(
+        [sys.executable, script, str(tmp_path / "w")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ResourceError label: no progress for ")
+    assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout

@@ -1,0 +1,91 @@
+"""Says what a stage waits for when it makes no progress, and ends the wait for what never comes.
+
+Ray waits without a word, and without end, for a resource that no node has any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+from fusionrec.errors import ResourceError
+from pipelines.runtime import interrupts, resources
+from pipelines.runtime.workspace import StageRun
+
+log = logging.getLogger("fusionrec")
+
+SILENCE = 60.0
+"""Seconds without progress after which it is said, and again and again, what is waited for."""
+
+
+@contextlib.contextmanager
+def watching(run: StageRun, patience: float) -> Iterator[None]:
+    """Watch over a stage's work while the block runs.
+
+    Parameters
+    ----------
+    patience
+        Seconds without progress after which a wait for what fits into no node is given up.
+
+    Raises
+    ------
+    ResourceError
+        It was given up.
+    """
+    watch = _Watch(run, patience)
+    watch.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if watch.error is not None:
+            raise watch.error from None
+        raise
+    finally:
+        watch.over.set()
+        watch.join()
+
+
+class _Watch(threading.Thread):
+    def __init__(self, run: StageRun, patience: float) -> None:
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.patience = patience
+        self.over = threading.Event()
+        self.error: ResourceError | None = None
+        self.owner = threading.current_thread()
+
+    def run(self) -> None:
+        told = time.monotonic()
+        while not self.over.wait(SILENCE / 10):
+            now = time.monotonic()
+            silent = now - self.run_.pulse.last
+            if silent < SILENCE or now - told < SILENCE:
+                continue
+            told = now
+            with contextlib.suppress(Exception):  # Ray ends, or has another API: nothing is told
+                self._look(silent)
+
+    def _look(self, silent: float) -> None:
+        waiting = resources.waiting()
+        if not waiting:
+            return
+        stage, what = self.run_.stage, ", ".join(f"{n} x {_shown(b)}" for b, n in waiting)
+        line = f"{stage}: no progress for {silent:.0f} s; Ray has yet to place {what}"
+        log.info("%s; free: %s", line, resources.free())
+        never = [bundle for bundle, _ in waiting if not resources.fits_a_node(bundle)]
+        if never and silent >= self.patience and self.owner is threading.main_thread():
+            self.error = ResourceError(
+                f"{line}: no node has {_shown(never[0])}; it was waited for cluster.patience "
+                "seconds: bring such a node back, or ask for less"
+            )
+            with interrupts.not_by_the_user():
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                self.over.wait()
+
+
+def _shown(bundle: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{name} {amount:g}" for name, amount in sorted(bundle.items())) + "}"
