@@ -187,6 +187,11 @@ class Workspace:
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path}: cannot be read ({error}); see to it, or choose another folder with "
+                "--set workspace=..."
+            ) from None
 
     # --- files -------------------------------------------------------------------------
 
