@@ -115,10 +115,10 @@ def test_a_bad_file_is_named(tmp_path, content, message) -> None:
 
 
 def test_one_value_is_a_list_of_one() -> None:
-    settings = ["source.plays=x.txt", "label.elbow=6", "compare.test_folds=1"]
+    settings = ["source.plays=x.txt", "source.lyrics=y.txt", "compare.test_folds=1"]
     loaded = config.load(None, [*settings, "compare.splits=song"])
     assert loaded.source.plays == ("x.txt",)
-    assert loaded.label.elbow == (6,)
+    assert loaded.source.lyrics == ("y.txt",)
     assert loaded.compare.test_folds == (1,)
     assert loaded.compare.splits == ("song",)
     with pytest.raises(ConfigError, match=r"source.plays is .* must be a list, as \[a, b\]"):
