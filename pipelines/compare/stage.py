@@ -227,5 +227,5 @@ STAGE = Stage(
     work=work,
     check=check,
     refresh_first=(ingest.STAGE,),
-    published=("*.md", "*.csv", "*.svg", "*.png", "*.json", "*.tex"),
+    published=("comparison.*", "differences.*"),
 )

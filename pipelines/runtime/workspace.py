@@ -34,7 +34,7 @@ from fusionrec.schemas import SCHEMA_VERSION
 T = TypeVar("T")
 
 ROW_GROUP = 100_000
-_POINTER, _SEEN = "current.json", "seen"
+_POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
@@ -340,11 +340,11 @@ class Workspace:
             If it was written with another schema version.
         """
         key = self.key(stage)
-        content = None if key is None else self._content(self.path(stage, "manifest.json"))
+        content = None if key is None else self._content(self.path(stage, _MANIFEST))
         if content is None:
             self._refuse_old_layout(stage)
             return None
-        manifest: Manifest = self._json(content, self.path(stage, "manifest.json"))
+        manifest: Manifest = self._json(content, self.path(stage, _MANIFEST))
         found = manifest.get("schema_version")
         if found != SCHEMA_VERSION:
             raise self._other_version(stage, found)
@@ -401,7 +401,7 @@ class Workspace:
             return
         folder = f"{self.root}/{stage}"
         there = {info.base_name for info in self._files(folder)}
-        infos = self._files(self.path(stage))
+        infos = [i for i in self._files(self.path(stage)) if i.base_name != _MANIFEST]
         chosen = [i for i in infos if any(fnmatch(i.base_name, pattern) for pattern in patterns)]
         for info in chosen:
             content = self._content(info.path)
@@ -536,7 +536,7 @@ class StageRun:
             "wall_seconds": round(time.time() - self.started, 2),
             "libraries": {name: _version(name) for name in _LIBRARIES},
         }
-        self.workspace.write_json(manifest, self.stage, "manifest.json")
+        self.workspace.write_json(manifest, self.stage, _MANIFEST)
         return manifest
 
     def path(self, *parts: str) -> str:

@@ -153,6 +153,7 @@ def test_what_people_open_lies_in_the_stages_folder(workspace, tmp_path) -> None
     first.write_bytes(b"1", "table.md")
     first.write_bytes(b"1", "figure.png")
     first.write_bytes(b"1", "weights.bin")
+    first.commit({})
     second.write_bytes(b"2", "table.md")
     folder = tmp_path / "ws" / "fuse"
     shown = [
@@ -160,5 +161,5 @@ def test_what_people_open_lies_in_the_stages_folder(workspace, tmp_path) -> None
         (second, {"table.md": b"2"}),
     ]
     for run, expected in shown:
-        run.workspace.publish("fuse", ("*.md", "*.png"))
+        run.workspace.publish("fuse", ("*.md", "*.png", "*.json"))
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == expected
