@@ -84,7 +84,8 @@ def measure(songs: int, users: int) -> dict[str, Any]:
         if run.wait():
             raise SystemExit(f"the run failed: {last}")
         manifests = {
-            stage: json.loads(Path(scratch, "w", stage, "manifest.json").read_text())
+            # A new workspace has one result of each stage.
+            stage: json.loads(next(Path(scratch, "w").glob(f"{stage}/*/manifest.json")).read_text())
             for stage in cpu
         }
     ingested = manifests["ingest"]["counts"]["songs"]

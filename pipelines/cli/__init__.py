@@ -1,5 +1,6 @@
 """The `fusionrec` command: `main` puts the commands together, one module each.
 
 `stages` has those of the stages, `results` their tables, `options` what several commands share;
-`jobs` talks to a cluster's Jobs API for `submit`.
+`jobs` talks to a cluster's Jobs API for `submit`, and `upload` measures what that sends;
+`headlines` and `remarks` are what `status` and `run` say of stages' counts.
 """

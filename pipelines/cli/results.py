@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -145,21 +146,21 @@ def comparison_tables(uri: str) -> list[Table]:
 
 _ARTIFACTS = {
     "run": (
-        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
-        ("train/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
-        ("recommend/recommendations/", "every user's list (Parquet)"),
-        ("evaluate/metrics/", "one row a user; summary.json beside it"),
+        ("ingest/{ingest}/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        ("train/{train}/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
+        ("recommend/{recommend}/recommendations/", "every user's list (Parquet)"),
+        ("evaluate/{evaluate}/metrics/", "one row a user; summary.json beside it"),
     ),
     "compare": (
         ("compare/comparison.md", "all tables; .csv and .tex too"),
         ("compare/differences.csv", "every pair of methods, with Holm's correction"),
-        ("folds/", "each fold's split, features, models' rankings (Parquet)"),
+        ("methods/", "each method's ranks on a fold with a seed (Parquet), by their key"),
     ),
     "tune": (
         ("tune/trials.csv", "every trial's values and measures; trials.json too"),
         ("tune/search.png", "mAP and accuracy against each value; .svg and .csv too"),
         ("tune/best.yaml", "the whole config with the best trial's values"),
-        ("tune/ray/", "Ray Tune's own files, for TensorBoard"),
+        ("tune/{tune}/ray/", "Ray Tune's own files, for TensorBoard"),
     ),
     "report": (
         ("report/report.md", "all of it on one page"),
@@ -169,15 +170,24 @@ _ARTIFACTS = {
         ("report/accuracy.png", "figures 8 to 10"),
     ),
 }
+"""By command: places, with the key of a stage's result at its name, and what they hold.
+
+What has no key in it is published: a copy, in the stage's folder, for people to open.
+"""
 
 
-def artifact_lines(uri: str, what: str, width: int) -> list[str]:
+def artifact_lines(uri: str, keys: Mapping[str, str], what: str, width: int) -> list[str]:
     """Where the artifacts of `run`, `tune`, `report` or `compare` lie, in lines of `width`.
 
     A path is never cut: where it and what it holds do not fit side by side, it has a line of its
     own, however long.
+
+    Parameters
+    ----------
+    keys
+        The key of each stage's result.
     """
-    rows = [(files.join(uri, artifact), holds) for artifact, holds in _ARTIFACTS[what]]
+    rows = [(files.join(uri, place.format_map(keys)), holds) for place, holds in _ARTIFACTS[what]]
     longest = max(len(path) for path, _ in rows)
     if longest + 2 + max(len(holds) for _, holds in rows) <= width:
         return ["Artifacts", *(f"{path:<{longest}}  {holds}" for path, holds in rows)]

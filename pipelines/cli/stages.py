@@ -82,15 +82,15 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
     elif as_json:
         print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
     elif name == "tune":
-        _print_search(resolved, manifest["counts"])
+        _print_search(resolved, manifest)
     elif name == "compare":
         for table in results.comparison_tables(resolved.workspace):
             console().print(table)
-        _print_artifacts(resolved, name)
+        _print_artifacts(resolved, name, manifest)
     elif name == "report":
         print("Table 1: accuracy over the k classes, measured here and the paper's\n")
         print(results.table_1(resolved.workspace))
-        _print_artifacts(resolved, name)
+        _print_artifacts(resolved, name, manifest)
     else:
         print_counts(name, manifest["counts"])
 
@@ -106,12 +106,13 @@ def _with_rows(name: str, resolved: Config, counts: Counts) -> Mapping[str, obje
     return counts
 
 
-def _print_search(resolved: Config, counts: Counts) -> None:
+def _print_search(resolved: Config, manifest: Manifest) -> None:
+    counts = manifest["counts"]
     ranked, found = resolved.recommend, results.trials(resolved.workspace)
     table = results.trials_table(found, str(counts["metric"]), ranked.top, ranked.protocol)
     console().print(table)
     print_counts("tune", counts)
-    _print_artifacts(resolved, "tune")
+    _print_artifacts(resolved, "tune", manifest)
     best = files.join(resolved.workspace, "tune/best.yaml")
     print(f"Train the best with: fusionrec train --config {best}")
 
@@ -142,9 +143,11 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
         out.print(results.left_out_table(missing))
     for remark in remarked:
         out.print(f"Remark: {remark}")
-    _print_artifacts(resolved, "run")
+    _print_artifacts(resolved, "run", manifests["evaluate"])
 
 
-def _print_artifacts(resolved: Config, what: str) -> None:
-    for line in results.artifact_lines(resolved.workspace, what, console().width):
+def _print_artifacts(resolved: Config, what: str, manifest: Manifest) -> None:
+    """Where the artifacts are of this result, and of those that it was made from."""
+    keys = {**manifest["lineage"], manifest["stage"]: manifest["key"]}
+    for line in results.artifact_lines(resolved.workspace, keys, what, console().width):
         print(line)

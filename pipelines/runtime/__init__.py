@@ -2,7 +2,8 @@
 
 `session` starts Ray, `resources` is what the cluster has; `tasks` and `sharding` put work into
 workers, a `shards` module's shard at a time, and `distributed` into Ray Train's; `failures` brings
-their exceptions back. `workspace`
-holds artifacts and `stage` decides what is up to date. `progress`, `metrics`, `logs` and `run_id`
-tell people and machines; `command` lets a stage be run as a module.
+their exceptions back, and `watchdog` says what a stage waits for. `workspace` holds results by what
+they depend on, `stage` decides what is up to date, `lease` gives each result one writer, and
+`cleaning` finds what nothing needs. `progress`, `metrics`, `logs` and `run_id` tell people and
+machines; `interrupts` ends a command; `command` lets a stage be run as a module.
 """

@@ -37,13 +37,13 @@ class Stage:
     Attributes
     ----------
     name
-        The command, the workspace folder and the module, all in one; of a stage that only a
-        comparison's folds have, the folder.
+        The command, the workspace folder and the module, all in one; of a stage that only
+        comparisons have, the folder.
     needs
         The stages whose results it reads, given the config.
     settings
         Everything of the config its result depends on; what only moves the work around
-        (CPUs, GPUs, shards of users) stays out, so that changing it redoes nothing.
+        (workers, CPUs, GPUs, memory) stays out, so that changing it redoes nothing.
     work
         Does the work and returns the counts for the manifest.
     demand

@@ -9,6 +9,7 @@ import pytest
 
 from fusionrec.errors import BusyError, SourceError, WorkspaceError
 from pipelines import evaluate, ingest, recommend, train
+from pipelines.cli import results
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
 from pipelines.compare.methods import key
@@ -64,6 +65,14 @@ def test_going_back_to_an_earlier_config_computes_nothing(small, place) -> None:
     assert finish_times(place) == times
     assert Workspace(str(place)).current() == before
     assert Workspace(str(place)).of("evaluate").require("train")["key"] == before["train"]
+
+
+def test_the_places_that_a_run_names_are_there(place) -> None:
+    manifest = Workspace(str(place)).require("evaluate")
+    keys = {**manifest["lineage"], "evaluate": manifest["key"]}
+    lines = results.artifact_lines(str(place), keys, "run", 10_000)[1:]
+    assert len(lines) == 4
+    assert all(Path(line.partition("  ")[0]).is_dir() for line in lines)
 
 
 def test_two_configs_in_turns_give_what_each_gives_alone(small, place, tmp_path) -> None:

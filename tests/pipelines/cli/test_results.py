@@ -1,14 +1,17 @@
 """The tables of results: each names its measure, and no path is cut."""
 
 import io
+from fnmatch import fnmatch
 
 import pytest
 from rich.console import Console
 
 from fusionrec.report.trials import Trial
+from pipelines import compare, report, tune
 from pipelines.cli import options, results
 from pipelines.cli.recommend import ListedSong, SongList, list_table
 from pipelines.cli.remarks import LeftOut
+from pipelines.config import STAGES
 from pipelines.evaluate import Evaluation
 
 RESULTS = Evaluation(
@@ -70,11 +73,14 @@ def test_what_was_left_out_is_a_line_each() -> None:
     )
 
 
+KEYS = {name: f"key-of-{name}" for name in STAGES}
+
+
 @pytest.mark.parametrize("what", ["run", "tune", "report", "compare"])
 @pytest.mark.parametrize("uri", ["w", "/data/" + "deep/" * 30 + "workspace", "s3://bucket/w"])
 @pytest.mark.parametrize("width", [20, 80, 400])
 def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:
-    head, *lines = results.artifact_lines(uri, what, width)
+    head, *lines = results.artifact_lines(uri, KEYS, what, width)
     assert head == "Artifacts"
     paths = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
     assert len(paths) == (len(lines) if len(lines) == len(paths) else len(lines) / 2)
@@ -82,6 +88,20 @@ def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:
     if width == 400:
         assert len(lines) == len(paths)
         assert all(len(line) <= width for line in lines)
+
+
+def test_parquet_is_named_where_its_key_puts_it_and_published_files_above_all_keys() -> None:
+    assert f"w/train/{KEYS['train']}/  " in "\n".join(results.artifact_lines("w", KEYS, "run", 400))
+    assert "w/tune/best.yaml  " in "\n".join(results.artifact_lines("w", KEYS, "tune", 400))
+
+
+@pytest.mark.parametrize("stage", [tune.STAGE, report.STAGE, compare.STAGE])
+def test_a_file_that_is_named_above_all_keys_is_published(stage) -> None:
+    lines = results.artifact_lines("w", KEYS, stage.name, 400)[1:]
+    names = [line.split("  ")[0].split("/") for line in lines]
+    found = [name[2] for name in names if name[1] == stage.name and len(name) == 3]
+    assert found
+    assert all(any(fnmatch(name, pattern) for pattern in stage.published) for name in found)
 
 
 def song(rank: int, artist: str, title: str, match: float) -> ListedSong:
