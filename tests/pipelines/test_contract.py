@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusionrec.errors import BusyError, SourceError, WorkspaceError
-from pipelines import evaluate, ingest, recommend, train
+from pipelines import check, evaluate, ingest, recommend, train
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
 from pipelines.compare.methods import key
@@ -94,6 +94,21 @@ def test_a_second_run_of_the_same_is_told_of_the_first(small, tmp_path, monkeypa
     ):
         run(chosen)
     assert run(chosen)["evaluate"]["counts"]["users"]
+
+
+def test_the_check_before_a_run_lets_a_dead_runs_claim_pass(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+    chosen = load(small, tmp_path / "w")
+    plan = ingest.STAGE.plan(chosen, Workspace(chosen.workspace), look=True)
+    first = Workspace(chosen.workspace).begin("ingest", plan.content, plan.lineage)
+    assert first is not None
+    with lease.held(first), pytest.raises(BusyError, match="at work since"):
+        check._lease(chosen, [plan])
+    lease.Lease(first, "dead.json")._renew()
+    claim = first.read_json(lease.FOLDER, "dead.json")
+    first.write_json({**claim, "machine": "before its restart"}, lease.FOLDER, "dead.json")
+    check._lease(chosen, [plan])
 
 
 def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeypatch) -> None:
