@@ -129,10 +129,6 @@ class Stage:
         )
         return asked.with_custom(custom)
 
-    def is_current(self, config: Config, workspace: Workspace) -> bool:
-        """Whether there is a finished result of this config."""
-        return self.plan(config, workspace, look=True).manifest is not None
-
     def run(
         self, config: Config, workspace: Workspace | None = None, *, current: bool = True
     ) -> Manifest:
@@ -157,7 +153,8 @@ class Stage:
                 self.check(config)
             workspace = workspace or Workspace(config.workspace)
             for stage in self.refresh_first:
-                if not stage.is_current(config, workspace):
+                # Where there are sources, also to note that they are in an earlier state again.
+                if stage.source is not None or stage.plan(config, workspace).manifest is None:
                     stage.run(config, workspace, current=current)
             plan = self.plan(config, workspace, look=True)
             plan.require_inputs(workspace)
@@ -177,7 +174,8 @@ class Stage:
 
     def _compute(self, config: Config, plan: Plan, reading: Workspace) -> Manifest:
         run = reading.begin(self.name, plan.content, plan.lineage)
-        assert run is not None
+        if run is None:
+            return reading.require(self.name)  # by another run, since it was looked
         run = replace(run, resources=config.cluster.resources.get(self.name, {}))
         with lease.held(run) as held:
             manifest = reading.manifest(self.name)
