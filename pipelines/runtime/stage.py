@@ -58,6 +58,8 @@ class Stage:
         Patterns of the files that people open, which lie in the stage's folder as well.
     version
         Of the code: raised with every change of it that changes results.
+    does
+        Stages whose code it runs for configs of its own, so that their versions count, too.
     check
         Raises a ConfigError for settings that do not fit together.
     """
@@ -72,6 +74,7 @@ class Stage:
     staging: Sequence[str] = ()
     published: Sequence[str] = ()
     version: int = 1
+    does: Sequence[Stage] = ()
     check: Callable[[Config], None] | None = None
 
     def plan(
@@ -98,7 +101,7 @@ class Stage:
             return known[self.name]
         inputs = [stage.plan(config, workspace, known=known) for stage in self.needs(config)]
         content = {
-            "version": self.version,
+            "version": {stage.name: stage.version for stage in (self, *self.does)},
             "settings": _as_json(self.settings(config)),
             "inputs": {plan.stage.name: plan.identity for plan in inputs},
         }
