@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -71,14 +72,14 @@ def left_out_table(rows: list[LeftOut]) -> Table:
     return table
 
 
-def trials(uri: str) -> list[Trial]:
+def trials(workspace: Workspace) -> list[Trial]:
     """The trials of a finished search."""
-    return [Trial.of(row) for row in Workspace(uri).read_json("tune", "trials.json")]
+    return [Trial.of(row) for row in workspace.read_json("tune", "trials.json")]
 
 
-def table_1(uri: str) -> str:
+def table_1(workspace: Workspace) -> str:
     """Table 1 of a finished report, as Markdown."""
-    return Workspace(uri).read_bytes("report", "table_1.md").decode()
+    return workspace.read_bytes("report", "table_1.md").decode()
 
 
 def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> Table:
@@ -109,16 +110,16 @@ def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> T
     return table
 
 
-def comparison(uri: str) -> dict[str, Summary]:
+def comparison(workspace: Workspace) -> dict[str, Summary]:
     """A finished comparison by split, as :func:`pipelines.compare.summary.summarise` has it."""
-    found: dict[str, Summary] = Workspace(uri).read_json("compare", "comparison.json")
+    found: dict[str, Summary] = workspace.read_json("compare", "comparison.json")
     return found
 
 
-def comparison_tables(uri: str) -> list[Table]:
+def comparison_tables(workspace: Workspace) -> list[Table]:
     """The table of each split that `compare` prints; published figures in a column of their own."""
     tables = []
-    for by, summary in comparison(uri).items():
+    for by, summary in comparison(workspace).items():
         table = Table(
             title=f"split by {by}, protocol oord; italic: references; published: of other songs",
             title_justify="left",
@@ -145,39 +146,52 @@ def comparison_tables(uri: str) -> list[Table]:
 
 _ARTIFACTS = {
     "run": (
-        ("ingest/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
-        ("train/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
-        ("recommend/recommendations/", "every user's list (Parquet)"),
-        ("evaluate/metrics/", "one row a user; summary.json beside it"),
+        ("ingest", "", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        ("train", "", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
+        ("recommend", "recommendations/", "every user's list (Parquet)"),
+        ("evaluate", "metrics/", "one row a user; summary.json beside it"),
     ),
     "compare": (
-        ("compare/comparison.md", "all tables; .csv and .tex too"),
-        ("compare/differences.csv", "every pair of methods, with Holm's correction"),
-        ("folds/", "each fold's split, features, models' rankings (Parquet)"),
+        ("compare", "comparison.md", "all tables; .csv and .tex too"),
+        ("compare", "differences.csv", "every pair of methods, with Holm's correction"),
+        ("methods", "", "each model's rankings on each fold (Parquet)"),
     ),
     "tune": (
-        ("tune/trials.csv", "every trial's values and measures; trials.json too"),
-        ("tune/search.png", "mAP and accuracy against each value; .svg and .csv too"),
-        ("tune/best.yaml", "the whole config with the best trial's values"),
-        ("tune/ray/", "Ray Tune's own files, for TensorBoard"),
+        ("tune", "trials.csv", "every trial's values and measures; trials.json too"),
+        ("tune", "search.png", "mAP and accuracy against each value; .svg and .csv too"),
+        ("tune", "best.yaml", "the whole config with the best trial's values"),
+        ("tune", "ray/", "Ray Tune's own files, for TensorBoard"),
     ),
     "report": (
-        ("report/report.md", "all of it on one page"),
-        ("report/table_1.csv", "Table 1; .md too"),
-        ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
-        ("report/cluster_sizes.png", "figures 6 and 7"),
-        ("report/accuracy.png", "figures 8 to 10"),
+        ("report", "report.md", "all of it on one page"),
+        ("report", "table_1.csv", "Table 1; .md too"),
+        ("report", "elbow.png", "figures 4 and 5; .svg and .csv too"),
+        ("report", "cluster_sizes.png", "figures 6 and 7"),
+        ("report", "accuracy.png", "figures 8 to 10"),
     ),
 }
+"""Stage, artifact and what it holds: a file that is published in the stage's folder, or a folder of
+its result."""
 
 
-def artifact_lines(uri: str, what: str, width: int) -> list[str]:
+def artifact_lines(uri: str, keys: Mapping[str, str], what: str, width: int) -> list[str]:
     """Where the artifacts of `run`, `tune`, `report` or `compare` lie, in lines of `width`.
 
     A path is never cut: where it and what it holds do not fit side by side, it has a line of its
     own, however long.
+
+    Parameters
+    ----------
+    keys
+        The results, by stage.
     """
-    rows = [(files.join(uri, artifact), holds) for artifact, holds in _ARTIFACTS[what]]
+
+    def path(stage: str, artifact: str) -> str:
+        of_result = stage in keys and (not artifact or artifact.endswith("/"))
+        below = f"{stage}/{keys[stage]}" if of_result else stage
+        return files.join(uri, f"{below}/{artifact}")
+
+    rows = [(path(stage, artifact), holds) for stage, artifact, holds in _ARTIFACTS[what]]
     longest = max(len(path) for path, _ in rows)
     if longest + 2 + max(len(holds) for _, holds in rows) <= width:
         return ["Artifacts", *(f"{path:<{longest}}  {holds}" for path, holds in rows)]
