@@ -135,8 +135,8 @@ def _lease(config: Config, pending: Sequence[Plan]) -> str:
     workspace = Workspace(config.workspace)
     for plan in pending:
         reading = plan.reading(workspace)
-        if lease.is_held(reading, plan.stage.name):
-            claim = next(iter(lease.claims(reading, plan.stage.name).values()))
+        claim = lease.living(reading, plan.stage.name)
+        if claim is not None:
             raise BusyError(lease.at_work(plan.stage.name, claim))
     return "no other run is at work on the same"
 

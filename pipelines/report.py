@@ -21,7 +21,7 @@ from fusionrec.report import figures, paper
 from fusionrec.report.text import as_csv
 from fusionrec.tables import matrix, vectors
 from pipelines import config as config_module
-from pipelines import fuse, ingest, split, train
+from pipelines import fuse, ingest, label, split, train
 from pipelines.config import Config
 from pipelines.label import embed_lists, tagged_songs
 from pipelines.runtime import sharding, tasks
@@ -234,6 +234,7 @@ STAGE = Stage(
         "report": config.report.model_dump(mode="json"),
     },
     work=work,
+    does=(label.STAGE, train.STAGE),
     refresh_first=(fuse.STAGE,),
     staging=tuple(map(_starts, EMBEDDINGS)),
     published=("*.md", "*.csv", "*.svg", "*.png"),

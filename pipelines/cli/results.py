@@ -72,14 +72,14 @@ def left_out_table(rows: list[LeftOut]) -> Table:
     return table
 
 
-def trials(uri: str) -> list[Trial]:
+def trials(workspace: Workspace) -> list[Trial]:
     """The trials of a finished search."""
-    return [Trial.of(row) for row in Workspace(uri).read_json("tune", "trials.json")]
+    return [Trial.of(row) for row in workspace.read_json("tune", "trials.json")]
 
 
-def table_1(uri: str) -> str:
+def table_1(workspace: Workspace) -> str:
     """Table 1 of a finished report, as Markdown."""
-    return Workspace(uri).read_bytes("report", "table_1.md").decode()
+    return workspace.read_bytes("report", "table_1.md").decode()
 
 
 def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> Table:
@@ -110,16 +110,16 @@ def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> T
     return table
 
 
-def comparison(uri: str) -> dict[str, Summary]:
+def comparison(workspace: Workspace) -> dict[str, Summary]:
     """A finished comparison by split, as :func:`pipelines.compare.summary.summarise` has it."""
-    found: dict[str, Summary] = Workspace(uri).read_json("compare", "comparison.json")
+    found: dict[str, Summary] = workspace.read_json("compare", "comparison.json")
     return found
 
 
-def comparison_tables(uri: str) -> list[Table]:
+def comparison_tables(workspace: Workspace) -> list[Table]:
     """The table of each split that `compare` prints; published figures in a column of their own."""
     tables = []
-    for by, summary in comparison(uri).items():
+    for by, summary in comparison(workspace).items():
         table = Table(
             title=f"split by {by}, protocol oord; italic: references; published: of other songs",
             title_justify="left",
@@ -163,11 +163,11 @@ _ARTIFACTS = {
         ("tune/{tune}/ray/", "Ray Tune's own files, for TensorBoard"),
     ),
     "report": (
-        ("report/report.md", "all of it on one page"),
-        ("report/table_1.csv", "Table 1; .md too"),
-        ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
-        ("report/cluster_sizes.png", "figures 6 and 7"),
-        ("report/accuracy.png", "figures 8 to 10"),
+        ("report", "report.md", "all of it on one page"),
+        ("report", "table_1.csv", "Table 1; .md too"),
+        ("report", "elbow.png", "figures 4 and 5; .svg and .csv too"),
+        ("report", "cluster_sizes.png", "figures 6 and 7"),
+        ("report", "accuracy.png", "figures 8 to 10"),
     ),
 }
 """By command: places, with the key of a stage's result at its name, and what they hold.

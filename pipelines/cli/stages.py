@@ -16,13 +16,14 @@ from pipelines.cli.options import (
     AsJson,
     ConfigPath,
     Overrides,
-    Workspace,
     console,
     loaded,
     print_counts,
 )
+from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.remarks import left_out, remarks
 from pipelines.config import STAGES, Config
+from pipelines.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipelines.runtime.stage import Counts
@@ -44,7 +45,7 @@ def _add(app: typer.Typer, name: str, summary: str) -> None:
     def command(
         config_path: ConfigPath = None,
         overrides: Overrides = None,
-        workspace: Workspace = None,
+        workspace: WorkspaceOption = None,
         as_json: AsJson = False,
     ) -> None:
         run_stage(name, loaded(config_path, overrides, workspace), as_json)
@@ -80,35 +81,45 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
     if name == "evaluate":
         _print_results(resolved, {name: manifest}, as_json)
     elif as_json:
-        print(json.dumps(_with_rows(name, resolved, manifest["counts"])))
+        print(json.dumps(_with_rows(name, _reading(resolved, manifest), manifest["counts"])))
     elif name == "tune":
         _print_search(resolved, manifest)
     elif name == "compare":
-        for table in results.comparison_tables(resolved.workspace):
+        for table in results.comparison_tables(_reading(resolved, manifest)):
             console().print(table)
         _print_artifacts(resolved, name, manifest)
     elif name == "report":
         print("Table 1: accuracy over the k classes, measured here and the paper's\n")
-        print(results.table_1(resolved.workspace))
+        print(results.table_1(_reading(resolved, manifest)))
         _print_artifacts(resolved, name, manifest)
     else:
         print_counts(name, manifest["counts"])
 
 
-def _with_rows(name: str, resolved: Config, counts: Counts) -> Mapping[str, object]:
+def _keys(manifest: Manifest) -> dict[str, str]:
+    """The result that was asked for, and each that it was made from."""
+    return {**manifest["lineage"], manifest["stage"]: manifest["key"]}
+
+
+def _reading(resolved: Config, manifest: Manifest) -> Workspace:
+    """The workspace with these results: the current ones may be another run's by now."""
+    return Workspace(resolved.workspace, _keys(manifest))
+
+
+def _with_rows(name: str, reading: Workspace, counts: Counts) -> Mapping[str, object]:
     """A stage's counts; with the trials of a search, and the tables of a report or comparison."""
     if name == "tune":
-        return {**counts, "rows": [trial.row() for trial in results.trials(resolved.workspace)]}
+        return {**counts, "rows": [trial.row() for trial in results.trials(reading)]}
     if name == "report":
-        return {**counts, "table_1": results.table_1(resolved.workspace)}
+        return {**counts, "table_1": results.table_1(reading)}
     if name == "compare":
-        return {**counts, "splits": results.comparison(resolved.workspace)}
+        return {**counts, "splits": results.comparison(reading)}
     return counts
 
 
 def _print_search(resolved: Config, manifest: Manifest) -> None:
-    counts = manifest["counts"]
-    ranked, found = resolved.recommend, results.trials(resolved.workspace)
+    ranked, counts = resolved.recommend, manifest["counts"]
+    found = results.trials(_reading(resolved, manifest))
     table = results.trials_table(found, str(counts["metric"]), ranked.top, ranked.protocol)
     console().print(table)
     print_counts("tune", counts)
@@ -148,6 +159,6 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
 
 def _print_artifacts(resolved: Config, what: str, manifest: Manifest) -> None:
     """Where the artifacts are of this result, and of those that it was made from."""
-    keys = {**manifest["lineage"], manifest["stage"]: manifest["key"]}
-    for line in results.artifact_lines(resolved.workspace, keys, what, console().width):
+    keys, width = _keys(manifest), console().width
+    for line in results.artifact_lines(resolved.workspace, keys, what, width):
         print(line)

@@ -220,7 +220,11 @@ SPECS: dict[Method, MethodSpec] = {
         _network,
         True,
         _network_inputs,
-        lambda config: {**train.key_settings(config), **_weighting(config)},
+        lambda config: {
+            **train.key_settings(config),
+            **_weighting(config),
+            "version": train.STAGE.version,
+        },
     ),
     "linear-features": MethodSpec(
         lambda context: content.linear(context, content.fused_inputs(context)),

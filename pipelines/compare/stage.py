@@ -27,9 +27,10 @@ from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
-from pipelines import embed, fuse, ingest, pretrain, train
+from pipelines import embed, fuse, ingest, label, pretrain, split, train
+from pipelines.compare import audio_words
 from pipelines.compare.context import Context, Scores
-from pipelines.compare.folds import fold_workspace, prepare
+from pipelines.compare.folds import FACTORS, USERS, fold_workspace, prepare
 from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
 from pipelines.compare.methods import SPECS, diversity_vectors, key
@@ -45,7 +46,7 @@ log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
 _VERSION = 1
-"""Of the methods' code: raised with every change of it that changes a ranking."""
+"""Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
 
@@ -225,6 +226,20 @@ STAGE = Stage(
     needs=lambda config: (ingest.STAGE,),
     settings=_settings,
     work=work,
+    # What the folds' features are made with outside of the workspace.
+    source=embed.STAGE.source,
+    version=_VERSION,
+    does=(
+        split.STAGE,
+        label.STAGE,
+        pretrain.STAGE,
+        embed.STAGE,
+        fuse.STAGE,
+        train.STAGE,
+        audio_words.STAGE,
+        USERS,
+        FACTORS,
+    ),
     check=check,
     refresh_first=(ingest.STAGE,),
     published=("comparison.*", "differences.*"),

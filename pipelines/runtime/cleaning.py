@@ -19,7 +19,7 @@ class Unneeded:
     finished
         When it was finished, UTC; None if it never was.
     busy
-        A run may be at work on it.
+        A run is at work on it.
     """
 
     stage: str
@@ -57,7 +57,9 @@ def unneeded(workspace: Workspace) -> list[Unneeded]:
             selector = pafs.FileSelector(reading.path(stage), recursive=True)
             size = sum(info.size or 0 for info in workspace.fs.get_file_info(selector))
             finished = manifest["finished"] if manifest else None
-            found.append(Unneeded(stage, key, finished, size, lease.is_held(reading, stage)))
+            found.append(
+                Unneeded(stage, key, finished, size, lease.living(reading, stage) is not None)
+            )
     return found
 
 

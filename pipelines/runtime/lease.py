@@ -132,9 +132,13 @@ def _acquired(run: StageRun) -> Lease:
                 lease._drop()
         if not others:
             return lease
-        living = _living(run, others)
-        if living is not None:
-            raise BusyError(at_work(run.stage, living))
+        alive = _living(run.workspace, run.stage, others)
+        if alive is not None:
+            raise BusyError(at_work(run.stage, alive))
+        # The claims of dead writers go.
+        for name in others:
+            with contextlib.suppress(OSError):
+                run.workspace.remove_file(run.path(FOLDER, name))
         # Of two that came at once, both have stepped back.
         time.sleep(random.uniform(0.05, 0.5))
     raise BusyError(f"stage {run.stage}: other runs begin it at this moment; run the command again")
@@ -159,29 +163,29 @@ def at_work(stage: str, claim: Claim) -> str:
     )
 
 
-def is_held(workspace: Workspace, stage: str) -> bool:
-    """Whether a run may be at work on a stage's result: nothing says that its process is gone."""
-    return not all(_surely_dead(claim) for claim in claims(workspace, stage).values())
+def living(workspace: Workspace, stage: str) -> Claim | None:
+    """The claim of the run that is at work on a stage's result; None if there is none.
+
+    A claim of another machine, or of this one before it was started anew, is watched until it
+    moves or has stood still for :data:`PATIENCE`.
+    """
+    return _living(workspace, stage, claims(workspace, stage))
 
 
-def _living(run: StageRun, others: dict[str, Claim]) -> Claim | None:
-    """The claim of one that is seen to live; the claims of dead writers are removed."""
-    dead = {name for name, claim in others.items() if _surely_dead(claim)}
-    unsure = {name: claim for name, claim in others.items() if name not in dead}
+def _living(workspace: Workspace, stage: str, there: dict[str, Claim]) -> Claim | None:
+    """Of these claims one that is seen to move."""
+    unsure = {name: claim for name, claim in there.items() if not _surely_dead(claim)}
     end, told = time.monotonic() + PATIENCE, False
     while unsure and time.monotonic() < end:
         time.sleep(RENEWED_EVERY / 10)
-        now = claims(run.workspace, run.stage)
+        now = claims(workspace, stage)
         unsure = {name: claim for name, claim in unsure.items() if name in now}
         for name, claim in unsure.items():
             if now[name]["beat"] != claim["beat"]:
                 return now[name]
         if unsure and not told and time.monotonic() > end - PATIENCE + RENEWED_EVERY:
             told = True
-            log.info("stage %s: another run began it; looking whether that one lives", run.stage)
-    for name in dead | set(unsure):
-        with contextlib.suppress(OSError):
-            run.workspace.remove_file(run.path(FOLDER, name))
+            log.info("stage %s: another run began it; looking whether that one lives", stage)
     return None
 
 

@@ -58,6 +58,8 @@ class Stage:
         Patterns of the files that people open, which lie in the stage's folder as well.
     version
         Of the code: raised with every change of it that changes results.
+    does
+        Stages whose code it runs for configs of its own, so that their versions count, too.
     check
         Raises a ConfigError for settings that do not fit together.
     """
@@ -72,6 +74,7 @@ class Stage:
     staging: Sequence[str] = ()
     published: Sequence[str] = ()
     version: int = 1
+    does: Sequence[Stage] = ()
     check: Callable[[Config], None] | None = None
 
     def plan(
@@ -98,7 +101,7 @@ class Stage:
             return known[self.name]
         inputs = [stage.plan(config, workspace, known=known) for stage in self.needs(config)]
         content = {
-            "version": self.version,
+            "version": {stage.name: stage.version for stage in (self, *self.does)},
             "settings": _as_json(self.settings(config)),
             "inputs": {plan.stage.name: plan.identity for plan in inputs},
         }
@@ -129,10 +132,6 @@ class Stage:
         )
         return asked.with_custom(custom)
 
-    def is_current(self, config: Config, workspace: Workspace) -> bool:
-        """Whether there is a finished result of this config."""
-        return self.plan(config, workspace, look=True).manifest is not None
-
     def run(
         self, config: Config, workspace: Workspace | None = None, *, current: bool = True
     ) -> Manifest:
@@ -157,7 +156,8 @@ class Stage:
                 self.check(config)
             workspace = workspace or Workspace(config.workspace)
             for stage in self.refresh_first:
-                if not stage.is_current(config, workspace):
+                # Where there are sources, also to note that they are in an earlier state again.
+                if stage.source is not None or stage.plan(config, workspace).manifest is None:
                     stage.run(config, workspace, current=current)
             plan = self.plan(config, workspace, look=True)
             plan.require_inputs(workspace)
@@ -177,7 +177,8 @@ class Stage:
 
     def _compute(self, config: Config, plan: Plan, reading: Workspace) -> Manifest:
         run = reading.begin(self.name, plan.content, plan.lineage)
-        assert run is not None
+        if run is None:
+            return reading.require(self.name)  # by another run, since it was looked
         run = replace(run, resources=config.cluster.resources.get(self.name, {}))
         with lease.held(run) as held:
             manifest = reading.manifest(self.name)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ ROW_GROUP = 100_000
 _POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
+_MANIFEST = "manifest.json"
+_KEY = re.compile(r"[0-9a-f]{24}")
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
 
 
@@ -169,8 +172,8 @@ class Workspace:
         return f"{self.root}/{_SEEN}/{stage}-{settings}"
 
     def results(self, stage: str) -> list[str]:
-        """Keys of all results of a stage, finished or not."""
-        return self._folders(f"{self.root}/{stage}")
+        """Keys of all results of a stage, finished or not; other folders are not ours."""
+        return [name for name in self._folders(f"{self.root}/{stage}") if _KEY.fullmatch(name)]
 
     def stages(self) -> list[str]:
         """Every stage that has a result, finished or not."""
@@ -267,7 +270,8 @@ class Workspace:
     def delete(self, *parts: str) -> None:
         """Remove a folder and all in it, if it is there."""
         if self.exists(*parts):
-            self.fs.delete_dir(self.path(*parts))
+            with contextlib.suppress(FileNotFoundError):  # another run removes it, too
+                self.fs.delete_dir(self.path(*parts))
 
     def try_to_write(self) -> None:
         """Write a file and remove it.
@@ -352,7 +356,7 @@ class Workspace:
 
     def _refuse_old_layout(self, stage: str) -> None:
         """Until schema version 4 a stage had one result, right below its folder."""
-        content = self._content(f"{self.root}/{stage}/manifest.json")
+        content = self._content(f"{self.root}/{stage}/{_MANIFEST}")
         if content is not None:
             raise self._other_version(stage, json.loads(content).get("schema_version"))
 
@@ -399,10 +403,20 @@ class Workspace:
         """
         if not patterns:
             return
+
+        def published(path: str) -> list[pafs.FileInfo]:
+            """Not the manifest, nor what another run writes at this moment, nor anyone's notes."""
+            return [
+                info
+                for info in self._files(path)
+                if any(fnmatch(info.base_name, pattern) for pattern in patterns)
+                and info.base_name != _MANIFEST
+                and not info.base_name.startswith(".")
+            ]
+
         folder = f"{self.root}/{stage}"
-        there = {info.base_name for info in self._files(folder)}
-        infos = [i for i in self._files(self.path(stage)) if i.base_name != _MANIFEST]
-        chosen = [i for i in infos if any(fnmatch(i.base_name, pattern) for pattern in patterns)]
+        there = {info.base_name for info in published(folder)}
+        chosen = published(self.path(stage))
         for info in chosen:
             content = self._content(info.path)
             if content != self._content(f"{folder}/{info.base_name}"):

@@ -26,12 +26,11 @@ from fusionrec.report import figures
 from fusionrec.report.text import as_csv
 from fusionrec.report.trials import MEASURES, Trial, Value
 from pipelines import config as config_module
-from pipelines import embed, fuse, ingest, pretrain, split
+from pipelines import embed, fuse, ingest, label, pretrain, split, train
 from pipelines.config import Config, Range
 from pipelines.runtime import failures, interrupts, progress, resources, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
-from pipelines.train.stage import key_settings as training_key
 from pipelines.tune.shared import class_labels, load_features
 from pipelines.tune.trial import Shared, features_key, objective, train_trial
 
@@ -343,7 +342,7 @@ STAGE = Stage(
     name="tune",
     needs=lambda config: (ingest.STAGE, split.STAGE, fuse.STAGE),
     settings=lambda config: {
-        **training_key(config),
+        **train.key_settings(config),
         "label": config.label.model_dump(),
         "recommend": config.recommend.model_dump(include={"protocol", "top", "weighting"}),
         "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),
@@ -353,6 +352,7 @@ STAGE = Stage(
     demand=lambda config: resources.Demand(
         ({"CPU": 1.0, "GPU": config.tune.num_gpus},), {"GPU": "tune.num_gpus"}
     ),
+    does=(label.STAGE, train.STAGE),
     refresh_first=(fuse.STAGE,),
     published=("best.yaml", "trials.*", "search.*"),
 )

@@ -3,12 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fusionrec.errors import BusyError, SourceError, WorkspaceError
-from pipelines import evaluate, ingest, recommend, train
+from pipelines import check, evaluate, ingest, recommend, train
 from pipelines.cli import results
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
@@ -105,6 +106,21 @@ def test_a_second_run_of_the_same_is_told_of_the_first(small, tmp_path, monkeypa
     assert run(chosen)["evaluate"]["counts"]["users"]
 
 
+def test_the_check_before_a_run_lets_a_dead_runs_claim_pass(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+    chosen = load(small, tmp_path / "w")
+    plan = ingest.STAGE.plan(chosen, Workspace(chosen.workspace), look=True)
+    first = Workspace(chosen.workspace).begin("ingest", plan.content, plan.lineage)
+    assert first is not None
+    with lease.held(first), pytest.raises(BusyError, match="at work since"):
+        check._lease(chosen, [plan])
+    lease.Lease(first, "dead.json")._renew()
+    claim = first.read_json(lease.FOLDER, "dead.json")
+    first.write_json({**claim, "machine": "before its restart"}, lease.FOLDER, "dead.json")
+    check._lease(chosen, [plan])
+
+
 def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeypatch) -> None:
     """The first run ends between the second's look and its lease."""
     chosen = load(small, tmp_path / "w")
@@ -119,6 +135,33 @@ def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeyp
 
     monkeypatch.setattr(lease, "held", late)
     assert ingest.STAGE.run(chosen) == first[0]
+
+
+def test_who_looks_first_takes_what_another_finished_meanwhile(small, tmp_path, monkeypatch):
+    """The other run ends between the look and the beginning."""
+    chosen = load(small, tmp_path / "w")
+    plan = ingest.STAGE.plan(chosen, Workspace(chosen.workspace), look=True)
+    first = ingest.STAGE.run(chosen)
+    monkeypatch.setattr(Stage, "plan", lambda *_, **__: plan)
+    assert plan.manifest is None
+    assert ingest.STAGE.run(chosen) == first
+
+
+def test_sources_that_are_as_before_again_are_what_the_quick_stages_before_bring(
+    small, tmp_path
+) -> None:
+    corpus = Path(shutil.copytree(small, tmp_path / "corpus"))
+    chosen = load(corpus, tmp_path / "w")
+    first = ingest.STAGE.run(chosen)
+    (plays,) = (corpus / path for path in chosen.source.plays)
+    aside = plays.rename(tmp_path / "aside")
+    plays.write_bytes(aside.read_bytes())
+    second = ingest.STAGE.run(chosen)
+    assert first["key"] != second["key"]
+    aside.replace(plays)
+    above = Stage("above", lambda _: (ingest.STAGE,), lambda _: {}, lambda *_: {})
+    quick = replace(above, refresh_first=(ingest.STAGE,))
+    assert quick.run(chosen)["lineage"] == {"ingest": first["key"]}
 
 
 def test_results_can_be_read_without_their_sources(small, place, tmp_path) -> None:

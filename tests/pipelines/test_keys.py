@@ -163,3 +163,33 @@ def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> No
     workspace = Workspace(str(tmp_path))
     one = keys(load("train.eta=0.01", "train.p=0.1"), workspace)
     assert one == keys(load("train.p=0.1", "train.eta=0.01"), workspace)
+
+
+VERSIONS = {
+    "split": "split label pretrain embed fuse train tune report recommend evaluate compare",
+    "label": "label train tune report recommend evaluate compare",
+    "pretrain": "pretrain embed fuse train tune report recommend evaluate compare",
+    "embed": "embed fuse train tune report recommend evaluate compare",
+    "fuse": "fuse train tune report recommend evaluate compare",
+    "train": "train tune report recommend evaluate compare",
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_new_version_redoes_whatever_runs_that_code(name, tmp_path, monkeypatch) -> None:
+    """A search, a report and a comparison run it for configs of their own."""
+    workspace = Workspace(str(tmp_path))
+    before = keys(load(), workspace)
+    (stage,) = (stage for stage in ALL if stage.name == name)
+    monkeypatch.setitem(vars(stage), "version", stage.version + 1)
+    after = keys(load(), workspace)
+    assert {s for s in before if before[s] != after[s]} == set(VERSIONS[name].split())
+
+
+def test_a_comparison_depends_on_the_files_of_its_encoder(tmp_path, monkeypatch) -> None:
+    files = ["first"]
+    monkeypatch.setattr("pipelines.embed.stage.encoder_fingerprint", lambda name: files[0])
+    workspace, chosen = Workspace(str(tmp_path)), load("embed.lyrics.encoder=folder")
+    before = compare.STAGE.plan(chosen, workspace, look=True).key
+    files[0] = "second"
+    assert compare.STAGE.plan(chosen, workspace, look=True).key != before

@@ -72,6 +72,21 @@ def test_a_lease_that_stands_still_is_taken_over(run, process_started) -> None:
         assert "elsewhere.json" not in claims(run)
 
 
+def test_a_claim_of_before_a_restart_stands_in_nobodys_way(run) -> None:
+    """A machine that was started anew, a container in the place of another: no process to look at.
+
+    Whoever only looks, as the check before a run does, must see it, too.
+    """
+    lease.Lease(run, "before.json")._renew()
+    claim = run.read_json(lease.FOLDER, "before.json")
+    run.write_json({**claim, "machine": "before"}, lease.FOLDER, "before.json")
+    assert lease.living(run.workspace, run.stage) is None
+    with lease.held(run):
+        found = lease.living(run.workspace, run.stage)
+        assert found is not None
+        assert found["machine"] == lease._machine()
+
+
 def test_who_was_taken_for_dead_does_not_finish(run) -> None:
     with lease.held(run) as held:
         (name,) = claims(run)

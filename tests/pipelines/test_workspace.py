@@ -163,3 +163,29 @@ def test_what_people_open_lies_in_the_stages_folder(workspace, tmp_path) -> None
     for run, expected in shown:
         run.workspace.publish("fuse", ("*.md", "*.png", "*.json"))
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == expected
+
+
+def test_publishing_leaves_manifests_notes_and_files_being_written_alone(workspace, tmp_path):
+    patterns = ("*.md", "*.json")
+    folder = tmp_path / "ws" / "fuse"
+    finished = finish(workspace)
+    finished.write_bytes(b"1", "table.json")
+    finished.workspace.publish("fuse", patterns)
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == ["table.json"]
+    # A manifest beside the results would be one of the old layout, which is refused.
+    assert workspace.begin("fuse", OTHER) is not None
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".tmp-0-table.md").write_text("another run's")
+    finished.workspace.publish("fuse", patterns)
+    there = sorted(p.name for p in folder.iterdir() if p.is_file())
+    assert there == [".tmp-0-table.md", "notes.txt", "table.json"]
+
+
+def test_folders_that_are_no_results_are_not_taken_for_some(workspace, tmp_path) -> None:
+    """A corpus may lie in the folder that is the workspace."""
+    run = begun(workspace)
+    run.write(TABLE, "fused")
+    (tmp_path / "ws" / "fuse" / "drafts").mkdir()
+    (tmp_path / "ws" / "MillionSong" / "data").mkdir(parents=True)
+    assert workspace.results("fuse") == [run.key]
+    assert workspace.results("MillionSong") == []

@@ -2,17 +2,20 @@
 
 import io
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from fusionrec.report.trials import Trial
 from pipelines import compare, report, tune
-from pipelines.cli import options, results
+from pipelines.cli import options, results, stages
 from pipelines.cli.recommend import ListedSong, SongList, list_table
 from pipelines.cli.remarks import LeftOut
 from pipelines.config import STAGES
 from pipelines.evaluate import Evaluation
+from pipelines.runtime.workspace import Workspace
+from tests.pipelines.inline import load
 
 RESULTS = Evaluation(
     test_accuracy=None,
@@ -123,3 +126,15 @@ def test_a_list_has_artist_and_title_first_and_says_what_its_score_is() -> None:
 def test_what_prints_results_takes_text_as_text(capsys) -> None:
     options.console().print("[bold]x[/bold] [/] :heart:")
     assert capsys.readouterr().out == "[bold]x[/bold] [/] :heart:\n"
+
+
+def test_artifacts_are_said_to_lie_where_they_do(small, undisturbed, monkeypatch) -> None:
+    """Not below the current results, which may be another run's by now."""
+    shown: list[str] = []
+    monkeypatch.setattr(stages, "print", shown.append, raising=False)
+    resolved = load(small, undisturbed)
+    manifest = Workspace(str(undisturbed)).require("evaluate")
+    monkeypatch.setattr(Workspace, "current", lambda workspace: {"train": "another"})
+    stages._print_artifacts(resolved, manifest, "run")
+    assert all(Path(line.split("  ")[0]).is_dir() for line in shown if line.startswith("/"))
+    assert str(undisturbed / "train" / manifest["lineage"]["train"]) in "".join(shown)
