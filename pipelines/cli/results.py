@@ -163,11 +163,11 @@ _ARTIFACTS = {
         ("tune/{tune}/ray/", "Ray Tune's own files, for TensorBoard"),
     ),
     "report": (
-        ("report", "report.md", "all of it on one page"),
-        ("report", "table_1.csv", "Table 1; .md too"),
-        ("report", "elbow.png", "figures 4 and 5; .svg and .csv too"),
-        ("report", "cluster_sizes.png", "figures 6 and 7"),
-        ("report", "accuracy.png", "figures 8 to 10"),
+        ("report/report.md", "all of it on one page"),
+        ("report/table_1.csv", "Table 1; .md too"),
+        ("report/elbow.png", "figures 4 and 5; .svg and .csv too"),
+        ("report/cluster_sizes.png", "figures 6 and 7"),
+        ("report/accuracy.png", "figures 8 to 10"),
     ),
 }
 """By command: places, with the key of a stage's result at its name, and what they hold.

@@ -30,17 +30,20 @@ class Unneeded:
 
 
 def needed(workspace: Workspace) -> set[tuple[str, str]]:
-    """Stage and key of the current results, and of all that they were made from."""
+    """Stage and key of the current results, and of all that these and unfinished ones need."""
     found: set[tuple[str, str]] = set()
     waiting = list(workspace.current().items())
+    for stage in workspace.stages():
+        for key in workspace.results(stage):
+            reading = workspace.at({stage: key})
+            if reading.manifest(stage) is None:
+                waiting += reading.made_from(stage)
     while waiting:
         stage, key = waiting.pop()
         if (stage, key) in found:
             continue
         found.add((stage, key))
-        manifest = workspace.at({stage: key}).manifest(stage)
-        if manifest is not None:
-            waiting += [*manifest["lineage"].items(), *((s, k) for s, k in manifest["uses"])]
+        waiting += workspace.at({stage: key}).made_from(stage)
     return found
 
 

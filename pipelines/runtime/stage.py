@@ -186,6 +186,7 @@ class Stage:
                 return manifest  # by another run, before this one held the lease
             session.start(config.cluster)
             resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
+            run.note()
             log.info("%s: started", self.name)
             with watchdog.watching(run, config.cluster.patience):
                 counts = self.work(config, reading, run)

@@ -38,6 +38,7 @@ ROW_GROUP = 100_000
 _POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
+_MADE_FROM = ("progress", "made_from.json")
 _MANIFEST = "manifest.json"
 _KEY = re.compile(r"[0-9a-f]{24}")
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
@@ -396,6 +397,15 @@ class Workspace:
         lineage = self.keys if lineage is None else lineage
         return StageRun(reading, stage, digest, dict(content), dict(lineage), time.time())
 
+    def made_from(self, stage: str) -> list[tuple[str, str]]:
+        """Stage and key of each result that a stage's result was, or is being, made from."""
+        manifest = self.manifest(stage)
+        if manifest is not None:
+            return [*manifest["lineage"].items(), *((s, k) for s, k in manifest["uses"])]
+        content = self._content(self.path(stage, *_MADE_FROM))
+        found = [] if content is None else self._json(content, self.path(stage, *_MADE_FROM))
+        return [(s, k) for s, k in found]
+
     def publish(self, stage: str, patterns: Sequence[str]) -> None:
         """Copy the files of a stage's result that people open to where they look: its folder.
 
@@ -488,6 +498,12 @@ class StageRun:
         """Note, in the driver, another result that this one is made from."""
         self.used.update(manifest["lineage"].items())
         self.used.add((manifest["stage"], manifest["key"]))
+        self.note()
+
+    def note(self) -> None:
+        """Write down what the unfinished result is made from, so that no cleaning removes it."""
+        found = sorted({*self.lineage.items(), *self.used})
+        self.write_json(found, *_MADE_FROM)
 
     def has(self, artifact: str, part: int) -> bool:
         """Whether an earlier, interrupted run already wrote this part."""

@@ -63,6 +63,24 @@ def test_what_a_run_is_at_work_on_stays(tmp_path, place, capsys) -> None:
     assert clean(tmp_path, capsys, "--unfinished") == {place["begun"]}
 
 
+def test_what_an_unfinished_result_is_made_from_stays(tmp_path, place, capsys) -> None:
+    reading = Workspace(str(tmp_path)).at({"fuse": place["old"]})
+    run = reading.begin("compare", {"settings": 1})
+    assert run is not None
+    run.use(Workspace(str(tmp_path), {"train": place["forgotten"]}).require("train"))
+    assert clean(tmp_path, capsys) == set()
+    run.commit({})
+    assert clean(tmp_path, capsys) == {run.key, place["old"], place["forgotten"]}
+
+
+def test_a_folder_that_is_no_result_stays(tmp_path, place, capsys) -> None:
+    mine = tmp_path / "corpus" / "MillionSong" / "data"
+    mine.mkdir(parents=True)
+    (mine / "song.h5").write_bytes(b"mine")
+    clean(tmp_path, capsys, "--unfinished")
+    assert (mine / "song.h5").exists()
+
+
 def test_the_table_says_how_much(tmp_path, place, capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["clean", "-w", str(tmp_path), "--dry-run"])

@@ -333,7 +333,7 @@ class _Full:
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch) -> None:
-    workspace = Workspace(str(tmp_path))
+    workspace = Workspace(str(tmp_path), {"stage": "key"})
     workspace.write_bytes(b"old", "stage", "file")
 
     class FullDisk:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from pipelines.runtime import sharding, tasks
+from pipelines.runtime import sharding, stage, tasks
 from pipelines.runtime.shards import RowsShard, Shard, Written, shards_of, shards_of_rows
 from pipelines.runtime.stage import processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -83,9 +83,9 @@ def test_what_processors_can_do_is_logged_once(caplog, monkeypatch) -> None:
     class Found:
         processor: dict[str, int]
 
-    monkeypatch.setattr(logging.getLogger("fusionrec"), "propagate", True)
+    monkeypatch.setattr(stage, "log", logging.getLogger("of this test"))
     reports = [Found({"b: slow": logging.WARNING}), Found({"a: fast": logging.INFO}), Found({})]
-    with caplog.at_level(logging.INFO, "fusionrec"):
+    with caplog.at_level(logging.INFO, "of this test"):
         assert processor_lines([*reports, *reports]) == ["a: fast", "b: slow"]
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("INFO", "a: fast"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def _checkpoint_after(finished: Path, corpus: Path, workspace: Path, epochs: int
     from pipelines.train.examples import load_training_set
 
     config = settings(corpus, workspace)
-    chosen = train.settings_of(config)
+    # As the stage on a CPU chooses, and says in its checkpoints.
+    chosen = replace(train.settings_of(config), dtype="float32")
     data = load_training_set(config, Workspace(str(finished)))
     import torch
 
