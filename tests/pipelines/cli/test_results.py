@@ -135,6 +135,6 @@ def test_artifacts_are_said_to_lie_where_they_do(small, undisturbed, monkeypatch
     resolved = load(small, undisturbed)
     manifest = Workspace(str(undisturbed)).require("evaluate")
     monkeypatch.setattr(Workspace, "current", lambda workspace: {"train": "another"})
-    stages._print_artifacts(resolved, manifest, "run")
+    stages._print_artifacts(resolved, "run", manifest)
     assert all(Path(line.split("  ")[0]).is_dir() for line in shown if line.startswith("/"))
     assert str(undisturbed / "train" / manifest["lineage"]["train"]) in "".join(shown)
