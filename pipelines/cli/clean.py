@@ -27,10 +27,11 @@ def clean(
     """List and remove the results that no current result is or was made from.
 
     Results of earlier configs are found again as long as they are there. What an interrupted run
-    left stays, so that it can go on, unless --unfinished is given; what a run is at work on stays.
+    left stays, with all that it needs to go on, unless --unfinished is given; what a run is at work
+    on stays, and what it needs.
     """
     place = workspace.Workspace(loaded(config_path, overrides, workspace_uri).workspace)
-    found = cleaning.unneeded(place)
+    found = cleaning.unneeded(place, unfinished=not unfinished)
     going = [r for r in found if not r.busy and (r.finished is not None or unfinished)]
     if not dry_run:
         for result in going:

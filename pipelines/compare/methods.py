@@ -243,13 +243,18 @@ def diversity_vectors(context: Context) -> np.ndarray:
     return content.fused_inputs(context).x
 
 
-def key(method: Method, context: Context) -> Mapping[str, Json]:
-    """What a method's result on a fold depends on."""
-    spec, fold = SPECS[method], context.workspace
+def inputs(method: Method, context: Context) -> list[tuple[Workspace, str]]:
+    """Stages of the fold that a method's result is made from, and where each is read."""
+    fold = context.workspace
     shared = [(fold, "ingest"), (fold, "split"), (fold, "users")]
     # All modalities, fused, say how diverse the lists are, whatever the method.
     alike = _features_input(context, context.config.embed.modalities)
-    read = [*shared, alike, *spec.inputs(context)]
+    return [*shared, alike, *SPECS[method].inputs(context)]
+
+
+def key(method: Method, context: Context) -> Mapping[str, Json]:
+    """What a method's result on a fold depends on."""
+    spec, read = SPECS[method], inputs(method, context)
     return {
         "method": method,
         "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,

@@ -33,7 +33,7 @@ from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import FACTORS, USERS, fold_workspace, prepare
 from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
-from pipelines.compare.methods import SPECS, diversity_vectors, key
+from pipelines.compare.methods import SPECS, diversity_vectors, inputs, key
 from pipelines.compare.summary import summarise
 from pipelines.config import Config
 from pipelines.config.compare import Method
@@ -60,9 +60,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
     todo.sort(key=lambda job: not SPECS[job.method].seeded)
-    outcomes = tasks.map_tasks(
-        run, partial(_run_job, config, workspace), todo, description="methods"
-    )
+    outcomes = tasks.map_tasks(run, partial(_run_job, config, run), todo, description="methods")
     run.used.update((RANKING, outcome.key) for outcome in outcomes if outcome.key)
     outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
     summaries: list[Summary] = tasks.gather(
@@ -123,16 +121,20 @@ def check(config: Config) -> None:
         )
 
 
-def _run_job(config: Config, workspace: Workspace, job: Job) -> Outcome:
+def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
     chosen = job.fold.config(config)
-    fold = fold_workspace(chosen, workspace)
+    # Of the comparison itself it depends on nothing, so that another one can use it.
+    fold = fold_workspace(chosen, Workspace(compare.workspace.uri))
     context = Context(chosen, fold, job.seed, job.fusion)
     content = {"version": _VERSION, **key(job.method, context)}
     # No lease: whoever else computes it writes the same.
     run = fold.begin(RANKING, content)
     if run is None:
-        reading = fold.at({RANKING: result_key(RANKING, content)})
-        return Outcome.of(job, reading.require(RANKING))
+        manifest = fold.at({RANKING: result_key(RANKING, content)}).require(RANKING)
+        compare.use(manifest)
+        return Outcome.of(job, manifest)
+    for where, stage in inputs(job.method, context):
+        run.used.add((stage, where.require(stage)["key"]))
     started = time.perf_counter()
     try:
         scores = SPECS[job.method].scores(context)
@@ -149,7 +151,9 @@ def _run_job(config: Config, workspace: Workspace, job: Job) -> Outcome:
             "all": round(time.perf_counter() - started, 2),
         },
     }
-    return Outcome.of(job, run.commit(counts, seed=job.seed, run=run_id()))
+    manifest = run.commit(counts, seed=job.seed, run=run_id())
+    compare.use(manifest)
+    return Outcome.of(job, manifest)
 
 
 def _rank(context: Context, scores: Scores, run: StageRun) -> Counts:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyarrow import fs as pafs
 
 from pipelines.runtime import lease
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.workspace import KEPT, MANIFEST, Workspace
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,16 @@ class Unneeded:
     busy: bool
 
 
-def needed(workspace: Workspace) -> set[tuple[str, str]]:
-    """Stage and key of the current results, and of all that these and unfinished ones need."""
+def needed(workspace: Workspace, *, unfinished: bool = True) -> set[tuple[str, str]]:
+    """Stage and key of the current results, and of all that they were made from.
+
+    Parameters
+    ----------
+    unfinished
+        Also what an interrupted run needs to go on; else only what one at work does.
+    """
     found: set[tuple[str, str]] = set()
-    waiting = list(workspace.current().items())
-    for stage in workspace.stages():
-        for key in workspace.results(stage):
-            reading = workspace.at({stage: key})
-            if reading.manifest(stage) is None:
-                waiting += reading.made_from(stage)
+    waiting = [*workspace.current().items(), *_of_unfinished(workspace, at_work=not unfinished)]
     while waiting:
         stage, key = waiting.pop()
         if (stage, key) in found:
@@ -47,9 +49,24 @@ def needed(workspace: Workspace) -> set[tuple[str, str]]:
     return found
 
 
-def unneeded(workspace: Workspace) -> list[Unneeded]:
-    """All results but the needed ones, by stage."""
-    keep = needed(workspace)
+def _of_unfinished(workspace: Workspace, *, at_work: bool) -> Iterator[tuple[str, str]]:
+    """What unfinished results need; only those that a run is `at_work` on, if asked."""
+    for stage in workspace.stages():
+        for key in workspace.results(stage):
+            reading = workspace.at({stage: key})
+            if reading.exists(stage, MANIFEST):
+                continue
+            if at_work and lease.living(reading, stage) is None:
+                continue
+            for info in reading.files(stage, KEPT):
+                if not info.base_name.startswith("."):
+                    pairs = reading.read_json(stage, KEPT, info.base_name)
+                    yield from ((name, other) for name, other in pairs)
+
+
+def unneeded(workspace: Workspace, *, unfinished: bool = True) -> list[Unneeded]:
+    """All results but the needed ones, by stage; see :func:`needed`."""
+    keep = needed(workspace, unfinished=unfinished)
     found = []
     for stage in workspace.stages():
         for key in workspace.results(stage):
@@ -70,5 +87,5 @@ def remove(workspace: Workspace, result: Unneeded) -> None:
     """Remove a result, its manifest first: what is half removed is no finished result."""
     reading = workspace.at({result.stage: result.key})
     if result.finished is not None:
-        workspace.remove_file(reading.path(result.stage, "manifest.json"))
+        workspace.remove_file(reading.path(result.stage, MANIFEST))
     reading.delete(result.stage)

@@ -177,7 +177,7 @@ def _living(workspace: Workspace, stage: str, there: dict[str, Claim]) -> Claim 
     unsure = {name: claim for name, claim in there.items() if not _surely_dead(claim)}
     end, told = time.monotonic() + PATIENCE, False
     while unsure and time.monotonic() < end:
-        time.sleep(RENEWED_EVERY / 10)
+        time.sleep(min(RENEWED_EVERY, PATIENCE) / 10)
         now = claims(workspace, stage)
         unsure = {name: claim for name, claim in unsure.items() if name in now}
         for name, claim in unsure.items():

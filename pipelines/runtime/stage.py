@@ -15,7 +15,14 @@ from pipelines.config import Config
 from pipelines.runtime import lease, logs, metrics, resources, session, watchdog
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.shards import Shard
-from pipelines.runtime.workspace import Manifest, StageRun, Workspace, fingerprint, result_key
+from pipelines.runtime.workspace import (
+    KEPT,
+    Manifest,
+    StageRun,
+    Workspace,
+    fingerprint,
+    result_key,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -184,6 +191,7 @@ class Stage:
             manifest = reading.manifest(self.name)
             if manifest is not None:
                 return manifest  # by another run, before this one held the lease
+            run.keep(plan.lineage.items(), "inputs")
             session.start(config.cluster)
             resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
             run.note()
@@ -263,7 +271,7 @@ class Plan:
 
 Plans = dict[str, Plan]
 
-_STAGING = ("reports", "progress")
+_STAGING = ("reports", "progress", KEPT)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
@@ -38,8 +38,9 @@ ROW_GROUP = 100_000
 _POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
-_MADE_FROM = ("progress", "made_from.json")
-_MANIFEST = "manifest.json"
+KEPT = "kept_results"
+"""The folder of an unfinished result that names those that its work needs."""
+MANIFEST = "manifest.json"
 _KEY = re.compile(r"[0-9a-f]{24}")
 _LIBRARIES = ("fusionrec", "ray", "torch", "transformers", "gensim", "scikit-learn", "pyarrow")
 
@@ -345,11 +346,11 @@ class Workspace:
             If it was written with another schema version.
         """
         key = self.key(stage)
-        content = None if key is None else self._content(self.path(stage, _MANIFEST))
+        content = None if key is None else self._content(self.path(stage, MANIFEST))
         if content is None:
             self._refuse_old_layout(stage)
             return None
-        manifest: Manifest = self._json(content, self.path(stage, _MANIFEST))
+        manifest: Manifest = self._json(content, self.path(stage, MANIFEST))
         found = manifest.get("schema_version")
         if found != SCHEMA_VERSION:
             raise self._other_version(stage, found)
@@ -357,7 +358,7 @@ class Workspace:
 
     def _refuse_old_layout(self, stage: str) -> None:
         """Until schema version 4 a stage had one result, right below its folder."""
-        content = self._content(f"{self.root}/{stage}/{_MANIFEST}")
+        content = self._content(f"{self.root}/{stage}/{MANIFEST}")
         if content is not None:
             raise self._other_version(stage, json.loads(content).get("schema_version"))
 
@@ -420,7 +421,7 @@ class Workspace:
                 info
                 for info in self._files(path)
                 if any(fnmatch(info.base_name, pattern) for pattern in patterns)
-                and info.base_name != _MANIFEST
+                and info.base_name != MANIFEST
                 and not info.base_name.startswith(".")
             ]
 
@@ -495,15 +496,14 @@ class StageRun:
         return chosen
 
     def use(self, manifest: Manifest) -> None:
-        """Note, in the driver, another result that this one is made from."""
-        self.used.update(manifest["lineage"].items())
-        self.used.add((manifest["stage"], manifest["key"]))
-        self.note()
+        """Note another result that this one is made from; in the manifest, if in the driver."""
+        found = [*manifest["lineage"].items(), (manifest["stage"], manifest["key"])]
+        self.used.update(found)
+        self.keep(found, f"{manifest['stage']}-{manifest['key']}")
 
-    def note(self) -> None:
-        """Write down what the unfinished result is made from, so that no cleaning removes it."""
-        found = sorted({*self.lineage.items(), *self.used})
-        self.write_json(found, *_MADE_FROM)
+    def keep(self, results: Iterable[tuple[str, str]], name: str) -> None:
+        """Let nobody remove these results, pairs of stage and key, while this one is unfinished."""
+        self.write_json([list(pair) for pair in results], KEPT, f"{name}.json")
 
     def has(self, artifact: str, part: int) -> bool:
         """Whether an earlier, interrupted run already wrote this part."""
@@ -566,7 +566,7 @@ class StageRun:
             "wall_seconds": round(time.time() - self.started, 2),
             "libraries": {name: _version(name) for name in _LIBRARIES},
         }
-        self.workspace.write_json(manifest, self.stage, _MANIFEST)
+        self.workspace.write_json(manifest, self.stage, MANIFEST)
         return manifest
 
     def path(self, *parts: str) -> str:

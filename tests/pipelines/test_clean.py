@@ -63,22 +63,17 @@ def test_what_a_run_is_at_work_on_stays(tmp_path, place, capsys) -> None:
     assert clean(tmp_path, capsys, "--unfinished") == {place["begun"]}
 
 
-def test_what_an_unfinished_result_is_made_from_stays(tmp_path, place, capsys) -> None:
-    reading = Workspace(str(tmp_path)).at({"fuse": place["old"]})
-    run = reading.begin("compare", {"settings": 1})
+def test_what_an_interrupted_run_needs_to_go_on_stays_with_it(tmp_path, place, capsys) -> None:
+    """A comparison that was killed has folds and rankings that are of no current result."""
+    run = Workspace(str(tmp_path)).begin("embed", {})
     assert run is not None
-    run.use(Workspace(str(tmp_path), {"train": place["forgotten"]}).require("train"))
+    run.use(Workspace(str(tmp_path)).at({"train": place["forgotten"]}).require("train"))
+    run.keep([("fuse", place["old"])], "inputs")
     assert clean(tmp_path, capsys) == set()
-    run.commit({})
-    assert clean(tmp_path, capsys) == {run.key, place["old"], place["forgotten"]}
-
-
-def test_a_folder_that_is_no_result_stays(tmp_path, place, capsys) -> None:
-    mine = tmp_path / "corpus" / "MillionSong" / "data"
-    mine.mkdir(parents=True)
-    (mine / "song.h5").write_bytes(b"mine")
-    clean(tmp_path, capsys, "--unfinished")
-    assert (mine / "song.h5").exists()
+    with lease.held(run):
+        assert clean(tmp_path, capsys, "--unfinished") == set()
+    gone = {place["old"], place["forgotten"], place["begun"]}
+    assert clean(tmp_path, capsys, "--unfinished") == gone
 
 
 def test_the_table_says_how_much(tmp_path, place, capsys) -> None:
