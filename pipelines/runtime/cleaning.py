@@ -45,7 +45,9 @@ def needed(workspace: Workspace, *, unfinished: bool = True) -> set[tuple[str, s
         if (stage, key) in found:
             continue
         found.add((stage, key))
-        waiting += workspace.at({stage: key}).made_from(stage)
+        manifest = workspace.at({stage: key}).manifest(stage)
+        if manifest is not None:
+            waiting += [*manifest["lineage"].items(), *((s, k) for s, k in manifest["uses"])]
     return found
 
 

@@ -194,7 +194,6 @@ class Stage:
             run.keep(plan.lineage.items(), "inputs")
             session.start(config.cluster)
             resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
-            run.note()
             log.info("%s: started", self.name)
             with watchdog.watching(run, config.cluster.patience):
                 counts = self.work(config, reading, run)

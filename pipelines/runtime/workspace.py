@@ -398,15 +398,6 @@ class Workspace:
         lineage = self.keys if lineage is None else lineage
         return StageRun(reading, stage, digest, dict(content), dict(lineage), time.time())
 
-    def made_from(self, stage: str) -> list[tuple[str, str]]:
-        """Stage and key of each result that a stage's result was, or is being, made from."""
-        manifest = self.manifest(stage)
-        if manifest is not None:
-            return [*manifest["lineage"].items(), *((s, k) for s, k in manifest["uses"])]
-        content = self._content(self.path(stage, *_MADE_FROM))
-        found = [] if content is None else self._json(content, self.path(stage, *_MADE_FROM))
-        return [(s, k) for s, k in found]
-
     def publish(self, stage: str, patterns: Sequence[str]) -> None:
         """Copy the files of a stage's result that people open to where they look: its folder.
 

@@ -76,6 +76,14 @@ def test_what_an_interrupted_run_needs_to_go_on_stays_with_it(tmp_path, place, c
     assert clean(tmp_path, capsys, "--unfinished") == gone
 
 
+def test_a_folder_that_is_no_result_stays(tmp_path, place, capsys) -> None:
+    mine = tmp_path / "corpus" / "MillionSong" / "data"
+    mine.mkdir(parents=True)
+    (mine / "song.h5").write_bytes(b"mine")
+    clean(tmp_path, capsys, "--unfinished")
+    assert (mine / "song.h5").exists()
+
+
 def test_the_table_says_how_much(tmp_path, place, capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["clean", "-w", str(tmp_path), "--dry-run"])

@@ -34,7 +34,7 @@ def stage(found: dict, name: str) -> dict:
 def test_status_tells_how_far_a_stage_is(tmp_path) -> None:
     run = Workspace(str(tmp_path)).begin("embed", {})
     assert run is not None
-    run.note()
+    run.keep([], "inputs")
     assert stage(status(tmp_path)[0], "embed")["state"] == "unfinished"
     line = {"what": "encoding lyrics", "step": 3, "total": 8, "time": time.time()}
     run.write_json(line, "progress", "now.json")
