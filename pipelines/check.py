@@ -36,9 +36,17 @@ class Found:
     error: FusionrecError | None = None
 
 
-def check(config: Config, stages: Sequence[Stage]) -> Iterator[Found]:
-    """Look at all that these stages will need, in the order in which one stands on the other."""
-    pending: list[Plan] = []
+def check(
+    config: Config, stages: Sequence[Stage], pending: Sequence[Plan] | None = None
+) -> Iterator[Found]:
+    """Look at all that these stages will need, in the order in which one stands on the other.
+
+    Parameters
+    ----------
+    pending
+        What :func:`_pending` found, where it was asked before: it lists the whole source.
+    """
+    plans = list(pending or ())
 
     def settings() -> str:
         for stage in stages:
@@ -47,10 +55,11 @@ def check(config: Config, stages: Sequence[Stage]) -> Iterator[Found]:
         return "all keys and values are known, and fit together"
 
     def inputs() -> str:
-        pending.extend(_pending(config, stages))
-        if not pending:
+        if pending is None:
+            plans.extend(_pending(config, stages))
+        if not plans:
             return "every stage is up to date"
-        return f"to be computed: {', '.join(plan.stage.name for plan in pending)}"
+        return f"to be computed: {', '.join(plan.stage.name for plan in plans)}"
 
     looks: list[tuple[str, Callable[[], str]]] = [
         ("config", settings),
@@ -61,9 +70,9 @@ def check(config: Config, stages: Sequence[Stage]) -> Iterator[Found]:
         looks.append(("sources", lambda: _sources(config)))
     looks += [
         ("stages", inputs),
-        ("lease", lambda: _lease(config, pending)),
+        ("lease", lambda: _lease(config, plans)),
         ("cluster", lambda: _cluster(config)),
-        ("resources", lambda: _resources(config, pending)),
+        ("resources", lambda: _resources(config, plans)),
     ]
     if embed.STAGE in stages and "lyrics" in config.embed.modalities:
         looks.append(("lyrics encoder", lambda: _encoder(config)))
@@ -76,8 +85,9 @@ def check(config: Config, stages: Sequence[Stage]) -> Iterator[Found]:
 
 def require(config: Config, stages: Sequence[Stage]) -> None:
     """Raise the first error that :func:`check` finds; nothing where all is up to date."""
-    if _pending(config, stages):
-        for found in check(config, stages):
+    pending = _pending(config, stages)
+    if pending:
+        for found in check(config, stages, pending):
             if found.error is not None:
                 raise found.error
 

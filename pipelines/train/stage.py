@@ -21,6 +21,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
+from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import Settings
@@ -136,7 +137,8 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
     collective, device = worker.collective, worker.device
     settings = settings_of(config)
     if settings.dtype == "auto":  # a checkpoint is not gone on with in another precision
-        halves = run.choose("precision", lambda: precision("auto", device)[0])
+        halves = halves_for_all(collective, device)
+        halves = run.choose("precision", lambda: halves)
         settings = replace(settings, dtype="bfloat16" if halves else "float32")
     # The layers are too small for more threads.
     torch.set_num_threads(1)
@@ -176,6 +178,12 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
         **{f"{part}_songs": int(songs[part].sum()) for part in PARTS},
         "majority_share": float(test.max() / test.sum()) if test.sum() else None,
     }
+
+
+def halves_for_all(group: Collective, device: str) -> bool:
+    """Whether `auto` is bfloat16 for every worker: of two kinds of GPU all take what both have."""
+    without = torch.tensor([float(not precision("auto", device)[0])], device=device)
+    return not group.sum(without).item()
 
 
 def _run_epochs(training: Training, run: StageRun, checkpoint_every: int) -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fusionrec.errors import BusyError, SourceError, WorkspaceError
+from fusionrec.models.collective import Collective
 from pipelines import check, evaluate, ingest, recommend, train
 from pipelines.cli import results
 from pipelines.compare.context import Context
@@ -18,6 +20,7 @@ from pipelines.run import run
 from pipelines.runtime import lease
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.train.stage import halves_for_all
 from tests.pipelines.inline import load, without_ray
 
 
@@ -217,3 +220,24 @@ def test_a_ranking_of_the_comparison_depends_on_what_its_diversity_is_measured_b
         of_fold = fold.config(chosen)
         found.append(key("random", Context(of_fold, fold_workspace(of_fold, workspace), 0)))
     assert found[0] != found[1]
+
+
+def test_the_check_before_a_run_lists_the_source_once(small, tmp_path, monkeypatch) -> None:
+    looks = []
+    look = ingest.STAGE.source
+    assert look is not None
+    monkeypatch.setitem(vars(ingest.STAGE), "source", lambda c: looks.append(c) or look(c))
+    check.require(load(small, tmp_path / "w"), (ingest.STAGE,))
+    assert len(looks) == 1
+
+
+def test_workers_whose_hardware_differs_take_one_precision(monkeypatch) -> None:
+    class Two(Collective):
+        """With another worker, which has no bfloat16."""
+
+        def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+            return tensor + 1
+
+    monkeypatch.setattr("pipelines.train.stage.precision", lambda *_: (True, torch.float32))
+    assert halves_for_all(Collective(), "cpu")
+    assert not halves_for_all(Two(), "cpu")
