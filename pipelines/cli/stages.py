@@ -59,14 +59,17 @@ _CHECKED = ("run", "train", "tune", "compare")
 def _check(name: str, resolved: Config) -> None:
     """Find out what these long ones lack before they begin."""
     from pipelines import check, compare, embed, ingest, run, train, tune
+    from pipelines.compare.jobs import folds
 
     stages = {
         "run": run.stages(resolved),
         "train": (train.STAGE,),
         "tune": (tune.STAGE,),
-        "compare": (ingest.STAGE, embed.STAGE, compare.STAGE),
+        "compare": (ingest.STAGE, compare.STAGE),
     }
     check.require(resolved, stages[name])
+    if name == "compare":  # which embeds for each of its folds
+        check.require(folds(resolved)[0].config(resolved), (ingest.STAGE, embed.STAGE))
 
 
 def run_stage(name: str, resolved: Config, as_json: bool) -> None:

@@ -156,6 +156,12 @@ def watched(run: StageRun, description: str) -> Iterator[None]:
 
 
 def _watch(run: StageRun, description: str, finished: threading.Event) -> None:
+    # What matters is written and read by the stage itself, which then fails by name.
+    with contextlib.suppress(OSError, WorkspaceError):
+        _show_what_is_told(run, description, finished)
+
+
+def _show_what_is_told(run: StageRun, description: str, finished: threading.Event) -> None:
     found = {"step": 0, "total": 0}
     over = False
     while not found["total"]:

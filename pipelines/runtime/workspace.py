@@ -17,12 +17,10 @@ import hashlib
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 import pyarrow as pa
@@ -31,10 +29,10 @@ from pyarrow import fs as pafs
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
 from fusionrec.schemas import SCHEMA_VERSION
+from pipelines.runtime.storage import Storage
 
 T = TypeVar("T")
 
-ROW_GROUP = 100_000
 _POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
@@ -81,7 +79,7 @@ class Manifest(TypedDict):
     libraries: dict[str, str | None]
 
 
-class Workspace:
+class Workspace(Storage):
     """A root on any filesystem pyarrow knows; cheap to make, picklable.
 
     Parameters
@@ -98,15 +96,8 @@ class Workspace:
     """
 
     def __init__(self, uri: str, keys: Mapping[str, str] | None = None) -> None:
+        super().__init__(uri)
         self.keys = dict(keys or {})
-        self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
-        try:
-            self.fs, self.root = pafs.FileSystem.from_uri(self.uri)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise WorkspaceError(
-                f"workspace {uri!r}: no such filesystem ({error}); "
-                "use a local folder or a URI that pyarrow reads"
-            ) from None
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[str, dict[str, str]]]:
         return Workspace, (self.uri, self.keys)
@@ -180,160 +171,6 @@ class Workspace:
     def stages(self) -> list[str]:
         """Every stage that has a result, finished or not."""
         return [name for name in self._folders(self.root) if name != _SEEN]
-
-    def _folders(self, path: str) -> list[str]:
-        found = self.fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
-
-    def _content(self, path: str) -> bytes | None:
-        """A file's content; None if it is not there."""
-        try:
-            with self.fs.open_input_stream(path) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise WorkspaceError(
-                f"{path}: cannot be read ({error}); see to it, or choose another folder with "
-                "--set workspace=..."
-            ) from None
-
-    # --- files -------------------------------------------------------------------------
-
-    def exists(self, *parts: str) -> bool:
-        """Whether a file or folder is there."""
-        kind = self.fs.get_file_info(self.path(*parts)).type
-        return bool(kind != pafs.FileType.NotFound)
-
-    def read_bytes(self, *parts: str) -> bytes:
-        """A file's content."""
-        with self.fs.open_input_stream(self.path(*parts)) as stream:
-            return bytes(stream.read())
-
-    @contextlib.contextmanager
-    def replacing(self, *parts: str) -> Iterator[Any]:
-        """A stream to write a file; it appears with all that was written, or not at all.
-
-        Raises
-        ------
-        WorkspaceError
-            The filesystem refuses: it is full, or read-only.
-        """
-        with self._replacing(self.path(*parts)) as stream:
-            yield stream
-
-    @contextlib.contextmanager
-    def _replacing(self, target: str) -> Iterator[Any]:
-        folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}-{name}"
-        try:
-            self.fs.create_dir(folder, recursive=True)
-            with self.fs.open_output_stream(temporary) as stream:
-                yield stream
-            self.fs.move(temporary, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                self.fs.delete_file(temporary)
-            if isinstance(error, OSError):
-                raise WorkspaceError(
-                    f"{target}: cannot be written ({error}); "
-                    "free space there, or choose another folder with --set workspace=..."
-                ) from None
-            raise
-
-    def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write a file atomically: all of it appears, or nothing."""
-        with self.replacing(*parts) as stream:
-            stream.write(content)
-
-    def read_json(self, *parts: str) -> Any:
-        """A JSON file's value."""
-        return self._json(self.read_bytes(*parts), self.path(*parts))
-
-    @staticmethod
-    def _json(content: bytes, path: str) -> Any:
-        try:
-            return json.loads(content)
-        except ValueError:
-            raise WorkspaceError(
-                f"{path}: is not JSON; delete the folder that it is in and run again"
-            ) from None
-
-    def write_json(self, value: Any, *parts: str) -> None:
-        """Write a JSON file atomically."""
-        self.write_bytes(json.dumps(value, indent=1, default=str).encode(), *parts)
-
-    def write_table(self, table: pa.Table, *parts: str) -> None:
-        """Write one Parquet file atomically."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
-        self.write_bytes(sink.getvalue(), *parts)
-
-    def delete(self, *parts: str) -> None:
-        """Remove a folder and all in it, if it is there."""
-        if self.exists(*parts):
-            with contextlib.suppress(FileNotFoundError):  # another run removes it, too
-                self.fs.delete_dir(self.path(*parts))
-
-    def try_to_write(self) -> None:
-        """Write a file and remove it.
-
-        Raises
-        ------
-        WorkspaceError
-            The filesystem refuses.
-        """
-        path = f"{self.root}/.written-{uuid.uuid4().hex}"
-        with self._replacing(path) as stream:
-            stream.write(b"x")
-        self.remove_file(path)
-
-    def remove_file(self, path: str) -> None:
-        """Remove a file, given as its filesystem spells it, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.delete_file(path)
-
-    # --- tables ------------------------------------------------------------------------
-
-    def parts(self, stage: str, artifact: str) -> list[str]:
-        """File names of an artifact's parts, in order."""
-        selector = pafs.FileSelector(self.path(stage, artifact), allow_not_found=True)
-        names = [info.base_name for info in self.fs.get_file_info(selector)]
-        return sorted(n for n in names if n.startswith("part-") and n.endswith(".parquet"))
-
-    def read_part(
-        self,
-        stage: str,
-        artifact: str,
-        part: str,
-        columns: Sequence[str] | None = None,
-        filters: Any = None,
-    ) -> pa.Table:
-        """One part of an artifact."""
-        return pq.read_table(
-            self.path(stage, artifact, part),
-            filesystem=self.fs,
-            columns=list(columns) if columns is not None else None,
-            filters=filters,
-            partitioning=None,
-        )
-
-    def read(
-        self,
-        stage: str,
-        artifact: str,
-        columns: Sequence[str] | None = None,
-        filters: Any = None,
-    ) -> pa.Table:
-        """All parts of an artifact as one table: as large as the artifact's chosen columns."""
-        names = self.parts(stage, artifact)
-        if not names:
-            raise WorkspaceError(
-                f"{self.path(stage, artifact)}: has no parts; run `fusionrec {stage}` first"
-            )
-        return pa.concat_tables(
-            [self.read_part(stage, artifact, name, columns, filters) for name in names]
-        )
 
     # --- manifests -----------------------------------------------------------------------
 
@@ -426,14 +263,6 @@ class Workspace:
                     stream.write(content)
         for name in there - {info.base_name for info in chosen}:
             self.remove_file(f"{folder}/{name}")
-
-    def files(self, *parts: str) -> list[pafs.FileInfo]:
-        """Files right below a folder of a stage's result."""
-        return self._files(self.path(*parts))
-
-    def _files(self, folder: str) -> list[pafs.FileInfo]:
-        found = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-        return [info for info in found if info.type == pafs.FileType.File]
 
 
 @dataclass

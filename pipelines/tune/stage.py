@@ -32,7 +32,7 @@ from pipelines.runtime import failures, interrupts, progress, resources, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.tune.shared import class_labels, load_features
-from pipelines.tune.trial import Shared, features_key, objective, train_trial
+from pipelines.tune.trial import Shared, features_key, objective, train_trial, trial_halves
 
 log = logging.getLogger("fusionrec")
 
@@ -116,7 +116,7 @@ def _check(config: Config) -> None:
 
 
 def _prepare(config: Config, run: StageRun) -> Shared:
-    space = config.tune.space
+    config, space = _with_precision(config, run), config.tune.space
     # These tasks ask for no CPU: if their node dies, Ray repeats them while trials hold all CPUs.
     ks = sorted({int(k) for k in _values(config, "label.k")})
     labels = {
@@ -149,6 +149,17 @@ def _prepare(config: Config, run: StageRun) -> Shared:
     fitting = resources.gpus() / gpus if gpus else resources.cpus()
     limit = config.tune.concurrent or math.inf
     return Shared(config, features, labels, max(1, int(min(fitting, limit, config.tune.trials))))
+
+
+def _with_precision(config: Config, run: StageRun) -> Config:
+    """The config with one precision for all trials, which else could not be compared."""
+    if config.train.dtype != "auto":
+        return config
+    gpus = config.tune.num_gpus
+    halves = run.choose(
+        "precision", lambda: tasks.run_task(run, trial_halves, config, num_gpus=gpus)
+    )
+    return config_module.replaced(config, {"train.dtype": "bfloat16" if halves else "float32"})
 
 
 def _values(config: Config, name: str) -> tuple[Value, ...]:

@@ -60,7 +60,7 @@ def train_trial(values: Values, shared: Shared) -> None:
     started = time.perf_counter()
     torch.set_num_threads(1)
     config = config_module.replaced(shared.config, values)
-    device = "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
+    device = trial_device(config)
     features: Features = tasks.gather([shared.features[features_key(config)]])[0]
     of_k: dict[int, ClassLabels] = tasks.gather([shared.labels[config.label.embedding]])[0]
     labels = of_k[config.label.k]
@@ -97,6 +97,16 @@ def train_trial(values: Values, shared: Shared) -> None:
         seconds, before = time.perf_counter() - started, time.perf_counter()
         tune.report({**measured, "seconds": round(seconds, 3)})
         started += time.perf_counter() - before
+
+
+def trial_device(config: Config) -> str:
+    """Where a trial trains."""
+    return "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
+
+
+def trial_halves(config: Config) -> bool:
+    """Whether `auto` is bfloat16 where this is called."""
+    return precision("auto", trial_device(config))[0]
 
 
 def trial_settings(config: Config) -> Settings:

@@ -1,0 +1,206 @@
+"""Files of a workspace on any filesystem that pyarrow knows: read whole, and written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from fusionrec.errors import WorkspaceError
+
+ROW_GROUP = 100_000
+
+
+class Storage(ABC):
+    """A root on a filesystem; below it, paths whose first part is a stage.
+
+    Parameters
+    ----------
+    uri
+        A local folder, or a URI such as ``s3://bucket/prefix``.
+
+    Raises
+    ------
+    WorkspaceError
+        If no filesystem serves the URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
+        try:
+            self.fs, self.root = pafs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise WorkspaceError(
+                f"workspace {uri!r}: no such filesystem ({error}); "
+                "use a local folder or a URI that pyarrow reads"
+            ) from None
+
+    @abstractmethod
+    def path(self, *parts: str) -> str:
+        """A path below the root, as its filesystem spells it."""
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file or folder is there."""
+        kind = self.fs.get_file_info(self.path(*parts)).type
+        return bool(kind != pafs.FileType.NotFound)
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """A file's content."""
+        with self.fs.open_input_stream(self.path(*parts)) as stream:
+            return bytes(stream.read())
+
+    @contextlib.contextmanager
+    def replacing(self, *parts: str) -> Iterator[Any]:
+        """A stream to write a file; it appears with all that was written, or not at all.
+
+        Raises
+        ------
+        WorkspaceError
+            The filesystem refuses: it is full, or read-only.
+        """
+        with self._replacing(self.path(*parts)) as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def _replacing(self, target: str) -> Iterator[Any]:
+        folder, _, name = target.rpartition("/")
+        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}-{name}"
+        try:
+            self.fs.create_dir(folder, recursive=True)
+            with self.fs.open_output_stream(temporary) as stream:
+                yield stream
+            self.fs.move(temporary, target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.fs.delete_file(temporary)
+            if isinstance(error, OSError):
+                raise WorkspaceError(
+                    f"{target}: cannot be written ({error}); "
+                    "free space there, or choose another folder with --set workspace=..."
+                ) from None
+            raise
+
+    def write_bytes(self, content: bytes, *parts: str) -> None:
+        """Write a file atomically: all of it appears, or nothing."""
+        with self.replacing(*parts) as stream:
+            stream.write(content)
+
+    def read_json(self, *parts: str) -> Any:
+        """A JSON file's value."""
+        return self._json(self.read_bytes(*parts), self.path(*parts))
+
+    @staticmethod
+    def _json(content: bytes, path: str) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise WorkspaceError(
+                f"{path}: is not JSON; delete the folder that it is in and run again"
+            ) from None
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Write a JSON file atomically."""
+        self.write_bytes(json.dumps(value, indent=1, default=str).encode(), *parts)
+
+    def write_table(self, table: pa.Table, *parts: str) -> None:
+        """Write one Parquet file atomically."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
+        self.write_bytes(sink.getvalue(), *parts)
+
+    def delete(self, *parts: str) -> None:
+        """Remove a folder and all in it, if it is there."""
+        if self.exists(*parts):
+            with contextlib.suppress(FileNotFoundError):  # another run removes it, too
+                self.fs.delete_dir(self.path(*parts))
+
+    def try_to_write(self) -> None:
+        """Write a file and remove it.
+
+        Raises
+        ------
+        WorkspaceError
+            The filesystem refuses.
+        """
+        path = f"{self.root}/.written-{uuid.uuid4().hex}"
+        with self._replacing(path) as stream:
+            stream.write(b"x")
+        self.remove_file(path)
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file, given as its filesystem spells it, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.delete_file(path)
+
+    def parts(self, stage: str, artifact: str) -> list[str]:
+        """File names of an artifact's parts, in order."""
+        selector = pafs.FileSelector(self.path(stage, artifact), allow_not_found=True)
+        names = [info.base_name for info in self.fs.get_file_info(selector)]
+        return sorted(n for n in names if n.startswith("part-") and n.endswith(".parquet"))
+
+    def read_part(
+        self,
+        stage: str,
+        artifact: str,
+        part: str,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
+    ) -> pa.Table:
+        """One part of an artifact."""
+        return pq.read_table(
+            self.path(stage, artifact, part),
+            filesystem=self.fs,
+            columns=list(columns) if columns is not None else None,
+            filters=filters,
+            partitioning=None,
+        )
+
+    def read(
+        self,
+        stage: str,
+        artifact: str,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
+    ) -> pa.Table:
+        """All parts of an artifact as one table: as large as the artifact's chosen columns."""
+        names = self.parts(stage, artifact)
+        if not names:
+            raise WorkspaceError(
+                f"{self.path(stage, artifact)}: has no parts; run `fusionrec {stage}` first"
+            )
+        return pa.concat_tables(
+            [self.read_part(stage, artifact, name, columns, filters) for name in names]
+        )
+
+    def _folders(self, path: str) -> list[str]:
+        found = self.fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+    def _content(self, path: str) -> bytes | None:
+        """A file's content; None if it is not there."""
+        try:
+            with self.fs.open_input_stream(path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path}: cannot be read ({error}); see to it, or choose another folder with "
+                "--set workspace=..."
+            ) from None
+
+    def files(self, *parts: str) -> list[pafs.FileInfo]:
+        """Files right below a folder of a stage's result."""
+        return self._files(self.path(*parts))
+
+    def _files(self, folder: str) -> list[pafs.FileInfo]:
+        found = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return [info for info in found if info.type == pafs.FileType.File]
