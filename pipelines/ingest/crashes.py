@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -30,6 +30,14 @@ _LOOKS, _LOOK_SECONDS = 20, 0.1
 
 _ANSWER_SECONDS = 30
 """How long a node may take to say whether a process of its own lives."""
+
+
+class Process(TypedDict):
+    """What tells a process from any other: its node, its id, when it began."""
+
+    node: str
+    pid: int
+    began: str
 
 
 class CrashNotes:
@@ -77,13 +85,13 @@ class CrashNotes:
         self._run.write_json(note, *self._path)
 
 
-def this_process() -> dict[str, Any]:
-    """What tells this process from any other: its node, its id, when it began."""
+def this_process() -> Process:
+    """This very process."""
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
     return {"node": node, "pid": os.getpid(), "began": _began(os.getpid())}
 
 
-def vanished(process: dict[str, Any]) -> bool:
+def vanished(process: Process) -> bool:
     """Whether a process is gone though its node is there: a node that is lost says nothing."""
     if process["node"] == this_process()["node"]:
         return _is_gone(process)
@@ -103,7 +111,7 @@ def vanished(process: dict[str, Any]) -> bool:
         return False
 
 
-def _is_gone(process: dict[str, Any]) -> bool:
+def _is_gone(process: Process) -> bool:
     for _ in range(_LOOKS):
         try:
             os.kill(process["pid"], 0)

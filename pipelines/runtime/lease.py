@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from fusionrec.errors import BusyError, WorkspaceError
 from pipelines.runtime.run_id import run_id
@@ -36,7 +36,17 @@ PATIENCE = 4 * RENEWED_EVERY
 """Seconds without one after which a writer is dead."""
 _TRIES = 8
 
-Claim = dict[str, Any]
+
+class Claim(TypedDict):
+    """What the file of a claim holds; `beat` grows as long as its writer lives."""
+
+    run: str
+    host: str
+    machine: str | None
+    process: int
+    process_started: str | None
+    since: str
+    beat: int
 
 
 @dataclass
@@ -69,7 +79,7 @@ class Lease:
 
     def _renew(self) -> None:
         self.beat += 1
-        claim = {
+        claim: Claim = {
             "run": run_id(),
             "host": socket.gethostname(),
             "machine": _machine(),
