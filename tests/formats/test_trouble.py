@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +74,8 @@ class Failing:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.failed < self.times and self.fails(*args):
             self.failed += 1
-            raise self.error
+            # A new one each time: one that lived on would keep the frames that it went through.
+            raise copy.copy(self.error)
         return self.function(*args, **kwargs)
 
 
@@ -391,3 +395,43 @@ def test_a_database_that_is_none_is_the_files_fault(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"no database" * 1000)
     with pytest.raises(SourceError, match="not usable as a database"):
         msd_sqlite.num_rows(str(tmp_path / "x.db"))
+
+
+DISTURBED = """
+import errno, os, sys, time
+from fusionrec.errors import UnavailableError
+from fusionrec.formats import hdf5
+from fusionrec.formats.hdf5 import access
+
+access._BUFFER = 64
+time.sleep = lambda seconds: None
+pread, calls, kept = os.pread, 0, []
+
+def failing(*args):
+    global calls
+    calls += 1
+    if calls > late:
+        raise OSError(errno.EIO, "Input/output error")
+    return pread(*args)
+
+os.pread = failing
+for late in range(0, 60, 4):
+    for read in (
+        lambda: hdf5.read_tracks(sys.argv[1:], segments=True),
+        lambda: hdf5.read_aggregate(sys.argv[1], 0, 1, segments=True),
+    ):
+        calls = 0
+        try:
+            read()
+        except UnavailableError as error:
+            kept.append(error)
+print(len(kept))
+"""
+
+
+def test_a_process_whose_disk_fails_ends_in_order(tracks: list[str]) -> None:
+    """libhdf5 freed, after Python's end, what an error had kept, and called back into Python."""
+    done = subprocess.run(
+        [sys.executable, "-c", DISTURBED, tracks[0]], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "30\n"), done.stderr

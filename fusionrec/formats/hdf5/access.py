@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,6 +107,10 @@ def open_file(path: str) -> Iterator[h5py.File]:
         except Damage:
             raise
         except Exception as error:  # libhdf5's errors arrive as any of a dozen classes
+            for each in (error, source.failure):
+                # Frames of h5py hold lists of libhdf5's, which calls back into Python to free them.
+                # An error that outlives Python would keep them until then, and crash its end.
+                traceback.clear_frames(each.__traceback__ if each else None)
             if source.failure is not None:
                 raise source.failure from None
             if is_trouble(error) or isinstance(error, FusionrecError):
