@@ -41,7 +41,7 @@ def test_ingest(corpus) -> None:
     found = result("ingest.py", corpus / "MillionSong", "--rounds", 1, "--slow-files", 10)
     assert found["read_directly"] > 0.9 * found["files"]
     assert found["ratio_to_getters"].keys() == {"metadata", "segments"}
-    assert all(ratio > 1 for ratio in found["ratio_to_getters"].values())
+    assert all(ratio > 0 for ratio in found["ratio_to_getters"].values())
 
 
 def test_embed(corpus) -> None:
