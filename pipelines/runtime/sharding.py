@@ -122,7 +122,9 @@ def map_in_actors(
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), most)),
         num_gpus=num_gpus or None,
         max_restarts=ACTOR_RESTARTS,
-        max_task_retries=ACTOR_RESTARTS,
+        # Without a bound of its own: a task that an actor's node took with it is tried again and
+        # again until the loss is noticed, and ends with the actor, whose restarts are bounded.
+        max_task_retries=-1,
         resources=placement(run),
     )
     return _reports(run, mapped, len(shards), description, actor)
