@@ -79,7 +79,8 @@ def test_a_full_disk_is_told_before_it_is_full(small, tmp_path, monkeypatch) -> 
     assert "only 1 MB are free" in found(small, tmp_path / "w")["workspace"].text
 
 
-def test_another_run_at_work_is_told(small, tmp_path) -> None:
+def test_another_run_at_work_is_told(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
     chosen = load(small, tmp_path / "w")
     workspace = Workspace(chosen.workspace)
     plan = stages(chosen)[0].plan(chosen, workspace, look=True)

@@ -20,6 +20,12 @@ def finish(workspace: Workspace, stage: str, content: dict, uses: list[Manifest]
     return run.commit({})
 
 
+@pytest.fixture(autouse=True)
+def _quick_leases(monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+
+
 @pytest.fixture
 def place(tmp_path) -> dict[str, str]:
     """Current: a report, made from features and with trainings that are not current themselves."""
