@@ -273,6 +273,7 @@ def _open_member(path: str) -> IO[bytes]:
                 "unpack it and give the text file itself"
             )
         return archive.open(names[0])
+    # zipfile: NotImplementedError for a compression that it lacks, RuntimeError for encryption.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise SourceError(
             f"{path}: not a readable zip archive ({error}); download it again or give the "
