@@ -60,8 +60,9 @@ def progress(
         def advance(step: int) -> None:
             nonlocal done
             show(step)
-            run.pulse.beat()
             done += step
+            if step:  # a look that found nothing new is no progress
+                run.pulse.beat(f"{description}: {done} of {total}")
             metrics.count("fusionrec_step_done", max(step, 0), **tags)
             if tell:
                 tell(done, total)
@@ -69,7 +70,9 @@ def progress(
         metrics.count("fusionrec_step_size", total, **tags)
         if tell:
             tell(0, total)
+        run.pulse.beat(f"{description}: 0 of {total}")
         yield advance
+        run.pulse.beat("")
         if tell:
             tell.write(done, total)
 

@@ -66,16 +66,21 @@ class _Watch(threading.Thread):
             if silent < SILENCE or now - told < SILENCE:
                 continue
             told = now
-            with contextlib.suppress(Exception):  # Ray ends, or has another API: nothing is told
-                self._look(silent)
+            where = f" ({self.run_.pulse.where})" if self.run_.pulse.where else ""
+            line = f"{self.run_.stage}: no progress for {silent:.0f} s{where}"
+            try:
+                self._look(line, silent)
+            except Exception as error:  # Ray ends, or has another API
+                log.info("%s; Ray does not say why: %s", line, type(error).__name__)
 
-    def _look(self, silent: float) -> None:
-        waiting = resources.waiting()
+    def _look(self, line: str, silent: float) -> None:
+        waiting, free = resources.waiting(), resources.free()
         if not waiting:
+            # Long work, or workers that stand still: who looks at them can tell.
+            log.info("%s; Ray has placed all there is to do, free: %s", line, free)
             return
-        stage, what = self.run_.stage, ", ".join(f"{n} x {_shown(b)}" for b, n in waiting)
-        line = f"{stage}: no progress for {silent:.0f} s; Ray has yet to place {what}"
-        log.info("%s; free: %s", line, resources.free())
+        line += f"; Ray has yet to place {', '.join(f'{n} x {_shown(b)}' for b, n in waiting)}"
+        log.info("%s; free: %s", line, free)
         never = [bundle for bundle, _ in waiting if not resources.fits_a_node(bundle)]
         if never and silent >= self.patience and self.owner is threading.main_thread():
             self.error = ResourceError(

@@ -267,13 +267,23 @@ class Workspace(Storage):
 
 @dataclass
 class Pulse:
-    """When the driver last saw a stage's work go on, on its own monotonic clock."""
+    """When the driver last saw a stage's work go on, on its own monotonic clock, and where it was.
+
+    Attributes
+    ----------
+    last
+        Seconds of that clock.
+    where
+        The step that is counted, and how far it is; "" between such steps.
+    """
 
     last: float = field(default_factory=time.monotonic)
+    where: str = ""
 
-    def beat(self) -> None:
+    def beat(self, where: str) -> None:
         """It goes on."""
         self.last = time.monotonic()
+        self.where = where
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import ray
 
 from fusionrec.errors import ConfigError, ResourceError
-from pipelines.runtime import resources
+from pipelines.runtime import resources, watchdog
+from pipelines.runtime.progress import progress
 from pipelines.runtime.resources import Demand
+from pipelines.runtime.workspace import Workspace
 
 
 def test_what_there_is_counts_where_ray_does_not_tell_what_may_come(
@@ -170,3 +173,50 @@ def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ResourceError label: no progress for ")
     assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
+
+
+def refuses() -> list:
+    raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [
+        (lambda: [({"CPU": 1.0}, 2)], "Ray has yet to place 2 x {CPU 1}; free: none"),
+        (list, "Ray has placed all there is to do, free: none"),
+        (refuses, "Ray does not say why: ConnectionError"),
+    ],
+)
+def test_whatever_stands_still_is_told(tmp_path, monkeypatch, caplog, waiting, said) -> None:
+    """Also work whose workers hang, which Ray takes to be at work."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(resources, "waiting", waiting)
+    monkeypatch.setattr(resources, "free", lambda: "none")
+    run = Workspace(str(tmp_path)).begin("embed", {})
+    assert run is not None
+    with (
+        caplog.at_level(logging.INFO, logger="fusionrec"),
+        watchdog.watching(run, patience=60),
+        progress("encoding lyrics", 8, run) as advance,
+    ):
+        advance(3)
+        advance(0)  # a look at a worker's own progress that finds no more
+        until = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < until:
+            time.sleep(0.02)
+    line = caplog.records[0].getMessage()
+    assert line.startswith("embed: no progress for 0 s (encoding lyrics: 3 of 8); ")
+    assert line.endswith(said)
+
+
+def test_a_worker_that_stands_still_makes_no_progress(tmp_path) -> None:
+    """The driver looks every second at what it has told; a look is not a step."""
+    run = Workspace(str(tmp_path)).begin("train", {})
+    assert run is not None
+    with progress("training", 8, run) as advance:
+        advance(3)
+        last = run.pulse.last
+        advance(0)
+        assert run.pulse.last == last
+        advance(1)
+        assert run.pulse.last > last

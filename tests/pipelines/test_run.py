@@ -13,6 +13,7 @@ from pipelines.cli.recommend import for_user
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides, without
+from tests.pipelines.inline import without_ray
 
 
 def summary(workspace) -> dict:
@@ -116,10 +117,12 @@ def test_lists_are_the_same_in_any_blocks_of_songs_and_users(
     ],
     ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()),
 )
-def test_every_choice_runs_to_the_end(corpus, finished, ray_session, tmp_path, settings) -> None:
+def test_every_choice_runs_to_the_end(corpus, finished, tmp_path, settings) -> None:
+    """Without Ray: that it distributes each stage alike is the others' subject."""
     place = tmp_path / "copy"
     shutil.copytree(finished, place)
-    manifests = run(config.load(None, overrides(corpus, place, **settings)))
+    with without_ray():
+        manifests = run(config.load(None, overrides(corpus, place, **settings)))
     results = manifests["evaluate"]["counts"]
     assert results["users"] > 50
     assert results["candidates"] > 30
