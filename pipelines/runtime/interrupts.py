@@ -1,17 +1,20 @@
 """Ctrl-C: once, it ends the command within seconds, with one line and one exit code.
 
 Python raises KeyboardInterrupt where the command is. What stands in its way is taken out of it:
-Ray Train and Ray Tune, which replace the handler where they run in the main thread, and clean-up
-that waits for workers, which is cut off.
+Ray Train and Ray Tune, which replace the handler where they run in the main thread, clean-up that
+waits for workers, which is cut off, and a main thread that is in a library's code and does not come
+back to Python, which a thread of ours notices.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TypeVar
@@ -20,7 +23,7 @@ T = TypeVar("T")
 
 EXIT_CODE = 130
 """128 and the number of SIGINT, as shells have it."""
-_SECONDS = 6.0
+_SECONDS = 4.0
 """What may be spent on cleaning up."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -32,6 +35,8 @@ class _State:
     happened = False
     told = False
     ours = False
+    handled = float("-inf")
+    beside: threading.Thread | None = None
 
 
 _state = _State()
@@ -58,6 +63,7 @@ def ending_the_command(tell: Callable[[str], None]) -> Iterator[None]:
         return
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
+        _state.handled = time.monotonic()
         if _state.ours:
             raise KeyboardInterrupt
         if _state.happened:  # a second time: at once
@@ -71,16 +77,45 @@ def ending_the_command(tell: Callable[[str], None]) -> Iterator[None]:
     _state.happened = _state.told = False
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield
+        with _noticed_at_once(tell):
+            yield
     except BaseException:
         if not _state.happened:
             raise
-        _tell(tell)
-        sys.exit(EXIT_CODE)
+        _leave(tell)
     finally:
         # Until the process is gone, a second one still ends it at once.
         if not _state.happened:
             signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _noticed_at_once(tell: Callable[[str], None]) -> Iterator[None]:
+    """While it lasts, SIGINT ends the process, too, if its handler has no turn.
+
+    Python calls the handler in the main thread, between two of its own instructions; the number of
+    the signal is in a pipe at once.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while numbers := os.read(reading, 64):
+            if signal.SIGINT in numbers:
+                time.sleep(_SECONDS)
+                if not _state.ours and time.monotonic() - _state.handled > _SECONDS + 1:
+                    _end(tell)
+        os.close(reading)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        # Not while the process ends of an interruption: a second one is still to be noticed.
+        if not _state.happened:
+            signal.set_wakeup_fd(before)
+            os.close(writing)
 
 
 def _tell(tell: Callable[[str], None]) -> None:
@@ -89,10 +124,24 @@ def _tell(tell: Callable[[str], None]) -> None:
         tell(_state.message)
 
 
+def _leave(tell: Callable[[str], None]) -> None:
+    """End the process, cleaned up, while the timer still runs.
+
+    Once Python itself ends, no thread of ours runs any more, and Ray may take its time. What still
+    runs beside the main thread would start Ray anew where it is shut down.
+    """
+    _tell(tell)
+    if _state.beside is None or not _state.beside.is_alive():
+        atexit._run_exitfuncs()
+    _end(tell)
+
+
 def _end(tell: Callable[[str], None]) -> None:
     """End the process now; Ray's own reaper takes away what it started."""
     _tell(tell)
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
+            stream.flush()
     os._exit(EXIT_CODE)
 
 
@@ -128,7 +177,7 @@ def outside_the_main_thread(function: Callable[[], T]) -> T:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=call, daemon=True)
+    thread = _state.beside = threading.Thread(target=call, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(_SECONDS_BETWEEN_LOOKS)

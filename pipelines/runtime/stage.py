@@ -12,7 +12,7 @@ import numpy as np
 
 from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
-from pipelines.runtime import lease, logs, metrics, resources, session, watchdog
+from pipelines.runtime import differences, lease, logs, metrics, resources, session, watchdog
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import (
@@ -197,10 +197,12 @@ class Stage:
             log.info("%s: started", self.name)
             with watchdog.watching(run, config.cluster.patience):
                 counts = self.work(config, reading, run)
-            if self.source is not None and _as_json(self.source(config)) != plan.content["source"]:
+            now = None if self.source is None else _as_json(self.source(config))
+            if self.source is not None and now != plan.content["source"]:
                 reading.delete(self.name)  # of which state each part is, nobody knows
+                changed = ", ".join(differences.of_sources(plan.content["source"], now))
                 raise SourceError(
-                    f"{self.name}: the source files changed while they were being read; "
+                    f"{self.name}: source files changed while they were being read ({changed}); "
                     "leave them alone and run the command again"
                 )
             held.check()
@@ -261,43 +263,23 @@ class Plan:
             return (
                 f"{workspace.root}/{name}: this stage is not finished; run `fusionrec {name}` first"
             )
+        found = differences.of_contents(there["content"], self.content)
+        for plan in self.inputs:  # which file made another result of it
+            key = there["lineage"].get(plan.stage.name, plan.key)
+            earlier = workspace.at({plan.stage.name: key}).manifest(plan.stage.name)
+            if plan.stage.source is not None and earlier is not None:
+                found += differences.of_sources(
+                    earlier["content"]["source"], plan.content["source"]
+                )
         return (
-            f"{workspace.root}/{name}: finished for another config "
-            f"({', '.join(_differences(there['content'], self.content))}); bring it up to date "
-            f"with `fusionrec {name}`, or all stages with `fusionrec run`"
+            f"{workspace.root}/{name}: finished for another config ({', '.join(found)}); bring it "
+            f"up to date with `fusionrec {name}`, or all stages with `fusionrec run`"
         )
 
 
 Plans = dict[str, Plan]
 
 _STAGING = ("reports", "progress", KEPT)
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What differs between two results' contents, for people."""
-    old, new = _flat(there["settings"]), _flat(here["settings"])
-    found = [
-        f"{name}: {old.get(name)} there, {new.get(name)} here"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    found += [
-        f"of another result of {name}"
-        for name in sorted({*there["inputs"], *here["inputs"]})
-        if there["inputs"].get(name) != here["inputs"].get(name)
-    ]
-    if there["version"] != here["version"]:
-        found.append("computed by another version of fusionrec")
-    return found or ["of another state of its source"]
-
-
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {name: tree}
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{name}.{key}" if name else key)
-    return found
 
 
 def _as_json(value: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,9 @@ from pyarrow import fs as pafs
 from fusionrec.errors import WorkspaceError
 
 ROW_GROUP = 100_000
+_LOCK = ".lock"
+_SECONDS_FOR_A_LOCK = 10.0
+"""It is held for milliseconds; who holds it for longer was stopped in the midst."""
 
 
 class Storage(ABC):
@@ -92,6 +97,21 @@ class Storage(ABC):
         """Write a file atomically: all of it appears, or nothing."""
         with self.replacing(*parts) as stream:
             stream.write(content)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While it lasts, no other process or thread of this machine is in such a block.
+
+        On a local folder only: elsewhere, and where the filesystem has no locks, it is not waited.
+        The system takes the lock from a process that dies.
+        """
+        with contextlib.ExitStack() as stack:
+            if isinstance(self.fs, pafs.LocalFileSystem):
+                with contextlib.suppress(OSError):
+                    self.fs.create_dir(self.root, recursive=True)
+                    lock = stack.enter_context(Path(self.root, _LOCK).open("ab"))
+                    _wait_for(lock.fileno())
+            yield
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file's value."""
@@ -204,3 +224,16 @@ class Storage(ABC):
     def _files(self, folder: str) -> list[pafs.FileInfo]:
         found = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return [info for info in found if info.type == pafs.FileType.File]
+
+
+def _wait_for(lock: int) -> None:
+    end = time.monotonic() + _SECONDS_FOR_A_LOCK
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.01)
+        else:
+            return

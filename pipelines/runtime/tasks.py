@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from fusionrec.errors import FusionrecError
 from pipelines.runtime import resources
 from pipelines.runtime.failures import FOREIGN, TASK, as_data, lost, revive, root_cause
 from pipelines.runtime.progress import progress
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
+SECONDS_TO_END = 10.0
+"""What a task has to end by itself, after another one of its stage has failed."""
 
 
 def placement(run: StageRun | None) -> dict[str, float]:
@@ -48,10 +51,17 @@ def wait(run: StageRun | None, references: Sequence[Any]) -> None:
 
     Raises as :func:`gather` does.
     """
-    for outcome in gather([submit(run, _outcome, [reference]) for reference in references]):
-        if outcome is not None:
-            kind, message = outcome
-            raise revive(kind, message, "task")
+    running = [submit(run, _outcome, [reference]) for reference in references]
+    try:
+        while running:
+            done, running = ray.wait(running, num_returns=1)
+            for outcome in map(_result, done):
+                if outcome is not None:
+                    kind, message = outcome
+                    raise revive(kind, message, "task")
+    except FusionrecError:
+        _end([*running, *references])
+        raise
 
 
 def _outcome(references: list[Any]) -> tuple[str, str] | None:
@@ -83,6 +93,9 @@ def submit(
 def gather(references: Sequence[Any]) -> list[Any]:
     """Wait for what :func:`submit` started, and return its results.
 
+    Where one fails, what still runs is ended first: else it would write into the stage's result
+    when the lease is another run's.
+
     Raises
     ------
     FusionrecError
@@ -90,14 +103,36 @@ def gather(references: Sequence[Any]) -> list[Any]:
     StageError
         If a worker failed otherwise.
     """
+    results: dict[Any, Any] = {}
+    running = list(dict.fromkeys(references))
     try:
-        results = ray.get(list(references))
+        while running:
+            done, running = ray.wait(running, num_returns=1)
+            results |= {reference: _result(reference) for reference in done}
+    except FusionrecError:
+        _end(running)
+        raise
+    return [results[reference] for reference in references]
+
+
+def _result(reference: Any) -> Any:
+    try:
+        kind, value = ray.get(reference)
     except ray.exceptions.RayError as error:
         raise lost("task", error) from error
-    for kind, value in results:
-        if kind:
-            raise revive(kind, value, "task")
-    return [value for _, value in results]
+    if kind:
+        raise revive(kind, value, "task")
+    return value
+
+
+def _end(references: Sequence[Any]) -> None:
+    """Cancel tasks and wait until they have ended; whoever goes on nevertheless is killed."""
+    left = list(references)
+    for force in (False, True):
+        for reference in left:
+            ray.cancel(reference, force=force)
+        if left:
+            _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_TO_END)
 
 
 def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
@@ -133,11 +168,15 @@ def map_tasks(
     running: dict[Any, int] = {}
     reports: dict[int, R] = {}
     with progress(description, len(shards), run) as advance:
-        while len(reports) < len(shards):
-            for number, shard in islice(waiting, ahead - len(running)):
-                running[submit(run, function, shard, num_gpus=num_gpus)] = number
-            done, _ = ray.wait(list(running), num_returns=1)
-            for reference in done:
-                reports[running.pop(reference)] = gather([reference])[0]
-                advance(1)
+        try:
+            while len(reports) < len(shards):
+                for number, shard in islice(waiting, ahead - len(running)):
+                    running[submit(run, function, shard, num_gpus=num_gpus)] = number
+                done, _ = ray.wait(list(running), num_returns=1)
+                for reference in done:
+                    reports[running.pop(reference)] = _result(reference)
+                    advance(1)
+        except FusionrecError:
+            _end([*running])
+            raise
     return [reports[number] for number in range(len(shards))]

@@ -137,10 +137,16 @@ class Workspace(Storage):
         return {} if content is None else dict(self._json(content, path)["stages"])
 
     def point(self, keys: Mapping[str, str]) -> None:
-        """Make these results of these stages the current ones."""
-        current = self.current()
-        if {**current, **keys} != current:
-            value = {"schema_version": SCHEMA_VERSION, "stages": {**current, **keys}}
+        """Make these results of these stages the current ones.
+
+        Of two runs that end together, none takes the other's away where the workspace is a local
+        folder. Elsewhere it may happen; what is read is not affected, but what `status` shows and
+        `clean` keeps.
+        """
+        if keys.items() <= self.current().items():
+            return
+        with self._alone():
+            value = {"schema_version": SCHEMA_VERSION, "stages": {**self.current(), **keys}}
             with self._replacing(f"{self.root}/{_POINTER}") as stream:
                 stream.write(json.dumps(value, indent=1).encode())
 

@@ -103,3 +103,14 @@ def undisturbed(small, tmp_path_factory) -> Path:
     with without_ray():
         run(load(small, place))
     return place
+
+
+@pytest.fixture(scope="session")
+def beside(small, undisturbed, tmp_path_factory) -> Path:
+    """The same with a report, a search and a comparison."""
+    from tests.pipelines.beside import finish
+
+    place = tmp_path_factory.mktemp("beside") / "w"
+    shutil.copytree(undisturbed, place)
+    finish(small, place)
+    return place

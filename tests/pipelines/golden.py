@@ -19,6 +19,7 @@ from fusionrec.hashing import stable_hash
 from fusionrec.tables import matrix
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
+from tests.pipelines import beside
 from tests.pipelines.inline import load, without_ray
 
 FILE = Path(__file__).with_name("golden.json")
@@ -110,6 +111,47 @@ def _evaluate(workspace: Workspace) -> Figures:
     return {name: counts[name] for name in ("random_map", "map", "auc", "users")}
 
 
+def _report(workspace: Workspace) -> Figures:
+    found: Figures = {}
+    written = beside.tables(workspace, "report")
+    for embedding in ("multihot", "word2vec"):
+        curve = [row for row in written["elbow.csv"] if row["embedding"] == embedding]
+        found[f"{embedding}_points"] = len(curve)
+        found[f"{embedding}_inertia"] = sum(float(row["inertia"]) for row in curve)
+    found["songs"] = sum(int(row["songs"]) for row in written["cluster_sizes.csv"])
+    found["curves"] = len(written["accuracy.csv"])
+    for number, row in enumerate(written["table_1.csv"]):
+        found[f"majority_{number}"] = float(row["majority_share"])
+    return found
+
+
+def _tune(workspace: Workspace) -> Figures:
+    trials = beside.tables(workspace, "tune")["trials.json"]
+    counts = workspace.require("tune")["counts"]
+    return {
+        **{name: counts[name] for name in ("trials", "failed", "best")},
+        "epochs": sum(row["epoch"] for row in trials),
+        "map": float(np.mean([row["validation_map"] for row in trials])),
+        "accuracy": float(np.mean([row["validation_accuracy"] for row in trials])),
+    }
+
+
+def _compare(workspace: Workspace) -> Figures:
+    counts = workspace.require("compare")["counts"]
+    (table,) = beside.tables(workspace, "compare")["comparison.json"].values()
+    found: Figures = {name: counts[name] for name in ("folds", "rankings", "failed", "methods")}
+    found |= {name: table["folds"][name] for name in ("users", "relevant_mean", "candidates_mean")}
+    found["ceiling"] = float(np.mean([*table["ceilings"].values()]))
+    for row in table["rows"]:
+        method = row["method"]
+        found[f"{method}_map"] = row["average_precision"]
+        found[f"{method}_without_input"] = row["without_input"]
+    popular = next(row for row in table["rows"] if row["method"] == "popularity")
+    names = ("recall", "ndcg", "auc", "random_level", "low", "high", "users_low", "coverage")
+    found |= {name: popular[name] for name in (*names, "gini", "novelty", "diversity")}
+    return found
+
+
 OF: dict[str, Callable[[Workspace], Figures]] = {
     "ingest": _ingest,
     "split": _split,
@@ -120,20 +162,28 @@ OF: dict[str, Callable[[Workspace], Figures]] = {
     "train": _train,
     "recommend": _recommend,
     "evaluate": _evaluate,
+    "report": _report,
+    "tune": _tune,
+    "compare": _compare,
 }
 
 
+ALL = (*STAGES, *beside.STAGES.values())
+
+
 def golden(place: Path) -> dict[str, dict[str, object]]:
-    """Version and figures of every stage of a finished workspace."""
+    """Version and figures of every stage of a workspace in which all are finished."""
     workspace = Workspace(str(place))
-    return {s.name: {"version": s.version, "figures": OF[s.name](workspace)} for s in STAGES}
+    return {s.name: {"version": s.version, "figures": OF[s.name](workspace)} for s in ALL}
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch, without_ray():
+    with tempfile.TemporaryDirectory() as scratch:
         corpus, place = Path(scratch) / "corpus", Path(scratch) / "w"
         write_sample(corpus, songs=150, users=60, seed=3)
-        run(load(corpus, place))
+        with without_ray():
+            run(load(corpus, place))
+        beside.finish(corpus, place)
         FILE.write_text(json.dumps(golden(place), indent=1) + "\n")
 
 

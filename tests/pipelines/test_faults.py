@@ -147,6 +147,53 @@ def test_an_actor_whose_process_dies_each_time_ends_the_stage(
     assert "\n" not in message
 
 
+def low_on_memory(kind: type[ray.exceptions.RayError]) -> ray.exceptions.RayError:
+    """What Ray raises where its memory monitor has ended an actor for the last time."""
+    text = (
+        "Task was killed due to the node running low on memory.\nMemory on the node (IP: 10.0.0.1) "
+        "was 15.2GB / 16.0GB (0.95), which exceeds the memory usage threshold of 0.95."
+    )
+    if kind is ray.exceptions.OutOfMemoryError:
+        return ray.exceptions.OutOfMemoryError(text)
+    error = ray.exceptions.ActorDiedError()
+    error.error_msg = text
+    return error
+
+
+@pytest.mark.parametrize(
+    "kind", [ray.exceptions.OutOfMemoryError, ray.exceptions.ActorDiedError], ids=["oom", "died"]
+)
+@pytest.mark.parametrize("reports", [0, 2])
+def test_an_encoder_that_is_ended_for_memory_each_time_ends_the_stage(
+    monkeypatch, kind, reports
+) -> None:
+    """Ray Data restarts its actor :data:`sharding.ACTOR_RESTARTS` times, then it raises."""
+    given = {}
+
+    class Mapped:
+        def iter_rows(self):
+            for number in range(reports):
+                yield {"outcome": sharding._packed((number, "", number))}
+            raise low_on_memory(kind)
+
+    def mapped(shards, **options):
+        given.update(options)
+        return Mapped()
+
+    monkeypatch.setattr(sharding, "_mapped", mapped)
+    monkeypatch.setattr(sharding.resources, "cpus", lambda: 2)
+    with pytest.raises(StageError) as caught:
+        sharding.map_in_actors(
+            None, dies_at_once, (), [0, 1, 2], description="encoding lyrics", actor="the encoder"
+        )
+    when = "while it worked" if reports else "before it had done anything"
+    assert str(caught.value) == (
+        f"encoding lyrics: the process of the encoder died 5 times {when}: "
+        "Ray ended it because its node ran low on memory"
+    )
+    assert given["max_restarts"] == 4
+
+
 def refuses_to_start(*_: object) -> None:
     raise EncoderError("embed.lyrics.encoder = some/encoder: cannot be had")
 

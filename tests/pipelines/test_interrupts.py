@@ -30,38 +30,105 @@ def interrupted(command: list[str], log: Path, begun: Callable[[str], bool]) -> 
             start_new_session=True,
         )
         try:
-            until = time.monotonic() + 120
+            until = time.monotonic() + 300
             while not begun(log.read_text()):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.1)
             os.killpg(process.pid, signal.SIGINT)
-            # Its own limit is shorter; the rest is for a busy machine.
-            code = process.wait(timeout=20)
+            code = process.wait(timeout=10)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     return code, log.read_text()
 
 
+def ended(
+    corpus: Path, workspace: Path, stage: str, sign: str, **settings: object
+) -> tuple[int, str]:
+    """Exit code and last line of a stage that is interrupted once a line or a file is there."""
+    command = [stage, *arguments(corpus, workspace, **settings)]
+
+    def begun(told: str) -> bool:
+        return sign in told or any(workspace.glob(sign))
+
+    code, told = interrupted(command, workspace.parent / "log", begun)
+    return code, told.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_ingest(corpus, tmp_path) -> None:
     workspace = tmp_path / "w"
-    command = ["ingest", *arguments(corpus, workspace, ingest__files_per_shard=1)]
-    code, told = interrupted(
-        command, tmp_path / "log", lambda _: any((workspace / "ingest").glob("*/reports/*.json"))
-    )
-    assert (code, told.splitlines()[-1]) == (130, LINE)
+    sign = "ingest/*/reports/*.json"
+    found = ended(corpus, workspace, "ingest", sign, ingest__files_per_shard=1)
+    assert found == (130, LINE)
     assert not list((workspace / "ingest").glob("*/manifest.json"))
 
 
+ROWS = "[{k: 6, eta: 0.001, p: 0.5}, {k: 3, eta: 0.005, p: 0.1}]"
+LONG = {"train__epochs": 50_000, "train__eta": 0.002}
+
+
 @pytest.mark.slow
-def test_training(corpus, finished, tmp_path) -> None:
-    """Ray Train takes Ctrl-C for itself, and waits for workers that it has not got yet."""
+@pytest.mark.parametrize(
+    ("stage", "sign", "settings"),
+    [
+        # Ray Train takes Ctrl-C for itself, and waits for workers that it has not got yet.
+        ("train", "Ray Train starts", {"train__workers": 2, **LONG}),
+        ("train", "train/*/progress/now.json", {"train__workers": 1, **LONG}),
+        ("embed", "embed: started", {}),
+        ("embed", "embed/*/metadata/*.parquet", {}),  # before the encoder's actors are there
+        # Ray Tune takes Ctrl-C for itself, too, and ends a trial when it reports.
+        ("tune", "tune/*/ray/search/*/result.json", {"tune__scheduler": "none", **LONG}),
+        ("compare", "compare: fold 0", {"compare__methods": "[random, fusion]"}),
+        (
+            "compare",
+            "methods/*/manifest.json",
+            {"compare__methods": "[random, popularity, fusion]", "compare__seeds": 5, **LONG},
+        ),
+        ("report", "report/*/reports/*.json", {"report__elbow_to": 60}),
+        (
+            "report",
+            "train: started",
+            {"report__elbow_to": 3, "report__runs": ROWS, "train__workers": 2, **LONG},
+        ),
+    ],
+)
+def test_what_follows(corpus, finished, tmp_path, stage, sign, settings) -> None:
     workspace = tmp_path / "w"
     shutil.copytree(finished, workspace)
-    shutil.rmtree(workspace / "train")
-    more = {"train__workers": 2, "train__epochs": 5000, "train__eta": 0.002}
-    command = ["train", *arguments(corpus, workspace, **more)]
-    code, told = interrupted(command, tmp_path / "log", lambda log: "Ray Train starts" in log)
-    assert (code, told.splitlines()[-1]) == (130, LINE)
+    shutil.rmtree(workspace / stage, ignore_errors=True)
+    assert ended(corpus, workspace, stage, sign, **settings) == (130, LINE)
+    assert not list((workspace / stage).glob("*/manifest.json"))
+
+
+BUSY = """
+import hashlib
+import sys
+
+from pipelines.runtime import interrupts
+
+interrupts._SECONDS = 0.5
+with interrupts.ending_the_command(lambda line: print(line, file=sys.stderr)):
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+def test_code_that_does_not_come_back_to_python_is_ended() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert (process.returncode, told) == (130, LINE.removeprefix("fusionrec: ") + "\n")

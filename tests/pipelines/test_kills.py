@@ -1,9 +1,11 @@
 """Runs killed at any moment: each that follows ends with the results of an undisturbed one."""
 
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -11,9 +13,16 @@ import pytest
 from pyarrow import fs as pafs
 
 from pipelines.run import run
-from pipelines.runtime import lease
+from pipelines.runtime import cleaning, lease
 from pipelines.runtime.workspace import Workspace
+from tests.pipelines.beside import SETTINGS, STAGES, tables, timeless
 from tests.pipelines.inline import load, without_ray
+from tests.pipelines.inline_tune import inline_search
+
+SEEDS = {"run": 3, "report": 2, "tune": 2, "compare": 2}
+"""So many seeds each."""
+KILLS: dict[tuple[str, int], int] = {}
+"""Of each seed that was run to its end."""
 
 ARTIFACTS = {
     "ingest": ("songs", "lyrics", "plays", "users", "rejects", "vocabulary", "other_lyrics"),
@@ -104,31 +113,42 @@ def executed(executioner: Executioner) -> Iterator[None]:
         yield
 
 
+T = TypeVar("T")
+
+
+def killed_until_done(work: Callable[[], T], seed: int) -> tuple[T, int]:
+    """What the work returns in the end, and how often it was killed before."""
+    dice, kills = random.Random(seed), 0
+    while True:
+        try:
+            with executed(Executioner(dice)):
+                return work(), kills
+        except KilledError:
+            kills += 1
+            assert kills < 500
+
+
+@pytest.fixture(autouse=True)
+def _dead_who_live(monkeypatch) -> Iterator[None]:
+    """The dead process is this one, which lives: its leases are seen to stand still."""
+    monkeypatch.setattr(lease, "PATIENCE", 0.02)
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 60.0)
+    with without_ray():
+        yield
+
+
 def artifacts(place: Path) -> dict[tuple[str, str], pa.Table]:
     workspace = Workspace(str(place))
     return {(s, a): workspace.read(s, a) for s, names in ARTIFACTS.items() for a in names}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_a_run_that_is_killed_again_and_again(small, undisturbed, tmp_path, seed, monkeypatch):
-    """Each seed is some sixty kills; tests/pipelines/test_resume.py kills whole processes."""
-    # The dead process is this one, which lives: its leases are seen to stand still.
-    monkeypatch.setattr(lease, "PATIENCE", 0.02)
-    monkeypatch.setattr(lease, "RENEWED_EVERY", 60.0)
-    dice = random.Random(seed)
+@pytest.mark.parametrize("seed", range(SEEDS["run"]))
+def test_a_run_that_is_killed_again_and_again(small, undisturbed, tmp_path, seed):
+    """tests/pipelines/test_resume.py kills whole processes."""
     place = tmp_path / "w"
-    kills = 0
-    with without_ray():
-        while True:
-            try:
-                with executed(Executioner(dice)):
-                    manifests = run(load(small, place))
-                break
-            except KilledError:
-                kills += 1
-                assert kills < 500
-    assert kills >= 10
+    manifests, kills = killed_until_done(lambda: run(load(small, place)), seed)
+    KILLS["run", seed] = kills
     expected = Workspace(str(undisturbed))
     for stage, manifest in manifests.items():
         assert manifest["key"] == expected.require(stage)["key"], stage
@@ -137,7 +157,48 @@ def test_a_run_that_is_killed_again_and_again(small, undisturbed, tmp_path, seed
     for name, table in artifacts(place).items():
         assert table.equals(there[name]), name
     # A last command finds all of it up to date, and leaves nothing of the dead behind.
-    with without_ray():
-        assert run(load(small, place)) == manifests
+    assert run(load(small, place)) == manifests
     assert not list(place.glob("*/*/reports"))
     assert not list(place.glob("ingest/*/raw_*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed"), [(name, seed) for name in STAGES for seed in range(SEEDS[name])]
+)
+def test_what_stands_beside_a_run_is_killed_again_and_again(
+    small, undisturbed, beside, tmp_path, name, seed
+):
+    """Of a search, Ray Tune's own part is another one here (tests/pipelines/inline_tune.py).
+
+    tests/pipelines/test_tune.py kills Ray Tune's.
+    """
+    stage = STAGES[name]
+    place = Path(shutil.copytree(undisturbed, tmp_path / "w"))
+    chosen = load(small, place, **SETTINGS[name])
+    with inline_search():
+        manifest, kills = killed_until_done(lambda: stage.run(chosen), seed)
+        KILLS[name, seed] = kills
+        expected = Workspace(str(beside)).require(name)
+        assert manifest["key"] == expected["key"]
+        assert timeless(manifest["counts"]) == timeless(expected["counts"])
+        assert {tuple(pair) for pair in manifest["uses"]} == {tuple(p) for p in expected["uses"]}
+        found, there = (tables(Workspace(str(w)), name) for w in (place, beside))
+        assert found.keys() == there.keys()
+        for file, content in found.items():
+            assert content == there[file], file
+        # A last command finds it up to date, and removes nothing that it is made from.
+        assert stage.run(chosen) == manifest
+        for result in cleaning.unneeded(Workspace(str(place))):
+            cleaning.remove(Workspace(str(place)), result)
+        assert stage.run(chosen) == manifest
+    for used, key in manifest["uses"]:
+        assert Workspace(str(place), {used: key}).manifest(used) is not None
+
+
+@pytest.mark.slow
+def test_they_were_killed_two_hundred_times() -> None:
+    if len(KILLS) < sum(SEEDS.values()):
+        pytest.skip("of all seeds together")
+    assert all(KILLS.values()), KILLS
+    assert sum(KILLS.values()) >= 200, KILLS

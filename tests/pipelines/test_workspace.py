@@ -1,17 +1,25 @@
 """Results by what they depend on: what is read, kept, refused, and never visible."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
 from fusionrec.schemas import SCHEMA_VERSION
+from pipelines.runtime import storage
 from pipelines.runtime.workspace import StageRun, Workspace
 
 CONTENT = {"settings": {"a": 1}}
 OTHER = {"settings": {"a": 2}}
 TABLE = pa.table({"x": [1, 2, 3]})
+HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture
@@ -40,6 +48,64 @@ def test_results_of_two_configs_lie_side_by_side(workspace) -> None:
         workspace.point({"fuse": run.key})
         assert workspace.read("fuse", "fused").equals(expected)
         assert workspace.at({"fuse": first.key}).read("fuse", "fused").equals(TABLE)
+
+
+def slow_to_point(monkeypatch) -> None:
+    """Between its look at the pointer and its writing of it, everyone takes some time."""
+    look = Workspace.current
+
+    def slow(self: Workspace) -> dict[str, str]:
+        found = look(self)
+        time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(Workspace, "current", slow)
+
+
+def test_of_runs_that_end_together_none_loses_its_pointer(workspace, monkeypatch) -> None:
+    slow_to_point(monkeypatch)
+    threads = [
+        threading.Thread(target=Workspace(workspace.uri).point, args=({f"stage{i}": str(i)},))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert workspace.current() == {f"stage{i}": str(i) for i in range(8)}
+
+
+POINTS = """
+import sys
+from pipelines.runtime.workspace import Workspace
+
+for number in range(50):
+    Workspace(sys.argv[1]).point({sys.argv[2]: str(number), f"{sys.argv[2]}-{number}": "x"})
+"""
+
+
+def test_nor_do_other_processes(workspace) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", POINTS, workspace.uri, name], env=HERE)
+        for name in ("a", "b", "c")
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert len(workspace.current()) == 3 * 51
+
+
+def test_who_is_stopped_while_it_points_stops_nobody_else(workspace, monkeypatch) -> None:
+    monkeypatch.setattr(storage, "_SECONDS_FOR_A_LOCK", 0.1)
+    with workspace._alone():
+        Workspace(workspace.uri).point({"fuse": "key"})
+    assert workspace.current() == {"fuse": "key"}
+
+
+def test_what_is_current_already_is_written_by_nobody(workspace) -> None:
+    """So that a workspace that cannot be written to can be read."""
+    workspace.point({"fuse": "key"})
+    Path(workspace.root, ".lock").unlink()
+    workspace.point({"fuse": "key"})
+    assert not Path(workspace.root, ".lock").exists()
 
 
 def test_parts_of_an_interrupted_run_are_those_of_its_content_only(workspace) -> None:
