@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(
@@ -34,6 +34,7 @@ SONGS = pa.schema(
         ("mbtag_counts", pa.list_(pa.int32())),
         ("terms", pa.list_(pa.string())),
         ("term_weights", pa.list_(pa.float32())),
+        ("similar_artists", pa.list_(pa.string())),  # artist ids, the most similar first
     ]
 )
 
