@@ -37,6 +37,8 @@ SONGS = pa.schema(
         ("similar_artists", pa.list_(pa.string())),  # artist ids, the most similar first
     ]
 )
+"""Also of `other_songs`, those with plays but no place in the catalogue: what no source knows of
+them is null, lists too."""
 
 SEGMENTS = pa.schema(
     [
@@ -75,7 +77,8 @@ TRIPLETS = pa.schema([("user_id", pa.string()), ("song_id", pa.string()), ("play
 """What the readers of listening data return, before ids become codes."""
 
 PLAYS = pa.schema([("user", pa.int32()), ("song", pa.int32()), ("plays", pa.int32())])
-"""`user` and `song` are rows of the `users` map and of the `songs` artifact."""
+"""`user` and `song` are rows of the `users` map and of the `songs` artifact; in `other_plays`, of
+`other_songs`."""
 
 USERS = pa.schema([("user_id", pa.string())])
 

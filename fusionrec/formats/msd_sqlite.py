@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -95,18 +95,59 @@ def read_songs(
     UnavailableError
         The environment does not give one.
     """
+
+    def keys(connection: sqlite3.Connection) -> Iterable[tuple[int]]:
+        # The index on track_id alone gives the range; only its rows are then looked up.
+        return connection.execute(
+            "SELECT rowid FROM songs ORDER BY track_id, rowid LIMIT ? OFFSET ?",
+            (max(0, stop - start), start),
+        )
+
+    return _read(track_metadata_db, artist_term_db, artist_similarity_db, keys)
+
+
+@patient
+def read_songs_of(
+    track_metadata_db: str,
+    song_ids: Iterable[str],
+    *,
+    artist_term_db: str | None = None,
+    artist_similarity_db: str | None = None,
+) -> Batch:
+    """Read the tracks of some songs in ascending order of track id; as :func:`read_songs`.
+
+    A song may have several tracks, and one that the database does not know has none. The table is
+    looked through once if it has no index on the song ids.
+    """
+
+    def keys(connection: sqlite3.Connection) -> Iterable[tuple[int]]:
+        connection.execute("PRAGMA temp_store = MEMORY")  # the database itself is not written to
+        connection.execute("CREATE TEMP TABLE wanted (song_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        wanted = [(song,) for song in song_ids]
+        connection.executemany("INSERT OR IGNORE INTO temp.wanted VALUES (?)", wanted)
+        return connection.execute(
+            "SELECT rowid FROM main.songs WHERE song_id IN (SELECT song_id FROM temp.wanted) "
+            "ORDER BY track_id, rowid"
+        )
+
+    return _read(track_metadata_db, artist_term_db, artist_similarity_db, keys)
+
+
+def _read(
+    track_metadata_db: str,
+    artist_term_db: str | None,
+    artist_similarity_db: str | None,
+    keys_of: Callable[[sqlite3.Connection], Iterable[tuple[int]]],
+) -> Batch:
+    """Read the rows that `keys_of` chooses."""
     rejects = Rejects()
     rows = SongRows()
     source = os.path.basename(track_metadata_db)
     connection = connect(track_metadata_db)
     try:
-        # The index on track_id alone gives the range; only its rows are then looked up.
-        keys = connection.execute(
-            "SELECT rowid FROM songs ORDER BY track_id, rowid LIMIT ? OFFSET ?",
-            (max(0, stop - start), start),
-        ).fetchall()
+        keys = [int(key) for (key,) in keys_of(connection)]
         connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM songs LIMIT 0")
-        found = list(_rows(connection, [int(key) for (key,) in keys], source, rejects))
+        found = list(_rows(connection, keys, source, rejects))
     except sqlite3.Error as error:
         raise unusable(track_metadata_db, error, _ROWS_ADVICE) from error
     finally:

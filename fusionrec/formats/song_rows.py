@@ -327,8 +327,9 @@ class _Cleaner:
     ) -> pa.Array:
         """Lists of ids as they are, without the empty ones."""
         ids = lists.get(name) or Ragged.of([()] * rows)
-        if _is_plain(ids.values):  # nearly always, and a million songs have 100 million of them
-            return _lists(ids.values.cast(pa.string()), ids.lengths)
+        plain = _plain_texts(ids.values)
+        if plain is not None:  # nearly always, and a million songs have 100 million of them
+            return _lists(plain, ids.lengths)
         texts, lengths = self.texts(ids.values), ids.lengths
         if not all(texts):
             row_of = np.repeat(np.arange(rows), lengths)
@@ -347,16 +348,18 @@ class _Cleaner:
         return text
 
 
-def _is_plain(values: Column) -> bool:
-    """Whether texts are Arrow's and have none but visible ASCII: nothing to decode or to strip."""
+def _plain_texts(values: Column) -> pa.Array | None:
+    """Texts that are Arrow's and have none but visible ASCII: there is nothing to strip or mend."""
     if not isinstance(values, pa.BinaryArray) or values.offset or not len(values):
-        return False
+        return None
     _, offsets, content = values.buffers()
     ends = np.frombuffer(offsets, np.int32)[: len(values) + 1]
     if not (np.diff(ends) > 0).all():
-        return False
+        return None
     text = np.frombuffer(content, np.uint8)[ends[0] : ends[-1]]
-    return bool(((text > 0x20) & (text < 0x7F)).all())
+    if not ((text > 0x20) & (text < 0x7F)).all():
+        return None
+    return values.cast(pa.string())
 
 
 def _lists(values: pa.Array, lengths: npt.NDArray[np.int64]) -> pa.ListArray:
