@@ -1,0 +1,65 @@
+"""All signals, in one place and order."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fusionrec.signals import catalogue, content, context, popularity, taste
+from fusionrec.signals.neighbours import neighbours
+from fusionrec.signals.signal import SignalSpec
+
+_SPECS = (
+    *(
+        SignalSpec(
+            f"neighbours by {name}",
+            "content",
+            content.MODALITIES.get(name, name),
+            False,
+            partial(neighbours, name=name),
+        )
+        for name in content.KERNELS
+    ),
+    *(
+        SignalSpec(
+            f"neighbours by {name}", "context", "artist", True, partial(neighbours, name=name)
+        )
+        for name in context.KERNELS
+    ),
+    *(
+        SignalSpec(name, kind, "all", with_context, partial(fit, with_context=with_context))
+        for with_context, kind, suffix in (
+            (False, "content", ""),
+            (True, "context", " with context"),
+        )
+        for name, fit in (
+            (f"taste{suffix}", taste.to_histories),
+            (f"smoothed taste{suffix}", taste.to_smoothed),
+        )
+    ),
+    SignalSpec("factors by terms", "content", "terms", False, taste.means_by_terms),
+    SignalSpec("factors of artist", "content", "metadata", False, catalogue.by_attention),
+    SignalSpec("songs of artist", "content", "metadata", False, catalogue.by_songs),
+    *(
+        SignalSpec(
+            f"popularity{what}{suffix}",
+            "popularity",
+            "all",
+            with_context,
+            partial(fit, with_context=with_context),
+        )
+        for with_context, suffix in ((False, ""), (True, " with context"))
+        for what, fit in (
+            ("", popularity.alone),
+            (" by activity", popularity.by_activity),
+            (" by history", popularity.by_history),
+        )
+    ),
+)
+
+SIGNALS: dict[str, SignalSpec] = {spec.name: spec for spec in _SPECS}
+"""Signals by name."""
+
+
+def names(with_context: bool = True) -> tuple[str, ...]:
+    """Names of all signals, or of those that read no context."""
+    return tuple(name for name, spec in SIGNALS.items() if with_context or not spec.context)
