@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec.formats import hdf5
-from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS, Damage
+from fusionrec.formats.hdf5.access import LIST_ARRAYS, SEGMENT_ARRAYS, TABLES, Damage
 from fusionrec.formats.hdf5.direct import WHOLE_FILE
 from fusionrec.formats.hdf5.layout import HEAD_BYTES
 from fusionrec.formats.hdf5.song_batch import SongBatch
@@ -36,7 +36,7 @@ def getters(paths: Sequence[str], segments: bool) -> int:
     import tables
 
     values = 0
-    arrays = {**TAG_ARRAYS, **(SEGMENT_ARRAYS if segments else {})}
+    arrays = {**LIST_ARRAYS, **(SEGMENT_ARRAYS if segments else {})}
     for path in paths:
         with tables.open_file(path, mode="r") as file:
             for table, fields in TABLES.items():
@@ -79,7 +79,7 @@ class Inflate:
     """Inflates the chunks of the data sets that are read, taken out beforehand."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        names = [*TABLES, *TAG_ARRAYS]
+        names = [*TABLES, *LIST_ARRAYS]
         self._metadata = [chunk for path in paths for chunk in _chunks(path, names)]
         self._segments = [chunk for path in paths for chunk in _chunks(path, SEGMENT_ARRAYS)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(
@@ -34,8 +34,11 @@ SONGS = pa.schema(
         ("mbtag_counts", pa.list_(pa.int32())),
         ("terms", pa.list_(pa.string())),
         ("term_weights", pa.list_(pa.float32())),
+        ("similar_artists", pa.list_(pa.string())),  # artist ids, the most similar first
     ]
 )
+"""Also of `other_songs`, those with plays but no place in the catalogue: what no source knows of
+them is null, lists too."""
 
 SEGMENTS = pa.schema(
     [
@@ -74,7 +77,8 @@ TRIPLETS = pa.schema([("user_id", pa.string()), ("song_id", pa.string()), ("play
 """What the readers of listening data return, before ids become codes."""
 
 PLAYS = pa.schema([("user", pa.int32()), ("song", pa.int32()), ("plays", pa.int32())])
-"""`user` and `song` are rows of the `users` map and of the `songs` artifact."""
+"""`user` and `song` are rows of the `users` map and of the `songs` artifact; in `other_plays`, of
+`other_songs`."""
 
 USERS = pa.schema([("user_id", pa.string())])
 

@@ -129,6 +129,8 @@ def _temporary_folder() -> str:
 def _sources(config: Config) -> str:
     source = config.source
     named = [("songs", source.songs), ("artist_terms", source.artist_terms)]
+    named += [("artist_similarity", source.artist_similarity)]
+    named += [("other_songs", source.other_songs)]
     named += [("lyrics", name) for name in source.lyrics]
     named += [("plays", name) for name in source.plays] + [("mismatches", source.mismatches)]
     found = [(key, source_path(config, name)) for key, name in named if name is not None]

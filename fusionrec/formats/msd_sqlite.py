@@ -1,14 +1,15 @@
-"""The Million Song Dataset's SQLite databases `track_metadata.db` and `artist_term.db`.
+"""The Million Song Dataset's SQLite databases: track_metadata, artist_term, artist_similarity.
 
-They hold the metadata of (Öman & Choi, section 3.1.4) and the tags of section 3.1 for the
-whole data set, without the audio analysis.
+They hold the metadata of (Öman & Choi, section 3.1.4), the tags of section 3.1 and the similar
+artists for the whole data set, without the audio analysis.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 from urllib.parse import quote
 
 from fusionrec.errors import SourceError
@@ -33,6 +34,7 @@ _ROWS_ADVICE = "give the official track_metadata.db, which has the table songs"
 _TERMS_ADVICE = (
     "give the official artist_term.db, which has the tables artist_mbtag and artist_term"
 )
+_SIMILARITY_ADVICE = "give the official artist_similarity.db, which has the table similarity"
 _ARTISTS_PER_QUERY = 500  # below SQLite's limit on bound parameters in any build
 
 
@@ -57,7 +59,14 @@ def num_rows(track_metadata_db: str) -> int:
 
 
 @patient
-def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, stop: int) -> Batch:
+def read_songs(
+    track_metadata_db: str,
+    artist_term_db: str | None,
+    start: int,
+    stop: int,
+    *,
+    artist_similarity_db: str | None = None,
+) -> Batch:
     """Read the songs `[start, stop)` in ascending order of track id.
 
     Parameters
@@ -68,6 +77,9 @@ def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, s
         Database with the tables artist_mbtag and artist_term; None leaves the tag lists empty.
     start, stop
         Range of rows, out of :func:`num_rows`.
+    artist_similarity_db
+        Database with the table similarity; None leaves the lists of similar artists empty. Their
+        order is that of its rows, which were written artist by artist, the most similar first.
 
     Returns
     -------
@@ -83,29 +95,72 @@ def read_songs(track_metadata_db: str, artist_term_db: str | None, start: int, s
     UnavailableError
         The environment does not give one.
     """
+
+    def keys(connection: sqlite3.Connection) -> Iterable[tuple[int]]:
+        # The index on track_id alone gives the range; only its rows are then looked up.
+        return connection.execute(
+            "SELECT rowid FROM songs ORDER BY track_id, rowid LIMIT ? OFFSET ?",
+            (max(0, stop - start), start),
+        )
+
+    return _read(track_metadata_db, artist_term_db, artist_similarity_db, keys)
+
+
+@patient
+def read_songs_of(
+    track_metadata_db: str,
+    song_ids: Iterable[str],
+    *,
+    artist_term_db: str | None = None,
+    artist_similarity_db: str | None = None,
+) -> Batch:
+    """Read the tracks of some songs in ascending order of track id; as :func:`read_songs`.
+
+    A song may have several tracks, and one that the database does not know has none. The table is
+    looked through once if it has no index on the song ids.
+    """
+
+    def keys(connection: sqlite3.Connection) -> Iterable[tuple[int]]:
+        connection.execute("PRAGMA temp_store = MEMORY")  # the database itself is not written to
+        connection.execute("CREATE TEMP TABLE wanted (song_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        wanted = [(song,) for song in song_ids]
+        connection.executemany("INSERT OR IGNORE INTO temp.wanted VALUES (?)", wanted)
+        return connection.execute(
+            "SELECT rowid FROM main.songs WHERE song_id IN (SELECT song_id FROM temp.wanted) "
+            "ORDER BY track_id, rowid"
+        )
+
+    return _read(track_metadata_db, artist_term_db, artist_similarity_db, keys)
+
+
+def _read(
+    track_metadata_db: str,
+    artist_term_db: str | None,
+    artist_similarity_db: str | None,
+    keys_of: Callable[[sqlite3.Connection], Iterable[tuple[int]]],
+) -> Batch:
+    """Read the rows that `keys_of` chooses."""
     rejects = Rejects()
     rows = SongRows()
     source = os.path.basename(track_metadata_db)
     connection = connect(track_metadata_db)
     try:
-        # The index on track_id alone gives the range; only its rows are then looked up.
-        keys = connection.execute(
-            "SELECT rowid FROM songs ORDER BY track_id, rowid LIMIT ? OFFSET ?",
-            (max(0, stop - start), start),
-        ).fetchall()
+        keys = [int(key) for (key,) in keys_of(connection)]
         connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM songs LIMIT 0")
-        found = list(_rows(connection, [int(key) for (key,) in keys], source, rejects))
+        found = list(_rows(connection, keys, source, rejects))
     except sqlite3.Error as error:
         raise unusable(track_metadata_db, error, _ROWS_ADVICE) from error
     finally:
         connection.close()
     artists = sorted({a for a in (row["artist_id"] for _, row in found) if isinstance(a, bytes)})
-    mbtags = _tags(artist_term_db, "artist_mbtag", "mbtag", artists)
-    terms = _tags(artist_term_db, "artist_term", "term", artists)
+    mbtags = _of_artists(artist_term_db, _MBTAGS, artists)
+    terms = _of_artists(artist_term_db, _TERMS, artists)
+    similar = _of_artists(artist_similarity_db, _SIMILAR, artists)
     for number, (item, row) in enumerate(found):
         artist = row["artist_id"] if isinstance(row["artist_id"], bytes) else b""
         tags = mbtags.get(artist, [])
         row |= {"mbtags": tags, "mbtag_counts": [1] * len(tags), "terms": terms.get(artist, [])}
+        row["similar_artists"] = similar.get(artist, [])
         rows.add(number, source, item, row)
     songs = rows.clean()
     file_rejects(rejects, songs.rejects)
@@ -130,31 +185,43 @@ def _rows(
         yield f"row {key}", dict(zip(_COLUMNS, values, strict=True))
 
 
-def _tags(
-    path: str | None, table: str, column: str, artists: list[bytes]
-) -> dict[bytes, list[bytes]]:
-    """Tags by artist in the order of their rows, without repetitions."""
-    tags: dict[bytes, list[bytes]] = {}
+class _Lists(NamedTuple):
+    """A table with a row an entry of an artist's list."""
+
+    table: str
+    artist: str
+    entry: str
+    advice: str
+
+
+_MBTAGS = _Lists("artist_mbtag", "artist_id", "mbtag", _TERMS_ADVICE)
+_TERMS = _Lists("artist_term", "artist_id", "term", _TERMS_ADVICE)
+_SIMILAR = _Lists("similarity", "target", "similar", _SIMILARITY_ADVICE)
+
+
+def _of_artists(path: str | None, lists: _Lists, artists: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Entries by artist in the order of their rows, without repetitions."""
+    found: dict[bytes, list[bytes]] = {}
     if path is None:
-        return tags
+        return found
     connection = connect(path)
     try:
         for start in range(0, max(1, len(artists)), _ARTISTS_PER_QUERY):
             some = artists[start : start + _ARTISTS_PER_QUERY]
             marks = ", ".join(["CAST(? AS TEXT)"] * len(some))
             query = (
-                f"SELECT artist_id, {column} FROM {table} WHERE artist_id IN ({marks}) "
-                "ORDER BY rowid"
+                f"SELECT {lists.artist}, {lists.entry} FROM {lists.table} "
+                f"WHERE {lists.artist} IN ({marks}) ORDER BY rowid"
             )
-            for artist, tag in connection.execute(query, some):
-                known = tags.setdefault(artist, [])
-                if tag not in known:
-                    known.append(tag)
+            for artist, entry in connection.execute(query, some):
+                known = found.setdefault(artist, [])
+                if entry not in known:
+                    known.append(entry)
     except sqlite3.Error as error:
-        raise unusable(path, error, _TERMS_ADVICE) from error
+        raise unusable(path, error, lists.advice) from error
     finally:
         connection.close()
-    return tags
+    return found
 
 
 def connect(path: str) -> sqlite3.Connection:

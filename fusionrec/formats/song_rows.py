@@ -25,6 +25,8 @@ FLOATS = ("duration", "artist_hotttnesss", "artist_familiarity", "tempo", "loudn
 INTEGERS = ("key", "mode", "time_signature")
 TAGS = {"mbtags": "mbtag_counts", "terms": "term_weights"}
 """Lists of tags, and the list of numbers beside each."""
+ID_LISTS = ("similar_artists",)
+"""Lists of ids, in the order of the source; nothing stands beside them."""
 
 _FIRST_YEAR, _LAST_YEAR = 1860, 2100  # no recording is older
 _INT32 = range(-(2**31), 2**31)
@@ -129,7 +131,7 @@ class SongRows:
         columns = {name: [row.get(name) for row in self._rows] for name in names}
         lists = {
             name: Ragged.of([_sequence(value) for value in columns.pop(name)])
-            for name in (*TAGS, *TAGS.values())
+            for name in (*TAGS, *TAGS.values(), *ID_LISTS)
             if name in columns
         }
 
@@ -150,7 +152,7 @@ def clean_songs(
 
     A song without a track or song id is dropped. An unusable field is emptied: text that is
     empty, a number that is NaN or infinite, a duration that is not positive, a year that is
-    0 or absurd, an empty tag, tag numbers that do not match their tags.
+    0 or absurd, an empty tag or id in a list, tag numbers that do not match their tags.
 
     Parameters
     ----------
@@ -260,6 +262,8 @@ class _Cleaner:
             arrays[name] = pa.array(np.where(whole, numbers, 0).astype(np.int32), mask=~whole)
         for name, companion in TAGS.items():
             arrays[name], arrays[companion] = self._tags(lists, name, len(kept), null)
+        for name in ID_LISTS:
+            arrays[name] = self._id_lists(lists, name, len(kept), null)
         table = pa.Table.from_arrays([arrays[field.name] for field in SONGS], schema=SONGS)
         rows = np.array([self._numbers[i] for i in kept], np.int64)
         return CleanSongs(table, rows, self._found, self._damaged)
@@ -318,12 +322,44 @@ class _Cleaner:
             pa.array(all_numbers, SONGS.field(companion).type),
         )
 
+    def _id_lists(
+        self, lists: Mapping[str, Ragged], name: str, rows: int, null: Callable[[int, str], None]
+    ) -> pa.Array:
+        """Lists of ids as they are, without the empty ones."""
+        ids = lists.get(name) or Ragged.of([()] * rows)
+        plain = _plain_texts(ids.values)
+        if plain is not None:  # nearly always, and a million songs have 100 million of them
+            return _lists(plain, ids.lengths)
+        texts, lengths = self.texts(ids.values), ids.lengths
+        if not all(texts):
+            row_of = np.repeat(np.arange(rows), lengths)
+            empty = np.array([not text for text in texts])
+            for row in np.unique(row_of[empty]).tolist():
+                null(row, f"empty id in {name}")
+            texts = [text for text in texts if text]
+            lengths = np.bincount(row_of[~empty], minlength=rows)
+        return _lists(pa.array(texts, pa.string()), lengths)
+
     def _text(self, value: object) -> str:
         if not isinstance(value, bytes | str):
             return ""
         text, damaged = decode(value)
         self._damaged += damaged
         return text
+
+
+def _plain_texts(values: Column) -> pa.Array | None:
+    """Texts that are Arrow's and have none but visible ASCII: there is nothing to strip or mend."""
+    if not isinstance(values, pa.BinaryArray) or values.offset or not len(values):
+        return None
+    _, offsets, content = values.buffers()
+    ends = np.frombuffer(offsets, np.int32)[: len(values) + 1]
+    if not (np.diff(ends) > 0).all():
+        return None
+    text = np.frombuffer(content, np.uint8)[ends[0] : ends[-1]]
+    if not ((text > 0x20) & (text < 0x7F)).all():
+        return None
+    return values.cast(pa.string())
 
 
 def _lists(values: pa.Array, lengths: npt.NDArray[np.int64]) -> pa.ListArray:

@@ -16,6 +16,9 @@ FEW_USERS = 100
 FEW_SONGS = 100
 """Below these a mean over users, or a share of songs, moves by whole per cents by chance alone."""
 
+OTHER_SONGS = "song not in the corpus: kept to learn from only"
+"""Why a play of such a song is named: no list will have the song, but the play is no waste."""
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -61,7 +64,7 @@ def _of_ingest(counts: Counts) -> Iterator[LeftOut]:
         plays = n("triplets") + n("triplets_rejected")
         other = n("triplets") - n("triplets_on_corpus")
         yield LeftOut("plays", n("triplets_rejected"), plays, "damaged")
-        yield LeftOut("plays", other, plays, "song not in the corpus")
+        yield LeftOut("plays", other, plays, OTHER_SONGS)
         mismatched = n("triplets_on_mismatched_songs")
         yield LeftOut("plays", mismatched, plays, "song listed as mismatched")
 

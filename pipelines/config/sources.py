@@ -20,7 +20,15 @@ class SourceConfig(Section):
         "HDF5 tree (A/B/C folders), one aggregate or summary .h5 file, or track_metadata.db",
     )
     artist_terms: str | None = _key(
-        None, "artist_term.db with the tags, where `songs` is track_metadata.db"
+        None, "artist_term.db with the tags, where `songs` or `other_songs` is track_metadata.db"
+    )
+    artist_similarity: str | None = _key(
+        None, "artist_similarity.db with the similar artists, where `artist_terms` has the tags"
+    )
+    other_songs: str | None = _key(
+        None,
+        "track_metadata.db for songs that have plays but are not among `songs`; without it nothing "
+        "is known of them but their plays",
     )
     lyrics: tuple[str, ...] = _key(
         ("musixmatch/mxm_dataset_train.txt", "musixmatch/mxm_dataset_test.txt"),

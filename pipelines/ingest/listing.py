@@ -31,6 +31,7 @@ def source_state(config: Config) -> list[list[Any]]:
     """
     source = config.source
     named = [source.songs, source.artist_terms, *source.lyrics, *source.plays, source.mismatches]
+    named += [source.artist_similarity, source.other_songs]
     _latest.clear()
     rows: list[list[Any]] = []
     for path in (source_path(config, name) for name in named if name is not None):

@@ -1,4 +1,8 @@
-"""Ingest, third part: listening triplets, as codes of users and songs."""
+"""Ingest, third part: listening triplets, as codes of users and songs.
+
+Plays of songs outside the catalogue are kept beside the others: no list will name these songs, but
+what their listeners have in common can be learned from them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,17 +25,24 @@ from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
 
+_OTHERS = pa.schema([("song_id", pa.string()), ("rows", pa.int64())])
+
 
 @dataclass(frozen=True)
 class PlaysReport(ReadReport):
-    """With the triplets on songs, and on songs of mismatched tracks."""
+    """With the triplets on songs, on songs of mismatched tracks, and on songs of no track."""
 
     on_songs: int
     on_mismatched: int
+    on_others: int
 
 
 def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
-    """Triplets to `plays`, as codes: a user's row in `users`, a song's row in `songs`."""
+    """Triplets as codes: a user's row in `users`, a song's in `songs` or among the `other_ids`.
+
+    Those on the catalogue go to `plays` and those on other songs to `other_plays`; those on songs
+    that the catalogue lost, as all their tracks are mismatched, to neither.
+    """
     ranges: list[tuple[str, int, int]] = []
     for path in config.source.plays:
         file = source_path(config, path)
@@ -46,8 +58,8 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
     users = tasks.run_task(run, _write_users, run)
+    others = tasks.run_task(run, _write_others, run, config.ingest.rows_per_shard)
     sharding.map_shards(run, partial(_code_plays, run), shards, description="coding plays")
-    unmatched = tasks.run_task(run, _write_unmatched, run)
     on_songs = sum(found.on_songs for found in reports)
     on_mismatched = sum(found.on_mismatched for found in reports)
     return {
@@ -57,7 +69,8 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         "triplets_on_mismatched_songs": on_mismatched,
         "plays": on_songs,
         "users": users,
-        "play_songs_not_in_corpus": unmatched,
+        "other_songs": others,
+        "other_plays": sum(found.on_others for found in reports),
         "play_rejects": total.reasons,
     }
 
@@ -75,23 +88,24 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: FileShard) -> PlaysRepor
     codes = pc.index_in(table["song_id"], value_set=song_ids).cast(pa.int32())
     known = pc.is_valid(codes)
     mismatched = pc.is_in(table["song_id"], value_set=wrong)
-    strange = table["song_id"].filter(pc.and_not(pc.invert(known), mismatched))
-    # Users are written once a shard, and their rows as positions among them.
+    strange = pc.and_not(pc.invert(known), mismatched)
+    others = table["song_id"].filter(strange).combine_chunks().dictionary_encode()
+    # Users and other songs are written once a shard, and their rows as positions among them.
     listeners = table["user_id"].combine_chunks().dictionary_encode()
     raw = pa.table({"user": listeners.indices, "song": codes, "plays": table["plays"]})
     run.write(raw.filter(known), "raw_plays", shard.part)
     run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard.part)
-    counted = pc.value_counts(strange.combine_chunks())
-    run.write(
-        pa.table({"song_id": counted.field("values"), "rows": counted.field("counts")}),
-        "raw_unmatched",
-        shard.part,
-    )
+    of_others = raw.filter(strange).set_column(1, "song", others.indices)
+    run.write(of_others, "raw_other_plays", shard.part)
+    rows = np.bincount(others.indices.to_numpy(), minlength=len(others.dictionary))
+    counted = pa.table({"song_id": others.dictionary, "rows": rows}, schema=_OTHERS)
+    run.write(counted, "raw_others", shard.part)
     run.write(batch.rejects, "play_rejects", shard.part)
     return PlaysReport(
         **vars(report(batch)),
         on_songs=pc.sum(known).as_py() or 0,
         on_mismatched=pc.sum(mismatched).as_py() or 0,
+        on_others=len(others),
     )
 
 
@@ -112,30 +126,44 @@ def _write_users(run: StageRun) -> int:
     return len(codes)
 
 
-def _code_plays(run: StageRun, shard: FileShard) -> Written:
-    part = part_name(shard.part)
-    raw = run.workspace.read_part(run.stage, "raw_plays", part)
-    codes = run.workspace.read_part(run.stage, "user_codes", part)["code"]
-    table = pa.table(
-        {"user": codes.take(raw["user"]), "song": raw["song"], "plays": raw["plays"]},
-        schema=schemas.PLAYS,
-    )
-    run.write(table.sort_by([("user", "ascending"), ("song", "ascending")]), "plays", shard.part)
-    return Written(table.num_rows)
+def _write_others(run: StageRun, size: int) -> int:
+    """Ids of the songs outside the catalogue in their order, in parts of `size`: `other_ids`.
 
-
-def _write_unmatched(run: StageRun) -> int:
-    table = run.workspace.read(run.stage, "raw_unmatched")
+    Each shard's own get their codes, which are rows of all parts together, in `other_codes`. Each
+    song is listed among what matches nothing.
+    """
+    workspace, stage = run.workspace, run.stage
+    names = workspace.parts(stage, "raw_others")
+    found = [workspace.read_part(stage, "raw_others", name) for name in names]
+    table = pa.concat_tables([_OTHERS.empty_table(), *found])
+    table = table.group_by("song_id").aggregate([("rows", "sum")])
+    table = table.sort_by("song_id").combine_chunks()
+    for part, start in enumerate(range(0, max(1, table.num_rows), size)):
+        run.write(table.select(["song_id"]).slice(start, size), "other_ids", part)
+    for name in names:
+        here = workspace.read_part(stage, "raw_others", name)["song_id"]
+        codes = pc.index_in(here, value_set=table["song_id"].combine_chunks()).cast(pa.int32())
+        run.write(pa.table({"code": codes}), "other_codes", part_number(name))
     rejects = Rejects()
-    for row in (
-        table.group_by("song_id").aggregate([("rows", "sum")]).sort_by("song_id").to_pylist()
-    ):
-        rejects.add(
-            "plays",
-            row["song_id"],
-            "song id not in the corpus",
-            f"{row['rows_sum']} rows",
-            "unmatched",
-        )
+    for song, rows in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
+        rejects.add("plays", song, "song id not in the corpus", f"{rows} rows", "unmatched")
     run.write(rejects.to_table(), "play_unmatched")
-    return len(rejects.rows)
+    return int(table.num_rows)
+
+
+def _code_plays(run: StageRun, shard: FileShard) -> Written:
+    workspace, stage, part = run.workspace, run.stage, part_name(shard.part)
+    users = workspace.read_part(stage, "user_codes", part)["code"]
+    others = workspace.read_part(stage, "other_codes", part)["code"]
+    written = 0
+    for artifact, codes in (("plays", None), ("other_plays", others)):
+        raw = workspace.read_part(stage, f"raw_{artifact}", part)
+        songs = raw["song"] if codes is None else codes.take(raw["song"])
+        table = pa.table(
+            {"user": users.take(raw["user"]), "song": songs, "plays": raw["plays"]},
+            schema=schemas.PLAYS,
+        )
+        table = table.sort_by([("user", "ascending"), ("song", "ascending")])
+        run.write(table, artifact, shard.part)
+        written += table.num_rows
+    return Written(written)

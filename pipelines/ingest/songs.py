@@ -26,6 +26,7 @@ from pipelines.ingest.listing import take_listing
 from pipelines.ingest.sources import (
     FileShard,
     ReadReport,
+    artist_databases,
     non_empty,
     report,
     source_path,
@@ -57,9 +58,10 @@ class TreeShard(Shard):
 
 @dataclass(frozen=True)
 class SqliteShard(FileShard):
-    """Rows of ``track_metadata.db``; `terms` is where ``artist_term.db`` lies, if anywhere."""
+    """Rows of ``track_metadata.db``, and where the databases of artists lie, if anywhere."""
 
     terms: str | None
+    similarity: str | None
 
 
 SongShard = TreeShard | FileShard
@@ -130,7 +132,6 @@ def song_shards(config: Config, run: StageRun) -> tuple[Sequence[SongShard], Rea
         raise SourceError(f"{path}: does not exist; set source.root and source.songs")
     if files.is_folder(path):
         return _tree_shards(run, take_listing(path), config.ingest.files_per_shard)
-    terms = config.source.artist_terms
     kind = os.path.splitext(path.partition("?")[0] if files.is_uri(path) else path)[1]
     if kind == ".db":
         rows = tasks.run_task(run, msd_sqlite.num_rows, path)
@@ -141,8 +142,8 @@ def song_shards(config: Config, run: StageRun) -> tuple[Sequence[SongShard], Rea
     shards = shards_of_rows(rows, config.ingest.rows_per_shard)
     none = report(Batch(schemas.SONGS.empty_table(), schemas.REJECTS.empty_table()))
     if kind == ".db":
-        where = source_path(config, terms) if terms else None
-        return [SqliteShard(s.part, path, s.start, s.stop, where) for s in shards], none
+        of_artists = artist_databases(config)
+        return [SqliteShard(s.part, path, s.start, s.stop, *of_artists) for s in shards], none
     return [FileShard(s.part, path, s.start, s.stop) for s in shards], none
 
 
@@ -210,7 +211,9 @@ def _batches(run: StageRun, shard: SongShard, segments: bool, notes: CrashNotes)
         return
     start, stop = shard.start, shard.stop
     if isinstance(shard, SqliteShard):
-        yield msd_sqlite.read_songs(path, shard.terms, start, stop)
+        yield msd_sqlite.read_songs(
+            path, shard.terms, start, stop, artist_similarity_db=shard.similarity
+        )
         return
     step = _AT_ONCE if segments else stop - start
     for i in range(start, stop, step):
@@ -240,6 +243,7 @@ def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
         batch = taste_profile.read_mismatches(mismatches)
         rejected = batch.rejects.num_rows
         run.write(batch.rejects, "mismatch_rejects")
+        run.write(batch.table, "mismatched_pairs")
         pairs = set(zip(*(batch.table[name].to_pylist() for name in _IDS), strict=True))
         found = zip(table.song_id, table.track_id, strict=True)
         wrong = np.fromiter((pair in pairs for pair in found), bool, len(table))

@@ -1,4 +1,4 @@
-"""What the three parts of ingest share: where the source lies, reports and their totals."""
+"""What the parts of ingest share: where the source lies, reports and their totals."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ class ReadReport:
 def source_path(config: Config, path: str) -> str:
     """A source path of the config, below `source.root`: a local path or a URI."""
     return files.join(config.source.root, path)
+
+
+def artist_databases(config: Config) -> tuple[str | None, str | None]:
+    """Where ``artist_term.db`` and ``artist_similarity.db`` lie, if anywhere."""
+    named = (config.source.artist_terms, config.source.artist_similarity)
+    terms, similarity = (source_path(config, name) if name else None for name in named)
+    return terms, similarity
 
 
 def report(batch: Batch) -> ReadReport:

@@ -7,6 +7,8 @@ songs and a million users the largest hold
 - the catalogue task: (song_id, track_id) of every track, about 100 MB;
 - the lyrics join: the musiXmatch bags, 237,662 x 80 pairs, about 100 MB;
 - the users task: a dictionary of all user ids, about 150 MB;
+- the artists task, where `source.other_songs` is named: 45,000 artists with their terms, tags and
+  similar artists, about 150 MB;
 - the song ids broadcast through the object store, 40 MB.
 
 The driver holds the listing of the tree (50 MB at a million files) and a report a shard.
@@ -22,6 +24,7 @@ from pipelines.config import Config
 from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
 from pipelines.ingest.lyrics import read_lyrics
+from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
 from pipelines.ingest.songs import read_songs
 from pipelines.runtime import metrics, tasks
@@ -32,11 +35,16 @@ _STAGING = (
     "raw_songs",
     "kept",
     "mismatched",
+    "mismatched_pairs",
     "raw_lyrics",
     "raw_plays",
     "raw_users",
     "user_codes",
-    "raw_unmatched",
+    "raw_other_plays",
+    "raw_others",
+    "other_ids",
+    "other_codes",
+    "artists",
 )
 _REJECTS = (
     "listing_rejects",
@@ -47,16 +55,19 @@ _REJECTS = (
     "lyrics_unmatched",
     "play_rejects",
     "play_unmatched",
+    "other_song_rejects",
 )
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
-    """Read songs, then lyrics, then plays."""
+    """Read songs, then lyrics, then plays, then what is known of the other songs played."""
     limit = config.ingest.max_reject_share
     songs = read_songs(config, run, limit)
     lyrics = read_lyrics(config, run, limit)
     plays = read_plays(config, run, limit)
-    counts = {**songs, **lyrics, **plays, **tasks.run_task(run, _merge_rejects, run)}
+    others = describe_others(config, run, limit)
+    counts = {**songs, **lyrics, **plays, **others}
+    counts |= tasks.run_task(run, _merge_rejects, run)
     run.write_json(counts, "report.json")
     return counts
 

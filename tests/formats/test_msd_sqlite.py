@@ -26,6 +26,12 @@ CREATE TABLE terms (term TEXT PRIMARY KEY);
 CREATE TABLE artist_term (artist_id TEXT, term TEXT);
 CREATE TABLE artist_mbtag (artist_id TEXT, mbtag TEXT);
 """
+SIMILARITY_TABLES = """
+CREATE TABLE artists (artist_id TEXT PRIMARY KEY);
+CREATE TABLE similarity (target TEXT, similar TEXT, FOREIGN KEY(target) REFERENCES
+ artists(artist_id), FOREIGN KEY(similar) REFERENCES artists(artist_id));
+CREATE INDEX idx_sim_target ON similarity ('target');
+"""
 FIELDS = (
     "track_id, title, song_id, release, artist_id, artist_mbid, artist_name, duration, "
     "artist_familiarity, artist_hotttnesss, year"
@@ -67,6 +73,14 @@ def tags(path: Path, mbtags: list[tuple[str, str]], terms: list[tuple[str, str]]
     return str(path)
 
 
+def similarity(path: Path, pairs: list[tuple[str, str]]) -> str:
+    with sqlite3.connect(path) as db:
+        db.executescript(SIMILARITY_TABLES)
+        db.executemany("INSERT INTO similarity VALUES (?, ?)", pairs)
+    db.close()
+    return str(path)
+
+
 def rejected(batch: Batch) -> list[tuple[str, str, str]]:
     return [(r["item"], r["reason"], r["action"]) for r in batch.rejects.to_pylist()]
 
@@ -78,7 +92,11 @@ def test_a_song_field_by_field(tmp_path: Path) -> None:
         [("AR1", "rock"), ("AR2", "jazz"), ("AR1", "british"), ("AR1", "rock")],
         [("AR1", "indie"), ("AR1", "90s")],
     )
-    batch = read_songs(songs, terms, 0, 1)
+    near = similarity(
+        tmp_path / "artist_similarity.db",
+        [("AR1", "ARX"), ("AR2", "AR1"), ("AR1", "AR2"), ("AR1", "ARA"), ("AR1", "ARX")],
+    )
+    batch = read_songs(songs, terms, 0, 1, artist_similarity_db=near)
     assert batch.table.schema == SONGS
     assert batch.table.to_pylist() == [
         {
@@ -102,6 +120,7 @@ def test_a_song_field_by_field(tmp_path: Path) -> None:
             "mbtag_counts": [1, 1],
             "terms": ["indie", "90s"],
             "term_weights": None,
+            "similar_artists": ["ARX", "AR2", "ARA"],
         }
     ]
     assert (len(batch.rejects), batch.read) == (0, 1)
@@ -118,7 +137,8 @@ def test_ranges_partition_the_rows_in_order_of_track_id(tmp_path: Path, key: str
         parts = [read_songs(path, None, 0, cut), read_songs(path, None, cut, 100)]
         assert [t for p in parts for t in p.table["track_id"].to_pylist()] == expected
         assert sum(p.read for p in parts) == 6
-    assert read_songs(path, None, 0, 6).table["mbtags"].to_pylist() == [[]] * 6
+    for name in ("mbtags", "similar_artists"):
+        assert read_songs(path, None, 0, 6).table[name].to_pylist() == [[]] * 6
 
 
 def test_many_artists_all_get_their_tags(tmp_path: Path) -> None:
@@ -213,6 +233,8 @@ def test_unusable_databases_are_named(tmp_path: Path) -> None:
         read_songs(terms, None, 0, 1)
     with pytest.raises(SourceError, match=r"track_metadata\.db.*no such table: artist_mbtag"):
         read_songs(good, good, 0, 1)
+    with pytest.raises(SourceError, match=r"no such table: similarity.*artist_similarity\.db"):
+        read_songs(good, None, 0, 1, artist_similarity_db=good)
 
 
 def test_databases_are_opened_read_only(tmp_path: Path) -> None:

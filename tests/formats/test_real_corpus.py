@@ -52,6 +52,17 @@ def test_segments_agree_with_h5py() -> None:
                 assert row[name] == expected.tolist()
 
 
+def test_similar_artists_agree_with_h5py() -> None:
+    root = place("MillionSong")
+    paths = hdf5.track_paths(root)
+    batch = hdf5.read_tracks(paths, root)
+    assert batch.direct >= 690
+    for path, similar in zip(paths, batch.table["similar_artists"].to_pylist(), strict=True):
+        with h5py.File(path, locking=False) as file:
+            expected = file["metadata/similar_artists"][()].tolist()
+        assert [artist.encode() for artist in similar] == expected
+
+
 @pytest.mark.parametrize(("part", "lines", "cut"), [("train", 633, 0), ("test", 8260, 1)])
 def test_lyrics(part: str, lines: int, cut: int) -> None:
     path = place(f"musixmatch/mxm_dataset_{part}.txt")

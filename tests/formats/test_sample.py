@@ -18,6 +18,7 @@ from fusionrec.formats.sample import files as sample_files
 from fusionrec.formats.sample.corpus import SampleTruth, read_truth, write_sample
 from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, Listening, PlantedModel
 from fusionrec.formats.sample.model import planted_scores as scores_of
+from fusionrec.formats.sample.similarity import LONGEST, SimilarArtists
 from tests.formats.hdf5.test_writer import assert_official
 
 SONGS, USERS = 320, 100
@@ -62,6 +63,7 @@ def read_tracks(root: Path) -> tuple[dict[str, dict[str, object]], list[Path]]:
                     "tag_counts": file["musicbrainz/artist_mbtags_count"][:].tolist(),
                     "terms": file["metadata/artist_terms"][:].tolist(),
                     "weights": file["metadata/artist_terms_weight"][:].tolist(),
+                    "similar": file["metadata/similar_artists"][:].tolist(),
                     "year": int(file["musicbrainz/songs"][0]["year"]),
                     "track": analysis["track_id"].decode(),
                     "duration": float(analysis["duration"]),
@@ -337,13 +339,13 @@ def test_tags_and_terms_are_the_artists(corpus: Corpus) -> None:
     by_artist = defaultdict(list)
     for read in corpus.tracks.values():
         by_artist[read["artist"]].append(
-            [read[key] for key in ("tags", "tag_counts", "terms", "weights", "name")]
+            [read[key] for key in ("tags", "tag_counts", "terms", "weights", "similar", "name")]
         )
     assert len(by_artist) == corpus.truth.artists
     assert sum(len(songs) > 1 for songs in by_artist.values()) > 20
     for songs in by_artist.values():
         assert all(song == songs[0] for song in songs)
-        tags, counts, terms, weights, _ = songs[0]
+        tags, counts, terms, weights, *_ = songs[0]
         assert len(tags) == len(set(tags)) == len(counts)
         assert weights[0] == 1.0
         assert weights == sorted(weights, reverse=True)
@@ -351,6 +353,45 @@ def test_tags_and_terms_are_the_artists(corpus: Corpus) -> None:
     sizes = sorted(len(songs) for songs in by_artist.values())
     assert sizes[-1] >= 2 * np.mean(sizes)  # long-tailed
     assert len({str(songs[0][0]) for songs in by_artist.values()}) > 30
+
+
+def test_similar_artists_follow_the_genres_by_rank(corpus: Corpus) -> None:
+    artists = {row[1]: row[2] for row in corpus.songs}
+    mixtures: dict[str, np.ndarray] = {}
+    for row, mixture in zip(corpus.songs, corpus.mixtures, strict=True):
+        mixtures[artists[row[1]]] = mixtures.get(row[2], 0.0) + mixture
+    directions = {name: m / np.linalg.norm(m) for name, m in mixtures.items()}
+    lists = {
+        str(read["artist"]): [artist.decode() for artist in read["similar"]]
+        for read in corpus.tracks.values()
+    }
+    empty = sum(not similar for similar in lists.values())
+    assert 0 < empty < 0.2 * len(lists)
+    likeness: dict[int, list[float]] = defaultdict(list)
+    for artist, similar in lists.items():
+        assert artist not in similar
+        assert len(similar) == len(set(similar)) <= LONGEST
+        for rank, other in enumerate(similar):
+            assert re.fullmatch(r"AR[A-Z]{5}1187[0-9A-F]{7}", other)
+            if other in directions:
+                likeness[rank // 5].append(float(directions[artist] @ directions[other]))
+    everyone = np.stack(list(directions.values()))
+    chance = float((everyone @ everyone.T)[~np.eye(len(everyone), dtype=bool)].mean())
+    first, second, third = (float(np.mean(likeness[i])) for i in range(3))
+    assert first > second > third > chance
+    assert first > chance + 0.5
+    # As in the real files, many of the artists named have no song in the corpus.
+    named = [other for similar in lists.values() for other in similar]
+    assert 0.2 < np.mean([other not in lists for other in named]) < 0.6
+
+
+def test_famous_artists_are_named_more_often() -> None:
+    model = PlantedModel(7)
+    similarity = SimilarArtists(model, 150)
+    named = Counter(int(other) for artist in range(150) for other in similarity.of(artist))
+    fame = [model.artist(artist).popularity for artist in range(150)]
+    famous = np.argsort(fame)[-30:]
+    assert sum(named[int(a)] for a in famous) > 1.5 * 30 / 150 * sum(named[a] for a in range(150))
 
 
 def test_truth_rows_describe_the_tracks(corpus: Corpus) -> None:

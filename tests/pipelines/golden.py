@@ -36,10 +36,12 @@ def _ingest(workspace: Workspace) -> Figures:
     counts = workspace.require("ingest")["counts"]
     songs, plays = workspace.read("ingest", "songs"), workspace.read("ingest", "plays")
     columns = {
-        name: _sum_of_hashes(songs[name].to_pylist()) for name in ("song_id", "title", "mbtags")
+        name: _sum_of_hashes(songs[name].to_pylist())
+        for name in ("song_id", "title", "mbtags", "similar_artists")
     }
     return {
         **{name: counts[name] for name in ("tracks", "songs", "lyrics", "plays", "users")},
+        **{name: counts[name] for name in ("other_songs", "other_plays")},
         **columns,
         "tempo": float(np.nansum(songs["tempo"].to_numpy())),
         "total_plays": float(plays["plays"].to_numpy().sum()),

@@ -25,6 +25,8 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "source.root": ("elsewhere", "ingest"),
     "source.songs": ("elsewhere", "ingest"),
     "source.artist_terms": ("artist_term.db", "ingest"),
+    "source.artist_similarity": ("artist_similarity.db", "ingest"),
+    "source.other_songs": ("track_metadata.db", "ingest"),
     "source.lyrics": ("[]", "ingest"),
     "source.plays": ("[other.txt]", "ingest"),
     "source.mismatches": ("null", "ingest"),

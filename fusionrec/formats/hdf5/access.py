@@ -50,6 +50,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "artist_familiarity": "f",
         "song_hotttnesss": "f",
         "idx_artist_terms": "i",
+        "idx_similar_artists": "i",
     },
     "analysis/songs": {
         "track_id": "S",
@@ -231,9 +232,10 @@ class _Array(NamedTuple):
     width: int = 0
 
 
-TAG_ARRAYS = {
+LIST_ARRAYS = {
     "metadata/artist_terms": _Array("terms", "idx_artist_terms", "S"),
     "metadata/artist_terms_weight": _Array("term_weights", "idx_artist_terms", "f"),
+    "metadata/similar_artists": _Array("similar_artists", "idx_similar_artists", "S"),
     "musicbrainz/artist_mbtags": _Array("mbtags", "idx_artist_mbtags", "S"),
     "musicbrainz/artist_mbtags_count": _Array("mbtag_counts", "idx_artist_mbtags", "i"),
 }
@@ -259,10 +261,10 @@ class SongFile:
     def __init__(self, file: h5py.File, segments: bool) -> None:
         self._tables = tables(file)
         self.count = row_count(self._tables)
-        self._specs = TAG_ARRAYS | SEGMENT_ARRAYS if segments else TAG_ARRAYS
+        self._specs = LIST_ARRAYS | SEGMENT_ARRAYS if segments else LIST_ARRAYS
         found = {name: array(file, name, s.kind, s.width) for name, s in self._specs.items()}
         missing = [name for name, values in found.items() if values is None]
-        if missing and any(node(file, name) is not None for name in TAG_ARRAYS | SEGMENT_ARRAYS):
+        if missing and any(node(file, name) is not None for name in LIST_ARRAYS | SEGMENT_ARRAYS):
             raise Damage("missing group or table", f"/{missing[0]}")
         self._arrays = {} if missing else {n: v for n, v in found.items() if v is not None}
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec import probes
-from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TABLES, TAG_ARRAYS
+from fusionrec.formats.hdf5.access import LIST_ARRAYS, SEGMENT_ARRAYS, TABLES
 from fusionrec.formats.hdf5.layout import HEAD_BYTES, MAX_CHUNK_BYTES, Layout, learn
 from fusionrec.formats.song_rows import Column, Ragged
 
@@ -33,7 +33,7 @@ _MAX_LAYOUTS = 16
 WHOLE_FILE = 8 << 20
 """Bytes of a file that are read at once where its segments are wanted."""
 
-_TAGS, _TAG_BYTES, _SEGMENTS = 64, 2048, 2000
+_TAGS, _TAG_BYTES, _SEGMENTS = 128, 2048, 2000
 """What a track has at most, nearly always: room is set aside, and more is made when it is full.
 Memory that is not written to is not taken."""
 
@@ -118,7 +118,7 @@ class DirectTracks:
         known = self._known
         if known.given_up or len(known.plans) >= _MAX_LAYOUTS or not libdeflate_works().works:
             return False
-        names = [*TABLES, *TAG_ARRAYS, *(SEGMENT_ARRAYS if self.segments else ())]
+        names = [*TABLES, *LIST_ARRAYS, *(SEGMENT_ARRAYS if self.segments else ())]
         layout = learn(file, head, names)
         if layout is None or any(plan.layout.fits(head) for plan in known.plans):
             return False
@@ -184,7 +184,7 @@ class _Plan:
                 kind = kernel.TABLE
             elif data.name in SEGMENT_ARRAYS:
                 kind = kernel.FLOATS
-            elif TAG_ARRAYS[data.name].kind == "S":
+            elif LIST_ARRAYS[data.name].kind == "S":
                 kind = kernel.TEXTS
             row = [0] * (kernel.TERMINATED + 1)
             row[kernel.KIND], row[kernel.RANK], row[kernel.WIDTH] = kind, data.rank, data.width
@@ -397,7 +397,7 @@ class TrackColumns:
                     values = np.ascontiguousarray(records[name])
                     columns[name] = _ended(values.tolist(), ended) if kind == "S" else values
         lists = {}
-        for name, spec in TAG_ARRAYS.items():
+        for name, spec in LIST_ARRAYS.items():
             written = self._written(name)
             lengths = self._lengths_of(name)
             if spec.kind == "S":

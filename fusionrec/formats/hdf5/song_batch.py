@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec.formats.batch import Batch, Rejects
-from fusionrec.formats.hdf5.access import SEGMENT_ARRAYS, TAG_ARRAYS, Damage, Row
+from fusionrec.formats.hdf5.access import LIST_ARRAYS, SEGMENT_ARRAYS, Damage, Row
 from fusionrec.formats.hdf5.direct import DirectTracks, TrackColumns
 from fusionrec.formats.song_rows import (
     NameOf,
@@ -56,7 +56,7 @@ class SongBatch:
         if isinstance(row, Damage):
             self._found.append((number, source, item, row.reason, row.detail, "dropped"))
             return
-        lists: dict[str, object] = {spec.column: [] for spec in TAG_ARRAYS.values()}
+        lists: dict[str, object] = {spec.column: [] for spec in LIST_ARRAYS.values()}
         self._rows.add(number, source, item, lists | row.raw)
         if self.direct.segments:
             with np.errstate(over="ignore"):

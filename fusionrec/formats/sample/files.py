@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fusionrec.formats.hdf5.writer import write_track
 from fusionrec.formats.sample.ids import Identifiers, track_path
 from fusionrec.formats.sample.model import Artist, G, Listening, PlantedModel, Song
+from fusionrec.formats.sample.similarity import SimilarArtists
 from fusionrec.formats.sample.words import GENRES, TAGTRAUM_NAMES
 
 TEXT_FILES = {
@@ -109,16 +110,18 @@ class CorpusWriter:
         self._line(
             "truth_songs", "\t".join(("track", "song", "artist", "genre", "popularity", *GENRES))
         )
+        similarity = SimilarArtists(self._model, len(sizes))
         index = 0
         for number, size in enumerate(sizes):
             artist = self._model.artist(number)
+            similar = [self._ids.artist(other).encode() for other in similarity.of(number).tolist()]
             self._tags.update(artist.mbtags)
             song = self._model.song(artist, index, 0, accent=False)
             for position in range(size):
                 if index not in oddities.twins:
                     accent = index % 25 == 7
                     song = self._model.song(artist, index, position, accent=accent)
-                self._write_song(artist, song, index, oddities)
+                self._write_song(artist, song, index, oddities, similar)
                 index += 1
                 if index % _STEP == 0:
                     self._report(_STEP)
@@ -130,7 +133,9 @@ class CorpusWriter:
         self._files["lyrics_test"].write(f",{len(self._model.words)}:".encode())
         self.injected["lyrics_cut_lines"] = 1
 
-    def _write_song(self, artist: Artist, song: Song, index: int, oddities: Oddities) -> None:
+    def _write_song(
+        self, artist: Artist, song: Song, index: int, oddities: Oddities, similar: list[bytes]
+    ) -> None:
         track = self._ids.track(index)
         first = oddities.twins.get(index, index)
         song_id = self._ids.song(first)
@@ -150,7 +155,7 @@ class CorpusWriter:
         ):
             self.injected[kind] += int(present)
 
-        self._write_hdf5(artist, song, index, song_id, title)
+        self._write_hdf5(artist, song, index, song_id, title, similar)
         by = b"<SEP>".join([artist.name.encode(), title])
         self._line("tracks", f"{track}<SEP>{song_id}<SEP>".encode() + by)
         if song.year:
@@ -170,7 +175,13 @@ class CorpusWriter:
         )
 
     def _write_hdf5(
-        self, artist: Artist, song: Song, index: int, song_id: str, title: bytes
+        self,
+        artist: Artist,
+        song: Song,
+        index: int,
+        song_id: str,
+        title: bytes,
+        similar: list[bytes],
     ) -> None:
         track = self._ids.track(index)
         path = self._root / track_path(track)
@@ -220,9 +231,7 @@ class CorpusWriter:
                 "metadata/artist_terms": np.array([t.encode() for t in artist.terms], "S256"),
                 "metadata/artist_terms_freq": artist.term_freqs,
                 "metadata/artist_terms_weight": artist.term_weights,
-                "metadata/similar_artists": np.array(
-                    [self._ids.artist(artist.index + step).encode() for step in range(1, 5)], "S20"
-                ),
+                "metadata/similar_artists": np.array(similar, "S20"),
                 "musicbrainz/artist_mbtags": np.array([t.encode() for t in artist.mbtags], "S256"),
                 "musicbrainz/artist_mbtags_count": artist.mbtag_counts,
             },

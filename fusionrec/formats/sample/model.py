@@ -121,6 +121,11 @@ class PlantedModel:
             term_freqs=np.round(freqs, 8),
         )
 
+    def artist_mixture(self, index: int) -> NDArray[np.float32]:
+        """That of artist number `index`, without the rest of them; shape (G,)."""
+        rng = self._rng(_ARTIST, index)
+        return _sparse_mixture(rng, index % G, 0.25, 9.0, 0.12).astype(np.float32)
+
     def song(self, artist: Artist, index: int, position: int, *, accent: bool) -> Song:
         """Song number `index` of the corpus, the artist's `position`-th (from 0)."""
         rng = self._rng(_SONG, index)

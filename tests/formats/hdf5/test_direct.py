@@ -29,12 +29,15 @@ def _no_layouts_known():
     direct._known_layouts.cache_clear()
 
 
-def arrays(i: int, *, terms: int, tags: int, segments: int) -> dict[str, np.ndarray]:
+def arrays(i: int, *, terms: int, tags: int, similar: int, segments: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(i)
     return {
         "metadata/artist_terms": np.array([b"genre %d" % t for t in range(terms)], "S256"),
         "metadata/artist_terms_weight": rng.random(terms),
         "metadata/artist_terms_freq": rng.random(terms),
+        "metadata/similar_artists": np.array(
+            [b"AR%016d" % rng.integers(99) for _ in range(similar)], "S20"
+        ),
         "musicbrainz/artist_mbtags": np.array([b"t" * (t + 1) for t in range(tags)], "S256"),
         "musicbrainz/artist_mbtags_count": rng.integers(1, 9, tags),
         "analysis/segments_start": np.sort(rng.random(segments) * 200),
@@ -60,7 +63,7 @@ def write(folder: Path, i: int, *, title: bytes | None = None, **sizes: int) -> 
         },
         analysis={"track_id": b"TRAAAAA%011d" % i, "duration": 100.25 + i, "tempo": 99.5, "key": i},
         musicbrainz={"year": 1990 + i},
-        arrays=arrays(i, **{"terms": 3, "tags": 2, "segments": 5} | sizes),
+        arrays=arrays(i, **{"terms": 3, "tags": 2, "similar": 4, "segments": 5} | sizes),
     )
     return str(path)
 
@@ -90,7 +93,9 @@ def assert_same(paths: list[str], root: str, segments: bool) -> int:
 
 SIZES: list[dict[str, int]] = [
     {},
-    {"terms": 0, "tags": 0, "segments": 0},
+    {"terms": 0, "tags": 0, "similar": 0, "segments": 0},
+    {"similar": 100},  # as most real tracks have
+    {"similar": 2000},  # more than there is room for at first, and five chunks
     {"terms": 33, "tags": 32},  # more than a chunk of 32, and just one
     {"terms": 1, "segments": 85},  # a chunk of 85 rows
     {"segments": 86},
@@ -361,3 +366,38 @@ def test_every_file_of_the_real_corpus(segments: bool) -> None:
     root = os.path.join(os.environ["FUSIONREC_REAL_CORPUS"], "MillionSong")
     paths = hdf5.track_paths(root)
     assert assert_same(paths, root, segments) >= len(paths) - 16
+
+
+ODD_IDS = [
+    [b"AR1", b"", b"AR2"],  # an empty one
+    [b" AR1 ", b"AR2\t"],  # to be stripped
+    ["ÄR1".encode(), b"AR2"],
+    [b"AR\xff", b"AR2"],  # no UTF-8
+    [b"", b""],
+    [b"\x7f", b"AR1"],
+]
+
+
+@pytest.mark.parametrize("ids", ODD_IDS)
+@pytest.mark.parametrize("nameless", [False, True])
+def test_odd_ids_of_similar_artists_are_the_same_either_way(
+    tmp_path: Path, ids: list[bytes], nameless: bool
+) -> None:
+    paths = [write(tmp_path, i) for i in range(4)]
+    with h5py.File(paths[2], "r+") as file:
+        file["metadata/similar_artists"].resize((len(ids),))
+        file["metadata/similar_artists"][...] = np.array(ids, "S20")
+    if nameless:  # a track that is dropped, before the odd one
+        with h5py.File(paths[1], "r+") as file:
+            rows = file["metadata/songs"][()]
+            rows["song_id"] = b""
+            file["metadata/songs"][...] = rows
+    assert assert_same(paths, str(tmp_path), False) == 3
+    assert assert_same(paths, str(tmp_path), False) == 4
+    batch = hdf5.read_tracks(paths, str(tmp_path))
+    found = batch.table["similar_artists"].to_pylist()
+    expected = [text.decode(errors="replace").strip() for text in ids if text]
+    assert found[-2] == expected
+    assert [len(each) for each in found] == [4] * (2 - nameless) + [len(expected), 4]
+    empty = [r["reason"] for r in batch.rejects.to_pylist() if r["action"] == "nulled"]
+    assert empty.count("empty id in similar_artists") == int(not all(ids))

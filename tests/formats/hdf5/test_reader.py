@@ -54,6 +54,7 @@ TABLES: dict[str, list[tuple[str, str]]] = {
 ARRAYS = {
     "metadata/artist_terms": ("idx_artist_terms", "S256", ()),
     "metadata/artist_terms_weight": ("idx_artist_terms", "<f8", ()),
+    "metadata/similar_artists": ("idx_similar_artists", "S20", ()),
     "musicbrainz/artist_mbtags": ("idx_artist_mbtags", "S256", ()),
     "musicbrainz/artist_mbtags_count": ("idx_artist_mbtags", "<i4", ()),
     "analysis/segments_start": ("idx_segments_start", "<f8", ()),
@@ -65,8 +66,8 @@ Song = dict[str, Any]
 
 
 def make_song(i: int, **changes: Any) -> Song:
-    """Song `i`, with i % 4 terms, i % 3 tags and i % 5 segments (so some have none)."""
-    terms, tags, n = i % 4, i % 3, i % 5
+    """Song `i`, with i % 4 terms, i % 3 tags, i % 5 segments, i % 6 similar artists (some none)."""
+    terms, tags, similar, n = i % 4, i % 3, i % 6, i % 5
     song: Song = {
         "track_id": b"TRAAAAA128F%07d" % i,
         "song_id": b"SOAAAAA12A8C%06d" % i,
@@ -86,6 +87,7 @@ def make_song(i: int, **changes: Any) -> Song:
         "year": 1990 + i,
         "metadata/artist_terms": [b"term %d" % t for t in range(terms)],
         "metadata/artist_terms_weight": [1.0 / (t + 1) for t in range(terms)],
+        "metadata/similar_artists": [b"ARBBBBB1187B%06d" % (9 * i - a) for a in range(similar)],
         "musicbrainz/artist_mbtags": [b"tag %d" % (t + i) for t in range(tags)],
         "musicbrainz/artist_mbtags_count": [t + 1 for t in range(tags)],
         "analysis/segments_start": np.arange(n) * 0.5,
@@ -162,6 +164,7 @@ def test_one_track_field_by_field(tmp_path: Path) -> None:
             "mbtag_counts": [1],
             "terms": ["term 0", "term 1", "term 2"],
             "term_weights": [1.0, 0.5, float(np.float32(1 / 3))],
+            "similar_artists": ["ARBBBBB1187B000063"],
         }
     ]
     assert batch.segments is not None
@@ -228,7 +231,7 @@ def test_a_summary_has_empty_lists(tmp_path: Path) -> None:
     path = write(tmp_path / "summary.h5", [make_song(i) for i in range(5)], arrays=False)
     batch = hdf5.read_aggregate(path, 1, 4, segments=True)
     assert batch.table["title"].to_pylist() == [f"Chanson d'été {i}" for i in (1, 2, 3)]
-    for name in ("mbtags", "mbtag_counts", "terms", "term_weights"):
+    for name in ("mbtags", "mbtag_counts", "terms", "term_weights", "similar_artists"):
         assert batch.table[name].to_pylist() == [[], [], []]
     assert batch.segments is not None
     assert batch.segments["start"].to_pylist() == [[], [], []]
@@ -434,6 +437,7 @@ DAMAGE: list[tuple[Callable[[h5py.File], None], str, str]] = [
     (_delete("musicbrainz"), "missing group or table", "/musicbrainz/songs"),
     (_delete("analysis/songs"), "missing group or table", "/analysis/songs"),
     (_delete("metadata/artist_terms"), "missing group or table", "/metadata/artist_terms"),
+    (_delete("metadata/similar_artists"), "missing group or table", "/metadata/similar_artists"),
     (_without_field, "missing field", "/metadata/songs title"),
     (_text_year, "field of a wrong type", "year"),
     (_flat_timbre, "array of a wrong shape", "/analysis/segments_timbre"),
