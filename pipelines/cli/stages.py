@@ -53,12 +53,12 @@ def _add(app: typer.Typer, name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
-_CHECKED = ("run", "train", "tune", "compare")
+_CHECKED = ("run", "train", "tune", "compare", "ladder")
 
 
 def _check(name: str, resolved: Config) -> None:
     """Find out what these long ones lack before they begin."""
-    from pipelines import check, compare, embed, ingest, run, train, tune
+    from pipelines import check, compare, embed, ingest, ladder, run, train, tune
     from pipelines.compare.jobs import folds
 
     stages = {
@@ -66,9 +66,10 @@ def _check(name: str, resolved: Config) -> None:
         "train": (train.STAGE,),
         "tune": (tune.STAGE,),
         "compare": (ingest.STAGE, compare.STAGE),
+        "ladder": (ingest.STAGE, ladder.STAGE),
     }
     check.require(resolved, stages[name])
-    if name == "compare":  # which embeds for each of its folds
+    if name in ("compare", "ladder"):  # which embeds for each of its folds
         check.require(folds(resolved)[0].config(resolved), (ingest.STAGE, embed.STAGE))
 
 
@@ -91,6 +92,10 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
         for table in results.comparison_tables(_reading(resolved, manifest)):
             console().print(table)
         _print_artifacts(resolved, name, manifest)
+    elif name == "ladder":
+        for table in results.ladder_tables(_reading(resolved, manifest)):
+            console().print(table)
+        _print_artifacts(resolved, name, manifest)
     elif name == "report":
         print("Table 1: accuracy over the k classes, measured here and the paper's\n")
         print(results.table_1(_reading(resolved, manifest)))
@@ -110,13 +115,15 @@ def _reading(resolved: Config, manifest: Manifest) -> Workspace:
 
 
 def _with_rows(name: str, reading: Workspace, counts: Counts) -> Mapping[str, object]:
-    """A stage's counts; with the trials of a search, and the tables of a report or comparison."""
+    """A stage's counts; with the trials of a search, and the tables of what has tables."""
     if name == "tune":
         return {**counts, "rows": [trial.row() for trial in results.trials(reading)]}
     if name == "report":
         return {**counts, "table_1": results.table_1(reading)}
     if name == "compare":
         return {**counts, "splits": results.comparison(reading)}
+    if name == "ladder":
+        return {**counts, "ladders": results.ladder(reading)}
     return counts
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fusionrec.report.trials import Trial
-from pipelines import compare, report, tune
+from pipelines import compare, ladder, report, tune
 from pipelines.cli import options, results, stages
 from pipelines.cli.recommend import ListedSong, SongList, list_table
 from pipelines.cli.remarks import LeftOut
@@ -69,7 +69,7 @@ def test_what_was_left_out_is_a_line_each() -> None:
 KEYS = {name: f"key-of-{name}" for name in STAGES}
 
 
-@pytest.mark.parametrize("what", ["run", "tune", "report", "compare"])
+@pytest.mark.parametrize("what", ["run", "tune", "report", "compare", "ladder"])
 @pytest.mark.parametrize("uri", ["w", "/data/" + "deep/" * 30 + "workspace", "s3://bucket/w"])
 @pytest.mark.parametrize("width", [20, 80, 400])
 def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:
@@ -88,7 +88,7 @@ def test_parquet_is_named_where_its_key_puts_it_and_published_files_above_all_ke
     assert "w/tune/best.yaml  " in "\n".join(results.artifact_lines("w", KEYS, "tune", 400))
 
 
-@pytest.mark.parametrize("stage", [tune.STAGE, report.STAGE, compare.STAGE])
+@pytest.mark.parametrize("stage", [tune.STAGE, report.STAGE, compare.STAGE, ladder.STAGE])
 def test_a_file_that_is_named_above_all_keys_is_published(stage) -> None:
     lines = results.artifact_lines("w", KEYS, stage.name, 400)[1:]
     names = [line.split("  ")[0].split("/") for line in lines]
