@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +46,7 @@ def attended(fold: Fold, kernel: Kernel, values: NDArray[np.float32]) -> NDArray
     order = np.argsort(artists, kind="stable")
     order = order[artists[order] >= 0]
     bounds = np.flatnonzero(np.diff(artists[order], prepend=-1, append=-1))
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         group = order[start:stop]
         others = group[played[group]]
         if not len(others):
