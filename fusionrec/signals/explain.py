@@ -82,3 +82,28 @@ def explain(
         songs=[(int(i), float(adds[i])) for i in order if adds[i] > 0],
         history=float(adds.sum()),
     )
+
+
+def vector(
+    slices: Mapping[str, slice],
+    weightings: Mapping[str, Weighting | None],
+    atoms: NDArray[np.floating[Any]],
+    plays: NDArray[np.floating[Any]] | NDArray[np.integer[Any]],
+) -> NDArray[np.float32]:
+    """The row of V that a history of these songs has, for songs like them; float32 (D,).
+
+    Zeros in the dimensions of signals that are no sums over a history: a history that is no
+    user's has no factors, and to be popular is not to be like a song.
+
+    Parameters
+    ----------
+    slices, weightings, atoms, plays
+        As of :func:`explain`.
+    """
+    v = np.zeros(atoms.shape[1], np.float32)
+    for name, place in slices.items():
+        weighting = weightings[name]
+        if weighting is not None and len(plays):
+            shares = weights(weighting, plays.astype(np.float32), np.array([0, len(plays)]))
+            v[place] = shares @ atoms[:, place]
+    return v

@@ -39,8 +39,7 @@ class Table:
     others
         Float32, shape (users, others, K).
     sizes
-        Float64, shape (K,): the largest absolute score of each signal, before its users' means
-        are taken out.
+        Float64, shape (K,): the largest score that vectors of each signal's lengths could have.
     """
 
     lists: Lists
