@@ -66,9 +66,8 @@ def same_artist(songs: Songs) -> csr_array:
     order = np.argsort(songs.artists, kind="stable")
     order = order[songs.artists[order] >= 0]
     rows, columns, values = [], [], []
-    for start, stop in pairwise(
-        np.flatnonzero(np.diff(songs.artists[order], prepend=-1, append=-1))
-    ):
+    bounds = np.flatnonzero(np.diff(songs.artists[order], prepend=-1, append=-1))
+    for start, stop in pairwise(bounds):
         group = order[start:stop]
         if len(group) > 1:
             others = ~np.eye(len(group), dtype=bool)

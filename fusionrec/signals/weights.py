@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from fusionrec.signals.lists import CLIP, Lists, average_precision
 from fusionrec.signals.signal import Factors
 
-L2 = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
+L2 = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """What the penalty is chosen from."""
 
 CONSTANT = 1e-5

@@ -11,7 +11,7 @@ from fusionrec.signals.compress import rotated
 from fusionrec.signals.explain import vector
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import FOLDS, Inner, inner_folds, kept_with
-from fusionrec.signals.lists import Lists
+from fusionrec.signals.lists import Lists, average_precision
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.signal import Factors, Fold, SignalSpec
 from fusionrec.signals.songs import Songs
@@ -134,11 +134,9 @@ def test_parts_add_up_to_the_score(blend: blends.Blend) -> None:
             assert len(why.songs) <= 3
 
 
-def test_songs_of_a_history_add_what_is_lost_without_them(blend: blends.Blend) -> None:
-    """For weightings that do not change with the rest of a history, the difference is exact."""
-    only = replace(
-        blend, weightings={n: w if w == "binary" else None for n, w in blend.weightings.items()}
-    )
+def test_songs_of_a_history_add_what_is_lost_without_them() -> None:
+    """The weights of taste do not change with the rest of a history: the difference is exact."""
+    only = fitted(names=("taste",))
     visible = corpus()[1].without(cold()).counts
     user = int(np.argmax(np.diff(visible.indptr)))
     row = visible[[user]]
@@ -191,21 +189,19 @@ def test_a_signal_of_noise_weighs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.weights[-1] < 0.03 * found.weights.max()
 
 
-def test_the_blend_ranks_better_than_each_of_its_signals(blend: blends.Blend) -> None:
-    songs, histories = corpus()
+def test_the_blend_ranks_about_as_the_best_of_its_signals(blend: blends.Blend) -> None:
+    _, histories = corpus()
     some = fold(settings=blend.settings)
     cold_songs = np.flatnonzero(some.hidden[:OWN])
     outer = Inner(some, cold_songs, histories.without(~some.hidden))
     lists = Lists.of(outer, 0)
 
     def precision(factors: Factors) -> float:
-        from fusionrec.signals.lists import average_precision
-
         positives, others, _ = lists.scores(factors)
         return average_precision(lists, positives, others)
 
     alone = [precision(SIGNALS[name].fit(some)) for name in SOME]
-    assert precision(Factors(blend.F, blend.V)) > max(alone) - 0.01
+    assert precision(Factors(blend.F, blend.V)) > 0.96 * max(alone) > 1.2 * min(alone)
 
 
 def test_tuning_takes_what_ranks_best() -> None:
@@ -217,8 +213,6 @@ def test_tuning_takes_what_ranks_best() -> None:
     step = next(step for step in STEPS if "penalty" in step.values[0])
 
     def precision(penalty: float) -> float:
-        from fusionrec.signals.lists import average_precision
-
         values = []
         for some, of in list(zip(folds, lists, strict=True))[:2]:
             trial = some.fold.with_settings(replace(found, penalty=penalty))
@@ -230,8 +224,7 @@ def test_tuning_takes_what_ranks_best() -> None:
 
 
 def test_what_cannot_be_blended_is_an_error() -> None:
-    songs, histories = corpus()
-    with pytest.raises(ConfigError, match="blend.signals names wrong"):
+    with pytest.raises(ConfigError, match="names wrong"):
         fitted(names=("wrong",))
     with pytest.raises(DataError, match="no signal tells"):
         fitted("artist", ("neighbours-artist",))

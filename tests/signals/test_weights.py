@@ -19,7 +19,7 @@ def inner(by="song") -> list[Inner]:
 
 
 def noise(seed: int) -> Factors:
-    songs, histories = corpus()
+    _, histories = corpus()
     generator = np.random.default_rng(seed)
     F, V = (generator.normal(size=(n, 3)).astype(np.float32) for n in histories.counts.shape[::-1])
     return Factors(F, V)
