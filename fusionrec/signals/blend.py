@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.signals import compress, weights
+from fusionrec.signals.explain import Explanation, explain
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.inner import inner_folds
 from fusionrec.signals.lists import Lists
 from fusionrec.signals.registry import SIGNALS
-from fusionrec.signals.signal import By, Factors, Fold, Kind, Settings
+from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.signal import By, Factors, Fold, Kind
 from fusionrec.signals.songs import Songs
 from fusionrec.signals.tuning import tuned
-
-RANK = 256
-"""Dimensions of a blend, at most."""
 
 _NONE = 1e-6
 """Weight, relative to the largest, below which a signal is left out."""
@@ -42,7 +42,7 @@ class Simulated:
     """
 
     names: tuple[str, ...]
-    settings: Settings
+    settings: BlendSettings
     tables: list[weights.Table]
     deviations: NDArray[np.float64]
 
@@ -75,7 +75,7 @@ class Blend:
     weightings
         For each signal with a weight, how the songs of a history are weighed in V; None where a
         user's vector is no sum over the history.
-    parts
+    atoms
         Float32, shape (n, D): V_u is the weighted sum of the rows of the songs in u's history,
         in the dimensions of signals that have a weighting; elsewhere zeros.
     settings
@@ -93,10 +93,28 @@ class Blend:
     F: NDArray[np.float32]
     V: NDArray[np.float32]
     weightings: dict[str, Weighting | None]
-    parts: NDArray[np.float32]
-    settings: Settings
+    atoms: NDArray[np.float32]
+    settings: BlendSettings
     l2: float
     kept: float
+
+    def explain(
+        self,
+        user: int,
+        song: int,
+        history: NDArray[np.integer[Any]],
+        plays: NDArray[np.integer[Any]],
+    ) -> Explanation:
+        """Why `song` (a row of F) has its score for `user` (a row of V).
+
+        Parameters
+        ----------
+        history, plays
+            Rows of F that the user's vector was made of, and the user's plays of them.
+        """
+        return explain(
+            self.V[user], self.F[song], self.slices, self.weightings, self.atoms[history], plays
+        )
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -114,10 +132,9 @@ def fit_blend(
     histories: Histories,
     hidden: NDArray[np.bool_],
     by: By,
-    settings: Settings,
+    settings: BlendSettings,
     seed: int,
     names: Sequence[str],
-    rank: int = RANK,
 ) -> Blend:
     """Compute, weigh and join signals.
 
@@ -138,8 +155,6 @@ def fit_blend(
         Of inner folds, samples and factorisation.
     names
         Of :data:`fusionrec.signals.registry.SIGNALS`.
-    rank
-        Dimensions of the result, at most.
 
     Raises
     ------
@@ -149,7 +164,7 @@ def fit_blend(
         There are too few songs or plays for inner folds, or no signal tells songs apart.
     """
     simulated = simulate(songs, histories, hidden, by, settings, seed, names)
-    return joined(simulated, Fold(songs, histories, hidden, by, simulated.settings, seed), rank)
+    return joined(simulated, Fold(songs, histories, hidden, by, simulated.settings, seed))
 
 
 def simulate(
@@ -157,7 +172,7 @@ def simulate(
     histories: Histories,
     hidden: NDArray[np.bool_],
     by: By,
-    settings: Settings,
+    settings: BlendSettings,
     seed: int,
     names: Sequence[str],
 ) -> Simulated:
@@ -169,7 +184,8 @@ def simulate(
         )
     folds = inner_folds(songs, histories, hidden, by, settings, seed)
     lists = [Lists.of(inner, seed) for inner in folds]
-    settings = tuned(folds, lists, settings, names)
+    if settings.tune:
+        settings = tuned(folds, lists, settings, names)
     tables = []
     for inner, some in zip(folds, lists, strict=True):
         fold = inner.fold.with_settings(settings)
@@ -178,7 +194,7 @@ def simulate(
     return Simulated(tuple(names), settings, tables, deviations)
 
 
-def joined(simulated: Simulated, fold: Fold, rank: int = RANK) -> Blend:
+def joined(simulated: Simulated, fold: Fold) -> Blend:
     """Learn weights and compute the signals that have one, of the outer fold.
 
     Parameters
@@ -191,7 +207,7 @@ def joined(simulated: Simulated, fold: Fold, rank: int = RANK) -> Blend:
     if not learned.max(initial=0.0) > 0:
         raise DataError("blend: no signal tells a user's songs from others: use more plays or tags")
     learned[learned < _NONE * learned.max()] = 0.0
-    scales = learned / simulated.deviations
+    scales, rank = learned / simulated.deviations, fold.settings.rank
     cold = np.flatnonzero(fold.hidden[: fold.songs.own])
     if not len(cold):
         cold = np.arange(fold.songs.own)
@@ -205,7 +221,7 @@ def joined(simulated: Simulated, fold: Fold, rank: int = RANK) -> Blend:
     some = sum(float(energies[:k].sum()) for (_, _, energies), k in zip(found, kept, strict=True))
     bounds = np.concatenate([[0], np.cumsum(kept)])
     users = fold.histories.counts.shape[0]
-    F, parts = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
+    F, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
     V = np.zeros((users, bounds[-1]), np.float32)
     slices = {}
     for (name, factors, _), start, k in zip(found, bounds, kept, strict=False):
@@ -213,8 +229,8 @@ def joined(simulated: Simulated, fold: Fold, rank: int = RANK) -> Blend:
         leading = np.eye(factors.F.shape[1], k)
         factors = factors.projected(leading, leading)
         F[:, place], V[:, place] = factors.F, factors.vectors()
-        if factors.parts is not None:
-            parts[:, place] = factors.parts
+        if factors.atoms is not None:
+            atoms[:, place] = factors.atoms
     return Blend(
         simulated.names,
         learned,
@@ -223,7 +239,7 @@ def joined(simulated: Simulated, fold: Fold, rank: int = RANK) -> Blend:
         F,
         V,
         {name: factors.weighting for name, factors, _ in found},
-        parts,
+        atoms,
         fold.settings,
         l2,
         some / total if total > 0 else 1.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def rotated(
         that is constant).
     """
     F = factors.F - factors.F[cold].mean(axis=0)
-    centred = Factors(F, factors.users, factors.histories, factors.weighting, factors.parts)
+    centred = replace(factors, F=F)
     nothing = np.zeros((F.shape[1], 1))
     rows = F[cold].astype(np.float64)
     values, vectors = eigh(rows.T @ rows)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.signals.blend import Blend
-from fusionrec.signals.histories import weights
+from fusionrec.signals.histories import Weighting, weights
 
 SONGS = 3
 
@@ -23,11 +22,10 @@ class Explanation:
     ----------
     score
         V_u . F(s), in float64.
-    signals, modalities, kinds
-        Parts by signal (those with a weight), by modality, and by content, context and
-        popularity. Each adds up to the score; a part may be below 0.
+    signals
+        Parts by signal, of those with a weight. They add up to the score; one may be below 0.
     songs
-        Rows of the songs of the history that add most to the score, with what they add, the
+        Places in the history of the songs that add most to the score, with what they add, the
         most first; fewer than three where fewer add anything.
     history
         What all songs of the history add: the score less the parts of signals whose user
@@ -36,49 +34,76 @@ class Explanation:
 
     score: float
     signals: dict[str, float]
-    modalities: dict[str, float]
-    kinds: dict[str, float]
     songs: list[tuple[int, float]]
     history: float
 
+    def by(self, groups: Mapping[str, str]) -> dict[str, float]:
+        """Parts by the groups of signals, such as kinds or modalities; they add up as well."""
+        found: dict[str, float] = {}
+        for name, part in self.signals.items():
+            found[groups[name]] = found.get(groups[name], 0.0) + part
+        return found
+
 
 def explain(
-    blend: Blend,
-    user: int,
-    song: int,
-    history: NDArray[np.integer[Any]],
-    plays: NDArray[np.integer[Any]],
+    v: NDArray[np.floating[Any]],
+    f: NDArray[np.floating[Any]],
+    slices: Mapping[str, slice],
+    weightings: Mapping[str, Weighting | None],
+    atoms: NDArray[np.floating[Any]],
+    plays: NDArray[np.floating[Any]] | NDArray[np.integer[Any]],
 ) -> Explanation:
-    """Explain a blend's score.
+    """Explain a blend's score by its rows alone.
 
     Parameters
     ----------
-    user, song
-        Rows of V and F.
-    history, plays
-        The songs, rows of F, that the user's vector was made of, and their plays.
+    v, f
+        Shape (D,): the user's row of V and the song's of F.
+    slices, weightings
+        The blend's.
+    atoms
+        Shape (songs, D): the blend's rows of the songs that the user's vector was made of.
+    plays
+        Shape (songs,): the user's plays of them.
     """
-    V, F = blend.V[user].astype(np.float64), blend.F[song].astype(np.float64)
-    signals = {name: float(V[place] @ F[place]) for name, place in blend.slices.items()}
-    adds = np.zeros(len(history))
-    for name, place in blend.slices.items():
-        weighting = blend.weightings[name]
-        if weighting is not None and len(history):
-            shares = weights(weighting, np.asarray(plays, np.float32), np.array([0, len(history)]))
-            adds += shares * (blend.parts[history, place].astype(np.float64) @ F[place])
+    v, f = v.astype(np.float64), f.astype(np.float64)
+    signals = {name: float(v[place] @ f[place]) for name, place in slices.items()}
+    adds = np.zeros(len(plays))
+    bounds = np.array([0, len(plays)])
+    for name, place in slices.items():
+        weighting = weightings[name]
+        if weighting is not None and len(plays):
+            each = atoms[:, place].astype(np.float64) @ f[place]
+            adds += weights(weighting, plays.astype(np.float32), bounds) * each
     order = np.argsort(-adds, kind="stable")[:SONGS]
     return Explanation(
         score=float(sum(signals.values())),
         signals=signals,
-        modalities=_totals(signals, blend.modalities),
-        kinds=_totals(signals, blend.kinds),
-        songs=[(int(history[i]), float(adds[i])) for i in order if adds[i] > 0],
+        songs=[(int(i), float(adds[i])) for i in order if adds[i] > 0],
         history=float(adds.sum()),
     )
 
 
-def _totals(parts: Mapping[str, float], groups: Mapping[str, str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, part in parts.items():
-        found[groups[name]] = found.get(groups[name], 0.0) + part
-    return found
+def vector(
+    slices: Mapping[str, slice],
+    weightings: Mapping[str, Weighting | None],
+    atoms: NDArray[np.floating[Any]],
+    plays: NDArray[np.floating[Any]] | NDArray[np.integer[Any]],
+) -> NDArray[np.float32]:
+    """The row of V that a history of these songs has, for songs like them; float32 (D,).
+
+    Zeros in the dimensions of signals that are no sums over a history: a history that is no
+    user's has no factors, and to be popular is not to be like a song.
+
+    Parameters
+    ----------
+    slices, weightings, atoms, plays
+        As of :func:`explain`.
+    """
+    v = np.zeros(atoms.shape[1], np.float32)
+    for name, place in slices.items():
+        weighting = weightings[name]
+        if weighting is not None and len(plays):
+            shares = weights(weighting, plays.astype(np.float32), np.array([0, len(plays)]))
+            v[place] = shares @ atoms[:, place]
+    return v

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fusionrec.ranking.split import assign
 from fusionrec.signals.histories import Histories
-from fusionrec.signals.signal import By, Fold, Settings
+from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.signal import By, Fold
 from fusionrec.signals.songs import Songs
 
 FOLDS = 4
@@ -55,7 +56,7 @@ def inner_folds(
     histories: Histories,
     hidden: NDArray[np.bool_],
     by: By,
-    settings: Settings,
+    settings: BlendSettings,
     seed: int,
 ) -> list[Inner]:
     """The catalogue's songs that are not hidden as :data:`FOLDS` folds, each cold in one.

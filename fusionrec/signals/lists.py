@@ -11,12 +11,6 @@ from fusionrec.errors import DataError
 from fusionrec.signals.inner import Inner
 from fusionrec.signals.signal import Factors
 
-USERS = 2000
-"""Users whose lists are learned from in each inner fold, at most."""
-
-OTHERS = 256
-"""Songs sampled as negatives in each inner fold, at most; the same for all users."""
-
 CLIP = 12.0
 
 
@@ -31,7 +25,7 @@ class Lists:
     owner, positives
         A row for each relevant song: its user as a place in `users`, ascending, and its song.
     others
-        Songs sampled evenly from all cold songs.
+        Songs sampled evenly from all cold songs; the same for all users.
     negative
         Shape (users, others): the song is not relevant to the user.
     correction
@@ -56,14 +50,15 @@ class Lists:
             No user has both a history and a relevant song.
         """
         generator = np.random.default_rng([seed, 17])
+        settings = inner.fold.settings
         relevant = inner.relevant
         some = np.flatnonzero((relevant.sizes > 0) & (inner.fold.histories.sizes > 0))
         if not len(some):
             raise DataError(
-                "blend: no user played both a cold and another song of an inner fold: use more plays"
+                "blend: no user played a cold and another song of an inner fold: use more plays"
             )
-        users = np.sort(generator.permutation(some)[:USERS])
-        others = np.sort(generator.permutation(inner.cold)[:OTHERS])
+        users = np.sort(generator.permutation(some)[: settings.users])
+        others = np.sort(generator.permutation(inner.cold)[: settings.others])
         table = relevant.counts[users]
         table.sort_indices()
         owner = np.repeat(np.arange(len(users)), np.diff(table.indptr))
@@ -76,14 +71,15 @@ class Lists:
     def scores(self, factors: Factors) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         """A signal's scores of the positives, (positives,), and of the others, (users, others).
 
-        Less the user's mean over the others, which changes no ranking. And the largest absolute
-        score before.
+        Less the user's mean over the others, which changes no ranking. And the largest
+        score that vectors of these lengths could have.
         """
         V = factors.vectors(self.users)
         others = V @ factors.F[self.others].T
         means = others.mean(axis=1, keepdims=True)
         positives = np.einsum("ij,ij->i", V[self.owner], factors.F[self.positives])
-        size = float(np.abs(others).max(initial=0.0))
+        lengths = (np.linalg.norm(rows, axis=1).max(initial=0.0) for rows in (V, factors.F))
+        size = float(np.prod([*lengths]))
         return positives - means[self.owner, 0], others - means, size
 
 

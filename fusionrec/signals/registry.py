@@ -11,7 +11,7 @@ from fusionrec.signals.signal import SignalSpec
 _SPECS = (
     *(
         SignalSpec(
-            f"neighbours by {name}",
+            f"neighbours-{name}",
             "content",
             content.MODALITIES.get(name, name),
             False,
@@ -20,38 +20,36 @@ _SPECS = (
         for name in content.KERNELS
     ),
     *(
-        SignalSpec(
-            f"neighbours by {name}", "context", "artist", True, partial(neighbours, name=name)
-        )
+        SignalSpec(f"neighbours-{name}", "context", "artist", True, partial(neighbours, name=name))
         for name in context.KERNELS
     ),
     *(
         SignalSpec(name, kind, "all", with_context, partial(fit, with_context=with_context))
         for with_context, kind, suffix in (
             (False, "content", ""),
-            (True, "context", " with context"),
+            (True, "context", "-context"),
         )
         for name, fit in (
             (f"taste{suffix}", taste.to_histories),
-            (f"smoothed taste{suffix}", taste.to_smoothed),
+            (f"taste-smoothed{suffix}", taste.to_smoothed),
         )
     ),
-    SignalSpec("factors by terms", "content", "terms", False, taste.means_by_terms),
-    SignalSpec("factors of artist", "content", "metadata", False, catalogue.by_attention),
-    SignalSpec("songs of artist", "content", "metadata", False, catalogue.by_songs),
+    SignalSpec("factors-terms", "content", "terms", False, taste.means_by_terms),
+    SignalSpec("artist-factors", "content", "metadata", False, catalogue.by_attention),
+    SignalSpec("artist-songs", "content", "metadata", False, catalogue.by_songs),
     *(
         SignalSpec(
-            f"popularity{what}{suffix}",
+            f"popularity{suffix}{what}",
             "popularity",
             "all",
             with_context,
             partial(fit, with_context=with_context),
         )
-        for with_context, suffix in ((False, ""), (True, " with context"))
+        for with_context, suffix in ((False, ""), (True, "-context"))
         for what, fit in (
             ("", popularity.alone),
-            (" by activity", popularity.by_activity),
-            (" by history", popularity.by_history),
+            ("-activity", popularity.by_activity),
+            ("-history", popularity.by_history),
         )
     ),
 )

@@ -11,52 +11,13 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
 from fusionrec.signals.histories import Histories, Weighting
+from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
 
 T = TypeVar("T")
 
 Kind = Literal["content", "context", "popularity"]
 By = Literal["song", "artist", "album"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What signals are computed with; :mod:`fusionrec.signals.tuning` chooses some of it.
-
-    Attributes
-    ----------
-    landmarks
-        Songs that a kernel's features are made of: those with most listeners.
-    penalty, context_penalty
-        Of kernel ridge without and with context, as a share of the kernel's mean diagonal.
-    smooth_penalty, smooth_context_penalty
-        The same for histories smoothed by matrix factorisation.
-    popularity_penalty
-        The same for the regression to popularity.
-    factors, alpha, epsilon, regularisation, iterations
-        Of matrix factorisation (:mod:`fusionrec.baselines.factorisation`).
-    aligned
-        Share of a sum of kernels that is weighted by alignment; the rest is even.
-    shrinkage
-        Songs' worth of the mean of all that a mean over an artist's songs is drawn to.
-    sharpness
-        What similarities are multiplied with before the softmax of attention.
-    """
-
-    landmarks: int = 512
-    penalty: float = 1.0
-    context_penalty: float = 1.0
-    smooth_penalty: float = 1.0
-    smooth_context_penalty: float = 1.0
-    popularity_penalty: float = 3.0
-    factors: int = 50
-    alpha: float = 10.0
-    epsilon: float = 1.0
-    regularisation: float = 10.0
-    iterations: int = 10
-    aligned: float = 0.5
-    shrinkage: float = 1.0
-    sharpness: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +34,7 @@ class Fold:
     by
         What the split keeps apart.
     settings, seed
-        Settings, and the seed of whatever is random.
+        BlendSettings, and the seed of whatever is random.
     memo
         What several signals of the fold share.
     """
@@ -82,7 +43,7 @@ class Fold:
     histories: Histories
     hidden: NDArray[np.bool_]
     by: By = "song"
-    settings: Settings = field(default_factory=Settings)
+    settings: BlendSettings = field(default_factory=BlendSettings)
     seed: int = 0
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -103,7 +64,7 @@ class Fold:
         found: T = self.memo[name]
         return found
 
-    def with_settings(self, settings: Settings) -> Fold:
+    def with_settings(self, settings: BlendSettings) -> Fold:
         """The same fold with other settings, and nothing kept."""
         return replace(self, settings=settings, memo={})
 
@@ -124,8 +85,8 @@ class Factors:
     users
         Float32, shape (U, d), zeros for a user without plays. None where a user's vector is a
         sum over the user's history.
-    histories, weighting, parts
-        Then V = W @ parts, with W the weights of the histories, (U, n), and `parts` float32,
+    histories, weighting, atoms
+        Then V = W @ atoms, with W the weights of the histories, (U, n), and `atoms` float32,
         shape (n, d): V itself is made for the users that are asked for.
     """
 
@@ -133,19 +94,19 @@ class Factors:
     users: NDArray[np.float32] | None = None
     histories: Histories | None = None
     weighting: Weighting | None = None
-    parts: NDArray[np.float32] | None = None
+    atoms: NDArray[np.float32] | None = None
 
     @classmethod
     def of_histories(
         cls,
         histories: Histories,
         weighting: Weighting,
-        parts: NDArray[np.floating[Any]],
+        atoms: NDArray[np.floating[Any]],
         F: NDArray[np.floating[Any]],
     ) -> Factors:
         """A signal whose users are sums over their histories."""
-        parts = np.ascontiguousarray(parts, np.float32)
-        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, parts)
+        atoms = np.ascontiguousarray(atoms, np.float32)
+        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, atoms)
 
     def vectors(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> NDArray[np.float32]:
         """V of some users, float32 (users, d)."""
@@ -153,7 +114,7 @@ class Factors:
             return self.users[rows]
         assert self.histories is not None
         assert self.weighting is not None
-        return np.asarray(self.histories.weights(self.weighting)[rows] @ self.parts, np.float32)
+        return np.asarray(self.histories.weights(self.weighting)[rows] @ self.atoms, np.float32)
 
     @property
     def V(self) -> NDArray[np.float32]:  # noqa: N802
@@ -169,7 +130,7 @@ class Factors:
             self,
             F=self.F @ songs,
             users=None if self.users is None else self.users @ users,
-            parts=None if self.parts is None else self.parts @ users,
+            atoms=None if self.atoms is None else self.atoms @ users,
         )
 
 

@@ -17,7 +17,7 @@ from fusionrec.errors import DataError
 
 T = TypeVar("T")
 
-READ = {
+TYPES = {
     "song_id": pa.string(),
     "artist_id": pa.string(),
     "artist_name": pa.string(),
@@ -34,6 +34,9 @@ READ = {
 }
 """The columns that signals read; `song_hotttnesss`, a song's own popularity, is not among them."""
 
+COLUMNS = tuple(TYPES)
+"""Their names."""
+
 
 @dataclass(frozen=True)
 class Songs:
@@ -44,7 +47,7 @@ class Songs:
     Attributes
     ----------
     table
-        Columns :data:`READ`, nulls where unknown; a column that is missing is all nulls, and
+        Columns :data:`COLUMNS`, nulls where unknown; a column that is missing is all nulls, and
         any further column is dropped, so that no signal can read it.
     own
         Songs of the catalogue: rows 0 to `own` - 1.
@@ -67,7 +70,7 @@ class Songs:
             name: self.table[name].cast(kind).combine_chunks()
             if name in self.table.column_names
             else pa.nulls(n, kind)
-            for name, kind in READ.items()
+            for name, kind in TYPES.items()
         }
         object.__setattr__(self, "table", pa.table(columns))
         if not 0 < self.own <= n:

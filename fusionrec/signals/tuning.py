@@ -1,4 +1,4 @@
-"""Settings that inner folds choose: each by the ranking of the one signal that it matters most to.
+"""Settings that inner folds choose, each by the ranking of the signal that it matters most to.
 
 One at a time in the order of :data:`STEPS`, each with those before it as they were chosen; by
 average precision on two of the inner folds.
@@ -15,7 +15,8 @@ import numpy as np
 from fusionrec.signals.inner import Inner
 from fusionrec.signals.lists import Lists, average_precision
 from fusionrec.signals.registry import SIGNALS
-from fusionrec.signals.signal import Fold, Settings
+from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.signal import Fold
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _TUNED_ON = 2
@@ -45,9 +46,9 @@ _SUMS = ("features", "kernel")
 STEPS = (
     Step("taste", tuple({"aligned": share} for share in (0.5, 0.0, 1.0))),
     Step("taste", _penalties("penalty"), _SUMS),
-    Step("taste with context", _penalties("context_penalty"), _SUMS),
+    Step("taste-context", _penalties("context_penalty"), _SUMS),
     Step(
-        "smoothed taste",
+        "taste-smoothed",
         (
             {"factors": 50, "alpha": 10.0, "regularisation": 10.0},
             {"factors": 50, "alpha": 40.0, "regularisation": 10.0},
@@ -56,9 +57,9 @@ STEPS = (
         ),
         _SUMS,
     ),
-    Step("smoothed taste", _penalties("smooth_penalty"), (*_SUMS, "factorisation")),
+    Step("taste-smoothed", _penalties("smooth_penalty"), (*_SUMS, "factorisation")),
     Step(
-        "smoothed taste with context",
+        "taste-smoothed-context",
         _penalties("smooth_context_penalty"),
         (*_SUMS, "factorisation"),
     ),
@@ -67,8 +68,8 @@ STEPS = (
 
 
 def tuned(
-    folds: Sequence[Inner], lists: Sequence[Lists], settings: Settings, names: Collection[str]
-) -> Settings:
+    folds: Sequence[Inner], lists: Sequence[Lists], settings: BlendSettings, names: Collection[str]
+) -> BlendSettings:
     """The settings with what inner folds choose; of equal values the first.
 
     Parameters
@@ -93,7 +94,7 @@ def tuned(
     return settings
 
 
-def _kept(fold: Fold, settings: Settings, keeps: tuple[str, ...]) -> Fold:
+def _kept(fold: Fold, settings: BlendSettings, keeps: tuple[str, ...]) -> Fold:
     """The fold with other settings, and of what it keeps what does not depend on them."""
     memo = {name: value for name, value in fold.memo.items() if name.startswith(keeps)}
     return replace(fold, settings=settings, memo=memo)

@@ -21,11 +21,11 @@ from scipy.optimize import minimize
 from fusionrec.signals.lists import CLIP, Lists, average_precision
 from fusionrec.signals.signal import Factors
 
-L2 = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
+L2 = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """What the penalty is chosen from."""
 
-CONSTANT = 1e-6
-"""Deviation, relative to a signal's size, below which it is taken for a constant."""
+CONSTANT = 1e-5
+"""Deviation, relative to the largest possible score, below which it is rounding of a constant."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Table:
     others
         Float32, shape (users, others, K).
     sizes
-        Float64, shape (K,): the largest absolute score of each signal, before its users' means
-        are taken out.
+        Float64, shape (K,): the largest score that vectors of each signal's lengths could have.
     """
 
     lists: Lists
@@ -148,10 +147,9 @@ def choose(tables: Sequence[Table]) -> tuple[NDArray[np.float64], float]:
     """
     half = len(tables) // 2
     sides = (tables[:half], tables[half:])
-    found = []
-    for l2 in L2:
-        found.append(
-            precision(sides[1], learn(sides[0], l2)) + precision(sides[0], learn(sides[1], l2))
-        )
+    found = [
+        precision(sides[1], learn(sides[0], l2)) + precision(sides[0], learn(sides[1], l2))
+        for l2 in L2
+    ]
     l2 = L2[int(np.argmax(found))]
     return learn(tables, l2), l2
