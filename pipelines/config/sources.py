@@ -23,7 +23,9 @@ class SourceConfig(Section):
         None, "artist_term.db with the tags, where `songs` or `other_songs` is track_metadata.db"
     )
     artist_similarity: str | None = _key(
-        None, "artist_similarity.db with the similar artists, where `artist_terms` has the tags"
+        None,
+        "artist_similarity.db with the similar artists, where `songs` or `other_songs` is "
+        "track_metadata.db",
     )
     other_songs: str | None = _key(
         None,

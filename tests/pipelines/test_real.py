@@ -33,9 +33,33 @@ def test_hdf5_lyrics_and_plays(ray_session, tmp_path) -> None:
         "triplets": 39_017,
         "triplets_on_corpus": 16_512,
         "users": 10_000,
+        "triplets_on_mismatched_songs": 1_799,
+        "plays": 14_713,
+        "other_songs": 1_345,
+        "other_plays": 22_505,
+        "other_songs_with_metadata": 0,
     }
     assert {name: counts[name] for name in expected} == expected
     assert counts["lyrics_rejects"] == {"line cut short": 1}
+
+
+def test_what_is_known_of_songs_without_hdf5(ray_session, tmp_path) -> None:
+    counts = ingest(
+        tmp_path / "ws",
+        "source.other_songs=AdditionalFiles/track_metadata.db",
+        "source.artist_terms=AdditionalFiles/artist_term.db",
+        "ingest.rows_per_shard=500",
+    )
+    expected = {
+        "other_songs": 1_345,
+        "other_songs_with_metadata": 1_303,
+        "other_songs_mismatched": 42,
+        "other_songs_with_artist": 1_303,
+        "other_songs_of_catalogue_artists": 329,
+        "other_songs_with_terms": 333,
+        "other_songs_with_similar_artists": 329,
+    }
+    assert {name: counts[name] for name in expected} == expected
 
 
 def test_sqlite_instead_of_hdf5(ray_session, tmp_path) -> None:
