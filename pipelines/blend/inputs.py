@@ -25,7 +25,7 @@ from fusionrec import schemas
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import kept_with
 from fusionrec.signals.signal import By
-from fusionrec.signals.songs import READ, Songs
+from fusionrec.signals.songs import COLUMNS, Songs
 from fusionrec.tables import matrix
 from pipelines.runtime.workspace import Workspace
 
@@ -67,8 +67,7 @@ def read_inputs(
         Whether songs outside the catalogue take part.
     """
     artifacts = ["songs", "other_songs"] if other_plays else ["songs"]
-    columns = [name for name in schemas.SONGS.names if name in READ]
-    own, *others = (workspace.read("ingest", artifact, columns) for artifact in artifacts)
+    own, *others = (workspace.read("ingest", artifact, COLUMNS) for artifact in artifacts)
     table = pa.concat_tables([own, *others])
     songs = Songs(
         table=table.combine_chunks(),

@@ -14,7 +14,7 @@ from fusionrec.errors import ConfigError
 from fusionrec.report.text import as_csv
 from fusionrec.signals.blend import Blend, fit_blend
 from fusionrec.signals.registry import SIGNALS, names
-from fusionrec.signals.signal import Settings
+from fusionrec.signals.settings import BlendSettings
 from pipelines import embed, ingest, split
 from pipelines.blend.inputs import MODALITIES, Inputs, read_inputs
 from pipelines.blend.vectors import write_blend
@@ -39,12 +39,23 @@ def fit(config: Config, workspace: Workspace, chosen: BlendRun, seed: int) -> tu
         inputs.histories,
         inputs.hidden,
         by,
-        Settings(landmarks=config.blend.landmarks),
+        settings_of(config),
         seed,
         signal_names(chosen),
-        config.blend.rank,
     )
     return blend, inputs
+
+
+def settings_of(config: Config) -> BlendSettings:
+    """What is learned with; whatever else there is, inner folds choose, or the method fixes."""
+    blend = config.blend
+    return BlendSettings(
+        landmarks=blend.landmarks,
+        rank=blend.rank,
+        tune=blend.tune,
+        users=blend.users,
+        others=blend.others,
+    )
 
 
 def signal_names(chosen: BlendRun) -> tuple[str, ...]:

@@ -34,10 +34,10 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
     """
     parts = {
         "songs": _write_songs(run, blend.F, "songs", "songs", 0),
-        "history": _write_songs(run, blend.parts, "songs", "history", 0),
+        "history": _write_songs(run, blend.atoms, "songs", "history", 0),
     }
-    if len(blend.parts) > own:
-        parts["other_history"] = _write_songs(run, blend.parts, "other_songs", "other_history", own)
+    if len(blend.atoms) > own:
+        parts["other_history"] = _write_songs(run, blend.atoms, "other_songs", "other_history", own)
     _write_users(run, blend.V, histories)
     description = {
         "names": list(blend.names),
@@ -46,6 +46,8 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
         "deviations": [float(d) if np.isfinite(d) else None for d in blend.deviations],
         "slices": {name: [place.start, place.stop] for name, place in blend.slices.items()},
         "weightings": blend.weightings,
+        "kinds": blend.kinds,
+        "modalities": blend.modalities,
         "settings": asdict(blend.settings),
         "l2": blend.l2,
         "kept": blend.kept,

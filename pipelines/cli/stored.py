@@ -25,6 +25,7 @@ _PROBABILITY = (
 _ODDS = "how likely this one is played rather than the first of the list, by the blend's softmax"
 
 SONGS = 3
+_HISTORY = ("history", "other_history")
 
 
 @dataclass(frozen=True)
@@ -203,13 +204,15 @@ class Blended:
 
         Signals whose users are no sums over histories have no say.
         """
+        from fusionrec.signals.explain import vector
+
         about = workspace.read_json("blend", "blend.json")
         unknown = Blended(workspace, np.zeros(0), np.zeros(0), np.zeros(0), about)
         row = pc.index(unknown._ids, song_id).as_py()
-        (v,) = unknown._rows(np.array([row]), ("history", "other_history"))
-        if not v.any():
-            return None
-        return Blended(workspace, v, np.array([row]), np.ones(1, np.float32), about, False)
+        history, plays = np.array([row]), np.ones(1, np.float32)
+        atoms = unknown._rows(history, _HISTORY)
+        v = vector(_slices(about), about["weightings"], atoms, plays)
+        return Blended(workspace, v, history, plays, about, False) if v.any() else None
 
     @cached_property
     def _ids(self) -> pa.Array:
@@ -231,36 +234,17 @@ class Blended:
         """By signal; exact but for the rounding of float32."""
         from fusionrec.signals.explain import explain
 
-        rows = pc.index_in(pa.array(ids), value_set=self._ids).to_numpy()
-        blend = self._blend(self._rows(rows, ("songs",)))
-        history = np.arange(len(self.history))
-        names, found = self._names(), []
-        for song in range(len(ids)):
-            why = explain(blend, 0, song, history, self.plays)
-            songs = [(names[row], part) for row, part in why.songs] if self.user else []
-            found.append(Reason(why.signals, why.modalities, why.kinds, songs))
-        return found
-
-    def _blend(self, F: np.ndarray) -> Any:
-        """The blend with one user, some songs, and the parts of the history alone."""
-        from fusionrec.signals.blend import Blend
-        from fusionrec.signals.signal import Settings
-
         about = self.about
-        deviations = [np.inf if each is None else each for each in about["deviations"]]
-        return Blend(
-            names=tuple(about["names"]),
-            weights=np.array(about["weights"]),
-            deviations=np.array(deviations),
-            slices={name: slice(*place) for name, place in about["slices"].items()},
-            F=F,
-            V=self.v[None],
-            weightings=about["weightings"],
-            parts=self._rows(self.history, ("history", "other_history")),
-            settings=Settings(**about["settings"]),
-            l2=about["l2"],
-            kept=about["kept"],
-        )
+        rows = pc.index_in(pa.array(ids), value_set=self._ids).to_numpy()
+        atoms, names = self._rows(self.history, _HISTORY), self._names()
+        found = []
+        for f in self._rows(rows, ("songs",)):
+            why = explain(self.v, f, _slices(about), about["weightings"], atoms, self.plays)
+            songs = [(names[place], part) for place, part in why.songs] if self.user else []
+            found.append(
+                Reason(why.signals, why.by(about["modalities"]), why.by(about["kinds"]), songs)
+            )
+        return found
 
     def _rows(self, rows: np.ndarray, artifacts: tuple[str, ...]) -> np.ndarray:
         """Vectors of some songs, reading the parts that they are in alone; float32 (rows, D)."""
@@ -290,3 +274,7 @@ class Blended:
             ids = pa.concat_arrays([ids, other.combine_chunks()])
         names: list[str] = ids.take(pa.array(self.history.astype(np.int64))).to_pylist()
         return names
+
+
+def _slices(about: Json) -> dict[str, slice]:
+    return {name: slice(*place) for name, place in about["slices"].items()}

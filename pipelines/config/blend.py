@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fusionrec.signals.settings import BlendSettings
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 
@@ -33,8 +34,21 @@ class BlendConfig(BlendRun):
     """The blend that `recommend.model: blend` ranks by."""
 
     rank: int = _key(
-        256, "dimensions of the blend's vectors, shared among its signals", ge=1, le=4096
+        BlendSettings.rank,
+        "dimensions of the blend's vectors, shared among its signals",
+        ge=1,
+        le=4096,
     )
     landmarks: int = _key(
-        512, "songs, those with most listeners, that a similarity's features are made of", ge=1
+        BlendSettings.landmarks,
+        "songs, those with most listeners, that a similarity's features are made of",
+        ge=1,
     )
+    tune: bool = _key(
+        BlendSettings.tune,
+        "choose the signals' own settings on the inner folds; else they are as the method has them",
+    )
+    users: int = _key(
+        BlendSettings.users, "users of each inner fold that the weights are learned from", ge=1
+    )
+    others: int = _key(BlendSettings.others, "songs sampled against those that they played", ge=1)

@@ -53,7 +53,7 @@ class LadderConfig(Section):
             Rung(
                 change="songs like those that the user played, by terms",
                 method="blend",
-                blend=BlendRun(signals=("neighbours by terms",), context=False, other_plays=False),
+                blend=BlendRun(signals=("neighbours-terms",), context=False, other_plays=False),
             ),
             Rung(
                 change="all content signals, blended",

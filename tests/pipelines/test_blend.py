@@ -222,11 +222,11 @@ RUNGS = (
     "[{change: the paper, fusion: {k: 4, modalities: [metadata]}},"
     " {change: deaf, fusion: {k: 4, modalities: [metadata, audio]}},"
     " {change: terms, method: blend, blend:"
-    " {signals: [neighbours by terms], context: false, other_plays: false}},"
+    " {signals: [neighbours-terms], context: false, other_plays: false}},"
     " {change: aside, method: blend, beside: true, blend:"
-    " {signals: [neighbours by terms], context: false}},"
+    " {signals: [neighbours-terms], context: false}},"
     " {change: tags, method: blend, blend:"
-    " {signals: [neighbours by terms, neighbours by tags], context: false, other_plays: false}}]"
+    " {signals: [neighbours-terms, neighbours-tags], context: false, other_plays: false}}]"
 )
 
 
@@ -247,7 +247,7 @@ def test_a_ladder_is_a_comparison_with_its_rungs_in_order(small, undisturbed, tm
     steps = found["ladders"]["song"]
     assert [step["change"] for step in steps] == ["the paper", "terms", "aside", "tags"]
     assert found["left_out"].keys() == {"fusion k=4 metadata+audio"}
-    assert steps[-1]["against"] == steps[1]["name"] == "blend neighbours by terms"
+    assert steps[-1]["against"] == steps[1]["name"] == "blend neighbours-terms"
     # Two cuts of the songs, two seeds of four methods.
     assert manifest["counts"]["rankings"] == 2 * 2 * 4
     assert steps[1]["difference_low"] > 0
@@ -262,7 +262,7 @@ def test_a_ladder_is_a_comparison_with_its_rungs_in_order(small, undisturbed, tm
     [
         ({"blend__signals": "[neighbors]"}, "names the signal 'neighbors': there are 'neigh"),
         (
-            {"blend__signals": "[taste with context]", "blend__context": False},
+            {"blend__signals": "[taste-context]", "blend__context": False},
             "which is of the context",
         ),
     ],
