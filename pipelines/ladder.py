@@ -28,7 +28,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     run.use(manifest)
     compared = run.workspace.at({"compare": manifest["key"]})
     summaries: dict[str, Summary] = compared.read_json("compare", "comparison.json")
-    rungs = [_place(rung) for rung in config.ladder.rungs]
+    rungs = [_place(config, rung) for rung in config.ladder.rungs]
     ladders = {by: ladder.steps(summary, rungs) for by, summary in summaries.items()}
     missing = {rung.name: _NOT_EMBEDDED for rung in config.ladder.rungs if not _can(config, rung)}
     for summary in summaries.values():
@@ -52,9 +52,18 @@ def _can(config: Config, rung: Rung) -> bool:
     return set(wanted) <= set(config.embed.modalities)
 
 
-def _place(rung: Rung) -> ladder.Rung:
-    context = rung.method == "hotttnesss" or (rung.blend is not None and rung.blend.context)
-    return ladder.Rung(rung.name, rung.change, context, rung.beside)
+def _place(config: Config, rung: Rung) -> ladder.Rung:
+    return ladder.Rung(rung.name, rung.change, _context(config, rung), rung.beside)
+
+
+def _context(config: Config, rung: Rung) -> ladder.Context:
+    """What a rung knows of the artist's fame; metadata have hotttnesss among their numbers."""
+    if rung.blend is not None:
+        return "all" if rung.blend.context else "none"
+    fed = rung.fusion.modalities if rung.fusion else ()
+    if rung.method == "linear-features":
+        fed = config.embed.modalities
+    return "hotttnesss" if rung.method == "hotttnesss" or "metadata" in fed else "none"
 
 
 def _best(found: list[ladder.Step]) -> dict[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from fusionrec.evaluation.significance import holm
 from fusionrec.report.figures import BLUE, ORANGE, Drawing, figure_panels
 from fusionrec.report.summary import Row, Summary
 from fusionrec.report.text import markdown_table, number
+
+Context = Literal["none", "hotttnesss", "all"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Rung:
     change
         What is new against the rung that it is compared with.
     context
-        It uses what others say of the artist.
+        What it knows of what others say of the artist: `none`, `hotttnesss`, or `all`.
     beside
         It is compared with the rung before, but none is compared with it.
     """
 
     name: str
     change: str
-    context: bool
+    context: Context
     beside: bool
 
 
@@ -48,7 +50,7 @@ class Step(TypedDict):
     rung: int
     name: str
     change: str
-    context: bool
+    context: Context
     beside: bool
     average_precision: float
     low: float
@@ -152,8 +154,9 @@ _PREAMBLE = (
     "the same users, songs and folds; its interval is of a bootstrap over users and over songs (or "
     "artists) at once, and over seeds and cuts of the songs where there are several. p is "
     "corrected for the number of rungs (Holm). A rung in italics is beside the ladder: compared "
-    "with the rung before, and none with it. Seconds are of one CPU and a fold, without what the "
-    "folds share (vectors, classes, factors)."
+    "with the rung before, and none with it. Context: what a rung knows of what others say of the "
+    "artist; the paper's metadata have the artist's hotttnesss among them. Seconds are of one CPU "
+    "and a fold, without what the folds share (vectors, classes, factors)."
 )
 
 
@@ -188,7 +191,7 @@ def _cells(step: Step) -> list[str]:
     change = f"{step['change']} (`{step['name']}`)"
     return [
         f"*{change}*" if step["beside"] else change,
-        "yes" if step["context"] else "no",
+        step["context"],
         _figure(step["average_precision"]),
         f"{_figure(step['low'])} to {_figure(step['high'])}",
         f"{step['ratio']:.2f}",
@@ -250,13 +253,14 @@ def figure(ladders: Mapping[str, Sequence[Step]]) -> Drawing:
     with figure_panels(titles, columns=2) as (drawn, axes_of):
         for (title, axes), found in zip(axes_of, ladders.values(), strict=True):
             for step in found:
-                value, color = step["average_precision"], ORANGE if step["context"] else BLUE
+                value, plain = step["average_precision"], step["context"] == "none"
+                color = BLUE if plain else ORANGE
                 ends = [[value - step["low"]], [step["high"] - value]]
                 axes.errorbar(
                     [step["rung"]],
                     [value],
                     yerr=[[max(end[0], 0.0)] for end in ends],
-                    fmt="^" if step["context"] else "o",
+                    fmt="o" if plain else "^",
                     color=color,
                     mfc="white" if step["beside"] else color,
                     capsize=2,

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from pipelines.evaluate import Evaluation
 
 
-def results_table(results: Evaluation, protocol: str, split: str) -> Table:
-    """The result table that `run` and `evaluate` print."""
+def results_table(
+    results: Evaluation, protocol: str, split: str, classes: Evaluation | None = None
+) -> Table:
+    """The result table that `run` and `evaluate` print.
+
+    Parameters
+    ----------
+    classes
+        Of lists by the network's classes, where `results` are of a blend's; if there are any.
+    """
     table = Table(
         title=f"fusionrec: protocol {protocol}, split by {split}",
         title_justify="left",
@@ -51,7 +59,12 @@ def results_table(results: Evaluation, protocol: str, split: str) -> Table:
         results.map_interval,
         f"random {results.random_map:.4f}",
     )
+    if classes is not None:
+        chance = f"random {classes.random_map:.4f}"
+        row(f"mAP@{top} by classes alone", f"{classes.map:.4f}", classes.map_interval, chance)
     row("AUC", f"{results.auc:.4f}", results.auc_interval, "random 0.5000")
+    if classes is not None:
+        row("AUC by classes alone", f"{classes.auc:.4f}", classes.auc_interval, "random 0.5000")
     row(f"recall@{top}", f"{results.recall:.4f}")
     row(f"NDCG@{top}", f"{results.ndcg:.4f}")
     row("lift of mAP over random", f"{results.lift:.2f}")
@@ -168,7 +181,7 @@ def ladder_tables(workspace: Workspace) -> list[Table]:
             table.add_row(
                 f"{step['rung']}",
                 Text(
-                    step["change"] + (" *" if step["context"] else ""),
+                    step["change"] + ("" if step["context"] == "none" else " *"),
                     style="italic" if step["beside"] else "",
                 ),
                 f"{step['average_precision']:.4f}",
@@ -187,6 +200,13 @@ _ARTIFACTS = {
         ("train/{train}/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
         ("recommend/{recommend}/recommendations/", "every user's list (Parquet)"),
         ("evaluate/{evaluate}/metrics/", "one row a user; summary.json beside it"),
+    ),
+    "blend": (
+        ("blend/weights.csv", "what each signal weighs, and its dimensions"),
+        (
+            "blend/{blend}/",
+            "songs, users and history: the vectors, and what explains them (Parquet)",
+        ),
     ),
     "compare": (
         ("compare/comparison.md", "all tables; .csv and .tex too"),

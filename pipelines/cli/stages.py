@@ -26,6 +26,7 @@ from pipelines.config import STAGES, Config
 from pipelines.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipelines.evaluate import Evaluation
     from pipelines.runtime.stage import Counts
     from pipelines.runtime.workspace import Manifest
 
@@ -102,6 +103,8 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
         _print_artifacts(resolved, name, manifest)
     else:
         print_counts(name, manifest["counts"])
+        if name == "blend":
+            _print_artifacts(resolved, name, manifest)
 
 
 def _keys(manifest: Manifest) -> dict[str, str]:
@@ -159,12 +162,24 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
         print(json.dumps(found))
         return
     out = console()
-    out.print(results.results_table(evaluation, protocol, split))
+    out.print(results.results_table(evaluation, protocol, split, _by_classes(resolved)))
     if missing:
         out.print(results.left_out_table(missing))
     for remark in remarked:
         out.print(f"Remark: {remark}")
     _print_artifacts(resolved, "run", manifests["evaluate"])
+
+
+def _by_classes(resolved: Config) -> Evaluation | None:
+    """The results of the paper's method beside those of a blend, where a run has had them."""
+    from pipelines import evaluate
+    from pipelines.config import replaced
+
+    if resolved.recommend.model == "genre":
+        return None
+    paper = replaced(resolved, {"recommend.model": "genre"})
+    manifest = evaluate.STAGE.plan(paper, Workspace(resolved.workspace)).manifest
+    return None if manifest is None else evaluate.Evaluation(**manifest["counts"])
 
 
 def _print_artifacts(resolved: Config, what: str, manifest: Manifest) -> None:

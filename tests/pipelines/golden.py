@@ -17,6 +17,7 @@ import numpy as np
 from fusionrec.formats.sample.corpus import write_sample
 from fusionrec.hashing import stable_hash
 from fusionrec.tables import matrix
+from pipelines import blend
 from pipelines.run import STAGES, run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.inline import load, without_ray
@@ -98,6 +99,24 @@ def _train(workspace: Workspace) -> Figures:
     }
 
 
+def _blend(workspace: Workspace) -> Figures:
+    counts = workspace.require("blend")["counts"]
+    grams = [
+        rows.T @ rows
+        for rows in (
+            matrix(workspace.read("blend", name)["vector"]).astype(np.float64)
+            for name in ("songs", "users")
+        )
+    ]
+    exact = ("signals", "songs_learned_from", "other_songs", "users_with_history")
+    return {
+        **{name: counts[name] for name in exact},
+        "dimensions": counts["dimensions"],
+        # The root of the sum of all squared scores.
+        "norm": float(np.sqrt((grams[0] * grams[1]).sum())),
+    }
+
+
 def _recommend(workspace: Workspace) -> Figures:
     lists = workspace.read("recommend", "recommendations")
     return {
@@ -120,6 +139,7 @@ OF: dict[str, Callable[[Workspace], Figures]] = {
     "embed": _embed,
     "fuse": _fuse,
     "train": _train,
+    "blend": _blend,
     "recommend": _recommend,
     "evaluate": _evaluate,
 }
@@ -136,6 +156,7 @@ def main() -> None:
         corpus, place = Path(scratch) / "corpus", Path(scratch) / "w"
         write_sample(corpus, songs=150, users=60, seed=3)
         run(load(corpus, place))
+        blend.STAGE.run(load(corpus, place))  # which is no part of the run by default
         FILE.write_text(json.dumps(golden(place), indent=1) + "\n")
 
 

@@ -9,11 +9,11 @@ from fusionrec.report import ladder
 from fusionrec.report.ladder import Rung
 
 RUNGS = [
-    Rung("fusion", "the paper", context=False, beside=False),
-    Rung("content", "signals & weights", context=False, beside=False),
-    Rung("content, other", "other plays", context=False, beside=True),
-    Rung("absent", "what failed", context=True, beside=False),
-    Rung("context", "context", context=True, beside=False),
+    Rung("fusion", "the paper", context="none", beside=False),
+    Rung("content", "signals & weights", context="none", beside=False),
+    Rung("content, other", "other plays", context="none", beside=True),
+    Rung("absent", "what failed", context="all", beside=False),
+    Rung("context", "context", context="all", beside=False),
 ]
 LEVELS = {"context": 0.3, "fusion": 0.1, "content": 0.2, "content, other": 0.25}
 
