@@ -111,7 +111,9 @@ def _hashed(texts: list[str], **settings: Any) -> Kernel:
     vectoriser = HashingVectorizer(
         n_features=_HASHED, alternate_sign=False, norm=None, binary=True, **settings
     )
-    return Linear(unit_rows(inverse_frequency(csr_array(vectoriser.transform(texts)))))
+    hashed = vectoriser.transform(texts).tocsc()
+    used = np.flatnonzero(np.diff(hashed.indptr))
+    return Linear(unit_rows(inverse_frequency(csr_array(hashed[:, used]))))
 
 
 def _names(songs: Songs) -> Kernel:

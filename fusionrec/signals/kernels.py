@@ -22,6 +22,9 @@ Rows = NDArray[np.integer[Any]]
 _CHUNK = 4096
 """Songs whose features are computed at once."""
 
+_DENSE = 2**23
+"""Elements of a sparse factor that is made dense for a product, at most (64 MiB)."""
+
 
 class Kernel(Protocol):
     """A positive semi-definite similarity; 0 to every song for one that it knows nothing of."""
@@ -50,9 +53,13 @@ class Linear:
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
-        found = self.X[rows] @ self.X[columns].T
-        dense = found.toarray() if isinstance(found, csr_array) else found
-        return np.asarray(dense, np.float64)
+        some, others = self.X[rows], self.X[columns].T
+        if isinstance(others, np.ndarray):
+            return np.asarray(some @ others, np.float64)
+        if others.shape[0] * others.shape[1] <= _DENSE:
+            # A product of few zeros is made faster from a dense factor.
+            return np.asarray(some @ others.toarray(), np.float64)
+        return np.asarray((some @ others).toarray(), np.float64)
 
     def diagonal(self, rows: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to themselves."""
