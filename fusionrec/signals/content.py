@@ -10,6 +10,7 @@ the centred vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ def _nothing(songs: Songs) -> Kernel:
     return Linear(csr_array((len(songs), 1), dtype=np.float64))
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
     "terms": _terms,
     "tags": _tags,
     "artist": lambda songs: Linear(one_hot(songs.artists)),
