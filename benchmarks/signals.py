@@ -17,7 +17,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -184,7 +184,7 @@ def methods(
         for what, some in (("content", names(False)), ("context", names())):
             if other and what == "content":
                 continue
-            blend = joined(simulated.of(some), replace(fold, memo=fold.memo))
+            blend = joined(simulated.of(some), fold)
             weights = {n: round(float(w), 3) for n, w in zip(some, blend.weights, strict=True) if w}
             print(f"    {what}{suffix}: l2 {blend.l2}, kept {blend.kept:.4f}, {weights}")
             seconds = time.process_time() - begun

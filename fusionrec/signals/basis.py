@@ -24,8 +24,8 @@ from fusionrec.signals.signal import Fold
 
 def kernel(fold: Fold, name: str) -> Kernel:
     """A kernel of the fold's songs, of content or context."""
-    module = content if name in content.KERNELS else context
-    return module.kernel(fold.songs, name)
+    make = content.kernel if name in content.KERNELS else context.kernel
+    return make(fold.songs, name)
 
 
 def names(with_context: bool) -> tuple[str, ...]:
@@ -71,7 +71,10 @@ def kernel_weights(fold: Fold, known: Sequence[str]) -> NDArray[np.float64]:
         usable[:] = True
     even = usable / usable.sum()
     share = fold.settings.aligned
-    return (1 - share) * even + share * aligned(fold, kernels, even) if share else even
+    found: NDArray[np.float64] = even
+    if share:
+        found = (1 - share) * even + share * aligned(fold, kernels, even)
+    return found
 
 
 def aligned(

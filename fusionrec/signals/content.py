@@ -10,6 +10,7 @@ the centred vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,9 @@ def _hashed(texts: list[str], **settings: Any) -> Kernel:
     vectoriser = HashingVectorizer(
         n_features=_HASHED, alternate_sign=False, norm=None, binary=True, **settings
     )
-    return Linear(unit_rows(inverse_frequency(csr_array(vectoriser.transform(texts)))))
+    hashed = vectoriser.transform(texts).tocsc()
+    used = np.flatnonzero(np.diff(hashed.indptr))
+    return Linear(unit_rows(inverse_frequency(csr_array(hashed[:, used]))))
 
 
 def _names(songs: Songs) -> Kernel:
@@ -173,7 +176,7 @@ def _nothing(songs: Songs) -> Kernel:
     return Linear(csr_array((len(songs), 1), dtype=np.float64))
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
     "terms": _terms,
     "tags": _tags,
     "artist": lambda songs: Linear(one_hot(songs.artists)),

@@ -8,6 +8,8 @@ artist_hotttnesss is one of their columns (:mod:`fusionrec.features.metadata`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array
@@ -76,11 +78,16 @@ def fame(songs: Songs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     for column in range(2):
         rows = known[:, column]
         filled[:, column] = standardised(np.nan_to_num(columns[:, [column]]), rows)[:, 0]
-    return filled, known.any(axis=1)
+    return filled, np.asarray(known.any(axis=1))
 
 
 def _fame(songs: Songs) -> Kernel:
     return Gaussian(*fame(songs))
 
 
-_MAKERS = {"lists": _lists, "walks": _walks, "links": _links, "fame": _fame}
+_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
+    "lists": _lists,
+    "walks": _walks,
+    "links": _links,
+    "fame": _fame,
+}

@@ -59,7 +59,8 @@ class Histories:
     @cached_property
     def listeners(self) -> NDArray[np.int64]:
         """Users who played each song, shape (n,)."""
-        return np.bincount(self.counts.indices, minlength=self.counts.shape[1])
+        found: NDArray[np.int64] = np.bincount(self.counts.indices, minlength=self.counts.shape[1])
+        return found
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

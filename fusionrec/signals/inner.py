@@ -39,14 +39,14 @@ def kept_with(songs: Songs, cold: NDArray[np.bool_], by: By) -> NDArray[np.bool_
     """The songs of a mask and all others that the split keeps with them, shape (n,).
 
     By artist those of the same artists, by album those of the same albums, in the catalogue or
-    not. Of a song of an unknown artist nobody knows whether it belongs to them: unless the split
-    is by song, all songs outside the catalogue of unknown artist are hidden, too.
+    not. Of a song of an unknown artist (album) nobody knows whether it belongs to them: outside
+    the catalogue, such songs are hidden, too.
     """
     if by == "song":
         return cold.copy()
     groups = songs.artists if by == "artist" else songs.albums
     with_them = np.isin(groups, groups[cold & (groups >= 0)])
-    unknown = songs.artists < 0
+    unknown = groups < 0
     unknown[: songs.own] = False
     return cold | with_them | unknown
 

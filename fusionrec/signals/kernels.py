@@ -8,7 +8,7 @@ Phi = K_nL Q L^(-1/2), with Q and L the eigenvectors and eigenvalues of K_LL (Wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,11 +22,16 @@ Rows = NDArray[np.integer[Any]]
 _CHUNK = 4096
 """Songs whose features are computed at once."""
 
+_DENSE = 2**23
+"""Elements of a sparse factor that is made dense for a product, at most (64 MiB)."""
+
 
 class Kernel(Protocol):
     """A positive semi-definite similarity; 0 to every song for one that it knows nothing of."""
 
-    present: NDArray[np.bool_]
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Songs that it knows something of, shape (n,)."""
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
@@ -45,14 +50,18 @@ class Linear:
     def present(self) -> NDArray[np.bool_]:
         """Songs with a row that is not 0."""
         if isinstance(self.X, csr_array):
-            return np.diff(self.X.indptr) > 0
-        return np.any(self.X != 0, axis=1)
+            return np.asarray(np.diff(self.X.indptr) > 0)
+        return np.asarray(np.any(self.X != 0, axis=1))
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
-        found = self.X[rows] @ self.X[columns].T
-        dense = found.toarray() if isinstance(found, csr_array) else found
-        return np.asarray(dense, np.float64)
+        some, others = self.X[rows], self.X[columns].T
+        if isinstance(others, np.ndarray):
+            return np.asarray(some @ others, np.float64)
+        if others.shape[0] * others.shape[1] <= _DENSE:
+            # A product of few zeros is made faster from a dense factor.
+            return np.asarray(some @ others.toarray(), np.float64)
+        return np.asarray((some @ others).toarray(), np.float64)
 
     def diagonal(self, rows: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to themselves."""
@@ -98,7 +107,7 @@ class Sum:
         Of the same length; weights at least 0.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], weights: Sequence[float]) -> None:
+    def __init__(self, kernels: Sequence[Kernel], weights: Iterable[float]) -> None:
         self.terms = [(k, w) for k, w in zip(kernels, weights, strict=True) if w > 0]
         if not self.terms:
             raise ValueError("a sum of kernels needs one of a weight above 0")
@@ -163,7 +172,8 @@ def error(
     rows = np.random.default_rng(seed).permutation(known)[:sample]
     K = kernel.block(rows, rows)
     difference = K - Phi[rows].astype(np.float64) @ Phi[rows].T
-    return float(np.linalg.norm(difference) / max(np.linalg.norm(K), 1e-30))
+    size = float(np.linalg.norm(K))
+    return float(np.linalg.norm(difference)) / max(size, 1e-30)
 
 
 def unit_rows(X: csr_array) -> csr_array:
@@ -177,7 +187,7 @@ def unit_rows(X: csr_array) -> csr_array:
 
 def _squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
     found = (X**2).sum(axis=1)[:, None] + (Y**2).sum(axis=1)[None] - 2 * X @ Y.T
-    return np.maximum(found, 0.0)
+    return np.asarray(np.maximum(found, 0.0))
 
 
 def _median_distance(X: NDArray[np.float64], sample: int = 1000) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class Lists:
 def average_precision(
     lists: Lists,
     positives: NDArray[np.floating],
-    others: NDArray[np.floating],  # type: ignore[type-arg]
+    others: NDArray[np.floating[Any]],
 ) -> float:
     """Mean over users of the average precision in the whole list of cold songs.
 

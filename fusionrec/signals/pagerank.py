@@ -49,7 +49,7 @@ def profiles(
     weights: csr_array,
     sources: NDArray[np.integer],
     *,
-    alpha: float = ALPHA,  # type: ignore[type-arg]
+    alpha: float = ALPHA,
     tolerance: float = 1e-4,
     steps: int = 30,
 ) -> csr_array:

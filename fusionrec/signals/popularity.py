@@ -106,21 +106,19 @@ def _means_of_others(
     shrinkage: float,
 ) -> NDArray[np.float64]:
     """Means over a song's group without the songs that the split keeps with it; 0 without any."""
-    known = groups >= 0
-    size = int(groups.max(initial=-1)) + 1
-
-    def total(of: NDArray[np.float64], by: NDArray[np.int64], rows: NDArray[np.bool_]):  # type: ignore[no-untyped-def]
-        return np.bincount(by[rows], of[rows], minlength=size if by is groups else 0)
-
     ones = played.astype(np.float64)
-    sums, counts = (total(of, groups, known) for of in (values, ones))
-    kept = own >= 0
-    own_sums, own_counts = (total(of, own, kept) for of in (values, ones))
-    found = np.zeros(len(groups))
-    s = np.where(known, sums[np.maximum(groups, 0)], 0.0) if size else found
-    c = np.where(known, counts[np.maximum(groups, 0)], 0.0) if size else found
+    sums, counts = (_totals(groups, of, 0 * of) for of in (values, ones))
     # A song of no group of the split is kept with itself alone.
-    s = s - np.where(kept, own_sums[np.maximum(own, 0)], values)
-    c = c - np.where(kept, own_counts[np.maximum(own, 0)], ones)
-    found[known] = (s / np.maximum(c + shrinkage, 1e-9))[known]
+    own_sums, own_counts = (_totals(own, of, of) for of in (values, ones))
+    means = (sums - own_sums) / np.maximum(counts - own_counts + shrinkage, 1e-9)
+    return np.where(groups >= 0, means, 0.0)
+
+
+def _totals(
+    groups: NDArray[np.int64], values: NDArray[np.float64], otherwise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """For each song the sum over the songs of its group; `otherwise` for one of no group."""
+    known = groups >= 0
+    found = otherwise.copy()
+    found[known] = np.bincount(groups[known], values[known])[groups[known]]
     return found

@@ -40,7 +40,7 @@ class BlendSettings:
     landmarks: int = 512
     rank: int = 256
     tune: bool = True
-    users: int = 2000
+    users: int = 1000
     others: int = 256
     aligned: float = 0.5
     penalty: float = 3.0

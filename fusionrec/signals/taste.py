@@ -69,7 +69,8 @@ def smoothed(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def _factorised(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     counts, settings = fold.histories.counts, fold.settings
     if not counts.nnz:
-        return tuple(np.zeros((size, 1), np.float32) for size in counts.shape)  # type: ignore[return-value]
+        users, songs = (np.zeros((size, 1), np.float32) for size in counts.shape)
+        return users, songs
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     found = factorisation.factorise(
         rows,

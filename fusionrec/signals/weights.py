@@ -21,8 +21,8 @@ from scipy.optimize import minimize
 from fusionrec.signals.lists import CLIP, Lists, average_precision
 from fusionrec.signals.signal import Factors
 
-L2 = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-"""What the penalty is chosen from."""
+L2 = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
+"""What the penalty is chosen from; of equal ones the first."""
 
 CONSTANT = 1e-5
 """Deviation, relative to the largest possible score, below which it is rounding of a constant."""
@@ -86,10 +86,13 @@ def standardise(tables: Sequence[Table]) -> tuple[list[Table], NDArray[np.float6
     return clipped, deviations
 
 
-def learn(tables: Sequence[Table], l2: float) -> NDArray[np.float64]:
-    """Weights of the signals, at least 0, float64 (K,)."""
+def learn(
+    tables: Sequence[Table], l2: float, start: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Weights of the signals, at least 0, float64 (K,); from `start` on."""
     signals = tables[0].positives.shape[1]
-    start = np.full(signals, 1.0 / signals)
+    if start is None:
+        start = np.full(signals, 1.0 / signals)
 
     def objective(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = 0.5 * l2 * float(w @ w), l2 * w
@@ -105,7 +108,7 @@ def learn(tables: Sequence[Table], l2: float) -> NDArray[np.float64]:
         jac=True,
         method="L-BFGS-B",
         bounds=[(0, None)] * signals,
-        options={"maxiter": 200, "ftol": 1e-8},
+        options={"maxiter": 200, "ftol": 1e-7},
     )
     weights: NDArray[np.float64] = found.x
     return weights
@@ -147,9 +150,10 @@ def choose(tables: Sequence[Table]) -> tuple[NDArray[np.float64], float]:
     """
     half = len(tables) // 2
     sides = (tables[:half], tables[half:])
-    found = [
-        precision(sides[1], learn(sides[0], l2)) + precision(sides[0], learn(sides[1], l2))
-        for l2 in L2
-    ]
+    starts: list[NDArray[np.float64] | None] = [None, None]
+    found = []
+    for l2 in L2:
+        starts = [learn(side, l2, start) for side, start in zip(sides, starts, strict=True)]
+        found.append(sum(precision(sides[1 - i], w) for i, w in enumerate(starts)))
     l2 = L2[int(np.argmax(found))]
     return learn(tables, l2), l2

@@ -228,3 +228,13 @@ def test_what_cannot_be_blended_is_an_error() -> None:
         fitted(names=("wrong",))
     with pytest.raises(DataError, match="no signal tells"):
         fitted("artist", ("neighbours-artist",))
+
+
+def test_signals_of_what_no_song_has_weigh_nothing() -> None:
+    songs, histories = corpus()
+    bare = Songs(songs.table.select(["song_id", "artist_id", "terms"]), OWN)
+    found = blends.fit_blend(bare, histories, cold(), "song", SETTINGS, 0, names())
+    assert set(found.slices) & {"neighbours-terms", "taste", "factors-terms"}
+    for name, weight in zip(found.names, found.weights, strict=True):
+        if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
+            assert weight == 0, name
