@@ -12,7 +12,7 @@ from fusionrec.signals.explain import vector
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import FOLDS, Inner, inner_folds, kept_with
 from fusionrec.signals.lists import Lists, average_precision
-from fusionrec.signals.registry import SIGNALS
+from fusionrec.signals.registry import SIGNALS, names
 from fusionrec.signals.signal import Factors, Fold, SignalSpec
 from fusionrec.signals.songs import Songs
 from fusionrec.signals.tuning import STEPS, tuned
