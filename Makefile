@@ -55,6 +55,7 @@ DEMO_CONFIG = --config pipelines/configs/sample.yaml \
 
 demo: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec run $(DEMO_CONFIG)
+	$(BIN)/fusionrec run $(DEMO_CONFIG) --set recommend.model=blend
 	$(BIN)/fusionrec report $(DEMO_CONFIG) --set train.workers=0
 	$(BIN)/fusionrec tune $(DEMO_CONFIG)
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pipelines import embed, evaluate, fuse, ingest, label, pretrain, recommend, split, train
+from pipelines import (
+    blend,
+    embed,
+    evaluate,
+    fuse,
+    ingest,
+    label,
+    pretrain,
+    recommend,
+    split,
+    train,
+)
 from pipelines.config import Config
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Stage
@@ -16,6 +27,7 @@ STAGES: tuple[Stage, ...] = (
     embed.STAGE,
     fuse.STAGE,
     train.STAGE,
+    blend.STAGE,
     recommend.STAGE,
     evaluate.STAGE,
 )
@@ -23,9 +35,12 @@ STAGES: tuple[Stage, ...] = (
 
 def stages(config: Config) -> tuple[Stage, ...]:
     """The stages this config needs, in order."""
-    if pretrain.STAGE in embed.STAGE.needs(config):
-        return STAGES
-    return tuple(stage for stage in STAGES if stage is not pretrain.STAGE)
+    unasked = set()
+    if pretrain.STAGE not in embed.STAGE.needs(config):
+        unasked.add(pretrain.STAGE.name)
+    if blend.STAGE not in recommend.STAGE.needs(config):
+        unasked.add(blend.STAGE.name)
+    return tuple(stage for stage in STAGES if stage.name not in unasked)
 
 
 def run(config: Config) -> dict[str, Manifest]:

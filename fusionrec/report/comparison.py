@@ -8,6 +8,7 @@ from fusionrec.report.summary import (
     BeyondMeasure,
     ClassMeasure,
     Difference,
+    Evaluated,
     Row,
     Summary,
 )
@@ -76,7 +77,8 @@ def markdown(summaries: Mapping[str, Summary]) -> str:
 _PREAMBLE = (
     "Protocol `oord` (van den Oord et al. 2013): plays of test songs are hidden from every "
     "model, a user's profile is the songs outside the test part, and all test songs are "
-    "ranked. Intervals are of a bootstrap over users and over the groups of the split at once. "
+    "ranked. Intervals are of a bootstrap over users and over the groups of the split at once, and "
+    "over the seeds of what is trained and the cuts of the songs where there are several. "
     "Published figures are of other songs and users and can not be compared in size; rows in "
     "italics are references that see the test songs' plays or tags."
 )
@@ -90,7 +92,8 @@ def _split_section(summary: Summary) -> str:
     lines = [
         f"## Split by {summary['by']}",
         "",
-        f"Folds tested: {', '.join(map(str, folds['folds']))}; {folds['users']:,} rankings of "
+        f"Folds tested: {', '.join(map(str, folds['folds']))}{_again(folds)}; "
+        f"{folds['users']:,} rankings of "
         f"{folds['distinct_users']:,} users, {folds['candidates_mean']:,.1f} candidates each; "
         f"relevant songs a ranking: mean {folds['relevant_mean']:.2f}, median {quantiles['0.5']}, "
         f"95 % {quantiles['0.95']}, most {quantiles['1.0']}. Left out, summed over folds: "
@@ -111,6 +114,11 @@ def _split_section(summary: Summary) -> str:
     if classes:
         lines += ["", "### Classes", "", classes]
     return "\n".join(lines)
+
+
+def _again(folds: Evaluated) -> str:
+    times = folds["fold_seeds"]
+    return f", of {times} cuts of the songs" if times > 1 else ""
 
 
 def _header(summary: Summary) -> list[str]:

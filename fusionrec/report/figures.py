@@ -81,7 +81,7 @@ def elbow_curves(
     elbows
         The k of each embedding's elbow, None where there is none.
     """
-    with _panels(list(curves), columns=2) as (figure, panels):
+    with figure_panels(list(curves), columns=2) as (figure, panels):
         for name, axes in panels:
             points = sorted(curves[name])
             axes.plot([k for k, _ in points], [v for _, v in points], "o-", color=BLUE)
@@ -113,7 +113,7 @@ def elbow_curves(
 
 def cluster_sizes(sizes: Mapping[str, Sequence[int]]) -> Drawing:
     """Songs of each cluster, the largest first, a panel a clustering (figures 6 and 7)."""
-    with _panels(list(sizes), columns=2) as (figure, panels):
+    with figure_panels(list(sizes), columns=2) as (figure, panels):
         for name, axes in panels:
             ordered = sorted(sizes[name], reverse=True)
             axes.bar(range(1, len(ordered) + 1), ordered, color=SKY, edgecolor=BLUE, linewidth=0.4)
@@ -144,7 +144,7 @@ def accuracy_by_epoch(curves: Mapping[str, Sequence[EpochRow]]) -> Drawing:
         Rows with `epoch` and, where there are such songs, `train_accuracy`,
         `validation_accuracy` and `test_accuracy` in [0, 1], by training.
     """
-    with _panels(list(curves), columns=2) as (figure, panels):
+    with figure_panels(list(curves), columns=2) as (figure, panels):
         shown: dict[str, Line2D] = {}
         for name, axes in panels:
             for key, (label, color, line) in _ACCURACIES.items():
@@ -197,7 +197,7 @@ def search(
     """
     best = {measure: _best(trials, measure) for measure in measures}
     titles = [""] * (len(measures) * len(parameters))
-    with _panels(titles, columns=len(parameters)) as (figure, panels):
+    with figure_panels(titles, columns=len(parameters)) as (figure, panels):
         for index, (_, axes) in enumerate(panels):
             measure, parameter = (
                 measures[index // len(parameters)],
@@ -292,7 +292,9 @@ def _style() -> Iterator[None]:
 
 
 @contextmanager
-def _panels(names: Sequence[str], columns: int) -> Iterator[tuple[Figure, list[tuple[str, Axes]]]]:
+def figure_panels(
+    names: Sequence[str], columns: int
+) -> Iterator[tuple[Figure, list[tuple[str, Axes]]]]:
     """A figure with a panel for each name, in rows of at most `columns`."""
     columns = max(1, min(columns, len(names)))
     lines = max(1, math.ceil(len(names) / columns))

@@ -22,6 +22,8 @@ class Measured(ClassMeasures):
 
     `k` and `modalities` are those of a method that has them, `by_seed` the mAP of each seed and
     `spread` its standard deviation, `without_input` the candidates that it knows nothing of.
+    `recall_short` and `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU, are
+    of all its `rankings` (folds and seeds), learning included; `dimensions` are a song vector's.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Measured(ClassMeasures):
     average_precision: float
     recall: float
     ndcg: float
+    recall_short: float
+    ndcg_short: float
     reciprocal_rank: float
     auc: float
     random_level: float
@@ -40,6 +44,9 @@ class Measured(ClassMeasures):
     by_seed: list[float]
     without_input: int
     seconds: float
+    ranking_seconds: float
+    rankings: int
+    dimensions: int
     lift: float
     coverage: float
     gini: float
@@ -75,6 +82,7 @@ class Evaluated(TypedDict):
     """What a split's methods were evaluated on, and a hash of it."""
 
     folds: list[int]
+    fold_seeds: int
     users: int
     distinct_users: int
     evaluable: int

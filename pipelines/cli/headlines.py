@@ -69,5 +69,9 @@ HEADLINES: dict[str, Callable[[Counts], str]] = {
     "evaluate": _evaluate,
     "tune": _tune,
     "report": _numbers("{} rows of Table 1", "runs"),
+    "blend": _numbers(
+        "{} of {} signals, {} columns", "signals_with_weight", "signals", "dimensions"
+    ),
+    "ladder": _numbers("{} rungs, {} left out", "rungs", "left_out"),
     "compare": _numbers("{} methods, {} folds, {} failed", "methods", "folds", "failed"),
 }

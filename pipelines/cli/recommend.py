@@ -7,28 +7,23 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, NotFoundError
-from fusionrec.ranking.protocols import profiles_and_relevant
-from fusionrec.ranking.users import user_vectors
-from fusionrec.tables import matrix
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
+from pipelines.cli.stored import Stored, model_of, of_song, of_user
+from pipelines.cli.why import Named, Why, lines_of, named
 from pipelines.runtime.workspace import Workspace
-
-_MATCH = (
-    "how likely one class drawn from {mine} and one drawn from the listed song are the same, "
-    "by their class probabilities"
-)
 
 
 @dataclass(frozen=True)
 class ListedSong:
-    """A row of a list; `score` is what it is sorted by, `match` the same as a probability."""
+    """A row of a list; `score` is what it is sorted by, `match` the same from 0 to 1."""
 
     rank: int
     artist: str
@@ -37,6 +32,7 @@ class ListedSong:
     match: float
     score: float
     song_id: str
+    why: Why | None = None
 
 
 @dataclass(frozen=True)
@@ -64,24 +60,36 @@ def recommend(
         typer.Option("--like", help='Print songs like this one: "artist - title".'),
     ] = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="Songs to print.")] = 20,
+    why: Annotated[
+        bool,
+        typer.Option(
+            "--why", help="With --user or --like: what each score is made of, and which songs."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's top 500. With --user or --like, print one list, without Ray."""
     resolved = loaded(config_path, overrides, workspace)
     if user is None and like is None:
+        if why:
+            raise ConfigError("--why explains a list: give --user or --like with it")
         run_stage("recommend", resolved, as_json)
         return
     if user is not None and like is not None:
         raise ConfigError("--user and --like: give one of them, not both")
     if user is not None:
-        found = for_user(resolved.workspace, user, top)
+        found = for_user(resolved.workspace, user, top, why)
     else:
         assert like is not None
-        found = similar_to(resolved.workspace, like, top)
+        found = similar_to(resolved.workspace, like, top, why)
     if as_json:
         print(json.dumps(asdict(found)))
         return
     console().print(list_table(found))
+    for song in found.songs:
+        if song.why is not None:
+            console().print(f"\n{song.rank}  {song.artist} - {song.title}", highlight=False)
+            console().print("\n".join(lines_of(song.why)), highlight=False)
 
 
 def list_table(found: SongList) -> Table:
@@ -100,8 +108,13 @@ def list_table(found: SongList) -> Table:
     return table
 
 
-def for_user(uri: str, user: str, top: int) -> SongList:
+def for_user(uri: str, user: str, top: int, why: bool = False) -> SongList:
     """The first `top` songs of a user's list.
+
+    Parameters
+    ----------
+    why
+        Also what each score is made of.
 
     Raises
     ------
@@ -121,13 +134,8 @@ def for_user(uri: str, user: str, top: int) -> SongList:
         )
         if rows.num_rows:
             songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
-            whole = mean_weight(workspace, user)
-            matches = [min(score / whole, 1.0) for score in scores]
-            return SongList(
-                f"For user {user}",
-                user,
-                _MATCH.format(mine="the songs of the user's profile, weighted by plays,"),
-                _named(workspace, songs, scores, matches),
+            return _listed(
+                workspace, f"For user {user}", user, of_user(workspace, user), songs, scores, why
             )
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
@@ -135,47 +143,21 @@ def for_user(uri: str, user: str, top: int) -> SongList:
     )
 
 
-def mean_weight(workspace: Workspace, user: str) -> float:
-    """The mean weight of the songs in a user's profile.
+def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
+    """The songs that are best for whoever played one song, by what the workspace ranks by.
 
-    A user's vector is the weighted sum of songs' class probabilities over their number
-    (:func:`fusionrec.ranking.users.user_vectors`), so it adds up to this: divided by it, the
-    vector is a distribution over classes, and a score a probability.
-    """
-    settings = workspace.require("recommend")["content"]["settings"]
-    users = workspace.read("ingest", "users")["user_id"]
-    code = pc.index(users, user).as_py()
-    plays = workspace.read("ingest", "plays", filters=[("user", "=", code)])
-    song_ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-    ranked = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
-    profile = profiles_and_relevant(
-        np.zeros(plays.num_rows, np.int32),
-        plays["song"].to_numpy(),
-        plays["plays"].to_numpy(),
-        part=workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False),
-        usable=pc.is_in(song_ids, value_set=ranked).to_numpy(zero_copy_only=False),
-        protocol=settings["recommend"]["protocol"],
-        user_ids=users.slice(code, 1),
-        song_ids=song_ids,
-        seed=settings["seed"],
-    ).profiles
-    ones = np.ones((len(song_ids), 1), np.float32)
-    weighting = settings["recommend"]["weighting"]
-    vector = user_vectors(profile.indptr, profile.songs, profile.plays, ones, weighting)
-    return float(vector[0, 0])
-
-
-def similar_to(uri: str, text: str, top: int) -> SongList:
-    """The songs whose class probabilities have the largest product with those of one song.
+    By class probabilities these are the songs whose probabilities have the largest product with
+    its own; by a blend, all signals but those whose users are no sums over histories have a say.
 
     Raises
     ------
     NotFoundError
         If no song, or no song with features, has that artist and title.
     WorkspaceError
-        If the workspace has no finished `train` stage.
+        If the workspace has no finished `train` stage, where it does not rank by a blend.
     """
-    workspace = Workspace(uri).of("train")
+    model = model_of(Workspace(uri))
+    workspace = Workspace(uri).of("recommend" if model == "blend" else "train")
     artist, separator, title = text.partition(" - ")
     if not separator:
         raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
@@ -185,42 +167,56 @@ def similar_to(uri: str, text: str, top: int) -> SongList:
     )
     if found.num_rows == 0:
         raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
-    table = workspace.read("train", "song_vectors", ["song_id", "probabilities"])
-    probabilities = matrix(table["probabilities"])
-    where = pc.index_in(found["song_id"][:1], value_set=table["song_id"].combine_chunks())[
-        0
-    ].as_py()
-    if where is None:
+    song_id = found["song_id"][0].as_py()
+    stored = of_song(workspace, song_id, model)
+    if stored is None:
         raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
-    scores = probabilities @ probabilities[where]
-    scores[where] = -np.inf
+    known, scores = stored.scores()
+    scores[pc.index(known, song_id).as_py()] = -np.inf
     best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
-    ids, products = table["song_id"].take(best).to_pylist(), scores[best].tolist()
-    return SongList(
-        f"Like {found['artist_name'][0]} - {found['title'][0]}",
-        found["song_id"][0].as_py(),
-        _MATCH.format(mine="this song"),
-        _named(workspace, ids, products, products),
-    )
+    title = f"Like {found['artist_name'][0]} - {found['title'][0]}"
+    ids, products = known.take(pa.array(best)).to_pylist(), scores[best].tolist()
+    return _listed(workspace, title, song_id, stored, ids, products, why)
 
 
-def _named(
-    workspace: Workspace, ids: list[str], scores: list[float], matches: list[float]
-) -> list[ListedSong]:
-    songs = workspace.read("ingest", "songs", list(_NAMES), filters=[("song_id", "in", ids)])
-    names = {row["song_id"]: row for row in songs.to_pylist()}
-    return [
+def _listed(
+    workspace: Workspace,
+    title: str,
+    of: str,
+    stored: Stored,
+    ids: list[str],
+    scores: list[float],
+    why: bool,
+) -> SongList:
+    matches, says = stored.match(scores)
+    reasons = stored.reasons(ids) if why else []
+    heard = {song for reason in reasons for song, _ in reason.songs}
+    names = _names_of(workspace, {*ids, *heard})
+    songs = [
         ListedSong(
             rank,
-            names[song]["artist_name"] or "(no artist)",
-            names[song]["title"] or f"({song})",
-            names[song]["release"] or "",
+            names[song].artist,
+            names[song].title,
+            names[song].release,
             match,
             score,
             song,
+            named(reasons[rank - 1], names) if why else None,
         )
         for rank, (song, score, match) in enumerate(zip(ids, scores, matches, strict=True), 1)
     ]
+    return SongList(title, of, says, songs)
+
+
+def _names_of(workspace: Workspace, ids: set[str]) -> dict[str, Named]:
+    """Artist, title and release by id, of songs of the catalogue and of others."""
+    found: dict[str, Named] = {}
+    for artifact in ("songs", "other_songs"):
+        if ids - set(found) and workspace.parts("ingest", artifact):
+            missing = [("song_id", "in", sorted(ids - set(found)))]
+            table = workspace.read("ingest", artifact, list(_NAMES), filters=missing)
+            found |= {row["song_id"]: Named.of(row) for row in table.to_pylist()}
+    return found
 
 
 def _equal(column: Any, text: str) -> Any:

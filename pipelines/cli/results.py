@@ -17,11 +17,20 @@ from pipelines.cli.remarks import LeftOut
 from pipelines.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
+    from fusionrec.report.ladder import Step
     from pipelines.evaluate import Evaluation
 
 
-def results_table(results: Evaluation, protocol: str, split: str) -> Table:
-    """The result table that `run` and `evaluate` print."""
+def results_table(
+    results: Evaluation, protocol: str, split: str, classes: Evaluation | None = None
+) -> Table:
+    """The result table that `run` and `evaluate` print.
+
+    Parameters
+    ----------
+    classes
+        Of lists by the network's classes, where `results` are of a blend's; if there are any.
+    """
     table = Table(
         title=f"fusionrec: protocol {protocol}, split by {split}",
         title_justify="left",
@@ -50,7 +59,12 @@ def results_table(results: Evaluation, protocol: str, split: str) -> Table:
         results.map_interval,
         f"random {results.random_map:.4f}",
     )
+    if classes is not None:
+        chance = f"random {classes.random_map:.4f}"
+        row(f"mAP@{top} by classes alone", f"{classes.map:.4f}", classes.map_interval, chance)
     row("AUC", f"{results.auc:.4f}", results.auc_interval, "random 0.5000")
+    if classes is not None:
+        row("AUC by classes alone", f"{classes.auc:.4f}", classes.auc_interval, "random 0.5000")
     row(f"recall@{top}", f"{results.recall:.4f}")
     row(f"NDCG@{top}", f"{results.ndcg:.4f}")
     row("lift of mAP over random", f"{results.lift:.2f}")
@@ -144,6 +158,42 @@ def comparison_tables(workspace: Workspace) -> list[Table]:
     return tables
 
 
+def ladder(workspace: Workspace) -> dict[str, list[Step]]:
+    """The steps of a finished ladder by split."""
+    found: dict[str, list[Step]] = workspace.read_json("ladder", "ladder.json")["ladders"]
+    return found
+
+
+def ladder_tables(workspace: Workspace) -> list[Table]:
+    """The table of each split that `ladder` prints."""
+    tables = []
+    for by, steps in ladder(workspace).items():
+        table = Table(
+            title=f"split by {by}, protocol oord; italic: beside the ladder; *: uses context",
+            title_justify="left",
+        )
+        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("change", overflow="fold")
+        for name in ("mAP@500", "95 % interval", "times", "NDCG@20", "difference"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for step in steps:
+            mean = step["difference"]
+            table.add_row(
+                f"{step['rung']}",
+                Text(
+                    step["change"] + ("" if step["context"] == "none" else " *"),
+                    style="italic" if step["beside"] else "",
+                ),
+                f"{step['average_precision']:.4f}",
+                f"{step['low']:.4f}–{step['high']:.4f}",
+                f"{step['ratio']:.2f}",
+                f"{step['ndcg_20']:.3f}",
+                "" if mean is None else f"{mean:+.4f}",
+            )
+        tables.append(table)
+    return tables
+
+
 _ARTIFACTS = {
     "run": (
         ("ingest/{ingest}/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
@@ -151,10 +201,21 @@ _ARTIFACTS = {
         ("recommend/{recommend}/recommendations/", "every user's list (Parquet)"),
         ("evaluate/{evaluate}/metrics/", "one row a user; summary.json beside it"),
     ),
+    "blend": (
+        ("blend/weights.csv", "what each signal weighs, and its dimensions"),
+        (
+            "blend/{blend}/",
+            "songs, users and history: the vectors, and what explains them (Parquet)",
+        ),
+    ),
     "compare": (
         ("compare/comparison.md", "all tables; .csv and .tex too"),
         ("compare/differences.csv", "every pair of methods, with Holm's correction"),
         ("methods/", "each method's ranks on a fold with a seed (Parquet), by their key"),
+    ),
+    "ladder": (
+        ("ladder/ladder.md", "every rung with its difference and its cost; .csv and .tex too"),
+        ("ladder/ladder.png", "mAP by rung with its interval; .svg too"),
     ),
     "tune": (
         ("tune/trials.csv", "every trial's values and measures; trials.json too"),
@@ -177,7 +238,7 @@ What has no key in it is published: a copy, in the stage's folder, for people to
 
 
 def artifact_lines(uri: str, keys: Mapping[str, str], what: str, width: int) -> list[str]:
-    """Where the artifacts of `run`, `tune`, `report` or `compare` lie, in lines of `width`.
+    """Where the artifacts of `run` or of a stage beside it lie, in lines of `width`.
 
     A path is never cut: where it and what it holds do not fit side by side, it has a line of its
     own, however long.

@@ -26,6 +26,7 @@ from pipelines.config import STAGES, Config
 from pipelines.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipelines.evaluate import Evaluation
     from pipelines.runtime.stage import Counts
     from pipelines.runtime.workspace import Manifest
 
@@ -53,12 +54,12 @@ def _add(app: typer.Typer, name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
-_CHECKED = ("run", "train", "tune", "compare")
+_CHECKED = ("run", "train", "tune", "compare", "ladder")
 
 
 def _check(name: str, resolved: Config) -> None:
     """Find out what these long ones lack before they begin."""
-    from pipelines import check, compare, embed, ingest, run, train, tune
+    from pipelines import check, compare, embed, ingest, ladder, run, train, tune
     from pipelines.compare.jobs import folds
 
     stages = {
@@ -66,9 +67,10 @@ def _check(name: str, resolved: Config) -> None:
         "train": (train.STAGE,),
         "tune": (tune.STAGE,),
         "compare": (ingest.STAGE, compare.STAGE),
+        "ladder": (ingest.STAGE, ladder.STAGE),
     }
     check.require(resolved, stages[name])
-    if name == "compare":  # which embeds for each of its folds
+    if name in ("compare", "ladder"):  # which embeds for each of its folds
         check.require(folds(resolved)[0].config(resolved), (ingest.STAGE, embed.STAGE))
 
 
@@ -91,12 +93,18 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
         for table in results.comparison_tables(_reading(resolved, manifest)):
             console().print(table)
         _print_artifacts(resolved, name, manifest)
+    elif name == "ladder":
+        for table in results.ladder_tables(_reading(resolved, manifest)):
+            console().print(table)
+        _print_artifacts(resolved, name, manifest)
     elif name == "report":
         print("Table 1: accuracy over the k classes, measured here and the paper's\n")
         print(results.table_1(_reading(resolved, manifest)))
         _print_artifacts(resolved, name, manifest)
     else:
         print_counts(name, manifest["counts"])
+        if name == "blend":
+            _print_artifacts(resolved, name, manifest)
 
 
 def _keys(manifest: Manifest) -> dict[str, str]:
@@ -110,13 +118,15 @@ def _reading(resolved: Config, manifest: Manifest) -> Workspace:
 
 
 def _with_rows(name: str, reading: Workspace, counts: Counts) -> Mapping[str, object]:
-    """A stage's counts; with the trials of a search, and the tables of a report or comparison."""
+    """A stage's counts; with the trials of a search, and the tables of what has tables."""
     if name == "tune":
         return {**counts, "rows": [trial.row() for trial in results.trials(reading)]}
     if name == "report":
         return {**counts, "table_1": results.table_1(reading)}
     if name == "compare":
         return {**counts, "splits": results.comparison(reading)}
+    if name == "ladder":
+        return {**counts, "ladders": results.ladder(reading)}
     return counts
 
 
@@ -152,12 +162,24 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
         print(json.dumps(found))
         return
     out = console()
-    out.print(results.results_table(evaluation, protocol, split))
+    out.print(results.results_table(evaluation, protocol, split, _by_classes(resolved)))
     if missing:
         out.print(results.left_out_table(missing))
     for remark in remarked:
         out.print(f"Remark: {remark}")
     _print_artifacts(resolved, "run", manifests["evaluate"])
+
+
+def _by_classes(resolved: Config) -> Evaluation | None:
+    """The results of the paper's method beside those of a blend, where a run has had them."""
+    from pipelines import evaluate
+    from pipelines.config import replaced
+
+    if resolved.recommend.model == "genre":
+        return None
+    paper = replaced(resolved, {"recommend.model": "genre"})
+    manifest = evaluate.STAGE.plan(paper, Workspace(resolved.workspace)).manifest
+    return None if manifest is None else evaluate.Evaluation(**manifest["counts"])
 
 
 def _print_artifacts(resolved: Config, what: str, manifest: Manifest) -> None:

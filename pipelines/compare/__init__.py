@@ -2,8 +2,8 @@
 
 `stage` runs the tasks and writes the tables: a task of `jobs` is one of the `methods` (those that
 learn from audio or features in `content`) on one of the `folds`, with the plays and features of
-its `context`; `audio_words` and `quality` make what some of them need; `summary` puts the results
-together.
+its `context`; `audio_words` and `quality` make what some of them need; `rankings` reads
+what they found, and `summary` puts it together.
 """
 
 from pipelines.compare.stage import STAGE

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fusionrec.ranking.users import user_vectors
 from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Evaluation, read_evaluation
-from pipelines.config import Config
+from pipelines.config import BlendRun, Config
 from pipelines.config.compare import FusionRun
 from pipelines.runtime.workspace import Workspace
 
@@ -47,6 +47,7 @@ class Context:
     workspace: Workspace
     seed: int
     fusion: FusionRun | None = None
+    blend: BlendRun | None = None
 
     @cached_property
     def evaluation(self) -> Evaluation:

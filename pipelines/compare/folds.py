@@ -34,19 +34,22 @@ _USERS_PER_SHARD = 20_000
 
 @dataclass(frozen=True)
 class Fold:
-    """One split of the songs with one of its folds as the test part."""
+    """One split of the songs with one of its folds as the test part.
+
+    Attributes
+    ----------
+    again
+        How many times the songs had been cut into folds before; each time has a seed of its own.
+    """
 
     by: str
     number: int
-
-    @property
-    def name(self) -> str:
-        """Its name in tables."""
-        return f"{self.by}-{self.number}"
+    again: int = 0
 
     def config(self, config: Config) -> Config:
         """The config of its stages: van den Oord's protocol, nothing fitted on test songs."""
         values = {
+            "seed": config.seed + self.again,
             "split.by": self.by,
             "split.test_fold": self.number,
             "recommend.protocol": "oord",

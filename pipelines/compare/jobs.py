@@ -9,7 +9,7 @@ from itertools import product
 from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Fold
 from pipelines.compare.methods import SPECS
-from pipelines.config import Config
+from pipelines.config import BlendRun, Config
 from pipelines.config.compare import FusionRun, Method
 from pipelines.runtime.workspace import Manifest
 
@@ -27,6 +27,8 @@ class Job:
         Its row of the table.
     fusion
         The network, or the number of classes, of a method that has one.
+    blend
+        What a blend is made of.
     impossible
         Why it cannot be done; "" if it can.
     """
@@ -37,6 +39,7 @@ class Job:
     fusion: FusionRun | None = None
     seed: int = 0
     impossible: str = ""
+    blend: BlendRun | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,11 @@ class Outcome:
     lists
         Statistics of its lists, by name.
     seconds
-        What it took.
+        What it took, ranking included.
+    ranking
+        What ranking took of that.
+    dimensions
+        Of a song's vector.
     """
 
     job: Job
@@ -66,6 +73,8 @@ class Outcome:
     measures: ClassMeasures = field(default_factory=ClassMeasures)
     lists: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    ranking: float = 0.0
+    dimensions: int = 0
 
     @staticmethod
     def of(job: Job, manifest: Manifest) -> Outcome:
@@ -79,6 +88,8 @@ class Outcome:
             counts["measures"],
             counts["lists"],
             counts["seconds"]["all"],
+            counts["seconds"]["all"] - counts["seconds"]["learning"],
+            counts["dimensions"],
         )
 
 
@@ -87,22 +98,31 @@ def folds(config: Config) -> list[Fold]:
     numbers = config.compare.test_folds
     if numbers is None:
         numbers = tuple(range(config.split.folds))
-    return [Fold(by, number) for by, number in product(config.compare.splits, numbers)]
+    times = range(config.compare.fold_seeds)
+    return [
+        Fold(by, number, again)
+        for by, again, number in product(config.compare.splits, times, numbers)
+    ]
 
 
-def _variants(config: Config, method: Method) -> list[tuple[str, FusionRun | None]]:
-    """A method's rows in the table: one, or one a network or number of classes."""
+Variant = tuple[str, FusionRun | None, BlendRun | None]
+
+
+def _variants(config: Config, method: Method) -> list[Variant]:
+    """A method's rows in the table: one, or one a network, number of classes or blend."""
     if method == "fusion":
-        return [(run.name, run) for run in config.compare.fusion]
+        return [(run.name, run, None) for run in config.compare.fusion]
     if method == "classes":
         ks = sorted({run.k for run in config.compare.fusion})
-        return [(f"classes k={k}", FusionRun(k=k)) for k in ks]
-    return [(method, None)]
+        return [(f"classes k={k}", FusionRun(k=k), None) for k in ks]
+    if method == "blend":
+        return [(run.name, None, run) for run in config.compare.blends]
+    return [(method, None, None)]
 
 
 def method_names(config: Config) -> list[str]:
     """The rows of the table, in the config's order."""
-    return [name for method in config.compare.methods for name, _ in _variants(config, method)]
+    return [name for method in config.compare.methods for name, *_ in _variants(config, method)]
 
 
 def jobs(config: Config, fold: Fold, impossible: dict[int, str]) -> list[Job]:
@@ -116,8 +136,8 @@ def jobs(config: Config, fold: Fold, impossible: dict[int, str]) -> list[Job]:
     found = []
     for method in config.compare.methods:
         seeds = config.compare.seeds if SPECS[method].seeded else 1
-        for name, fusion in _variants(config, method):
-            job = Job(fold, method, name, fusion)
+        for name, fusion, blend in _variants(config, method):
+            job = Job(fold, method, name, fusion, blend=blend)
             if fusion is not None and fusion.k in impossible:
                 found.append(replace(job, impossible=impossible[fusion.k]))
                 continue

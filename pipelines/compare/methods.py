@@ -15,7 +15,8 @@ import torch
 
 from fusionrec.models.examples import InMemory
 from fusionrec.models.training import Training, precision, predict
-from pipelines import train
+from pipelines import blend, train
+from pipelines.blend.stage import fit
 from pipelines.compare import content as content
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import (
@@ -125,6 +126,19 @@ def _network(context: Context) -> Scores:
     )
 
 
+# --- the blend ---------------------------------------------------------------------------
+
+
+def _blend(context: Context) -> Scores:
+    """All signals that the blend is made of, weighted by a simulated cold start."""
+    assert context.blend is not None
+    where, _ = _embedded(context)
+    found, _ = fit(context.config, where, context.blend, context.seed)
+    evaluation = context.evaluation
+    F, V = found.F[evaluation.candidates], found.V[evaluation.users]
+    return Scores(F, V, without_input=int((~F.any(axis=1)).sum()))
+
+
 # --- all of them -------------------------------------------------------------------------
 
 
@@ -173,6 +187,12 @@ def _fused_inputs(context: Context) -> list[tuple[Workspace, str]]:
         _features_input(context, context.config.embed.modalities),
         (context.workspace, "factors"),
     ]
+
+
+def _embedded(context: Context) -> tuple[Workspace, str]:
+    """Where the vectors of all modalities are, before they are fused."""
+    where, _ = _features_input(context, context.config.embed.modalities)
+    return where, "embed"
 
 
 def _features_input(context: Context, modalities: Sequence[str]) -> tuple[Workspace, str]:
@@ -231,6 +251,12 @@ SPECS: dict[Method, MethodSpec] = {
         inputs=_fused_inputs,
         settings=_compare_settings(),
     ),
+    "blend": MethodSpec(
+        _blend,
+        True,
+        lambda context: [_embedded(context)],
+        lambda config: {**blend.key_settings(config), "version": blend.STAGE.version},
+    ),
     "wmf": MethodSpec(_wmf, inputs=lambda context: [(context.workspace, "factors")]),
     "classes": MethodSpec(_classes, inputs=_label_input, settings=_weighting),
     "popularity-oracle": MethodSpec(_popularity_oracle),
@@ -258,6 +284,7 @@ def key(method: Method, context: Context) -> Mapping[str, Json]:
     return {
         "method": method,
         "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,
+        **({"blend": context.blend.model_dump(mode="json")} if context.blend else {}),
         "seed": context.seed if spec.seeded else None,
         "base_seed": context.config.seed,
         "top": context.config.recommend.top,

@@ -27,7 +27,7 @@ from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
-from pipelines import embed, fuse, ingest, label, pretrain, split, train
+from pipelines import blend, embed, fuse, ingest, label, pretrain, split, train
 from pipelines.compare import audio_words
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import FACTORS, USERS, fold_workspace, prepare
@@ -45,7 +45,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
-_VERSION = 1
+_VERSION = 2
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
@@ -54,7 +54,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare the folds, run the methods, and write the tables."""
     jobs: list[Job] = []
     for fold in folds(config):
-        log.info("compare: fold %d of the split by %s", fold.number, fold.by)
+        log.info(
+            "compare: fold %d of the split by %s, seed %d",
+            fold.number,
+            fold.by,
+            config.seed + fold.again,
+        )
         impossible = prepare(config, fold, run)
         jobs += fold_jobs(config, fold, impossible)
     todo = [job for job in jobs if not job.impossible]
@@ -108,6 +113,9 @@ def check(config: Config) -> None:
                     f"compare.fusion has {fusion.name!r}, but embed.modalities has no {modality}: "
                     "add it there, or leave the run out"
                 )
+    if "blend" in compare.methods:
+        for run in compare.blends:
+            blend.check_run(run, "compare.blends")
     for fold in compare.test_folds or ():
         if not 0 <= fold < config.split.folds:
             raise ConfigError(
@@ -125,7 +133,7 @@ def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
     chosen = job.fold.config(config)
     # Of the comparison itself it depends on nothing, so that another one can use it.
     fold = fold_workspace(chosen, Workspace(compare.workspace.uri))
-    context = Context(chosen, fold, job.seed, job.fusion)
+    context = Context(chosen, fold, job.seed, job.fusion, job.blend)
     content = {"version": _VERSION, **key(job.method, context)}
     # No lease: whoever else computes it writes the same.
     run = fold.begin(RANKING, content)
@@ -144,6 +152,7 @@ def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
     learned = time.perf_counter() - started
     counts = {
         **_rank(context, scores, run),
+        "dimensions": scores.F.shape[1],
         "without_input": scores.without_input,
         "measures": scores.measures,
         "seconds": {
@@ -217,6 +226,7 @@ def _settings(config: Config) -> dict[str, Any]:
         **{stage.name: stage.settings(config) for stage in shared},
         "label": config.label.model_dump(exclude={"k"}),
         "training": train.key_settings(config),
+        "blend": blend.key_settings(config),
         "compare": config.compare.model_dump(mode="json"),
         "split": config.split.model_dump(exclude={"by", "test_fold"}),
         "recommend": config.recommend.model_dump(include={"top", "weighting"}),
@@ -240,6 +250,7 @@ STAGE = Stage(
         embed.STAGE,
         fuse.STAGE,
         train.STAGE,
+        blend.STAGE,
         audio_words.STAGE,
         USERS,
         FACTORS,

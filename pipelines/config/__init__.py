@@ -1,12 +1,13 @@
 """The configuration: one typed tree from YAML and overrides.
 
 Every key has a type, a default, a line of documentation and bounds. The sections are in
-`sources`, `features`, `learning`, `results`, `compare` and `cluster`; `tree` holds them all, and
-`stages` names the stages.
+`sources`, `features`, `learning`, `blend`, `results`, `compare` and `cluster`; `tree` holds them
+all, and `stages` names the stages.
 `loading` reads YAML, applies ``--set section.key=value``, and writes the resolved tree, which is
 kept with every run; an unknown key is an error that suggests the nearest one.
 """
 
+from pipelines.config.blend import BlendConfig, BlendRun
 from pipelines.config.cluster import ClusterConfig
 from pipelines.config.compare import CompareConfig, FusionRun
 from pipelines.config.features import LyricsConfig
@@ -19,6 +20,8 @@ from pipelines.config.tree import Config
 __all__ = [
     "SEARCHABLE",
     "STAGES",
+    "BlendConfig",
+    "BlendRun",
     "ClusterConfig",
     "CompareConfig",
     "Config",

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
+from pipelines.config.blend import BlendRun
 from pipelines.config.features import Modality
 from pipelines.config.section import Section, key
 
@@ -20,6 +21,7 @@ Method = Literal[
     "cnn-wpe",
     "fusion",
     "linear-features",
+    "blend",
     "wmf",
     "classes",
     "popularity-oracle",
@@ -115,6 +117,17 @@ class CompareConfig(Section):
         ),
         "the fusion networks (Table 2's by default)",
     )
+    blends: tuple[BlendRun, ...] = key(
+        (
+            BlendRun(context=False, other_plays=False),
+            BlendRun(other_plays=False),
+            BlendRun(),
+        ),
+        "the blends of signals, with the other settings of `blend`",
+    )
+    fold_seeds: int = key(
+        1, "how often the songs are cut into folds anew, each time by another seed", ge=1
+    )
     seeds: int = key(5, "trainings of whatever is trained from random numbers", ge=1)
     users: int = key(20_000, "users, chosen by hash (the paper: 20,000)", ge=1)
     resamples: int = key(10_000, "bootstrap resamples of users and songs", ge=100)
@@ -131,7 +144,7 @@ class CompareConfig(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> CompareConfig:
-        for name in ("splits", "methods", "fusion", "test_folds"):
+        for name in ("splits", "methods", "fusion", "blends", "test_folds"):
             values = getattr(self, name) or ()
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice")

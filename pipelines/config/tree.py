@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from pipelines.config.blend import BlendConfig
 from pipelines.config.cluster import ClusterConfig
 from pipelines.config.compare import CompareConfig
 from pipelines.config.features import EmbedConfig, FuseConfig, LabelConfig, PretrainConfig
+from pipelines.config.ladder import LadderConfig
 from pipelines.config.learning import TrainConfig, TuneConfig
 from pipelines.config.results import EvaluateConfig, RecommendConfig, ReportConfig
 from pipelines.config.section import Section
@@ -29,9 +31,11 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     tune: TuneConfig = TuneConfig()
     report: ReportConfig = ReportConfig()
+    blend: BlendConfig = BlendConfig()
     recommend: RecommendConfig = RecommendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
+    ladder: LadderConfig = LadderConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -9,17 +9,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipelines import compare, report, tune
+from pipelines import blend, compare, report, tune
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import MANIFEST, Workspace
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.inline_tune import inline_search
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (report.STAGE, tune.STAGE, compare.STAGE)
+    stage.name: stage for stage in (blend.STAGE, report.STAGE, tune.STAGE, compare.STAGE)
 }
 
 SETTINGS: dict[str, dict[str, str | int]] = {
+    "blend": {},
     "report": {
         "report__runs": "[{k: 4, eta: 0.001, p: 0.5}, {k: 3, eta: 0.005, p: 0.1}]",
         "report__elbow_to": 5,
@@ -36,6 +37,7 @@ SETTINGS: dict[str, dict[str, str | int]] = {
         "compare__splits": "[artist]",
         "compare__test_folds": "[0]",
         "compare__fusion": "[{k: 3, modalities: [metadata]}]",
+        "compare__blends": "[{context: false, other_plays: false}]",
         "compare__seeds": 1,
         "compare__resamples": 100,
         "compare__wmf": "{factors: 8}",

@@ -99,6 +99,24 @@ def _train(workspace: Workspace) -> Figures:
     }
 
 
+def _blend(workspace: Workspace) -> Figures:
+    counts = workspace.require("blend")["counts"]
+    grams = [
+        rows.T @ rows
+        for rows in (
+            matrix(workspace.read("blend", name)["vector"]).astype(np.float64)
+            for name in ("songs", "users")
+        )
+    ]
+    exact = ("signals", "songs_learned_from", "other_songs", "users_with_history")
+    return {
+        **{name: counts[name] for name in exact},
+        "dimensions": counts["dimensions"],
+        # The root of the sum of all squared scores.
+        "norm": float(np.sqrt((grams[0] * grams[1]).sum())),
+    }
+
+
 def _recommend(workspace: Workspace) -> Figures:
     lists = workspace.read("recommend", "recommendations")
     return {
@@ -162,6 +180,7 @@ OF: dict[str, Callable[[Workspace], Figures]] = {
     "embed": _embed,
     "fuse": _fuse,
     "train": _train,
+    "blend": _blend,
     "recommend": _recommend,
     "evaluate": _evaluate,
     "report": _report,

@@ -27,6 +27,7 @@ COMPARE = {
     "train__epochs": 20,
     "compare__test_folds": "[0]",
     "compare__fusion": RUNS,
+    "compare__blends": "[{signals: [neighbours-terms, popularity], context: false}]",
     "compare__seeds": 2,
     "compare__resamples": 200,
     "compare__wmf": "{factors: 12}",
@@ -71,7 +72,8 @@ def test_every_method_is_measured_under_both_splits(tables) -> None:
             assert row["users_low"] <= row["average_precision"] <= row["users_high"]
         seeded = {name for name, row in found.items() if row["seeds"] == 2}
         networks = {"fusion k=4 metadata", "fusion k=6 metadata+audio"}
-        assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe"} | networks
+        blend = "blend neighbours-terms+popularity, other plays"
+        assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe", blend} | networks
 
 
 def test_levels_are_what_they_must_be(corpus, place, tables) -> None:

@@ -23,6 +23,8 @@ LEARNT = {
     ("train", "parameters"): 0.1,
     ("train", "loss"): 0.3,
     ("train", "entropy"): 0.3,
+    ("blend", "dimensions"): 0.5,
+    ("blend", "norm"): 0.3,
     ("evaluate", "map"): 0.3,
     ("evaluate", "auc"): 0.15,
     ("report", "multihot_inertia"): 0.05,
@@ -34,7 +36,7 @@ LEARNT = {
         ("compare", f"{method}_map"): 0.1
         for method in ("mlr", "linear", "linear-features", "mlp", "cnn-mse", "cnn-wpe", "classes")
     },
-    ("compare", "fusion_map"): 0.3,
+    **{("compare", f"{method}_map"): 0.3 for method in ("fusion", "blend")},
     ("compare", "wmf_map"): 0.02,
     ("compare", "ceiling"): 0.1,
     ("compare", "diversity"): 0.02,

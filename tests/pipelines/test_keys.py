@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
-from pipelines import compare, config, report, tune
+from pipelines import compare, config, ladder, report, tune
 from pipelines.config import Config
 from pipelines.run import STAGES
 from pipelines.runtime.workspace import Workspace
 
-ALL = (*STAGES, tune.STAGE, report.STAGE, compare.STAGE)
+ALL = (*STAGES, tune.STAGE, report.STAGE, compare.STAGE, ladder.STAGE)
 
 BASE = (
     "ingest.segments=full",
@@ -20,7 +20,7 @@ BASE = (
 
 # What each key changes by itself; what is made from that follows. Nothing: it only moves the work.
 DIRECTLY: dict[str, tuple[object, str]] = {
-    "seed": (1, "split label pretrain embed train tune report recommend evaluate compare"),
+    "seed": (1, "split label pretrain embed train tune blend report recommend evaluate compare"),
     "workspace": ("elsewhere", ""),
     "source.root": ("elsewhere", "ingest"),
     "source.songs": ("elsewhere", "ingest"),
@@ -107,6 +107,15 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "tune.concurrent": (1, ""),
     "report.runs": ("[{k: 3}]", "report"),
     "report.elbow_to": (10, "report"),
+    "blend.signals": ("[neighbours-terms]", "blend"),
+    "blend.context": ("false", "blend"),
+    "blend.other_plays": ("false", "blend"),
+    "blend.rank": (64, "blend compare"),
+    "blend.landmarks": (100, "blend compare"),
+    "blend.tune": ("false", "blend compare"),
+    "blend.users": (100, "blend compare"),
+    "blend.others": (100, "blend compare"),
+    "recommend.model": ("blend", "recommend"),
     "recommend.protocol": ("oord", "tune recommend"),
     "recommend.top": (10, "tune recommend compare"),
     "recommend.weighting": ("log", "tune recommend compare"),
@@ -142,11 +151,17 @@ def keys(chosen: Config, workspace: Workspace) -> dict[str, str]:
 
 
 # A comparison depends on all of its own section, whose parts its methods tell apart.
-KEYS = [name for name in leaves(load()) if not name.startswith("compare.")]
+KEYS = [name for name in leaves(load()) if not name.startswith(("compare.", "ladder."))]
 
 
 def test_no_key_is_forgotten_here() -> None:
     assert sorted(DIRECTLY) == sorted(KEYS)
+
+
+def _with_ladder(direct: str) -> set[str]:
+    """A ladder is a comparison: whatever one depends on, the other does."""
+    expected = set(direct.split())
+    return expected | {"ladder"} if "compare" in expected else expected
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -156,7 +171,7 @@ def test_a_changed_key_redoes_what_depends_on_it(name, tmp_path) -> None:
     plans = {stage.name: stage.plan(load(), workspace) for stage in ALL}
     before = {stage: plan.key for stage, plan in plans.items()}
     after = keys(load(f"{name}={value}"), workspace)
-    expected = set(direct.split())
+    expected = _with_ladder(direct)
     expected |= {stage for stage, plan in plans.items() if expected & set(plan.lineage)}
     assert {stage for stage in before if before[stage] != after[stage]} == expected
 
@@ -168,12 +183,14 @@ def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> No
 
 
 VERSIONS = {
-    "split": "split label pretrain embed fuse train tune report recommend evaluate compare",
+    "split": "split label pretrain embed fuse train tune report blend recommend evaluate compare",
     "label": "label train tune report recommend evaluate compare",
-    "pretrain": "pretrain embed fuse train tune report recommend evaluate compare",
-    "embed": "embed fuse train tune report recommend evaluate compare",
+    "pretrain": "pretrain embed fuse train tune report blend recommend evaluate compare",
+    "embed": "embed fuse train tune report blend recommend evaluate compare",
     "fuse": "fuse train tune report recommend evaluate compare",
     "train": "train tune report recommend evaluate compare",
+    "blend": "blend compare",
+    "compare": "compare",
 }
 
 
@@ -185,7 +202,27 @@ def test_a_new_version_redoes_whatever_runs_that_code(name, tmp_path, monkeypatc
     (stage,) = (stage for stage in ALL if stage.name == name)
     monkeypatch.setitem(vars(stage), "version", stage.version + 1)
     after = keys(load(), workspace)
-    assert {s for s in before if before[s] != after[s]} == set(VERSIONS[name].split())
+    assert {s for s in before if before[s] != after[s]} == _with_ladder(VERSIONS[name])
+
+
+def test_a_run_of_the_blend_does_without_what_it_does_not_read(tmp_path) -> None:
+    """Only the network's figures in its results are of the training."""
+    workspace, chosen = Workspace(str(tmp_path)), "recommend.model=blend"
+    assert (
+        keys(load(chosen), workspace)["recommend"]
+        == keys(load(chosen, "train.eta=0.01", "recommend.weighting=log"), workspace)["recommend"]
+    )
+    lineages = [
+        {s.name: s.plan(load(*model), workspace).lineage for s in ALL} for model in ([], [chosen])
+    ]
+    assert ["blend" in lineage["recommend"] for lineage in lineages] == [False, True]
+
+
+def test_a_ladder_depends_on_its_rungs(tmp_path) -> None:
+    workspace = Workspace(str(tmp_path))
+    rungs = "ladder.rungs=[{method: random}, {method: wmf}]"
+    before, after = (keys(load(*more), workspace) for more in ([], [rungs]))
+    assert [stage for stage in before if before[stage] != after[stage]] == ["ladder"]
 
 
 def test_a_comparison_depends_on_the_files_of_its_encoder(tmp_path, monkeypatch) -> None:

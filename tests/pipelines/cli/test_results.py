@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fusionrec.report.trials import Trial
-from pipelines import compare, report, tune
+from pipelines import blend, compare, ladder, report, tune
 from pipelines.cli import options, results, stages
 from pipelines.cli.recommend import ListedSong, SongList, list_table
 from pipelines.cli.remarks import LeftOut
@@ -48,6 +48,17 @@ def test_the_results_name_protocol_split_measures_and_how_many() -> None:
     assert "75.0%" in text
 
 
+def test_the_results_of_a_blend_have_those_of_the_classes_beside_them() -> None:
+    classes = replace(RESULTS, map=0.0312, map_interval=[0.03, 0.0334], auc=0.6001)
+    text = printed(results.results_table(RESULTS, "heldout", "song", classes), 100)
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
+    assert "0.0785" in lines["mAP@100"]
+    assert "0.0312" in lines["mAP@100 by classes alone"]
+    assert "0.0300 to 0.0334" in lines["mAP@100 by classes alone"]
+    assert "0.6001" in lines["AUC by classes alone"]
+    assert "by classes" not in printed(results.results_table(RESULTS, "heldout", "song"))
+
+
 def test_the_trials_name_their_measure() -> None:
     row = {"trial": 0, "label.k": 3, "validation_map": 0.1, "validation_accuracy": 0.5}
     row |= {"epoch": 5, "epochs": 5, "seconds": 1.0, "error": None, "train_accuracy": 0.6}
@@ -69,7 +80,7 @@ def test_what_was_left_out_is_a_line_each() -> None:
 KEYS = {name: f"key-of-{name}" for name in STAGES}
 
 
-@pytest.mark.parametrize("what", ["run", "tune", "report", "compare"])
+@pytest.mark.parametrize("what", ["run", "blend", "tune", "report", "compare", "ladder"])
 @pytest.mark.parametrize("uri", ["w", "/data/" + "deep/" * 30 + "workspace", "s3://bucket/w"])
 @pytest.mark.parametrize("width", [20, 80, 400])
 def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:
@@ -88,7 +99,9 @@ def test_parquet_is_named_where_its_key_puts_it_and_published_files_above_all_ke
     assert "w/tune/best.yaml  " in "\n".join(results.artifact_lines("w", KEYS, "tune", 400))
 
 
-@pytest.mark.parametrize("stage", [tune.STAGE, report.STAGE, compare.STAGE])
+@pytest.mark.parametrize(
+    "stage", [blend.STAGE, tune.STAGE, report.STAGE, compare.STAGE, ladder.STAGE]
+)
 def test_a_file_that_is_named_above_all_keys_is_published(stage) -> None:
     lines = results.artifact_lines("w", KEYS, stage.name, 400)[1:]
     names = [line.split("  ")[0].split("/") for line in lines]

@@ -24,11 +24,13 @@ COUNTS = {
     "embed": {"metadata": {"dimension": 306}, "lyrics": {"dimension": 768}},
     "fuse": {"songs_with_features": 998_963, "components": 512},
     "train": {"test_accuracy": 0.567, "train_accuracy": 0.654},
+    "blend": {"signals": 31, "signals_with_weight": 22, "dimensions": 1_408},
     "recommend": {"ranked": 1_018_001, "users": 1_019_318},
     "evaluate": {"top": 500, "map": 0.0123, "random_map": 0.0004},
     "tune": {"trials": 120, "metric": "validation_map", "best": 0.0312},
     "report": {"runs": 4},
     "compare": {"methods": 13, "folds": 5, "failed": 0, "rankings": 260},
+    "ladder": {"rungs": 8, "left_out": 0},
 }
 
 

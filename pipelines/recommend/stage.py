@@ -3,7 +3,8 @@
 F of all songs is read once into the object store (24 MB for a million songs and k = 6, with
 20 MB of song ids); each task reads the plays of its range of users and writes their lists,
 with the ranks of their relevant songs. Where F is more than `recommend.block_mb`, it lies there
-in blocks of songs, of which a task holds one at a time.
+in blocks of songs, of which a task holds one at a time. A blend's users have vectors of their own,
+of which a task reads those of its range.
 """
 
 from __future__ import annotations
@@ -21,40 +22,24 @@ from fusionrec import probes, schemas
 from fusionrec.errors import DataError
 from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.packing import PackedSongs
-from fusionrec.ranking.protocols import EvaluatedUsers, candidate_songs, profiles_and_relevant
+from fusionrec.ranking.protocols import EvaluatedUsers, profiles_and_relevant
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from fusionrec.ranking.users import user_vectors
-from fusionrec.tables import matrix
-from pipelines import ingest, split, train
+from pipelines import ingest, split
+from pipelines.blend.vectors import read_users
 from pipelines.config import Config
+from pipelines.recommend.vectors import (
+    Catalogue,
+    read_block,
+    read_catalogue,
+    song_blocks,
+    source,
+)
 from pipelines.runtime import metrics, resources, tasks
-from pipelines.runtime.command import as_command
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """What ranking needs of all songs, by song code.
-
-    Attributes
-    ----------
-    song_ids
-        Arrow strings, S of them.
-    part
-        Object array of the songs' parts, shape (S,).
-    has_vector
-        Bool, shape (S,).
-    candidates
-        Int32 song codes, ascending: test songs with a vector.
-    """
-
-    song_ids: pa.Array
-    part: np.ndarray
-    has_vector: np.ndarray
-    candidates: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,9 +57,10 @@ class RankReport:
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Rank all users, a range of user codes a task."""
     users = workspace.require("ingest")["counts"]["users"]
-    catalogue = tasks.submit(run, read_catalogue, workspace)
+    catalogue = tasks.submit(run, read_catalogue, config, workspace)
     blocks = [
-        tasks.submit(run, read_block, workspace, names) for names in song_blocks(config, workspace)
+        tasks.submit(run, read_block, config, workspace, names)
+        for names in song_blocks(config, workspace)
     ]
     reports = tasks.map_tasks(
         run,
@@ -108,45 +94,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     }
 
 
-def song_blocks(config: Config, workspace: Workspace) -> list[list[str]]:
-    """The parts of the catalogue by blocks of at most `recommend.block_mb`, one part at least."""
-    classes = workspace.require("train")["counts"]["classes"]
-    blocks: list[list[str]] = [[]]
-    songs = 0
-    for name in workspace.parts("ingest", "songs"):
-        rows = workspace.read_part("ingest", "songs", name, ["song_id"]).num_rows
-        if blocks[-1] and (songs + rows) * classes * 4 > config.recommend.block_mb << 20:
-            blocks.append([])
-            songs = 0
-        blocks[-1].append(name)
-        songs += rows
-    return blocks
-
-
-def read_block(workspace: Workspace, names: list[str]) -> np.ndarray:
-    """F of the songs of some parts, float32 (songs, k); zeros for a song without a vector."""
-    blocks = []
-    for name in names:
-        ids = workspace.read_part("ingest", "songs", name, ["song_id"])["song_id"]
-        table = workspace.read_part("train", "song_vectors", name, ["song_id", "probabilities"])
-        probabilities = matrix(table["probabilities"])
-        F = np.zeros((len(ids), probabilities.shape[1]), np.float32)
-        F[pc.index_in(table["song_id"], value_set=ids.combine_chunks()).to_numpy()] = probabilities
-        blocks.append(F)
-    return np.concatenate(blocks)
-
-
-def read_catalogue(workspace: Workspace) -> Catalogue:
-    """All songs with their part, and which have a vector."""
-    ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-    part = workspace.read("split", "split", ["part"])["part"]
-    table = workspace.read("train", "song_vectors", ["song_id"])
-    has_vector = np.zeros(len(ids), bool)
-    has_vector[pc.index_in(table["song_id"], value_set=ids).to_numpy()] = True
-    parts = part.to_numpy(zero_copy_only=False)
-    return Catalogue(ids, parts, has_vector, candidate_songs(parts, has_vector))
-
-
 @lru_cache(maxsize=1)
 def _catalogue(reference: Any) -> Catalogue:
     """What a worker process reads once, for all shards it ranks."""
@@ -170,9 +117,16 @@ def _device(num_gpus: float) -> str:
 
 
 def _rank(
-    config: Config, users: EvaluatedUsers, catalogue_reference: Any, blocks: tuple[Any, ...]
+    config: Config,
+    users: EvaluatedUsers,
+    V: np.ndarray | None,
+    catalogue_reference: Any,
+    blocks: tuple[Any, ...],
 ) -> RankedLists:
-    """Rank a shard's users, with one block of songs in memory at a time."""
+    """Rank a shard's users, with one block of songs in memory at a time.
+
+    V has a row for each of them; where it is None, it is made of their profiles.
+    """
     catalogue, settings = _catalogue(catalogue_reference), config.recommend
     candidates, songs = catalogue.candidates, len(catalogue.part)
     profiles = users.profiles
@@ -180,7 +134,8 @@ def _rank(
     relevant = users.relevant.to_columns(candidates, songs)
     if len(blocks) == 1:
         F, packed = _prepared(blocks[0], catalogue_reference)
-        V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
+        if V is None:
+            V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
         device = _device(settings.num_gpus)
         return rank_users(
             V, packed, settings.top, exclude=exclude, relevant=relevant, device=device
@@ -193,13 +148,14 @@ def _rank(
         rows.append(F[here - start])
         start += len(F)
     own = np.concatenate(rows)
-    V = user_vectors(
-        profiles.indptr,
-        np.searchsorted(needed, profiles.songs),
-        profiles.plays,
-        own,
-        settings.weighting,
-    )
+    if V is None:
+        V = user_vectors(
+            profiles.indptr,
+            np.searchsorted(needed, profiles.songs),
+            profiles.plays,
+            own,
+            settings.weighting,
+        )
     return rank_in_blocks(
         V,
         _candidates_of(blocks, candidates),
@@ -244,7 +200,10 @@ def _rank_shard(
         song_ids=catalogue.song_ids,
         seed=config.seed,
     )
-    ranked = _rank(config, users, reference, blocks)
+    V = None
+    if settings.model == "blend":
+        V = read_users(run.workspace, start, stop)[users.users]
+    ranked = _rank(config, users, V, reference, blocks)
     run.write(_table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard.part)
     metrics.count("fusionrec_users_ranked", len(users.users))
     silent = stop - start - pc.count_distinct(plays["user"]).as_py()
@@ -277,19 +236,19 @@ def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue)
     )
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    """Without the weights of a profile's songs where a user's vector is not made of them."""
+    moving = {"block_mb", "num_gpus"}
+    unused = {"weighting"} if config.recommend.model == "blend" else set()
+    return {"recommend": config.recommend.model_dump(exclude=moving | unused), "seed": config.seed}
+
+
 STAGE = Stage(
     name="recommend",
-    needs=lambda config: (ingest.STAGE, split.STAGE, train.STAGE),
-    settings=lambda config: {
-        "recommend": config.recommend.model_dump(exclude={"block_mb", "num_gpus"}),
-        "seed": config.seed,
-    },
+    needs=lambda config: (ingest.STAGE, split.STAGE, source(config).stage),
+    settings=_settings,
     work=work,
     demand=lambda config: resources.Demand(
         ({"CPU": 1.0, "GPU": config.recommend.num_gpus},), {"GPU": "recommend.num_gpus"}
     ),
 )
-
-
-if __name__ == "__main__":
-    as_command(STAGE.name)

@@ -1,0 +1,9 @@
+"""Beyond classes: signals of what a user will play among songs without plays, and their blend.
+
+Every signal is a pair of matrices, score(u, s) = V_u . F(s). `songs` and `histories` are what
+they read, `signal` what one is. `kernels` has similarities and their features; `content` and
+`context` (with `pagerank`) make the kernels, `basis` what signals share of them. `neighbours`,
+`taste`, `catalogue` and `popularity` are the signals, `registry` lists them. `inner` simulates a
+cold start, `lists` samples it, `tuning` chooses settings by it and `weights` the signals'
+weights; `blend` joins them, `compress` shortens them, `explain` says why a song came first.
+"""

@@ -1,0 +1,123 @@
+"""Features that several signals of a fold share: of single kernels, and of weighted sums of them.
+
+The weights of a sum are those that align it best with what is listened to together (after
+Cortes, Mohri & Rostamizadeh 2012, "Algorithms for learning kernels based on centered alignment"):
+least squares, weights at least 0, from the off-diagonal kernels of the most-played songs to the
+cosine of their listeners. Pairs that the split keeps apart are left out, as no cold song has
+such a neighbour; an even part of all kernels is added, as few songs tell little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.sparse import csr_array
+
+from fusionrec.signals import content, context
+from fusionrec.signals.kernels import Kernel, Sum, features, landmarks, unit_rows
+from fusionrec.signals.signal import Fold
+
+
+def kernel(fold: Fold, name: str) -> Kernel:
+    """A kernel of the fold's songs, of content or context."""
+    make = content.kernel if name in content.KERNELS else context.kernel
+    return make(fold.songs, name)
+
+
+def names(with_context: bool) -> tuple[str, ...]:
+    """Names of all kernels, with or without those of context."""
+    return (*content.KERNELS, *context.KERNELS) if with_context else content.KERNELS
+
+
+def single(fold: Fold, name: str) -> NDArray[np.float32]:
+    """Features of one kernel, float32 (n, d)."""
+    return fold.once(f"features {name}", partial(_features, fold, kernel(fold, name)))
+
+
+def mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
+    """Features of the weighted sum of all kernels; its mean over the learned songs' diagonal is 1.
+
+    Returns
+    -------
+    Float32, shape (n, d).
+    """
+    return fold.once(f"features of the sum {with_context}", partial(_mixed, fold, with_context))
+
+
+def _mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
+    known = names(with_context)
+    kernels = [kernel(fold, name) for name in known]
+    weights = kernel_weights(fold, known)
+    total = Sum(kernels, weights)
+    learned = fold.learned
+    scale = total.diagonal(learned).mean() if len(learned) else 1.0
+    return _features(fold, Sum(kernels, weights / max(scale, 1e-30)))
+
+
+def _features(fold: Fold, kernel: Kernel) -> NDArray[np.float32]:
+    chosen = landmarks(kernel, fold.histories.listeners, fold.settings.landmarks)
+    return features(kernel, chosen)
+
+
+def kernel_weights(fold: Fold, known: Sequence[str]) -> NDArray[np.float64]:
+    """Weights of kernels in their sum, adding up to 1; float64 (kernels,)."""
+    kernels = [kernel(fold, name) for name in known]
+    usable = np.array([bool(k.present.any()) for k in kernels])
+    if not usable.any():
+        usable[:] = True
+    even = usable / usable.sum()
+    share = fold.settings.aligned
+    found: NDArray[np.float64] = even
+    if share:
+        found = (1 - share) * even + share * aligned(fold, kernels, even)
+    return found
+
+
+def aligned(
+    fold: Fold, kernels: Sequence[Kernel], otherwise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights of the best alignment, adding up to 1; `otherwise` where nothing aligns."""
+    order = np.argsort(-fold.histories.listeners, kind="stable")[: fold.settings.landmarks]
+    chosen = np.sort(order[fold.histories.listeners[order] > 0])
+    together = listened_together(fold, chosen)
+    pairs = np.triu(~apart(fold, chosen), 1)
+    if not pairs.any():
+        return otherwise
+    columns = np.stack([k.block(chosen, chosen)[pairs] for k in kernels], axis=1)
+    target = together[pairs]
+    centred = columns - columns.mean(axis=0)
+    products = centred.T @ centred
+    # Least squares of as many rows as columns, with the same normal equations.
+    values, vectors = np.linalg.eigh(products)
+    kept = values > 1e-10 * max(values[-1], 1e-30)
+    root = vectors[:, kept] * np.sqrt(values[kept])
+    right = (vectors[:, kept].T @ (centred.T @ (target - target.mean()))) / np.sqrt(values[kept])
+    found = nnls(root.T, right)[0] if kept.any() else np.zeros(len(kernels))
+    total = found.sum()
+    return found / total if total > 0 else otherwise
+
+
+def listened_together(fold: Fold, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine of songs' listeners, each user weighing 1 / sqrt(songs); shape (chosen, chosen)."""
+    weights = 1 / np.sqrt(np.maximum(fold.histories.sizes, 1))
+    columns = csr_array(fold.histories.weights("binary")[:, chosen].multiply(weights[:, None]).T)
+    unit = unit_rows(columns)
+    return np.asarray((unit @ unit.T).toarray())
+
+
+def apart(fold: Fold, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pairs of songs that the fold's split puts on the same side; shape (chosen, chosen)."""
+    groups = groups_of(fold)[chosen]
+    same: NDArray[np.bool_] = (groups[:, None] == groups[None]) & (groups >= 0)[:, None]
+    return same | np.eye(len(chosen), dtype=bool)
+
+
+def groups_of(fold: Fold) -> NDArray[np.int64]:
+    """What the split keeps together: a code of song, artist or album; -1 where unknown."""
+    if fold.by == "artist":
+        return fold.songs.artists
+    return fold.songs.albums if fold.by == "album" else np.arange(len(fold.songs))

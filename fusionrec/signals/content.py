@@ -1,0 +1,190 @@
+"""Similarities by what a song is: one kernel for each of its modalities, by name.
+
+`terms`, `tags`: Echo Nest terms and MusicBrainz tags, weight times inverse document frequency,
+cosine. `artist`, `album`: the same artist, the same release of an artist. `names`: words of the
+artists' names, `titles`: character n-grams of title and release, both with inverse document
+frequencies. `year`: a Gaussian. `lyrics`: square-rooted TF-IDF of the words, cosine. `audio`: a
+Gaussian of standardised statistics. Any further vectors of songs (an encoder's): cosine of
+the centred vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
+
+from fusionrec.signals.kernels import Gaussian, Kernel, Linear, unit_rows
+from fusionrec.signals.songs import Songs
+
+KERNELS = (
+    "terms",
+    "tags",
+    "artist",
+    "album",
+    "names",
+    "titles",
+    "year",
+    "lyrics",
+    "audio",
+    "encoder",
+)
+"""Names of the kernels; one of a modality that no song has is 0 everywhere."""
+
+MODALITIES = {
+    "artist": "metadata",
+    "album": "metadata",
+    "names": "metadata",
+    "titles": "metadata",
+    "year": "metadata",
+    "encoder": "lyrics",
+}
+"""What of a song a kernel reads, where it is not what the kernel is named by."""
+
+_HASHED = 2**18
+_CLIP = 5.0
+"""Standard deviations at which audio statistics are cut off."""
+
+
+def kernel(songs: Songs, name: str) -> Kernel:
+    """The kernel of a name, of all songs; computed once."""
+    return songs.once(f"kernel {name}", lambda: _MAKERS[name](songs))
+
+
+def inverse_frequency(X: csr_array) -> csr_array:
+    """Columns times log(songs with anything / songs with the column)."""
+    documents = max(int((np.diff(X.indptr) > 0).sum()), 1)
+    frequency = np.bincount(X.indices, minlength=X.shape[1])
+    weights = np.log(documents / np.maximum(frequency, 1))
+    return csr_array(X @ diags_array(weights))
+
+
+def bags(songs: Songs, column: str, weights: str | None = None) -> csr_array:
+    """A column of lists as a matrix, shape (n, distinct items), of their weights or of ones.
+
+    Of an item that is twice in a list, the larger weight counts; where a list has fewer weights
+    than items, all of its weights are 1.
+    """
+    lists = songs.table[column].combine_chunks()
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    rows = np.repeat(np.arange(len(songs)), sizes)
+    items = pc.list_flatten(lists).dictionary_encode()
+    columns = items.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    values = np.ones(len(rows))
+    if weights is not None:
+        given = songs.table[weights].combine_chunks()
+        same = pc.fill_null(pc.list_value_length(given), 0).to_numpy() == sizes
+        flat = pc.fill_null(pc.list_flatten(given).cast("float64"), 1.0).to_numpy()
+        lengths = pc.fill_null(pc.list_value_length(given), 0).to_numpy()
+        values[np.repeat(same, sizes)] = flat[np.repeat(same, lengths)]
+    shape = (len(songs), max(len(items.dictionary), 1))
+    order = np.lexsort((-values, columns, rows))
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(rows[order]) != 0) | (np.diff(columns[order]) != 0)
+    kept = order[first]
+    return csr_array((values[kept], (rows[kept], columns[kept])), shape=shape)
+
+
+def one_hot(groups: NDArray[np.int64]) -> csr_array:
+    """Membership of groups, shape (n, groups); an empty row for -1."""
+    rows = np.flatnonzero(groups >= 0)
+    shape = (len(groups), max(int(groups.max(initial=-1)) + 1, 1))
+    return csr_array((np.ones(len(rows)), (rows, groups[rows])), shape=shape)
+
+
+def _terms(songs: Songs) -> Kernel:
+    return Linear(unit_rows(inverse_frequency(bags(songs, "terms", "term_weights"))))
+
+
+def _tags(songs: Songs) -> Kernel:
+    counts = bags(songs, "mbtags", "mbtag_counts")
+    counts.data = np.log1p(np.maximum(counts.data, 0.0))
+    return Linear(unit_rows(inverse_frequency(counts)))
+
+
+def _hashed(texts: list[str], **settings: Any) -> Kernel:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    vectoriser = HashingVectorizer(
+        n_features=_HASHED, alternate_sign=False, norm=None, binary=True, **settings
+    )
+    hashed = vectoriser.transform(texts).tocsc()
+    used = np.flatnonzero(np.diff(hashed.indptr))
+    return Linear(unit_rows(inverse_frequency(csr_array(hashed[:, used]))))
+
+
+def _names(songs: Songs) -> Kernel:
+    return _hashed(songs.texts("artist_name"), token_pattern=r"(?u)\b\w+\b")
+
+
+def _titles(songs: Songs) -> Kernel:
+    pairs = zip(songs.texts("title"), songs.texts("release"), strict=True)
+    return _hashed([f"{t} {r}" for t, r in pairs], analyzer="char_wb", ngram_range=(3, 4))
+
+
+def _year(songs: Songs) -> Kernel:
+    years = songs.numbers("year")
+    known = np.isfinite(years)
+    return Gaussian(np.where(known, years, 0.0)[:, None], known)
+
+
+def _lyrics(songs: Songs) -> Kernel:
+    if songs.lyrics is None:
+        return _nothing(songs)
+    weighted = inverse_frequency(csr_array(songs.lyrics).astype(np.float64))
+    weighted.data = np.sqrt(weighted.data)
+    return Linear(unit_rows(weighted))
+
+
+def _audio(songs: Songs) -> Kernel:
+    rows = songs.vectors.get("audio")
+    if rows is None:
+        return _nothing(songs)
+    present = np.any(rows != 0, axis=1)
+    return Gaussian(standardised(rows, present), present)
+
+
+def _encoder(songs: Songs) -> Kernel:
+    """Lyrics' vectors of an encoder; those of metadata hold hotttnesss, and so are no content."""
+    rows = songs.vectors.get("lyrics")
+    if rows is None:
+        return _nothing(songs)
+    present = np.any(rows != 0, axis=1)
+    centred = np.where(present[:, None], rows - rows[present].mean(axis=0), 0.0)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return Linear(np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0))
+
+
+def standardised(
+    rows: NDArray[np.floating[Any]], present: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Columns of mean 0 and deviation 1 over the songs that have them, cut off at 5; else 0."""
+    known = rows[present].astype(np.float64)
+    if not len(known):
+        return np.zeros(rows.shape)
+    mean, deviation = known.mean(axis=0), known.std(axis=0)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+    found = np.clip((rows - mean) * scale, -_CLIP, _CLIP)
+    return np.where(present[:, None], found, 0.0)
+
+
+def _nothing(songs: Songs) -> Kernel:
+    return Linear(csr_array((len(songs), 1), dtype=np.float64))
+
+
+_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
+    "terms": _terms,
+    "tags": _tags,
+    "artist": lambda songs: Linear(one_hot(songs.artists)),
+    "album": lambda songs: Linear(one_hot(songs.albums)),
+    "names": _names,
+    "titles": _titles,
+    "year": _year,
+    "lyrics": _lyrics,
+    "audio": _audio,
+    "encoder": _encoder,
+}

@@ -1,0 +1,93 @@
+"""Similarities by official fields that may encode listening: lists of similar artists, hotttnesss.
+
+`lists`: cosine of the weighted lists of similar artists. `walks`: cosine of personalised
+PageRank profiles (:mod:`fusionrec.signals.pagerank`). `links`: whether one artist lists the other.
+`fame`: a Gaussian of artist_hotttnesss and artist_familiarity. Vectors of metadata belong here, as
+artist_hotttnesss is one of their columns (:mod:`fusionrec.features.metadata`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, eye_array
+
+from fusionrec.signals import pagerank
+from fusionrec.signals.content import standardised
+from fusionrec.signals.kernels import Gaussian, Kernel, Linear, unit_rows
+from fusionrec.signals.songs import Songs
+
+KERNELS = ("lists", "walks", "links", "fame")
+"""Names of the kernels."""
+
+
+def kernel(songs: Songs, name: str) -> Kernel:
+    """The kernel of a name, of all songs; computed once."""
+    return songs.once(f"kernel {name}", lambda: _MAKERS[name](songs))
+
+
+def _graph(songs: Songs) -> csr_array:
+    return songs.once("graph of artists", lambda: pagerank.graph(songs))
+
+
+def _of_artists(songs: Songs, rows: csr_array) -> Linear:
+    """Unit rows of artists as rows of their songs."""
+    unit = unit_rows(rows)
+    known = songs.artists >= 0
+    X = csr_array(unit[np.maximum(songs.artists, 0)])
+    X.data[np.repeat(~known, np.diff(X.indptr))] = 0.0
+    X.eliminate_zeros()
+    return Linear(X)
+
+
+def _lists(songs: Songs) -> Kernel:
+    return _of_artists(songs, _graph(songs))
+
+
+def _walks(songs: Songs) -> Kernel:
+    weights = _graph(songs)
+    artists = np.arange(songs.artists.max(initial=-1) + 1)
+    rows = pagerank.profiles(weights, artists)
+    # An artist of whom nothing is known is like nobody, itself included.
+    alone = np.diff(weights.indptr)[artists] == 0
+    rows.data[np.repeat(alone, np.diff(rows.indptr))] = 0.0
+    return _of_artists(songs, rows)
+
+
+def _links(songs: Songs) -> Kernel:
+    """Products of rows of (I + normalised weights): direct links, and no further than two."""
+    weights = _graph(songs)
+    degrees = np.asarray(weights.sum(axis=1)).ravel()
+    scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros_like(degrees), where=degrees > 0)
+    normal = weights.multiply(scale[:, None]).multiply(scale[None])
+    both = eye_array(weights.shape[0]) + normal
+    rows = csr_array(both)
+    rows.data[np.repeat(degrees == 0, np.diff(rows.indptr))] = 0.0
+    return _of_artists(songs, rows)
+
+
+def fame(songs: Songs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Standardised artist_hotttnesss and artist_familiarity, (n, 2), and who has any of them."""
+    columns = np.stack(
+        [songs.numbers("artist_hotttnesss"), songs.numbers("artist_familiarity")], axis=1
+    )
+    known = np.isfinite(columns)
+    filled = np.zeros(columns.shape)
+    for column in range(2):
+        rows = known[:, column]
+        filled[:, column] = standardised(np.nan_to_num(columns[:, [column]]), rows)[:, 0]
+    return filled, np.asarray(known.any(axis=1))
+
+
+def _fame(songs: Songs) -> Kernel:
+    return Gaussian(*fame(songs))
+
+
+_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
+    "lists": _lists,
+    "walks": _walks,
+    "links": _links,
+    "fame": _fame,
+}

@@ -1,0 +1,92 @@
+"""Simulated cold start: the songs that may be learned from, cut by the outer split's own rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionrec.ranking.split import assign
+from fusionrec.signals.histories import Histories
+from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.signal import By, Fold
+from fusionrec.signals.songs import Songs
+
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Inner:
+    """An inner fold.
+
+    Attributes
+    ----------
+    fold
+        What signals are fitted to: without plays of its cold songs, and of the outer split's.
+    cold
+        Rows of the catalogue's songs that are cold in it alone, ascending: its candidates.
+    relevant
+        What users played of them; the plays that signals do not see.
+    """
+
+    fold: Fold
+    cold: NDArray[np.int64]
+    relevant: Histories
+
+
+def kept_with(songs: Songs, cold: NDArray[np.bool_], by: By) -> NDArray[np.bool_]:
+    """The songs of a mask and all others that the split keeps with them, shape (n,).
+
+    By artist those of the same artists, by album those of the same albums, in the catalogue or
+    not. Of a song of an unknown artist (album) nobody knows whether it belongs to them: outside
+    the catalogue, such songs are hidden, too.
+    """
+    if by == "song":
+        return cold.copy()
+    groups = songs.artists if by == "artist" else songs.albums
+    with_them = np.isin(groups, groups[cold & (groups >= 0)])
+    unknown = groups < 0
+    unknown[: songs.own] = False
+    return cold | with_them | unknown
+
+
+def inner_folds(
+    songs: Songs,
+    histories: Histories,
+    hidden: NDArray[np.bool_],
+    by: By,
+    settings: BlendSettings,
+    seed: int,
+) -> list[Inner]:
+    """The catalogue's songs that are not hidden as :data:`FOLDS` folds, each cold in one.
+
+    Raises
+    ------
+    DataError
+        There are too few songs, or artists, to cut.
+    """
+    rows = np.flatnonzero(~hidden[: songs.own])
+    ids, artists, releases = (
+        [texts[row] for row in rows]
+        for texts in (songs.texts(name) for name in ("song_id", "artist_id", "release"))
+    )
+    visible = histories.without(hidden)
+    found = []
+    for number in range(FOLDS):
+        # Another seed than the outer split's: its order would give folds of one outer fold each.
+        part, _ = assign(
+            ids,
+            artists,
+            releases,
+            by=by,
+            folds=FOLDS,
+            test_fold=number,
+            validation=0.0,
+            seed=seed + 1,
+        )
+        cold = np.zeros(len(songs), bool)
+        cold[rows[part == "test"]] = True
+        fold = Fold(songs, visible, hidden | kept_with(songs, cold, by), by, settings, seed)
+        found.append(Inner(fold, np.flatnonzero(cold), visible.without(~cold)))
+    return found

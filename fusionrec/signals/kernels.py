@@ -1,0 +1,199 @@
+"""Similarities of songs, and explicit features whose products they are.
+
+A kernel gives blocks of K, rows by columns; nothing here holds all pairs of songs. Its features
+Phi (K = Phi Phi^T) are those of Nystroem's method with the most-played songs as landmarks:
+Phi = K_nL Q L^(-1/2), with Q and L the eigenvectors and eigenvalues of K_LL (Williams & Seeger
+2001). They are exact where every song is a landmark; :func:`error` measures them elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.sparse import csr_array, diags_array
+
+Rows = NDArray[np.integer[Any]]
+
+_CHUNK = 4096
+"""Songs whose features are computed at once."""
+
+_DENSE = 2**23
+"""Elements of a sparse factor that is made dense for a product, at most (64 MiB)."""
+
+
+class Kernel(Protocol):
+    """A positive semi-definite similarity; 0 to every song for one that it knows nothing of."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Songs that it knows something of, shape (n,)."""
+
+    def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to songs `columns`."""
+
+    def diagonal(self, rows: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to themselves."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x . y of rows of a matrix, sparse or dense; of unit rows that is their cosine."""
+
+    X: csr_array | NDArray[np.floating[Any]]
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Songs with a row that is not 0."""
+        if isinstance(self.X, csr_array):
+            return np.asarray(np.diff(self.X.indptr) > 0)
+        return np.asarray(np.any(self.X != 0, axis=1))
+
+    def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to songs `columns`."""
+        some, others = self.X[rows], self.X[columns].T
+        if isinstance(others, np.ndarray):
+            return np.asarray(some @ others, np.float64)
+        if others.shape[0] * others.shape[1] <= _DENSE:
+            # A product of few zeros is made faster from a dense factor.
+            return np.asarray(some @ others.toarray(), np.float64)
+        return np.asarray((some @ others).toarray(), np.float64)
+
+    def diagonal(self, rows: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to themselves."""
+        some = self.X[rows]
+        squares = (some * some).sum(axis=1)
+        return np.asarray(squares, np.float64).ravel()
+
+
+class Gaussian:
+    """exp(-|x - y|^2 / (2 m^2)), m the median distance of songs that have it.
+
+    Parameters
+    ----------
+    X
+        Shape (n, d).
+    present
+        Shape (n,).
+    """
+
+    def __init__(self, X: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> None:
+        self.X = np.asarray(X, np.float64)
+        self.present = present
+        self.median = _median_distance(self.X[present])
+
+    def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to songs `columns`."""
+        found = np.exp(-_squared_distances(self.X[rows], self.X[columns]) / (2 * self.median**2))
+        found[~self.present[rows]] = 0.0
+        found[:, ~self.present[columns]] = 0.0
+        return found
+
+    def diagonal(self, rows: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to themselves."""
+        return self.present[rows].astype(np.float64)
+
+
+class Sum:
+    """Weights times kernels, added up.
+
+    Parameters
+    ----------
+    kernels, weights
+        Of the same length; weights at least 0.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], weights: Iterable[float]) -> None:
+        self.terms = [(k, w) for k, w in zip(kernels, weights, strict=True) if w > 0]
+        if not self.terms:
+            raise ValueError("a sum of kernels needs one of a weight above 0")
+        self.present = np.logical_or.reduce([kernel.present for kernel, _ in self.terms])
+
+    def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to songs `columns`."""
+        total = np.zeros((len(rows), len(columns)))
+        for kernel, weight in self.terms:
+            total += weight * kernel.block(rows, columns)
+        return total
+
+    def diagonal(self, rows: Rows) -> NDArray[np.float64]:
+        """Similarities of songs `rows` to themselves."""
+        total = np.zeros(len(rows))
+        for kernel, weight in self.terms:
+            total += weight * kernel.diagonal(rows)
+        return total
+
+
+def landmarks(kernel: Kernel, listeners: NDArray[np.integer[Any]], count: int) -> Rows:
+    """Songs that a kernel's features are made of: the most-played that it knows, then any.
+
+    Parameters
+    ----------
+    listeners
+        Shape (n,): of songs that may be learned from.
+    count
+        How many, at most.
+    """
+    known = np.flatnonzero(kernel.present)
+    order = np.argsort(-listeners[known], kind="stable")
+    return np.sort(known[order[:count]])
+
+
+def features(kernel: Kernel, chosen: Rows, tolerance: float = 1e-7) -> NDArray[np.float32]:
+    """Phi, float32 (n, d): d at most the number of landmarks, and at least 1.
+
+    Directions whose eigenvalue is below `tolerance` of the largest are left out. They are in
+    descending order of eigenvalue.
+    """
+    n = len(kernel.present)
+    if not len(chosen):
+        return np.zeros((n, 1), np.float32)
+    values, vectors = eigh(kernel.block(chosen, chosen))
+    kept = np.flatnonzero(values > tolerance * max(values[-1], 1e-30))[::-1]
+    if not len(kept):
+        return np.zeros((n, 1), np.float32)
+    projection = vectors[:, kept] / np.sqrt(values[kept])
+    Phi = np.empty((n, len(kept)), np.float32)
+    for start in range(0, n, _CHUNK):
+        rows = np.arange(start, min(n, start + _CHUNK))
+        Phi[rows] = kernel.block(rows, chosen) @ projection
+    return Phi
+
+
+def error(
+    kernel: Kernel, Phi: NDArray[np.floating[Any]], *, sample: int = 1000, seed: int = 0
+) -> float:
+    """Relative error |K - Phi Phi^T| / |K| (Frobenius) over pairs of sampled songs."""
+    known = np.flatnonzero(kernel.present)
+    rows = np.random.default_rng(seed).permutation(known)[:sample]
+    K = kernel.block(rows, rows)
+    difference = K - Phi[rows].astype(np.float64) @ Phi[rows].T
+    size = float(np.linalg.norm(K))
+    return float(np.linalg.norm(difference)) / max(size, 1e-30)
+
+
+def unit_rows(X: csr_array) -> csr_array:
+    """A sparse matrix with rows of length 1; empty rows stay."""
+    X = csr_array(X).astype(np.float64)
+    X.eliminate_zeros()
+    lengths = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return csr_array(diags_array(scale) @ X)
+
+
+def _squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = (X**2).sum(axis=1)[:, None] + (Y**2).sum(axis=1)[None] - 2 * X @ Y.T
+    return np.asarray(np.maximum(found, 0.0))
+
+
+def _median_distance(X: NDArray[np.float64], sample: int = 1000) -> float:
+    """Of distinct points of an evenly spaced sample; 1 where all are the same."""
+    X = X[np.linspace(0, len(X) - 1, min(len(X), sample)).astype(int)] if len(X) else X
+    squared = _squared_distances(X, X)[np.triu_indices(len(X), 1)]
+    # Rounding leaves a little between equal points.
+    squared = squared[squared > 1e-9 * max(squared.max(initial=0.0), 1e-30)]
+    return float(np.sqrt(np.median(squared))) if len(squared) else 1.0

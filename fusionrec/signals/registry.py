@@ -1,0 +1,63 @@
+"""All signals, in one place and order."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fusionrec.signals import catalogue, content, context, popularity, taste
+from fusionrec.signals.neighbours import neighbours
+from fusionrec.signals.signal import SignalSpec
+
+_SPECS = (
+    *(
+        SignalSpec(
+            f"neighbours-{name}",
+            "content",
+            content.MODALITIES.get(name, name),
+            False,
+            partial(neighbours, name=name),
+        )
+        for name in content.KERNELS
+    ),
+    *(
+        SignalSpec(f"neighbours-{name}", "context", "artist", True, partial(neighbours, name=name))
+        for name in context.KERNELS
+    ),
+    *(
+        SignalSpec(name, kind, "all", with_context, partial(fit, with_context=with_context))
+        for with_context, kind, suffix in (
+            (False, "content", ""),
+            (True, "context", "-context"),
+        )
+        for name, fit in (
+            (f"taste{suffix}", taste.to_histories),
+            (f"taste-smoothed{suffix}", taste.to_smoothed),
+        )
+    ),
+    SignalSpec("factors-terms", "content", "terms", False, taste.means_by_terms),
+    SignalSpec("artist-factors", "content", "metadata", False, catalogue.by_attention),
+    SignalSpec("artist-songs", "content", "metadata", False, catalogue.by_songs),
+    *(
+        SignalSpec(
+            f"popularity{suffix}{what}",
+            "popularity",
+            "all",
+            with_context,
+            partial(fit, with_context=with_context),
+        )
+        for with_context, suffix in ((False, ""), (True, "-context"))
+        for what, fit in (
+            ("", popularity.alone),
+            ("-activity", popularity.by_activity),
+            ("-history", popularity.by_history),
+        )
+    ),
+)
+
+SIGNALS: dict[str, SignalSpec] = {spec.name: spec for spec in _SPECS}
+"""Signals by name."""
+
+
+def names(with_context: bool = True) -> tuple[str, ...]:
+    """Names of all signals, or of those that read no context."""
+    return tuple(name for name, spec in SIGNALS.items() if with_context or not spec.context)

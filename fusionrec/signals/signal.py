@@ -1,0 +1,160 @@
+"""What a signal is given, and what it gives back: score(u, s) = V_u . F(s)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionrec.errors import DataError
+from fusionrec.signals.histories import Histories, Weighting
+from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.songs import Songs
+
+T = TypeVar("T")
+
+Kind = Literal["content", "context", "popularity"]
+By = Literal["song", "artist", "album"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Songs and plays as a signal sees them; no play of a hidden song is in it.
+
+    Attributes
+    ----------
+    songs, histories
+        All songs; plays of those that are not hidden. Others are dropped when it is made.
+    hidden
+        Shape (n,): songs without plays that may be learned from (cold songs, and in a split by
+        artist other songs of their artists).
+    by
+        What the split keeps apart.
+    settings, seed
+        BlendSettings, and the seed of whatever is random.
+    memo
+        What several signals of the fold share.
+    """
+
+    songs: Songs
+    histories: Histories
+    hidden: NDArray[np.bool_]
+    by: By = "song"
+    settings: BlendSettings = field(default_factory=BlendSettings)
+    seed: int = 0
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.songs)
+        if self.hidden.shape != (n,) or self.histories.counts.shape[1] != n:
+            raise DataError(
+                f"signals: {n} songs, plays of {self.histories.counts.shape[1]} and a mask of "
+                f"{self.hidden.shape} do not fit together"
+            )
+        if self.histories.listeners[self.hidden].any():
+            object.__setattr__(self, "histories", self.histories.without(self.hidden))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, computed once for this fold."""
+        if name not in self.memo:
+            self.memo[name] = make()
+        found: T = self.memo[name]
+        return found
+
+    def with_settings(self, settings: BlendSettings) -> Fold:
+        """The same fold with other settings, and nothing kept."""
+        return replace(self, settings=settings, memo={})
+
+    @property
+    def learned(self) -> NDArray[np.int64]:
+        """Rows of the songs that were played: what a regression is fitted to, ascending."""
+        return np.flatnonzero(self.histories.listeners > 0)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A signal: score(u, s) = V_u . F(s).
+
+    Attributes
+    ----------
+    F
+        Float32, shape (n, d), of all songs.
+    users
+        Float32, shape (U, d), zeros for a user without plays. None where a user's vector is a
+        sum over the user's history.
+    histories, weighting, atoms
+        Then V = W @ atoms, with W the weights of the histories, (U, n), and `atoms` float32,
+        shape (n, d): V itself is made for the users that are asked for.
+    """
+
+    F: NDArray[np.float32]
+    users: NDArray[np.float32] | None = None
+    histories: Histories | None = None
+    weighting: Weighting | None = None
+    atoms: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of_histories(
+        cls,
+        histories: Histories,
+        weighting: Weighting,
+        atoms: NDArray[np.floating[Any]],
+        F: NDArray[np.floating[Any]],
+    ) -> Factors:
+        """A signal whose users are sums over their histories."""
+        atoms = np.ascontiguousarray(atoms, np.float32)
+        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, atoms)
+
+    def vectors(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> NDArray[np.float32]:
+        """V of some users, float32 (users, d)."""
+        if self.users is not None:
+            return self.users[rows]
+        assert self.histories is not None
+        assert self.weighting is not None
+        return np.asarray(self.histories.weights(self.weighting)[rows] @ self.atoms, np.float32)
+
+    @property
+    def V(self) -> NDArray[np.float32]:  # noqa: N802
+        """V of all users, float32 (U, d)."""
+        return self.vectors()
+
+    def projected(
+        self, users: NDArray[np.floating[Any]], songs: NDArray[np.floating[Any]]
+    ) -> Factors:
+        """The signal with V times `users`, (d, k), and F times `songs`, (d, k)."""
+        users, songs = users.astype(np.float32), songs.astype(np.float32)
+        return replace(
+            self,
+            F=self.F @ songs,
+            users=None if self.users is None else self.users @ users,
+            atoms=None if self.atoms is None else self.atoms @ users,
+        )
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """A signal by name.
+
+    Attributes
+    ----------
+    name
+        Its name in tables and settings.
+    kind
+        What a share of a score is counted as: `popularity` is the same for all users or nearly.
+    modality
+        What of a song it reads.
+    context
+        It reads official fields that may encode listening: similar_artists, hotttnesss,
+        familiarity. A comparison by content alone leaves it out.
+    fit
+        Compute it.
+    """
+
+    name: str
+    kind: Kind
+    modality: str
+    context: bool
+    fit: Callable[[Fold], Factors]

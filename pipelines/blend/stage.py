@@ -1,0 +1,133 @@
+"""Blend: the signals' factors of all songs and users, in one pair of matrices.
+
+A task computes the signals again on inner folds of the songs that are not hidden, learns from them
+what each is worth, computes them on all of these songs, and writes V and F, whose products are the
+scores: 4 bytes a song or user and dimension (1 GB for a million of them and 256 dimensions). What
+it may learn from, under each protocol, is said in :mod:`pipelines.blend.inputs`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusionrec.errors import ConfigError
+from fusionrec.report.text import as_csv
+from fusionrec.signals.blend import Blend, fit_blend
+from fusionrec.signals.registry import SIGNALS, names
+from fusionrec.signals.settings import BlendSettings
+from pipelines import embed, ingest, split
+from pipelines.blend.inputs import MODALITIES, Inputs, read_inputs
+from pipelines.blend.vectors import write_blend
+from pipelines.config import BlendRun, Config
+from pipelines.runtime import tasks
+from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+
+
+def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
+    """Fit and write the blend in one task."""
+    return tasks.run_task(run, _write, config, run)
+
+
+def fit(config: Config, workspace: Workspace, chosen: BlendRun, seed: int) -> tuple[Blend, Inputs]:
+    """A blend of the songs of a workspace, by the config's split, and what it was made from."""
+    by = config.split.by
+    modalities = [name for name in config.embed.modalities if name in MODALITIES]
+    inputs = read_inputs(workspace, modalities, by, other_plays=chosen.other_plays)
+    blend = fit_blend(
+        inputs.songs,
+        inputs.histories,
+        inputs.hidden,
+        by,
+        settings_of(config),
+        seed,
+        signal_names(chosen),
+    )
+    return blend, inputs
+
+
+def settings_of(config: Config) -> BlendSettings:
+    """What is learned with; whatever else there is, inner folds choose, or the method fixes."""
+    blend = config.blend
+    return BlendSettings(
+        landmarks=blend.landmarks,
+        rank=blend.rank,
+        tune=blend.tune,
+        users=blend.users,
+        others=blend.others,
+    )
+
+
+def signal_names(chosen: BlendRun) -> tuple[str, ...]:
+    """The signals of a blend, in their order."""
+    if chosen.signals is None:
+        return names(chosen.context)
+    return tuple(name for name in SIGNALS if name in chosen.signals)
+
+
+def check_run(chosen: BlendRun, key: str) -> None:
+    """Raise a ConfigError for signals that there are not, or that need what is switched off."""
+    for name in chosen.signals or ():
+        if name not in SIGNALS:
+            raise ConfigError(
+                f"{key} names the signal {name!r}: there are {', '.join(map(repr, SIGNALS))}"
+            )
+        if SIGNALS[name].context and not chosen.context:
+            raise ConfigError(
+                f"{key} names the signal {name!r}, which is of the context: set its `context`, or "
+                "leave it out"
+            )
+
+
+def key_settings(config: Config) -> dict[str, Any]:
+    """What of the config a blend depends on, whatever it is made of.
+
+    The modalities and what the split keeps together are in what it is made from.
+    """
+    return config.blend.model_dump(mode="json", exclude=set(BlendRun.model_fields))
+
+
+def _write(config: Config, run: StageRun) -> Counts:
+    blend, inputs = fit(config, run.workspace, config.blend, config.seed)
+    own = inputs.songs.own
+    write_blend(run, blend, inputs.histories, own)
+    rows: list[dict[str, object]] = [
+        {
+            "signal": name,
+            "kind": blend.kinds[name],
+            "modality": blend.modalities[name],
+            "weight": float(weight),
+            "dimensions": blend.slices[name].stop - blend.slices[name].start
+            if name in blend.slices
+            else 0,
+        }
+        for name, weight in zip(blend.names, blend.weights, strict=True)
+    ]
+    run.write_bytes(as_csv(rows), "weights.csv")
+    return {
+        "signals": len(rows),
+        "signals_with_weight": int((blend.weights > 0).sum()),
+        "weights": {str(row["signal"]): row["weight"] for row in rows if row["weight"]},
+        "dimensions": blend.F.shape[1],
+        "kept": blend.kept,
+        "l2": blend.l2,
+        "songs": own,
+        "songs_learned_from": int((~inputs.hidden[:own]).sum()),
+        "other_songs": int((~inputs.hidden[own:]).sum()),
+        "other_songs_hidden": int(inputs.hidden[own:].sum()),
+        "users": len(blend.V),
+        "users_with_history": int((inputs.histories.sizes > 0).sum()),
+    }
+
+
+STAGE = Stage(
+    name="blend",
+    needs=lambda config: (ingest.STAGE, split.STAGE, embed.STAGE),
+    settings=lambda config: {
+        "blend": config.blend.model_dump(mode="json"),
+        "seed": config.seed,
+    },
+    work=work,
+    check=lambda config: check_run(config.blend, "blend.signals"),
+    published=("weights.csv",),
+)

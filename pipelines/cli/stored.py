@@ -1,0 +1,280 @@
+"""What a finished workspace ranks by, read for one list and its reasons: light, and without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.ranking.protocols import SongLists, profiles_and_relevant
+from fusionrec.ranking.users import Weighting, user_vectors
+from fusionrec.tables import matrix
+from pipelines.runtime.workspace import Workspace, part_name
+
+Json = Mapping[str, Any]
+
+_PROBABILITY = (
+    "how likely one class drawn from {mine} and one drawn from the listed song are the same, "
+    "by their class probabilities"
+)
+_ODDS = "how likely this one is played rather than the first of the list, by the blend's softmax"
+
+SONGS = 3
+_HISTORY = ("history", "other_history")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Parts of a score.
+
+    Attributes
+    ----------
+    signals, modalities, kinds
+        By name; each adds up to the score.
+    songs
+        Ids of the songs of the history that add most, and what; none where one song stands for
+        a history.
+    """
+
+    signals: dict[str, float]
+    modalities: dict[str, float]
+    kinds: dict[str, float]
+    songs: list[tuple[str, float]]
+
+
+class Stored(Protocol):
+    """A model as stored: what it says of a user, or of one song taken for a history."""
+
+    def match(self, scores: list[float]) -> tuple[list[float], str]:
+        """Scores as numbers from 0 to 1, and what they say."""
+
+    def scores(self) -> tuple[pa.Array, np.ndarray]:
+        """Ids of the songs that it knows, and their scores."""
+
+    def reasons(self, ids: list[str]) -> list[Reason]:
+        """Why each of these songs has its score."""
+
+
+def of_user(workspace: Workspace, user: str) -> Stored:
+    """What the workspace's lists were ranked by, for one user."""
+    users = workspace.read("ingest", "users")["user_id"]
+    code = pc.index(users, user).as_py()
+    if model_of(workspace) == "blend":
+        return Blended.of_user(workspace, code)
+    return Classes.of_user(workspace, users, code)
+
+
+def of_song(workspace: Workspace, song_id: str, model: str) -> Stored | None:
+    """The same for whoever played this one song; None if the model knows nothing of it."""
+    return (Blended if model == "blend" else Classes).of_song(workspace, song_id)
+
+
+def model_of(workspace: Workspace) -> str:
+    """What a workspace ranks by, as `recommend.model` has it; `genre` if it has no lists."""
+    manifest = workspace.manifest("recommend")
+    settings = manifest["content"]["settings"] if manifest else {"recommend": {}}
+    return str(settings["recommend"].get("model", "genre"))
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class probabilities: a user is the mean of those of the profile, weighted by plays."""
+
+    workspace: Workspace
+    profile: SongLists
+    ids: pa.Array
+    weighting: Weighting
+    user: bool
+
+    @staticmethod
+    def of_user(workspace: Workspace, users: pa.ChunkedArray, code: int) -> Classes:
+        """From the plays that the protocol shows of a user."""
+        settings = workspace.require("recommend")["content"]["settings"]
+        plays = workspace.read("ingest", "plays", filters=[("user", "=", code)])
+        ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+        known = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
+        found = profiles_and_relevant(
+            np.zeros(plays.num_rows, np.int32),
+            plays["song"].to_numpy(),
+            plays["plays"].to_numpy(),
+            part=workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False),
+            usable=pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False),
+            protocol=settings["recommend"]["protocol"],
+            user_ids=users.slice(code, 1),
+            song_ids=ids,
+            seed=settings["seed"],
+        )
+        return Classes(workspace, found.profiles, ids, settings["recommend"]["weighting"], True)
+
+    @staticmethod
+    def of_song(workspace: Workspace, song_id: str) -> Classes | None:
+        """From that song alone."""
+        ids = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
+        row = pc.index(ids, song_id).as_py()
+        if row < 0:
+            return None
+        one = SongLists(np.array([0, 1]), np.array([row], np.int32), np.ones(1, np.int64))
+        return Classes(workspace, one, ids, "binary", False)
+
+    @cached_property
+    def _vectors(self) -> tuple[pa.Array, np.ndarray]:
+        table = self.workspace.read("train", "song_vectors", ["song_id", "probabilities"])
+        return table["song_id"].combine_chunks(), matrix(table["probabilities"])
+
+    def _of(self, ids: pa.Array) -> np.ndarray:
+        known, F = self._vectors
+        found: np.ndarray = F[pc.index_in(ids, value_set=known).to_numpy()]
+        return found
+
+    @cached_property
+    def _songs(self) -> pa.Array:
+        return self.ids.take(pa.array(self.profile.songs))
+
+    def _mean(self, rows: np.ndarray) -> np.ndarray:
+        """The user's vector, (k,), for what stands for each of the profile's songs."""
+        numbers = np.arange(len(rows), dtype=np.int32)
+        lists = self.profile
+        found: np.ndarray = user_vectors(lists.indptr, numbers, lists.plays, rows, self.weighting)[
+            0
+        ]
+        return found
+
+    def match(self, scores: list[float]) -> tuple[list[float], str]:
+        """A user's vector adds up to the mean weight of the songs: over it, it is a distribution,
+        and a score a probability.
+        """
+        mine = "the songs of the user's profile, weighted by plays," if self.user else "this song"
+        whole = float(self._mean(np.ones((len(self.profile.songs), 1), np.float32))[0])
+        return [min(score / whole, 1.0) for score in scores], _PROBABILITY.format(mine=mine)
+
+    def scores(self) -> tuple[pa.Array, np.ndarray]:
+        """Of all songs with features."""
+        ids, F = self._vectors
+        return ids, F @ self._mean(self._of(self._songs))
+
+    def reasons(self, ids: list[str]) -> list[Reason]:
+        """By class; the network has fused the modalities, so that they have one share."""
+        own, n = self._of(self._songs).astype(np.float64), len(self.profile.songs)
+        # The mean of unit vectors is how much each song weighs in it.
+        adds = self._mean(np.eye(n, dtype=np.float32)).astype(np.float64)[:, None] * own
+        name = "+".join(self.workspace.require("fuse")["content"]["settings"]["modalities"])
+        found = []
+        for f in self._of(pa.array(ids)).astype(np.float64):
+            parts = adds.sum(axis=0) * f
+            score = float(parts.sum())
+            signals = {f"class {number}": float(part) for number, part in enumerate(parts)}
+            of_songs = adds @ f
+            best = np.argsort(-of_songs, kind="stable")[:SONGS]
+            songs = [(self._songs[int(i)].as_py(), float(of_songs[i])) for i in best]
+            found.append(
+                Reason(signals, {name: score}, {"content": score}, songs if self.user else [])
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Blended:
+    """A blend: v of a user, and the history that it is made of."""
+
+    workspace: Workspace
+    v: np.ndarray
+    history: np.ndarray
+    plays: np.ndarray
+    about: Json = field(repr=False)
+    user: bool = True
+
+    @staticmethod
+    def of_user(workspace: Workspace, code: int) -> Blended:
+        """As the blend knows a user."""
+        about = workspace.read_json("blend", "blend.json")
+        name = part_name(code // about["users_a_part"])
+        row = workspace.read_part("blend", "users", name, filters=[("user", "=", code)])
+        history, plays = (row[column].combine_chunks().flatten() for column in ("songs", "plays"))
+        v = matrix(row["vector"])[0]
+        return Blended(workspace, v, history.to_numpy(), plays.to_numpy(), about)
+
+    @staticmethod
+    def of_song(workspace: Workspace, song_id: str) -> Blended | None:
+        """As the blend knows a user who played that song once, and no other.
+
+        Signals whose users are no sums over histories have no say.
+        """
+        from fusionrec.signals.explain import vector
+
+        about = workspace.read_json("blend", "blend.json")
+        unknown = Blended(workspace, np.zeros(0), np.zeros(0), np.zeros(0), about)
+        row = pc.index(unknown._ids, song_id).as_py()
+        history, plays = np.array([row]), np.ones(1, np.float32)
+        atoms = unknown._rows(history, _HISTORY)
+        v = vector(_slices(about), about["weightings"], atoms, plays)
+        return Blended(workspace, v, history, plays, about, False) if v.any() else None
+
+    @cached_property
+    def _ids(self) -> pa.Array:
+        return self.workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+
+    def match(self, scores: list[float]) -> tuple[list[float], str]:
+        """Odds against the first of the list."""
+        return [float(np.exp(min(score - scores[0], 0.0))) for score in scores], _ODDS
+
+    def scores(self) -> tuple[pa.Array, np.ndarray]:
+        """Of all songs, a part of the catalogue after the other."""
+        found = []
+        for name in self.workspace.parts("blend", "songs"):
+            table = self.workspace.read_part("blend", "songs", name, ["vector"])
+            found.append(matrix(table["vector"]) @ self.v)
+        return self._ids, np.concatenate(found)
+
+    def reasons(self, ids: list[str]) -> list[Reason]:
+        """By signal; exact but for the rounding of float32."""
+        from fusionrec.signals.explain import explain
+
+        about = self.about
+        rows = pc.index_in(pa.array(ids), value_set=self._ids).to_numpy()
+        atoms, names = self._rows(self.history, _HISTORY), self._names()
+        found = []
+        for f in self._rows(rows, ("songs",)):
+            why = explain(self.v, f, _slices(about), about["weightings"], atoms, self.plays)
+            songs = [(names[place], part) for place, part in why.songs] if self.user else []
+            found.append(
+                Reason(why.signals, why.by(about["modalities"]), why.by(about["kinds"]), songs)
+            )
+        return found
+
+    def _rows(self, rows: np.ndarray, artifacts: tuple[str, ...]) -> np.ndarray:
+        """Vectors of some songs, reading the parts that they are in alone; float32 (rows, D)."""
+        found = np.zeros((len(rows), max(stop for _, stop in self.about["slices"].values())))
+        for artifact, name, start, stop in self._parts(artifacts):
+            here = (rows >= start) & (rows < stop)
+            if here.any():
+                table = self.workspace.read_part("blend", artifact, name, ["vector"])
+                found[here] = matrix(table["vector"].take(pa.array(rows[here] - start)))
+        return found.astype(np.float32)
+
+    def _parts(self, artifacts: tuple[str, ...]) -> Iterator[tuple[str, str, int, int]]:
+        """Artifact, part, and the rows from which and before which it has songs."""
+        start = 0
+        for artifact in artifacts:
+            sizes = self.about["parts"].get(artifact, [])
+            for name, size in zip(self.workspace.parts("blend", artifact), sizes, strict=True):
+                yield artifact, name, start, start + size
+                start += size
+
+    def _names(self) -> list[str]:
+        """Ids of the history's songs."""
+        own = self.about["own"]
+        ids = self._ids
+        if (self.history >= own).any():
+            other = self.workspace.read("ingest", "other_songs", ["song_id"])["song_id"]
+            ids = pa.concat_arrays([ids, other.combine_chunks()])
+        names: list[str] = ids.take(pa.array(self.history.astype(np.int64))).to_pylist()
+        return names
+
+
+def _slices(about: Json) -> dict[str, slice]:
+    return {name: slice(*place) for name, place in about["slices"].items()}

@@ -1,0 +1,240 @@
+"""The blend: inner folds, one pair of matrices, explanations, and what inner folds choose."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusionrec.errors import ConfigError, DataError
+from fusionrec.signals import blend as blends
+from fusionrec.signals.compress import rotated
+from fusionrec.signals.explain import vector
+from fusionrec.signals.histories import Histories
+from fusionrec.signals.inner import FOLDS, Inner, inner_folds, kept_with
+from fusionrec.signals.lists import Lists, average_precision
+from fusionrec.signals.registry import SIGNALS, names
+from fusionrec.signals.signal import Factors, Fold, SignalSpec
+from fusionrec.signals.songs import Songs
+from fusionrec.signals.tuning import STEPS, tuned
+from tests.signals.corpus import OWN, SETTINGS, cold, corpus, fold
+
+SOME = (
+    "neighbours-terms",
+    "neighbours-audio",
+    "taste",
+    "taste-smoothed",
+    "popularity",
+    "popularity-history",
+)
+
+
+def fitted(by="song", names=SOME, settings=SETTINGS, seed=0) -> blends.Blend:
+    songs, histories = corpus()
+    return blends.fit_blend(songs, histories, cold(by), by, settings, seed, names)
+
+
+@pytest.fixture(scope="module")
+def blend() -> blends.Blend:
+    return fitted()
+
+
+def groups(songs: Songs, by: str) -> np.ndarray:
+    return {"song": np.arange(len(songs)), "artist": songs.artists, "album": songs.albums}[by]
+
+
+@pytest.mark.parametrize("by", ["song", "artist", "album"])
+def test_inner_folds_follow_the_split(by) -> None:
+    songs, histories = corpus()
+    hidden = cold(by)
+    folds = inner_folds(songs, histories, hidden, by, SETTINGS, 0)
+    assert len(folds) == FOLDS
+    every = np.concatenate([some.cold for some in folds])
+    np.testing.assert_array_equal(np.sort(every), np.flatnonzero(~hidden[:OWN]))
+    own = groups(songs, by)
+    for some in folds:
+        assert some.fold.hidden[hidden].all()
+        assert some.fold.hidden[some.cold].all()
+        learned = some.fold.learned
+        assert not set(own[some.cold]) & set(own[learned])
+        assert not set(own[hidden]) & set(own[learned])
+        assert not some.relevant.listeners[hidden].any()
+        # Everything else may be learned from, with songs outside the catalogue.
+        assert (learned >= OWN).any()
+        plays = histories.counts.toarray()
+        plays[:, some.fold.hidden] = 0
+        np.testing.assert_array_equal(some.fold.histories.counts.toarray(), plays)
+
+
+def test_songs_of_unknown_artists_stay_hidden_unless_the_split_is_by_song() -> None:
+    songs, _ = corpus()
+    ids = songs.table["artist_id"].to_pylist()
+    ids[OWN] = None
+    table = songs.table.set_column(songs.table.column_names.index("artist_id"), "artist_id", [ids])
+    unknown = Songs(table, OWN)
+    test = np.zeros(len(songs), bool)
+    test[0] = True
+    same = unknown.artists == unknown.artists[0]
+    assert kept_with(unknown, test, "song").sum() == 1
+    expected = same.copy()
+    expected[OWN] = True
+    np.testing.assert_array_equal(kept_with(unknown, test, "artist"), expected)
+
+
+def test_the_blend_is_the_weighted_sum_of_signals(blend: blends.Blend) -> None:
+    some = fold(settings=blend.settings)
+    candidates = np.flatnonzero(some.hidden[:OWN])
+    total = 0
+    for name, weight, deviation in zip(blend.names, blend.weights, blend.deviations, strict=True):
+        if weight > 0:
+            factors = SIGNALS[name].fit(some)
+            scores = factors.V.astype(float) @ factors.F[candidates].T
+            total = total + weight * (scores - scores.mean(axis=1, keepdims=True)) / deviation
+    found = blend.V.astype(float) @ blend.F[candidates].T
+    np.testing.assert_allclose(found, total, atol=1e-3 * np.abs(total).max())
+    assert blend.kept == pytest.approx(1)
+    assert np.isfinite(blend.F).all()
+
+
+def test_a_lower_rank_loses_the_least_of_the_scores() -> None:
+    settings = replace(SETTINGS, rank=12)
+    short, whole = fitted(settings=settings), fitted()
+    assert short.F.shape[1] <= 12 < whole.F.shape[1]
+    candidates = np.flatnonzero(cold()[:OWN])
+    exact = whole.V @ whole.F[candidates].T
+    error = np.linalg.norm(short.V @ short.F[candidates].T - exact) / np.linalg.norm(exact)
+    assert error < 0.35
+    assert 0.8 < short.kept < 1
+
+
+def test_rotation_keeps_the_best_rank_of_a_signal() -> None:
+    some = fold()
+    candidates = np.flatnonzero(some.hidden[:OWN])
+    factors = SIGNALS["neighbours-audio"].fit(some)
+    scores = factors.V.astype(float) @ factors.F[candidates].T
+    scores -= scores.mean(axis=1, keepdims=True)
+    for rank in (1, 3):
+        short, energies = rotated(factors, candidates, rank)
+        u, s, vt = np.linalg.svd(scores, full_matrices=False)
+        best = (u[:, :rank] * s[:rank]) @ vt[:rank]
+        np.testing.assert_allclose(short.V @ short.F[candidates].T, best, atol=1e-3)
+        np.testing.assert_allclose(energies, s[:rank] ** 2, rtol=1e-3)
+
+
+def test_parts_add_up_to_the_score(blend: blends.Blend) -> None:
+    visible = corpus()[1].without(cold()).counts
+    for user in (3, 50, 200):
+        row = visible[[user]]
+        for song in (0, 8, 16):
+            why = blend.explain(user, song, row.indices, row.data)
+            assert why.score == pytest.approx(float(blend.V[user] @ blend.F[song]), abs=1e-4)
+            for parts in (why.signals, why.by(blend.kinds), why.by(blend.modalities)):
+                assert sum(parts.values()) == pytest.approx(why.score, abs=1e-9)
+            other = sum(part for n, part in why.signals.items() if blend.weightings[n] is None)
+            assert why.history + other == pytest.approx(why.score, abs=1e-3)
+            assert len(why.songs) <= 3
+
+
+def test_songs_of_a_history_add_what_is_lost_without_them() -> None:
+    """The weights of taste do not change with the rest of a history: the difference is exact."""
+    only = fitted(names=("taste",))
+    visible = corpus()[1].without(cold()).counts
+    user = int(np.argmax(np.diff(visible.indptr)))
+    row = visible[[user]]
+    why = only.explain(user, 8, row.indices, row.data)
+    assert why.songs
+    whole = vector(only.slices, only.weightings, only.atoms[row.indices], row.data)
+    for place, adds in why.songs:
+        rest = np.arange(row.nnz) != place
+        less = vector(only.slices, only.weightings, only.atoms[row.indices[rest]], row.data[rest])
+        assert float((whole - less) @ only.F[8]) == pytest.approx(adds, abs=1e-4)
+
+
+def test_a_history_has_the_vector_of_its_user(blend: blends.Blend) -> None:
+    row = corpus()[1].without(cold()).counts[[7]]
+    found = vector(blend.slices, blend.weightings, blend.atoms[row.indices], row.data)
+    for name, place in blend.slices.items():
+        if blend.weightings[name] is None:
+            assert not found[place].any()
+        else:
+            np.testing.assert_allclose(found[place], blend.V[7, place], atol=1e-4)
+
+
+def test_hidden_plays_change_nothing_in_a_blend(blend: blends.Blend) -> None:
+    songs, histories = corpus()
+    hidden = cold()
+    counts = histories.counts.toarray()
+    counts[:, hidden] = np.random.default_rng(2).integers(0, 9, (len(counts), hidden.sum()))
+    changed = Histories(type(histories.counts)(counts))
+    again = blends.fit_blend(songs, changed, hidden, "song", SETTINGS, 0, SOME)
+    np.testing.assert_array_equal(again.F, blend.F)
+    np.testing.assert_array_equal(again.V, blend.V)
+    np.testing.assert_array_equal(again.weights, blend.weights)
+
+
+def test_signals_of_one_artist_weigh_nothing_between_artists() -> None:
+    found = fitted("artist", ("neighbours-artist", "artist-factors", "neighbours-terms"))
+    assert list(found.slices) == ["neighbours-terms"]
+    assert found.weights[:2].tolist() == [0, 0]
+
+
+def test_a_signal_of_noise_weighs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noise(some: Fold) -> Factors:
+        generator = np.random.default_rng(int(some.hidden @ np.arange(len(some.hidden))))
+        users, songs = some.histories.counts.shape
+        F, V = (generator.normal(size=(n, 4)).astype(np.float32) for n in (songs, users))
+        return Factors(F, V)
+
+    monkeypatch.setitem(SIGNALS, "noise", SignalSpec("noise", "content", "none", False, noise))
+    found = fitted(names=(*SOME, "noise"))
+    assert found.weights[-1] < 0.03 * found.weights.max()
+
+
+def test_the_blend_ranks_about_as_the_best_of_its_signals(blend: blends.Blend) -> None:
+    _, histories = corpus()
+    some = fold(settings=blend.settings)
+    cold_songs = np.flatnonzero(some.hidden[:OWN])
+    outer = Inner(some, cold_songs, histories.without(~some.hidden))
+    lists = Lists.of(outer, 0)
+
+    def precision(factors: Factors) -> float:
+        positives, others, _ = lists.scores(factors)
+        return average_precision(lists, positives, others)
+
+    alone = [precision(SIGNALS[name].fit(some)) for name in SOME]
+    assert precision(Factors(blend.F, blend.V)) > 0.96 * max(alone) > 1.2 * min(alone)
+
+
+def test_tuning_takes_what_ranks_best() -> None:
+    songs, histories = corpus()
+    folds = inner_folds(songs, histories, cold(), "song", SETTINGS, 0)
+    lists = [Lists.of(some, 0) for some in folds]
+    found = tuned(folds, lists, SETTINGS, ("taste",))
+    assert found.smooth_penalty == SETTINGS.smooth_penalty  # not asked for
+    step = next(step for step in STEPS if "penalty" in step.values[0])
+
+    def precision(penalty: float) -> float:
+        values = []
+        for some, of in list(zip(folds, lists, strict=True))[:2]:
+            trial = some.fold.with_settings(replace(found, penalty=penalty))
+            positives, others, _ = of.scores(SIGNALS["taste"].fit(trial))
+            values.append(average_precision(of, positives, others))
+        return float(np.mean(values))
+
+    assert precision(found.penalty) == max(precision(v["penalty"]) for v in step.values)
+
+
+def test_what_cannot_be_blended_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="names wrong"):
+        fitted(names=("wrong",))
+    with pytest.raises(DataError, match="no signal tells"):
+        fitted("artist", ("neighbours-artist",))
+
+
+def test_signals_of_what_no_song_has_weigh_nothing() -> None:
+    songs, histories = corpus()
+    bare = Songs(songs.table.select(["song_id", "artist_id", "terms"]), OWN)
+    found = blends.fit_blend(bare, histories, cold(), "song", SETTINGS, 0, names())
+    assert set(found.slices) & {"neighbours-terms", "taste", "factors-terms"}
+    for name, weight in zip(found.names, found.weights, strict=True):
+        if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
+            assert weight == 0, name
