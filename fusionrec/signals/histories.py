@@ -59,13 +59,13 @@ class Histories:
     @cached_property
     def listeners(self) -> NDArray[np.int64]:
         """Users who played each song, shape (n,)."""
-        found: NDArray[np.int64] = np.bincount(self.counts.indices, minlength=self.counts.shape[1])
-        return found
+        found = np.bincount(self.counts.indices, minlength=self.counts.shape[1])
+        return found.astype(np.int64)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """Songs that each user played, shape (U,)."""
-        return np.diff(self.counts.indptr).astype(np.int64)
+        return np.asarray(np.diff(self.counts.indptr), np.int64)
 
 
 def weights(

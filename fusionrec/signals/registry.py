@@ -6,7 +6,12 @@ from functools import partial
 
 from fusionrec.signals import catalogue, content, context, popularity, taste
 from fusionrec.signals.neighbours import neighbours
-from fusionrec.signals.signal import SignalSpec
+from fusionrec.signals.signal import Kind, SignalSpec
+
+_SIDES: tuple[tuple[bool, Kind, str], ...] = (
+    (False, "content", ""),
+    (True, "context", "-context"),
+)
 
 _SPECS = (
     *(
@@ -25,10 +30,7 @@ _SPECS = (
     ),
     *(
         SignalSpec(name, kind, "all", with_context, partial(fit, with_context=with_context))
-        for with_context, kind, suffix in (
-            (False, "content", ""),
-            (True, "context", "-context"),
-        )
+        for with_context, kind, suffix in _SIDES
         for name, fit in (
             (f"taste{suffix}", taste.to_histories),
             (f"taste-smoothed{suffix}", taste.to_smoothed),

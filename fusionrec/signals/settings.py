@@ -37,7 +37,7 @@ class BlendSettings:
         What similarities are multiplied with before the softmax of attention.
     """
 
-    landmarks: int = 512
+    landmarks: int = 1024
     rank: int = 256
     tune: bool = True
     users: int = 1000

@@ -20,7 +20,7 @@ from fusionrec.signals.signal import Fold
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _TUNED_ON = 2
-_LANDMARKS = 256
+_LANDMARKS = 512
 
 
 @dataclass(frozen=True)

@@ -150,10 +150,10 @@ def choose(tables: Sequence[Table]) -> tuple[NDArray[np.float64], float]:
     """
     half = len(tables) // 2
     sides = (tables[:half], tables[half:])
-    starts: list[NDArray[np.float64] | None] = [None, None]
+    one = other = None
     found = []
     for l2 in L2:
-        starts = [learn(side, l2, start) for side, start in zip(sides, starts, strict=True)]
-        found.append(sum(precision(sides[1 - i], w) for i, w in enumerate(starts)))
+        one, other = learn(sides[0], l2, one), learn(sides[1], l2, other)
+        found.append(precision(sides[1], one) + precision(sides[0], other))
     l2 = L2[int(np.argmax(found))]
     return learn(tables, l2), l2
