@@ -189,7 +189,7 @@ OF: dict[str, Callable[[Workspace], Figures]] = {
 }
 
 
-ALL = (*STAGES, *beside.STAGES.values())
+ALL = tuple({stage.name: stage for stage in (*STAGES, *beside.STAGES.values())}.values())
 
 
 def golden(place: Path) -> dict[str, dict[str, object]]:
