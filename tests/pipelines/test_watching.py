@@ -151,7 +151,8 @@ def test_prometheus_sees_what_was_done(finished) -> None:
     counts = {s: Workspace(str(finished)).require(s)["counts"] for s in ("ingest", "embed")}
     ranked = Workspace(str(finished)).require("recommend")["counts"]["ranked"]
     until = time.monotonic() + 60
-    while not (found := exported()).get("ray_fusionrec_users_ranked_total"):
+    # Each worker exports in its own time.
+    while (found := exported()).get("ray_fusionrec_users_ranked_total", 0) < ranked:
         assert time.monotonic() < until, found
         time.sleep(1)
     # Other tests of this session run stages, too: at least what this workspace holds.
@@ -159,7 +160,6 @@ def test_prometheus_sees_what_was_done(finished) -> None:
     lyrics = counts["embed"]["lyrics"]["songs_with_lyrics"]
     assert found["ray_fusionrec_documents_embedded_total"] >= lyrics
     assert found["ray_fusionrec_tokens_embedded_total"] > 2 * lyrics
-    assert found["ray_fusionrec_users_ranked_total"] >= ranked
     assert found["ray_fusionrec_rejects_total"] > 0
     assert found["ray_fusionrec_step_size_total"] >= found["ray_fusionrec_step_done_total"] > 0
     assert found["ray_fusionrec_stage_seconds_total"] > 0
