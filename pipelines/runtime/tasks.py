@@ -6,6 +6,7 @@ is None outside of a stage.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -136,6 +137,10 @@ def _end(references: Sequence[Any]) -> None:
 
 
 def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    # What a shell starts in the background ignores SIGINT, and so do its workers; Ray ends a task
+    # that is cancelled by Python's handler of it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return "", function(*arguments)
     except Exception as error:
