@@ -12,6 +12,8 @@ _DRIVER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A thread that asks after Ray's end, as after Ctrl-C, would start it anew.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     **RETRIES,
     # Ray's C++ core writes advice about Ray Data's own actors straight to the terminal.
     "RAY_BACKEND_LOG_LEVEL": "fatal",

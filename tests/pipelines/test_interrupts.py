@@ -36,8 +36,7 @@ def interrupted(command: list[str], log: Path, begun: Callable[[str], bool]) -> 
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.1)
             os.killpg(process.pid, signal.SIGINT)
-            # Ten seconds, and as many again for a machine that has other work.
-            code = process.wait(timeout=20)
+            code = process.wait(timeout=10)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
