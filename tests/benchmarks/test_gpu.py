@@ -214,6 +214,7 @@ def run_bare(tmp_path: Path, only: str) -> dict[str, Any]:
     return result["parts"]
 
 
+@pytest.mark.slow
 def test_all_figures_on_a_bare_machine(tmp_path) -> None:
     parts = run_bare(tmp_path, "embed,train,tune,rank,fit")
     assert parts["embed"]["skipped"] == {

@@ -19,7 +19,7 @@ from tests.pipelines.beside import SETTINGS, STAGES, tables, timeless
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.inline_tune import inline_search
 
-SEEDS = {"run": 2, "blend": 4, "report": 2, "tune": 2, "compare": 1}
+SEEDS = {"run": 2, "blend": 2, "report": 2, "tune": 2, "compare": 1}
 """So many seeds each."""
 KILLS: dict[tuple[str, int], int] = {}
 """Of each seed that was run to its end."""

@@ -104,8 +104,8 @@ def test_lists_are_the_same_in_any_blocks_of_songs_and_users(
         {
             "fuse__operator": "gated",
             "fuse__missing": "learned",
-            "train__patience": 40,
-            "train__epochs": 80,
+            "train__patience": 20,
+            "train__epochs": 40,
         },
         {
             "ingest__segments": "full",
