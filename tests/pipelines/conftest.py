@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.workspace import StageRun, Workspace
 
 SETTINGS = {
     "cluster.num_cpus": 2,
@@ -62,6 +62,13 @@ def without(finished: Path, target: Path, *stages: str) -> Path:
     return copied(finished, target, *(stage for stage in current if stage not in stages))
 
 
+def ingest_run(workspace: Path) -> StageRun:
+    """The stage of an empty workspace, begun."""
+    run = Workspace(str(workspace)).begin("ingest", {})
+    assert run is not None
+    return run
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """A sample corpus of 800 songs and 400 users."""
@@ -114,3 +121,12 @@ def beside(small, undisturbed, tmp_path_factory) -> Path:
     shutil.copytree(undisturbed, place)
     finish(small, place)
     return place
+
+
+@pytest.fixture
+def own_corpus(tmp_path) -> Path:
+    """A corpus of 60 songs that a test may change."""
+    from fusionrec.formats.sample.corpus import write_sample
+
+    write_sample(tmp_path / "corpus", songs=60, users=20, seed=2)
+    return tmp_path / "corpus"

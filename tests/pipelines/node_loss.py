@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines import config as config_module
-from tests.pipelines.test_faults import ray_processes
+from tests.pipelines.deaths import ray_processes
 
 BUSY = {
     "ingest": ("reports/songs-*.json", "Map(_Guarded)"),

@@ -19,7 +19,7 @@ from pipelines import train
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.stage import LAST
 from tests.pipelines.conftest import arguments, copied, overrides, result
-from tests.pipelines.test_faults import killing, lose_node
+from tests.pipelines.deaths import killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 

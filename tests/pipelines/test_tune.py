@@ -17,7 +17,7 @@ from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.stage import load_network
 from tests.pipelines.conftest import arguments, copied, overrides
-from tests.pipelines.test_faults import killing, lose_node
+from tests.pipelines.deaths import killing, lose_node
 
 STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 SPACE = "{label.k: [3, 6], train.eta: {low: 0.0005, high: 0.005, log: true}, train.p: [0.0, 0.4]}"
@@ -129,9 +129,9 @@ def test_a_trial_that_fails_has_its_reason_and_the_search_goes_on(
     corpus, untuned, ray_session
 ) -> None:
     space = "{label.k: [3, 900], train.p: [0.0, 0.1, 0.2]}"
-    counts, rows = search(corpus, untuned, tune__space=space, tune__trials=6)
+    counts, rows = search(corpus, untuned, tune__space=space, tune__trials=4)
     failed = [row for row in rows if row["error"] is not None]
-    assert 0 < len(failed) == counts["failed"] < 6
+    assert 0 < len(failed) == counts["failed"] < 4
     assert all(row["label.k"] == 900 for row in failed)
     assert "label.k is 900, but the training songs have" in failed[0]["error"]
     assert counts["best label.k"] == 3

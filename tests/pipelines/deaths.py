@@ -1,0 +1,64 @@
+"""Killing what Ray runs: workers, actors, nodes."""
+
+import contextlib
+import glob
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def ray_processes(title: str) -> list[int]:
+    """Processes of this machine's Ray that run something of this title."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            command = (folder / "cmdline").read_bytes()
+            if command.startswith(b"ray::") and title.encode() in command:
+                found.append(int(folder.name))
+    return found
+
+
+@contextlib.contextmanager
+def killing(title: str, sign: Path, times: int = 2) -> Iterator[list[int]]:
+    """While it lasts: once `sign` appears, SIGKILL processes of Ray that run `title`."""
+    killed: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() and len(killed) < times:
+            if glob.glob(str(sign)):
+                for pid in ray_processes(title)[:1]:
+                    if pid not in killed:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                            killed.append(pid)
+                        time.sleep(0.3)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def lose_node(stage: str, settings: list[str]) -> None:
+    """Run a stage on two nodes, one of which is removed; in a process of its own."""
+    script = Path(__file__).with_name("node_loss.py")
+    done = subprocess.run(
+        [sys.executable, str(script), stage, *settings],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "removed a node" in done.stdout
