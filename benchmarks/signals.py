@@ -4,9 +4,9 @@
         [--signals] [--without-other] [--json FILE]
 
 For each split, seed and fold three blends: of content, with context, and with context and the
-plays of songs without HDF5 (`other`); with `--signals` each signal alone, too. Users have a
-training and a test song; all test songs are ranked. Intervals resample users and songs (two-way).
-Everything runs in this process.
+plays of songs without HDF5 (`other`, where AdditionalFiles/track_metadata.db has some); with
+`--signals` each signal alone, too. Users have a training and a test song; all test songs are
+ranked. Intervals resample users and songs (two-way). Everything runs in this process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_array
@@ -40,7 +39,7 @@ from fusionrec.signals.inner import kept_with
 from fusionrec.signals.registry import SIGNALS, names
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Fold
-from fusionrec.signals.songs import TYPES, Songs
+from fusionrec.signals.songs import Songs
 
 K = 500
 OF_ARTISTS = ("terms", "term_weights", "mbtags", "mbtag_counts", "similar_artists")
@@ -89,17 +88,13 @@ def read(root: str) -> Corpus:
     paths = list(hdf5.track_paths(tree))
     batch = hdf5.read_tracks(paths, tree, segments=True)
     audio, _ = audio_features(batch.table, segment_statistics(batch.segments))
-    similar = {}
-    for path in paths:
-        with h5py.File(path, locking=False) as file:
-            artist = file["metadata/songs"]["artist_id"][0].decode()
-            similar[artist] = [name.decode() for name in file["metadata/similar_artists"][()]]
-    lists = [similar.get(artist) for artist in batch.table["artist_id"].to_pylist()]
-    own = batch.table.append_column("similar_artists", pa.array(lists, TYPES["similar_artists"]))
-
+    first = np.unique(batch.table["song_id"].to_numpy(), return_index=True)[1]  # a track a song
+    own, audio = batch.table.take(np.sort(first)), audio[np.sort(first)]
     additional = os.path.join(root, "AdditionalFiles")
     tracks, terms = (os.path.join(additional, f"{n}.db") for n in ("track_metadata", "artist_term"))
-    metadata = msd_sqlite.read_songs(tracks, terms, 0, msd_sqlite.num_rows(tracks)).table
+    metadata = own.slice(0, 0)
+    if os.path.exists(tracks):
+        metadata = msd_sqlite.read_songs(tracks, terms, 0, msd_sqlite.num_rows(tracks)).table
     lyrics = os.path.join(root, "musixmatch")
     texts = [os.path.join(lyrics, f"mxm_dataset_{part}.txt") for part in ("train", "test")]
     listening = os.path.join(root, "tasteprofile")
@@ -213,7 +208,7 @@ def main() -> None:
 
     files = read(chosen.corpus)
     corpus = {}
-    for other in (False,) if chosen.without_other else (False, True):
+    for other in (False, True) if len(files.other) and not chosen.without_other else (False,):
         songs = files.songs(other)
         corpus[other] = (songs, files.histories(songs))
         print(f"{len(songs):,} songs, {corpus[other][1].counts.nnz:,} plays by user and song")

@@ -101,3 +101,14 @@ def test_tune(corpus, tmp_path) -> None:
     assert [run["trials"] for run in found["runs"]] == [2, 3]
     assert all(0 < run["outside"] < 1 for run in found["runs"])
     assert found["worker_memory_ratio"] > 0
+
+
+def test_signals(corpus, tmp_path) -> None:
+    arguments = (corpus, "--by", "song", "--seeds", 0, "--folds", 0, "--signals")
+    file = tmp_path / "figures.json"
+    command = [sys.executable, BENCHMARKS / "signals.py", *arguments, "--json", file]
+    subprocess.run([str(part) for part in command], check=True, timeout=300, cwd=BENCHMARKS.parent)
+    found = json.loads(file.read_text())["song"]
+    assert {"random", "blend content", "blend context", "popularity"} < found.keys()
+    for row in found.values():
+        assert 0 < row["map"] < 1
