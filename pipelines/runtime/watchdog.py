@@ -37,6 +37,7 @@ def watching(run: StageRun, patience: float) -> Iterator[None]:
         It was given up.
     """
     watch = _Watch(run, patience)
+    _watches.append(watch)
     watch.start()
     try:
         yield
@@ -47,6 +48,13 @@ def watching(run: StageRun, patience: float) -> Iterator[None]:
     finally:
         watch.over.set()
         watch.join()
+        _watches.remove(watch)
+        if _watches:  # it has waited for this one, and not for nothing
+            _watches[-1].run_.pulse.beat("")
+
+
+_watches: list[_Watch] = []
+"""Of stages at work in this process, each within the one before: the last is the one to tell."""
 
 
 class _Watch(threading.Thread):
@@ -61,6 +69,8 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         told = time.monotonic()
         while not self.over.wait(SILENCE / 10):
+            if _watches[-1] is not self:
+                continue
             now = time.monotonic()
             silent = now - self.run_.pulse.last
             if silent < SILENCE or now - told < SILENCE:

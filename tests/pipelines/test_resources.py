@@ -220,3 +220,22 @@ def test_a_worker_that_stands_still_makes_no_progress(tmp_path) -> None:
         assert run.pulse.last == last
         advance(1)
         assert run.pulse.last > last
+
+
+def test_of_a_stage_within_anothers_work_only_the_inner_one_can_stand_still(
+    tmp_path, monkeypatch, caplog
+) -> None:
+    """A comparison waits for the embedding that it has asked for."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(resources, "waiting", list)
+    workspace = Workspace(str(tmp_path))
+    outer, inner = workspace.begin("compare", {}), workspace.begin("embed", {})
+    assert outer is not None
+    assert inner is not None
+    with caplog.at_level(logging.INFO, logger="fusionrec"), watchdog.watching(outer, 60):
+        with watchdog.watching(inner, 60):
+            until = time.monotonic() + 60
+            while len(caplog.records) < 2 and time.monotonic() < until:
+                time.sleep(0.02)
+        assert {line.getMessage().split(":")[0] for line in caplog.records} == {"embed"}
+        assert outer.pulse.last > inner.pulse.last
