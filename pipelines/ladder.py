@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from fusionrec.errors import SourceError
 from fusionrec.report import ladder
 from fusionrec.report.summary import Summary
 from pipelines import compare, ingest
@@ -25,6 +26,10 @@ log = logging.getLogger("fusionrec")
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Compare the rungs, and write the ladder."""
     manifest = compare.STAGE.run(as_comparison(config), run.workspace, current=False)
+    if manifest["lineage"] != run.lineage:
+        raise SourceError(
+            "ladder: source files changed since it began; leave them alone and run it again"
+        )
     run.use(manifest)
     compared = run.workspace.at({"compare": manifest["key"]})
     summaries: dict[str, Summary] = compared.read_json("compare", "comparison.json")

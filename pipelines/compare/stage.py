@@ -131,8 +131,8 @@ def check(config: Config) -> None:
 
 def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
     chosen = job.fold.config(config)
-    # Of the comparison itself it depends on nothing, so that another one can use it.
-    fold = fold_workspace(chosen, Workspace(compare.workspace.uri))
+    # Of the comparison itself it depends on nothing but its songs, so that another one can use it.
+    fold = fold_workspace(chosen, Workspace(compare.workspace.uri, compare.lineage))
     context = Context(chosen, fold, job.seed, job.fusion, job.blend)
     content = {"version": _VERSION, **key(job.method, context)}
     # No lease: whoever else computes it writes the same.

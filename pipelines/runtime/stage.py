@@ -126,7 +126,16 @@ class Stage:
         return found
 
     def _last_seen_source(self, workspace: Workspace, content: dict[str, Any]) -> Any:
-        """The outside inputs of the result that was up to date when a run last looked at them."""
+        """The outside inputs of the result that was up to date when a run last looked at them.
+
+        Within the work of another stage: of the result that it began with, whatever another run
+        has seen since.
+        """
+        begun = workspace.manifest(self.name) if self.name in workspace.keys else None
+        if begun is not None:
+            source = begun["content"]["source"]
+            if begun["content"] == {**content, "source": source}:
+                return source
         key = workspace.last_seen(self.name, fingerprint(content))
         manifest = None if key is None else workspace.at({self.name: key}).manifest(self.name)
         return None if manifest is None else manifest["content"]["source"]
@@ -199,6 +208,7 @@ class Stage:
                 counts = self.work(config, reading, run)
             now = None if self.source is None else _as_json(self.source(config))
             if self.source is not None and now != plan.content["source"]:
+                held.check()  # else what is there is another run's
                 reading.delete(self.name)  # of which state each part is, nobody knows
                 changed = ", ".join(differences.of_sources(plan.content["source"], now))
                 raise SourceError(

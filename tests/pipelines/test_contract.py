@@ -11,11 +11,12 @@ import torch
 
 from fusionrec.errors import BusyError, SourceError, WorkspaceError
 from fusionrec.models.collective import Collective
-from pipelines import check, evaluate, ingest, recommend, train
+from pipelines import check, evaluate, ingest, recommend, split, train
 from pipelines.cli import results
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
 from pipelines.compare.methods import key
+from pipelines.config import Config
 from pipelines.run import run
 from pipelines.runtime import lease
 from pipelines.runtime.stage import Stage
@@ -241,3 +242,19 @@ def test_workers_whose_hardware_differs_take_one_precision(monkeypatch) -> None:
     monkeypatch.setattr("pipelines.train.stage.precision", lambda *_: (True, torch.float32))
     assert halves_for_all(Collective(), "cpu")
     assert not halves_for_all(Two(), "cpu")
+
+
+def test_what_another_run_sees_changes_nothing_within_a_stages_work(small, tmp_path) -> None:
+    """A comparison of an hour prepares its folds one after the other."""
+    corpus = Path(shutil.copytree(small, tmp_path / "corpus"))
+    chosen = load(corpus, tmp_path / "w")
+    first = ingest.STAGE.run(chosen)
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, str]:
+        os.utime(corpus / chosen.source.plays[0])
+        assert ingest.STAGE.run(chosen)["key"] != first["key"]
+        within = split.STAGE.run(config, run.workspace, current=False)
+        return {"songs": within["lineage"]["ingest"]}
+
+    above = Stage("above", lambda _: (ingest.STAGE,), lambda _: {}, work)
+    assert above.run(chosen)["counts"] == {"songs": first["key"]}
