@@ -76,11 +76,17 @@ def check(
     ]
     if embed.STAGE in stages and "lyrics" in config.embed.modalities:
         looks.append(("lyrics encoder", lambda: _encoder(config)))
+    unreachable: FusionrecError | None = None
     for what, look in looks:
+        if unreachable is not None:
+            yield Found(what, "not looked at: there is no Ray", unreachable)
+            continue
         try:
             yield Found(what, look())
         except FusionrecError as error:
             yield Found(what, str(error), error)
+            if what == "cluster":  # what follows asks it
+                unreachable = error
 
 
 def require(config: Config, stages: Sequence[Stage]) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fusionrec.errors import BusyError, EncoderError, FusionrecError, SourceError, WorkspaceError
+from fusionrec.errors import (
+    BusyError,
+    EncoderError,
+    FusionrecError,
+    InputError,
+    SourceError,
+    WorkspaceError,
+)
 from pipelines import check
 from pipelines.cli import main as cli
 from pipelines.run import stages
@@ -101,3 +108,15 @@ def test_the_command_ends_with_the_first_failures_code(small, tmp_path, capsys) 
     assert "FAILS sources" in printed
     assert "ok    temporary files" in printed
     assert FusionrecError.exit_code != 2
+
+
+def test_where_no_cluster_answers_nobody_is_asked_what_it_has(small, tmp_path, monkeypatch):
+    def refuse(config: object) -> None:
+        raise InputError("no cluster answers at there:6379")
+
+    monkeypatch.setattr(check.session, "start", refuse)
+    rows = found(small, tmp_path / "w")
+    assert rows["cluster"].text == "no cluster answers at there:6379"
+    for what in ("resources", "lyrics encoder"):
+        assert rows[what].text == "not looked at: there is no Ray"
+        assert isinstance(rows[what].error, InputError)
