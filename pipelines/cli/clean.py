@@ -34,8 +34,8 @@ def clean(
     found = cleaning.unneeded(place, unfinished=not unfinished)
     going = [r for r in found if not r.busy and (r.finished is not None or unfinished)]
     if not dry_run:
-        for result in going:
-            cleaning.remove(place, result)
+        # Listing takes seconds where another run is at work, which may need one of them by now.
+        going = [r for r in going if cleaning.remove(place, r, unfinished=not unfinished)]
     if as_json:
         removed = [asdict(result) for result in going]
         kept = [asdict(result) for result in found if result not in going]
@@ -45,7 +45,9 @@ def clean(
     for result in found:
         what = "would be removed" if dry_run else "removed"
         if result not in going:
-            what = "at work: kept" if result.busy else "unfinished: kept"
+            left = result.finished is None and not unfinished
+            what = "unfinished: kept" if left else "needed by now: kept"
+            what = "at work: kept" if result.busy else what
         megabytes = f"{result.bytes / 1e6:,.1f}"
         table.add_row(result.stage, result.key, result.finished or "never", megabytes, what)
     out = console()

@@ -85,9 +85,17 @@ def unneeded(workspace: Workspace, *, unfinished: bool = True) -> list[Unneeded]
     return found
 
 
-def remove(workspace: Workspace, result: Unneeded) -> None:
-    """Remove a result, its manifest first: what is half removed is no finished result."""
+def remove(workspace: Workspace, result: Unneeded, *, unfinished: bool = True) -> bool:
+    """Remove a result, its manifest first: what is half removed is no finished result.
+
+    False, and nothing is removed, if a run has finished or needed it since it was listed.
+    """
     reading = workspace.at({result.stage: result.key})
+    if reading.exists(result.stage, MANIFEST) != (result.finished is not None):
+        return False
+    if (result.stage, result.key) in needed(workspace, unfinished=unfinished):
+        return False
     if result.finished is not None:
         workspace.remove_file(reading.path(result.stage, MANIFEST))
     reading.delete(result.stage)
+    return True

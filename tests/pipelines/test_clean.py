@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.cli import main as cli
-from pipelines.runtime import lease
+from pipelines.runtime import cleaning, lease
 from pipelines.runtime.workspace import Manifest, Workspace
 
 
@@ -97,3 +97,16 @@ def test_the_table_says_how_much(tmp_path, place, capsys) -> None:
     assert "2 results" in shown
     assert "would be removed" in shown
     assert "unfinished: kept" in shown
+
+
+def test_what_a_run_has_finished_or_needs_since_it_was_listed_stays(tmp_path, place) -> None:
+    workspace = Workspace(str(tmp_path))
+    listed = {row.key: row for row in cleaning.unneeded(workspace, unfinished=False)}
+    begun = workspace.begin("embed", {})
+    assert begun is not None
+    begun.commit({})
+    workspace.point({"fuse": place["old"]})
+    for name in ("begun", "old"):
+        assert not cleaning.remove(workspace, listed[place[name]], unfinished=False)
+    assert there(tmp_path, place) == set(place)
+    assert cleaning.remove(workspace, listed[place["forgotten"]], unfinished=False)
