@@ -80,7 +80,10 @@ def _join_lyrics(run: StageRun) -> Counts:
     workspace, stage = run.workspace, run.stage
     lyrics = workspace.read(stage, "raw_lyrics")
     first = np.unique(lyrics["track_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
-    repeated = lyrics.num_rows - len(first)
+    again = np.setdiff1d(np.arange(lyrics.num_rows), first)
+    rejects = Rejects()
+    for track in lyrics["track_id"].take(again).to_pylist():
+        rejects.add("lyrics", track, "track read before", action="excluded")
     lyrics = lyrics.take(np.sort(first))
     raw_tracks = workspace.read(stage, "raw_songs", ["track_id"])["track_id"].combine_chunks()
     known = pc.is_in(lyrics["track_id"], value_set=raw_tracks)
@@ -92,7 +95,6 @@ def _join_lyrics(run: StageRun) -> Counts:
         run.write(lyrics.take(rows), "lyrics", part_number(part))
     others = lyrics.filter(pc.invert(known))
     run.write(others, "other_lyrics")
-    rejects = Rejects()
     for track in others["track_id"].to_pylist():
         rejects.add("lyrics", track, "track id not in the corpus", action="unmatched")
     run.write(rejects.to_table(), "lyrics_unmatched")
@@ -100,5 +102,5 @@ def _join_lyrics(run: StageRun) -> Counts:
         "tracks_with_lyrics": lyrics.num_rows - others.num_rows,
         "songs_with_lyrics": matched,
         "lyrics_of_other_tracks": others.num_rows,
-        "lyrics_repeated": repeated,
+        "lyrics_repeated": len(again),
     }

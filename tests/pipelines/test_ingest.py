@@ -16,6 +16,7 @@ from pipelines.ingest import listing
 from pipelines.runtime import sharding
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides
+from tests.pipelines.inline import load, without_ray
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,17 @@ def test_a_tree_of_nothing_but_odd_entries(tmp_path, ray_session) -> None:
     settings = config_module.load(None, [*overrides(tmp_path, tmp_path / "w"), *settings])
     with pytest.raises(SourceError, match=r"holds no \.h5 file that can be read \(1 passed over\)"):
         ingest.STAGE.run(settings)
+
+
+def test_a_tracks_second_lyrics_are_listed(own_corpus, tmp_path) -> None:
+    train, test = (
+        own_corpus / "musixmatch" / f"mxm_dataset_{part}.txt" for part in ("train", "test")
+    )
+    line = train.read_text().splitlines()[-1]
+    test.write_text(f"{test.read_text()}\n{line}\n")
+    with without_ray():
+        manifest = ingest.STAGE.run(load(own_corpus, tmp_path / "w"))
+    assert manifest["counts"]["lyrics_repeated"] == 1
+    track = line.split(",")[0]
+    found = rejects(Workspace(str(tmp_path / "w")))
+    assert ("lyrics", track, "track read before", "excluded") in found
