@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -103,8 +104,10 @@ def _noticed_at_once(tell: Callable[[str], None]) -> Iterator[None]:
     def watch() -> None:
         while numbers := os.read(reading, 64):
             if signal.SIGINT in numbers:
+                received, ours = time.monotonic(), _state.ours
                 time.sleep(_SECONDS)
-                if not _state.ours and time.monotonic() - _state.handled > _SECONDS + 1:
+                # Python may have called the handler before this thread had its turn.
+                if not ours and _state.handled < received - 1:
                     _end(tell)
         os.close(reading)
 
@@ -130,7 +133,8 @@ def _leave(tell: Callable[[str], None]) -> None:
     Once Python itself ends, no thread of ours runs any more, and Ray may take its time. What still
     runs beside the main thread would start Ray anew where it is shut down.
     """
-    _tell(tell)
+    _tell_at_last(tell)
+    logging.disable()  # whatever Ray's threads have to say of its end
     if _state.beside is None or not _state.beside.is_alive():
         atexit._run_exitfuncs()
     _end(tell)
@@ -138,11 +142,33 @@ def _leave(tell: Callable[[str], None]) -> None:
 
 def _end(tell: Callable[[str], None]) -> None:
     """End the process now; Ray's own reaper takes away what it started."""
-    _tell(tell)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
-            stream.flush()
+    _tell_at_last(tell)
     os._exit(EXIT_CODE)
+
+
+def _tell_at_last(tell: Callable[[str], None]) -> None:
+    """Tell, as far as anyone listens: a reader may be gone, or take no more."""
+
+    def say() -> None:
+        with contextlib.suppress(Exception):
+            _tell(tell)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
+    saying.join(1.0)
+
+
+def hear() -> None:
+    """In a worker: let SIGINT interrupt, as Ray does where it cancels a task.
+
+    What a shell starts in the background ignores it, and so do its workers.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import ray
 from ray import cloudpickle
 
 from fusionrec.errors import StageError
-from pipelines.runtime import resources
+from pipelines.runtime import interrupts, resources
 from pipelines.runtime.failures import as_data, death, lost, revive
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, placement
@@ -38,6 +38,7 @@ class _Guarded(Generic[S, R]):
         self.function = function
 
     def __call__(self, row: Row) -> Row:
+        interrupts.hear()
         number, shard = cloudpickle.loads(row["shard"])
         try:
             outcome = _packed((number, "", self.function(shard)))

@@ -6,7 +6,6 @@ is None outside of a stage.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import ray
 
 from fusionrec.errors import FusionrecError
-from pipelines.runtime import resources
+from pipelines.runtime import interrupts, resources
 from pipelines.runtime.failures import FOREIGN, TASK, as_data, lost, revive, root_cause
 from pipelines.runtime.progress import progress
 from pipelines.runtime.workspace import StageRun
@@ -27,6 +26,8 @@ RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
 SECONDS_TO_END = 10.0
 """What a task has to end by itself, after another one of its stage has failed."""
+_FAILED = (FusionrecError, KeyboardInterrupt)
+"""What ends a stage whose tasks are still at work; the latter is the watchdog's, or the user's."""
 
 
 def placement(run: StageRun | None) -> dict[str, float]:
@@ -60,7 +61,7 @@ def wait(run: StageRun | None, references: Sequence[Any]) -> None:
                 if outcome is not None:
                     kind, message = outcome
                     raise revive(kind, message, "task")
-    except FusionrecError:
+    except _FAILED:
         _end([*running, *references])
         raise
 
@@ -110,7 +111,7 @@ def gather(references: Sequence[Any]) -> list[Any]:
         while running:
             done, running = ray.wait(running, num_returns=1)
             results |= {reference: _result(reference) for reference in done}
-    except FusionrecError:
+    except _FAILED:
         _end(running)
         raise
     return [results[reference] for reference in references]
@@ -127,7 +128,12 @@ def _result(reference: Any) -> Any:
 
 
 def _end(references: Sequence[Any]) -> None:
-    """Cancel tasks and wait until they have ended; whoever goes on nevertheless is killed."""
+    """Cancel tasks and wait until they have ended; whoever goes on nevertheless is killed.
+
+    Not where the whole process ends, and all of them with it.
+    """
+    if interrupts.happened():
+        return
     left = list(references)
     for force in (False, True):
         for reference in left:
@@ -137,10 +143,7 @@ def _end(references: Sequence[Any]) -> None:
 
 
 def _run_guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
-    # What a shell starts in the background ignores SIGINT, and so do its workers; Ray ends a task
-    # that is cancelled by Python's handler of it.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts.hear()
     try:
         return "", function(*arguments)
     except Exception as error:
@@ -181,7 +184,7 @@ def map_tasks(
                 for reference in done:
                     reports[running.pop(reference)] = _result(reference)
                     advance(1)
-        except FusionrecError:
+        except _FAILED:
             _end([*running])
             raise
     return [reports[number] for number in range(len(shards))]

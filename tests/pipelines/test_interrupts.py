@@ -142,3 +142,34 @@ def test_code_that_does_not_come_back_to_python_is_ended() -> None:
     finally:
         process.kill()
     assert (process.returncode, told) == (130, LINE.removeprefix("fusionrec: ") + "\n")
+
+
+UNREAD = """
+import sys
+
+from pipelines.runtime import interrupts
+
+interrupts._SECONDS = 0.5
+with interrupts.ending_the_command(lambda line: print(line, file=sys.stderr)):
+    print("begun", flush=True)
+    print("x" * 10_000_000)
+"""
+
+
+def test_a_reader_that_takes_no_more_does_not_hold_the_process() -> None:
+    """As `fusionrec recommend --json ... | less`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNREAD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+    finally:
+        process.kill()
