@@ -6,7 +6,9 @@ For each relevant song p of user u, with the weighted sum s of the standardised 
 
 n over the sampled negatives and c_u what one of them stands for (the correction for sampling);
 the mean over a user's relevant songs, then over users and inner folds, plus l2 |w|^2 / 2;
-weights at least 0, by L-BFGS-B.
+weights at least 0, by L-BFGS-B. In these means a song that many played counts less, by
+listeners^-1/4: whether its popularity was foreseen is one draw of luck for all of its listeners,
+from which signals of popularity would else learn too much.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from fusionrec.signals.signal import Factors
 
 L2 = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 """What the penalty is chosen from; of equal ones the first."""
+
+_DAMPING = 0.25
+"""Power of a song's listeners that its listeners' loss is divided by."""
 
 CONSTANT = 1e-5
 """Deviation, relative to the largest possible score, below which it is rounding of a constant."""
@@ -126,13 +131,23 @@ def _loss(t: Table, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]
     e_n = np.exp(s_n - top[:, None]) * lists.correction[:, None]
     e_p = np.exp(s_p - top[lists.owner])
     total = e_p + e_n.sum(axis=1)[lists.owner]
-    # Each user counts the same, and so does each relevant song of a user.
-    share = 1 / (np.bincount(lists.owner)[lists.owner] * users)
+    share = _shares(lists)
     loss = float(share @ (np.log(total) - (s_p - top[lists.owner])))
     of_negatives = np.bincount(lists.owner, share / total, minlength=users)
     gradient = (share * (e_p / total - 1)) @ t.positives.astype(np.float64)
     mass = (e_n * of_negatives[:, None]).astype(np.float32).ravel()
     return loss, gradient + (mass @ flat).astype(np.float64)
+
+
+def _shares(lists: Lists) -> NDArray[np.float64]:
+    """What each relevant song counts, together 1.
+
+    Each user the same, and each relevant song of a user, but for how many played it.
+    """
+    listeners = np.bincount(lists.positives)[lists.positives]
+    shares = listeners**-_DAMPING / np.bincount(lists.owner)[lists.owner]
+    found: NDArray[np.float64] = shares / shares.sum()
+    return found
 
 
 def precision(tables: Sequence[Table], w: NDArray[np.float64]) -> float:
