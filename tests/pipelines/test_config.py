@@ -134,3 +134,18 @@ def test_blends_of_one_name_are_refused() -> None:
     two = [entry.format("true", x) for x in ("true", "false")]
     found = config.load(overrides=[f"compare.blends=[{', '.join(two)}]"])
     assert [run.name for run in found.compare.blends] == ["blend taste, other plays", "blend taste"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blend.signals", "[]"),
+        ("compare.blends", "[{signals: []}]"),
+        ("ladder.rungs", "[{method: fusion, fusion: {}}, {method: blend, blend: {signals: []}}]"),
+        ("blend.others", "1"),
+        ("blend.landmarks", "16385"),
+    ],
+)
+def test_a_blend_of_nothing_and_settings_out_of_bounds_are_refused(key, value) -> None:
+    with pytest.raises(ConfigError, match=key.split(".")[1]):
+        config.load(overrides=[f"{key}={value}"])
