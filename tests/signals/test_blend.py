@@ -7,6 +7,7 @@ import pytest
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.signals import blend as blends
+from fusionrec.signals import context
 from fusionrec.signals.compress import rotated
 from fusionrec.signals.explain import vector
 from fusionrec.signals.histories import Histories
@@ -238,3 +239,14 @@ def test_signals_of_what_no_song_has_weigh_nothing() -> None:
     for name, weight in zip(found.names, found.weights, strict=True):
         if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
             assert weight == 0, name
+
+
+@pytest.mark.parametrize("by", ["song", "artist"])
+def test_without_any_artist_the_signals_of_artists_are_empty(by) -> None:
+    songs, histories = corpus()
+    bare = Songs(songs.table.drop_columns(["artist_id"]), OWN)
+    some = Fold(bare, histories, kept_with(bare, cold(), by), by, SETTINGS)
+    for name in context.KERNELS:
+        found = SIGNALS[f"neighbours-{name}"].fit(some)
+        assert found.F.any() == (name == "fame")
+    assert SIGNALS["taste-context"].fit(some).F.any()
