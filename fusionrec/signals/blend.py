@@ -201,6 +201,11 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     ----------
     fold
         With the settings that were chosen.
+
+    Raises
+    ------
+    DataError
+        No signal has a weight, or none of those that have one tells cold songs apart.
     """
     learned, l2 = weights.choose(simulated.tables)
     learned = np.where(np.isfinite(simulated.deviations), learned, 0.0)
@@ -220,6 +225,11 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     total = sum(float(energies.sum()) for _, _, energies in found)
     some = sum(float(energies[:k].sum()) for (_, _, energies), k in zip(found, kept, strict=True))
     bounds = np.concatenate([[0], np.cumsum(kept)])
+    if not bounds[-1]:
+        raise DataError(
+            f"blend: no signal with a weight tells the {len(cold)} songs of the test part apart: "
+            "use a test part of more songs (fewer split.folds), or more signals (blend.signals)"
+        )
     users = fold.histories.counts.shape[0]
     F, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
     V = np.zeros((users, bounds[-1]), np.float32)

@@ -250,3 +250,30 @@ def test_without_any_artist_the_signals_of_artists_are_empty(by) -> None:
         found = SIGNALS[f"neighbours-{name}"].fit(some)
         assert found.F.any() == (name == "fame")
     assert SIGNALS["taste-context"].fit(some).F.any()
+
+
+@pytest.mark.parametrize("by", ["song", "artist", "album"])
+def test_too_few_songs_or_artists_for_inner_folds_are_an_error(by) -> None:
+    songs, histories = corpus()
+    codes = groups(songs, by)[:OWN]
+    hidden = np.zeros(len(songs), bool)
+    hidden[:OWN] = ~np.isin(codes, np.unique(codes)[:3])
+    with pytest.raises(DataError, match=rf"needs at least 4 {by}s outside the test .* are 3"):
+        inner_folds(songs, histories, hidden, by, SETTINGS, 0)
+
+
+def test_an_artist_of_nearly_all_songs_leaves_an_inner_fold_empty() -> None:
+    songs, histories = corpus()
+    ids = [f"A{max(row - OWN + 5, 0)}" for row in range(len(songs))]
+    table = songs.table.set_column(songs.table.column_names.index("artist_id"), "artist_id", [ids])
+    uneven = Songs(table, OWN)
+    with pytest.raises(DataError, match=r"the 5 artists .* one artist has too many of the 96"):
+        inner_folds(uneven, histories, np.zeros(len(songs), bool), "artist", SETTINGS, 0)
+
+
+def test_cold_songs_that_no_signal_tells_apart_are_an_error() -> None:
+    songs, histories = corpus()
+    hidden = np.zeros(len(songs), bool)
+    hidden[8] = True
+    with pytest.raises(DataError, match="tells the 1 songs of the test part apart"):
+        blends.fit_blend(songs, histories, hidden, "song", SETTINGS, 0, SOME)
