@@ -71,7 +71,9 @@ class Blend:
     F
         Float32, shape (n, D), of all songs: of weighted signals, less the cold songs' mean.
     V
-        Float32, shape (U, D), of all users; zeros without plays.
+        Float32, shape (U, D), of all users. One without plays has the mean of the others' in the
+        signals of popularity and zeros elsewhere, so that the most popular songs come first; all
+        zeros where no such signal has a weight.
     weightings
         For each signal with a weight, how the songs of a history are weighed in V; None where a
         user's vector is no sum over the history.
@@ -233,6 +235,7 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     users = fold.histories.counts.shape[0]
     F, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
     V = np.zeros((users, bounds[-1]), np.float32)
+    played = fold.histories.sizes > 0
     slices = {}
     for (name, factors, _), start, k in zip(found, bounds, kept, strict=False):
         place = slices[name] = slice(int(start), int(start) + k)
@@ -241,6 +244,8 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
         F[:, place], V[:, place] = factors.F, factors.vectors()
         if factors.atoms is not None:
             atoms[:, place] = factors.atoms
+        if SIGNALS[name].kind == "popularity" and k:
+            V[~played, place] = V[played, place].mean(axis=0, dtype=np.float64)
     return Blend(
         simulated.names,
         learned,

@@ -139,7 +139,8 @@ def for_user(uri: str, user: str, top: int, why: bool = False) -> SongList:
             )
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
-        "the triplets file, and users without a test song have no list"
+        "the triplets file; users without a test song have no list, nor users of whom the model "
+        "knows no play"
     )
 
 

@@ -96,6 +96,29 @@ def test_the_lists_are_the_same_in_any_blocks_of_songs(manifests, small, place) 
     assert again.read("recommend", "recommendations").equals(whole)
 
 
+def test_users_of_whom_the_blend_knows_nothing_are_left_out_and_counted(
+    manifests, small, place, monkeypatch
+) -> None:
+    """Else all of their songs had the same score, and the catalogue's first came first."""
+    before = Workspace(str(place)).read("recommend", "recommendations")
+    users = Workspace(str(place)).read("ingest", "users")["user_id"].to_pylist()
+    unknown = [users.index(user) for user in before["user_id"].to_pylist()[3:6]]
+
+    def some_unknown(workspace: Workspace, start: int, stop: int) -> np.ndarray:
+        V = read_users(workspace, start, stop)
+        V[[user - start for user in unknown if start <= user < stop]] = 0
+        return V
+
+    monkeypatch.setattr(recommend.stage, "read_users", some_unknown)
+    chosen = load(small, place, **BLEND, recommend__users_per_shard=13)
+    manifest = recommend.STAGE.run(chosen, current=False)
+    assert manifest["counts"]["users_left_out"][recommend.stage.UNKNOWN] == 3
+    assert manifest["counts"]["ranked"] == before.num_rows - 3
+    found = Workspace(str(place), {"recommend": manifest["key"]})
+    rest = pa.concat_tables([before.slice(0, 3), before.slice(6)])
+    assert found.read("recommend", "recommendations").equals(rest)
+
+
 # --- what may be seen --------------------------------------------------------------------
 
 

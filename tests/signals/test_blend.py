@@ -277,3 +277,26 @@ def test_cold_songs_that_no_signal_tells_apart_are_an_error() -> None:
     hidden[8] = True
     with pytest.raises(DataError, match="tells the 1 songs of the test part apart"):
         blends.fit_blend(songs, histories, hidden, "song", SETTINGS, 0, SOME)
+
+
+def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(len(SOME)), 1.0))
+    songs, histories = corpus()
+    hidden = cold()
+    counts = histories.counts.toarray()
+    counts[3, ~hidden] = 0
+    some = Histories(type(histories.counts)(counts))
+    found = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, SOME)
+    candidates = np.flatnonzero(hidden[:OWN])
+    others = np.arange(len(counts)) != 3
+    expected = np.zeros(len(candidates))
+    for name, place in found.slices.items():
+        if SIGNALS[name].kind == "popularity":
+            parts = found.V[others, place].astype(float) @ found.F[candidates, place].T
+            expected += parts[some.without(hidden).sizes[others] > 0].mean(axis=0)
+    scores = found.V[3].astype(float) @ found.F[candidates].T
+    assert np.ptp(scores) > 0
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    monkeypatch.undo()
+    without = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, ("neighbours-terms",))
+    assert not without.V[3].any()
