@@ -115,7 +115,13 @@ class Blend:
             Rows of F that the user's vector was made of, and the user's plays of them.
         """
         return explain(
-            self.V[user], self.F[song], self.slices, self.weightings, self.atoms[history], plays
+            self.V[user],
+            self.F[song],
+            self.slices,
+            self.weightings,
+            self.kinds,
+            self.atoms[history],
+            plays,
         )
 
     @property

@@ -20,6 +20,7 @@ from pipelines.blend.inputs import hidden_songs, read_inputs
 from pipelines.blend.stage import fit
 from pipelines.blend.vectors import read_users
 from pipelines.cli.recommend import SongList, for_user, similar_to
+from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Manifest, Workspace
@@ -224,6 +225,16 @@ def test_shares_add_up_to_the_score(manifests, place, undisturbed, model) -> Non
         similar_to(workspace.uri, f"{titles['artist_name']} - {titles['title']}", 5, why=True)
     )
     json.dumps([song.why.signals for song in found.songs])
+
+
+def test_printed_parts_stand_below_the_score_that_they_add_up_to(manifests, place, capsys) -> None:
+    workspace = Workspace(str(place))
+    user = workspace.read("recommend", "recommendations")["user_id"][4].as_py()
+    show(workspace=str(place), user=user, top=3, why=True)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "match: how many times as likely as the first of the list" in printed
+    for song in for_user(str(place), user, 3).songs:
+        assert f"{song.title} score {song.score:+.3f} by kind: " in printed
 
 
 def test_the_songs_that_a_score_is_for_are_of_the_users_history(manifests, place) -> None:

@@ -130,7 +130,11 @@ def test_parts_add_up_to_the_score(blend: blends.Blend) -> None:
             assert why.score == pytest.approx(float(blend.V[user] @ blend.F[song]), abs=1e-4)
             for parts in (why.signals, why.by(blend.kinds), why.by(blend.modalities)):
                 assert sum(parts.values()) == pytest.approx(why.score, abs=1e-9)
-            other = sum(part for n, part in why.signals.items() if blend.weightings[n] is None)
+            other = sum(
+                part
+                for name, part in why.signals.items()
+                if blend.weightings[name] is None or blend.kinds[name] == "popularity"
+            )
             assert why.history + other == pytest.approx(why.score, abs=1e-3)
             assert len(why.songs) <= 3
 
@@ -143,21 +147,40 @@ def test_songs_of_a_history_add_what_is_lost_without_them() -> None:
     row = visible[[user]]
     why = only.explain(user, 8, row.indices, row.data)
     assert why.songs
-    whole = vector(only.slices, only.weightings, only.atoms[row.indices], row.data)
+    about = (only.slices, only.weightings, only.kinds)
+    whole = vector(*about, only.atoms[row.indices], row.data)
     for place, adds in why.songs:
         rest = np.arange(row.nnz) != place
-        less = vector(only.slices, only.weightings, only.atoms[row.indices[rest]], row.data[rest])
+        less = vector(*about, only.atoms[row.indices[rest]], row.data[rest])
         assert float((whole - less) @ only.F[8]) == pytest.approx(adds, abs=1e-4)
 
 
 def test_a_history_has_the_vector_of_its_user(blend: blends.Blend) -> None:
     row = corpus()[1].without(cold()).counts[[7]]
-    found = vector(blend.slices, blend.weightings, blend.atoms[row.indices], row.data)
+    signals = (blend.slices, blend.weightings, blend.kinds)
+    found = vector(*signals, blend.atoms[row.indices], row.data)
     for name, place in blend.slices.items():
         if blend.weightings[name] is None:
             assert not found[place].any()
         else:
             np.testing.assert_allclose(found[place], blend.V[7, place], atol=1e-4)
+
+
+def test_popularity_is_no_part_of_a_song_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(2), 1.0))
+    found = fitted(names=("neighbours-terms", "popularity-history"))
+    terms, popular = (found.slices[name] for name in found.names)
+    row = corpus()[1].without(cold()).counts[[7]]
+    atoms = found.atoms[row.indices]
+    assert atoms[:, popular].any()
+    signals = (found.slices, found.weightings, found.kinds)
+    v = vector(*signals, atoms, row.data)
+    assert v[terms].any()
+    assert not v[popular].any()
+    why = found.explain(7, 8, row.indices, row.data)
+    assert why.signals["popularity-history"]
+    assert sum(why.signals.values()) == pytest.approx(why.score)
+    assert why.history == pytest.approx(why.signals["neighbours-terms"], abs=1e-4)
 
 
 def test_hidden_plays_change_nothing_in_a_blend(blend: blends.Blend) -> None:
