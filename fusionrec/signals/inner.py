@@ -89,7 +89,8 @@ def inner_folds(
     visible = histories.without(hidden)
     found = []
     for number in range(FOLDS):
-        # Another seed than the outer split's: its order would give folds of one outer fold each.
+        # For another purpose than any outer split's: by its order, or by that of another cut of
+        # the songs, inner folds would be of one outer fold each.
         try:
             part, _ = assign(
                 ids,
@@ -99,7 +100,8 @@ def inner_folds(
                 folds=FOLDS,
                 test_fold=number,
                 validation=0.0,
-                seed=seed + 1,
+                seed=seed,
+                purpose="simulated cold start",
             )
         except DataError as error:
             raise DataError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fusionrec.errors import ConfigError, DataError
+from fusionrec.ranking.split import assign
 from fusionrec.signals import blend as blends
 from fusionrec.signals import context
 from fusionrec.signals.compress import rotated
@@ -323,3 +324,14 @@ def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPat
     monkeypatch.undo()
     without = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, ("neighbours-terms",))
     assert not without.V[3].any()
+
+
+def test_inner_folds_are_not_those_of_another_cut_of_the_songs() -> None:
+    songs, histories = corpus()
+    hidden = np.zeros(len(songs), bool)
+    ids = songs.texts("song_id")[:OWN]
+    found = [set(some.cold) for some in inner_folds(songs, histories, hidden, "song", SETTINGS, 0)]
+    for seed in range(3):
+        settings = {"by": "song", "folds": FOLDS, "test_fold": 0, "validation": 0.0}
+        outer = assign(ids, ids, seed=seed, **settings)[1]  # type: ignore[arg-type]
+        assert all(set(np.flatnonzero(outer == number)) not in found for number in range(FOLDS))
