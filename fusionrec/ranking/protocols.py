@@ -76,7 +76,6 @@ class SongLists:
         indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
         return SongLists(indptr.astype(np.int64), columns[keep], self.plays[keep])
 
-
     def of(self, kept: NDArray[np.bool_]) -> SongLists:
         """The lists of some of the users, shape (users,)."""
         sizes = np.diff(self.indptr)

@@ -41,7 +41,6 @@ from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
-
 UNKNOWN = "no play outside the test part that the blend can use"
 """Why a user has no list of a blend: all songs would have the same score."""
 
