@@ -19,7 +19,7 @@ Everywhere a song needs a vector: one without is in no set.
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -76,6 +76,13 @@ class SongLists:
         indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
         return SongLists(indptr.astype(np.int64), columns[keep], self.plays[keep])
 
+    def of(self, kept: NDArray[np.bool_]) -> SongLists:
+        """The lists of some of the users, shape (users,)."""
+        sizes = np.diff(self.indptr)
+        rows = np.repeat(kept, sizes)
+        indptr = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64)
+        return SongLists(indptr, self.songs[rows], self.plays[rows])
+
 
 @dataclass(frozen=True)
 class EvaluatedUsers:
@@ -103,6 +110,11 @@ class EvaluatedUsers:
     left_out: dict[str, int]
     without_vector: int
     outside_split: int
+
+    def of(self, kept: NDArray[np.bool_]) -> EvaluatedUsers:
+        """Some of them, shape (users,); the counts stay."""
+        profiles, relevant = self.profiles.of(kept), self.relevant.of(kept)
+        return replace(self, users=self.users[kept], profiles=profiles, relevant=relevant)
 
 
 def candidate_songs(part: NDArray[np.object_], usable: NDArray[np.bool_]) -> NDArray[np.int32]:

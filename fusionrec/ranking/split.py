@@ -26,6 +26,7 @@ def assign(
     test_fold: int,
     validation: float,
     seed: int,
+    purpose: str = "",
 ) -> tuple[NDArray[np.object_], NDArray[np.int32]]:
     """Assign every song a fold and a part.
 
@@ -56,6 +57,8 @@ def assign(
         Share of the remaining songs, from 0 to 0.9.
     seed
         Another seed gives another split.
+    purpose
+        Another purpose gives an unrelated split too; none is the corpus's own.
 
     Returns
     -------
@@ -91,9 +94,10 @@ def assign(
         np.array(keys, dtype=object), return_inverse=True, return_counts=True
     )
 
-    first = stable_hash(names, seed=seed, purpose="fold")
+    of = f"{purpose}, " if purpose else ""
+    first = stable_hash(names, seed=seed, purpose=f"{of}fold")
     fold_of_group = _songs_before(first, sizes) * folds // max(len(song_ids), 1)
-    second = stable_hash(names, seed=seed, purpose="validation")
+    second = stable_hash(names, seed=seed, purpose=f"{of}validation")
     rest_sizes = np.where(fold_of_group == test_fold, 0, sizes)
     quota = round(validation * int(rest_sizes.sum()))
     in_validation = _songs_before(second, rest_sizes) < quota

@@ -39,9 +39,9 @@ class Rung:
 class Step(TypedDict):
     """A rung as measured.
 
-    `ratio` is its mAP over the first rung's. `difference`, with the ends of its interval and its
-    p-value by Holm's correction over the ladder, is its mAP less that of the rung `against`; None
-    at the first. `learning_seconds` are of one CPU and a fold, without what the folds share
+    `ratio` is its mAP over the first rung's; None where that is 0. `difference`, with the ends of
+    its interval and its p-value by Holm's correction over the ladder, is its mAP less that of the
+    rung `against`; None at the first. `learning_seconds` are of one CPU and a fold, without what the folds share
     (vectors, classes, factors), `ranking_ms` of one CPU and a user, `bytes_a_song` of a song's
     vector.
     """
@@ -58,7 +58,7 @@ class Step(TypedDict):
     auc: float
     recall_20: float
     ndcg_20: float
-    ratio: float
+    ratio: float | None
     against: str | None
     difference: float | None
     difference_low: float | None
@@ -107,7 +107,7 @@ def _step(
         "auc": row["auc"],
         "recall_20": row["recall_short"],
         "ndcg_20": row["ndcg_short"],
-        "ratio": row["average_precision"] / first["average_precision"],
+        "ratio": row["average_precision"] / base if (base := first["average_precision"]) else None,
         "against": before,
         "difference": difference,
         "difference_low": low,
@@ -194,7 +194,7 @@ def _cells(step: Step) -> list[str]:
         step["context"],
         _figure(step["average_precision"]),
         f"{_figure(step['low'])} to {_figure(step['high'])}",
-        f"{step['ratio']:.2f}",
+        "" if step["ratio"] is None else f"{step['ratio']:.2f}",
         f"{step['auc']:.3f}",
         f"{step['recall_20']:.3f}",
         f"{step['ndcg_20']:.3f}",

@@ -23,7 +23,8 @@ class Measured(ClassMeasures):
     `k` and `modalities` are those of a method that has them, `by_seed` the mAP of each seed and
     `spread` its standard deviation, `without_input` the candidates that it knows nothing of.
     `recall_short` and `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU, are
-    of all its `rankings` (folds and seeds), learning included; `dimensions` are a song vector's.
+    of all its `rankings` (folds and seeds), learning included, without statistics
+    of the lists, and `ranking_seconds` those of ranking alone; `dimensions` are a song vector's.
     """
 
     name: str

@@ -71,7 +71,9 @@ class Blend:
     F
         Float32, shape (n, D), of all songs: of weighted signals, less the cold songs' mean.
     V
-        Float32, shape (U, D), of all users; zeros without plays.
+        Float32, shape (U, D), of all users. One without plays has the mean of the others' in the
+        signals of popularity and zeros elsewhere, so that the most popular songs come first; all
+        zeros where no such signal has a weight.
     weightings
         For each signal with a weight, how the songs of a history are weighed in V; None where a
         user's vector is no sum over the history.
@@ -113,7 +115,13 @@ class Blend:
             Rows of F that the user's vector was made of, and the user's plays of them.
         """
         return explain(
-            self.V[user], self.F[song], self.slices, self.weightings, self.atoms[history], plays
+            self.V[user],
+            self.F[song],
+            self.slices,
+            self.weightings,
+            self.kinds,
+            self.atoms[history],
+            plays,
         )
 
     @property
@@ -201,6 +209,11 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     ----------
     fold
         With the settings that were chosen.
+
+    Raises
+    ------
+    DataError
+        No signal has a weight, or none of those that have one tells cold songs apart.
     """
     learned, l2 = weights.choose(simulated.tables)
     learned = np.where(np.isfinite(simulated.deviations), learned, 0.0)
@@ -220,9 +233,15 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     total = sum(float(energies.sum()) for _, _, energies in found)
     some = sum(float(energies[:k].sum()) for (_, _, energies), k in zip(found, kept, strict=True))
     bounds = np.concatenate([[0], np.cumsum(kept)])
+    if not bounds[-1]:
+        raise DataError(
+            f"blend: no signal with a weight tells the {len(cold)} songs of the test part apart: "
+            "use a test part of more songs (fewer split.folds), or more signals (blend.signals)"
+        )
     users = fold.histories.counts.shape[0]
     F, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
     V = np.zeros((users, bounds[-1]), np.float32)
+    played = fold.histories.sizes > 0
     slices = {}
     for (name, factors, _), start, k in zip(found, bounds, kept, strict=False):
         place = slices[name] = slice(int(start), int(start) + k)
@@ -231,6 +250,8 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
         F[:, place], V[:, place] = factors.F, factors.vectors()
         if factors.atoms is not None:
             atoms[:, place] = factors.atoms
+        if SIGNALS[name].kind == "popularity" and k:
+            V[~played, place] = V[played, place].mean(axis=0, dtype=np.float64)
     return Blend(
         simulated.names,
         learned,

@@ -33,9 +33,11 @@ def _graph(songs: Songs) -> csr_array:
 
 
 def _of_artists(songs: Songs, rows: csr_array) -> Linear:
-    """Unit rows of artists as rows of their songs."""
+    """Unit rows of artists as rows of their songs; nothing where no song's artist is known."""
     unit = unit_rows(rows)
     known = songs.artists >= 0
+    if not known.any():
+        return Linear(csr_array((len(songs), rows.shape[1])))
     X = csr_array(unit[np.maximum(songs.artists, 0)])
     X.data[np.repeat(~known, np.diff(X.indptr))] = 0.0
     X.eliminate_zeros()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.errors import DataError
 from fusionrec.ranking.split import assign
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.settings import BlendSettings
@@ -51,6 +52,14 @@ def kept_with(songs: Songs, cold: NDArray[np.bool_], by: By) -> NDArray[np.bool_
     return cold | with_them | unknown
 
 
+def _groups_of(songs: Songs, rows: NDArray[np.int64], by: By) -> int:
+    """How many songs, artists or albums some songs are of; one of an unknown group is its own."""
+    if by == "song":
+        return len(rows)
+    groups = (songs.artists if by == "artist" else songs.albums)[rows]
+    return len(np.unique(groups[groups >= 0])) + int((groups < 0).sum())
+
+
 def inner_folds(
     songs: Songs,
     histories: Histories,
@@ -64,9 +73,15 @@ def inner_folds(
     Raises
     ------
     DataError
-        There are too few songs, or artists, to cut.
+        There are too few songs, artists or albums to cut, or one has nearly all songs.
     """
     rows = np.flatnonzero(~hidden[: songs.own])
+    groups = _groups_of(songs, rows, by)
+    if groups < FOLDS:
+        raise DataError(
+            f"blend: the simulated cold start needs at least {FOLDS} {by}s outside the test part, "
+            f"there are {groups}: use more songs"
+        )
     ids, artists, releases = (
         [texts[row] for row in rows]
         for texts in (songs.texts(name) for name in ("song_id", "artist_id", "release"))
@@ -74,17 +89,26 @@ def inner_folds(
     visible = histories.without(hidden)
     found = []
     for number in range(FOLDS):
-        # Another seed than the outer split's: its order would give folds of one outer fold each.
-        part, _ = assign(
-            ids,
-            artists,
-            releases,
-            by=by,
-            folds=FOLDS,
-            test_fold=number,
-            validation=0.0,
-            seed=seed + 1,
-        )
+        # For another purpose than any outer split's: by its order, or by that of another cut of
+        # the songs, inner folds would be of one outer fold each.
+        try:
+            part, _ = assign(
+                ids,
+                artists,
+                releases,
+                by=by,
+                folds=FOLDS,
+                test_fold=number,
+                validation=0.0,
+                seed=seed,
+                purpose="simulated cold start",
+            )
+        except DataError as error:
+            raise DataError(
+                f"blend: the simulated cold start cuts the {groups} {by}s outside the test part "
+                f"into {FOLDS} folds of about as many songs, but one {by} has too many of the "
+                f"{len(rows)} songs: use more songs of others, or split.by song"
+            ) from error
         cold = np.zeros(len(songs), bool)
         cold[rows[part == "test"]] = True
         fold = Fold(songs, visible, hidden | kept_with(songs, cold, by), by, settings, seed)

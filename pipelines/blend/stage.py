@@ -128,6 +128,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
+    version=2,
     check=lambda config: check_run(config.blend, "blend.signals"),
     published=("weights.csv",),
 )

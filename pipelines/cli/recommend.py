@@ -88,7 +88,8 @@ def recommend(
     console().print(list_table(found))
     for song in found.songs:
         if song.why is not None:
-            console().print(f"\n{song.rank}  {song.artist} - {song.title}", highlight=False)
+            heading = f"\n{song.rank}  {song.artist} - {song.title}  score {song.score:+.3f}"
+            console().print(heading, highlight=False)
             console().print("\n".join(lines_of(song.why)), highlight=False)
 
 
@@ -139,7 +140,8 @@ def for_user(uri: str, user: str, top: int, why: bool = False) -> SongList:
             )
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
-        "the triplets file, and users without a test song have no list"
+        "the triplets file; users without a test song have no list, nor users of whom the model "
+        "knows no play"
     )
 
 
@@ -147,7 +149,8 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
     """The songs that are best for whoever played one song, by what the workspace ranks by.
 
     By class probabilities these are the songs whose probabilities have the largest product with
-    its own; by a blend, all signals but those whose users are no sums over histories have a say.
+    its own; by a blend, all signals have a say but popularity and those whose users are no sums
+    over histories.
 
     Raises
     ------

@@ -186,7 +186,7 @@ def ladder_tables(workspace: Workspace) -> list[Table]:
                 ),
                 f"{step['average_precision']:.4f}",
                 f"{step['low']:.4f}–{step['high']:.4f}",
-                f"{step['ratio']:.2f}",
+                "" if step["ratio"] is None else f"{step['ratio']:.2f}",
                 f"{step['ndcg_20']:.3f}",
                 "" if mean is None else f"{mean:+.4f}",
             )

@@ -22,7 +22,7 @@ _PROBABILITY = (
     "how likely one class drawn from {mine} and one drawn from the listed song are the same, "
     "by their class probabilities"
 )
-_ODDS = "how likely this one is played rather than the first of the list, by the blend's softmax"
+_ODDS = "how many times as likely as the first of the list, by the blend's softmax"
 
 SONGS = 3
 _HISTORY = ("history", "other_history")
@@ -202,7 +202,7 @@ class Blended:
     def of_song(workspace: Workspace, song_id: str) -> Blended | None:
         """As the blend knows a user who played that song once, and no other.
 
-        Signals whose users are no sums over histories have no say.
+        Popularity has no say, nor have signals whose users are no sums over histories.
         """
         from fusionrec.signals.explain import vector
 
@@ -211,7 +211,7 @@ class Blended:
         row = pc.index(unknown._ids, song_id).as_py()
         history, plays = np.array([row]), np.ones(1, np.float32)
         atoms = unknown._rows(history, _HISTORY)
-        v = vector(_slices(about), about["weightings"], atoms, plays)
+        v = vector(_slices(about), about["weightings"], about["kinds"], atoms, plays)
         return Blended(workspace, v, history, plays, about, False) if v.any() else None
 
     @cached_property
@@ -239,7 +239,8 @@ class Blended:
         atoms, names = self._rows(self.history, _HISTORY), self._names()
         found = []
         for f in self._rows(rows, ("songs",)):
-            why = explain(self.v, f, _slices(about), about["weightings"], atoms, self.plays)
+            signals = (_slices(about), about["weightings"], about["kinds"])
+            why = explain(self.v, f, *signals, atoms, self.plays)
             songs = [(names[place], part) for place, part in why.songs] if self.user else []
             found.append(
                 Reason(why.signals, why.by(about["modalities"]), why.by(about["kinds"]), songs)

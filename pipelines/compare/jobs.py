@@ -59,7 +59,7 @@ class Outcome:
     lists
         Statistics of its lists, by name.
     seconds
-        What it took, ranking included.
+        What learning and ranking took, without what is measured and written.
     ranking
         What ranking took of that.
     dimensions
@@ -87,8 +87,8 @@ class Outcome:
             counts["without_input"],
             counts["measures"],
             counts["lists"],
-            counts["seconds"]["all"],
-            counts["seconds"]["all"] - counts["seconds"]["learning"],
+            counts["seconds"]["learning"] + counts["seconds"]["ranking"],
+            counts["seconds"]["ranking"],
             counts["dimensions"],
         )
 

@@ -11,7 +11,9 @@ class BlendRun(Section):
     """What a blend is made of."""
 
     signals: tuple[str, ...] | None = _key(
-        None, "the signals by name; null for all, with those of the context if it is used"
+        None,
+        "the signals by name; null for all, with those of the context if it is used",
+        min_length=1,
     )
     context: bool = _key(
         True,
@@ -39,10 +41,12 @@ class BlendConfig(BlendRun):
         ge=1,
         le=4096,
     )
+    # All eigenvectors of a dense matrix of so many songs are computed.
     landmarks: int = _key(
         BlendSettings.landmarks,
         "songs, those with most listeners, that a similarity's features are made of",
         ge=1,
+        le=16_384,
     )
     tune: bool = _key(
         BlendSettings.tune,
@@ -51,4 +55,5 @@ class BlendConfig(BlendRun):
     users: int = _key(
         BlendSettings.users, "users of each inner fold that the weights are learned from", ge=1
     )
-    others: int = _key(BlendSettings.others, "songs sampled against those that they played", ge=1)
+    # A signal's scores are of a list less their mean: of one song alone, nothing.
+    others: int = _key(BlendSettings.others, "songs sampled against those that they played", ge=2)

@@ -148,4 +148,12 @@ class CompareConfig(Section):
             values = getattr(self, name) or ()
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice")
+        # Their names are their rows in the table, and what rankings are told apart by.
+        names = [run.name for run in self.blends]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"blends has {name!r} twice: entries that name the same signals differ by "
+                    "`other_plays` alone, as `context` only says what they may name; leave one out"
+                )
         return self

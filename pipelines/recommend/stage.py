@@ -41,6 +41,9 @@ from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
+UNKNOWN = "no play outside the test part that the blend can use"
+"""Why a user has no list of a blend: all songs would have the same score."""
+
 
 @dataclass(frozen=True)
 class RankReport:
@@ -200,21 +203,28 @@ def _rank_shard(
         song_ids=catalogue.song_ids,
         seed=config.seed,
     )
-    V = None
+    V, left_out = None, {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
     if settings.model == "blend":
         V = read_users(run.workspace, start, stop)[users.users]
+        known = V.any(axis=1)
+        left_out[UNKNOWN] = int((~known).sum())
+        users, V = users.of(known), V[known]
     ranked = _rank(config, users, V, reference, blocks)
     run.write(_table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard.part)
     metrics.count("fusionrec_users_ranked", len(users.users))
-    silent = stop - start - pc.count_distinct(plays["user"]).as_py()
     return RankReport(
         stop - start,
         len(users.users),
-        {**users.left_out, "no play of a known song": silent},
+        left_out,
         users.without_vector,
         len(catalogue.candidates),
         probes.lines("ranking"),
     )
+
+
+def _silent(plays: pa.Table, users: int) -> int:
+    """Users of a shard without any play."""
+    return users - int(pc.count_distinct(plays["user"]).as_py())
 
 
 def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue) -> pa.Table:
@@ -251,4 +261,5 @@ STAGE = Stage(
     demand=lambda config: resources.Demand(
         ({"CPU": 1.0, "GPU": config.recommend.num_gpus},), {"GPU": "recommend.num_gpus"}
     ),
+    version=2,
 )

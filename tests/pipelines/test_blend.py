@@ -20,6 +20,7 @@ from pipelines.blend.inputs import hidden_songs, read_inputs
 from pipelines.blend.stage import fit
 from pipelines.blend.vectors import read_users
 from pipelines.cli.recommend import SongList, for_user, similar_to
+from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Manifest, Workspace
@@ -94,6 +95,29 @@ def test_the_lists_are_the_same_in_any_blocks_of_songs(manifests, small, place) 
     assert len(recommend.song_blocks(chosen, Workspace(str(place)).of("blend"))) > 1
     again = Workspace(str(place), {"recommend": manifest["key"]})
     assert again.read("recommend", "recommendations").equals(whole)
+
+
+def test_users_of_whom_the_blend_knows_nothing_are_left_out_and_counted(
+    manifests, small, place, monkeypatch
+) -> None:
+    """Else all of their songs had the same score, and the catalogue's first came first."""
+    before = Workspace(str(place)).read("recommend", "recommendations")
+    users = Workspace(str(place)).read("ingest", "users")["user_id"].to_pylist()
+    unknown = [users.index(user) for user in before["user_id"].to_pylist()[3:6]]
+
+    def some_unknown(workspace: Workspace, start: int, stop: int) -> np.ndarray:
+        V = read_users(workspace, start, stop)
+        V[[user - start for user in unknown if start <= user < stop]] = 0
+        return V
+
+    monkeypatch.setattr(recommend.stage, "read_users", some_unknown)
+    chosen = load(small, place, **BLEND, recommend__users_per_shard=13)
+    manifest = recommend.STAGE.run(chosen, current=False)
+    assert manifest["counts"]["users_left_out"][recommend.stage.UNKNOWN] == 3
+    assert manifest["counts"]["ranked"] == before.num_rows - 3
+    found = Workspace(str(place), {"recommend": manifest["key"]})
+    rest = pa.concat_tables([before.slice(0, 3), before.slice(6)])
+    assert found.read("recommend", "recommendations").equals(rest)
 
 
 # --- what may be seen --------------------------------------------------------------------
@@ -201,6 +225,16 @@ def test_shares_add_up_to_the_score(manifests, place, undisturbed, model) -> Non
         similar_to(workspace.uri, f"{titles['artist_name']} - {titles['title']}", 5, why=True)
     )
     json.dumps([song.why.signals for song in found.songs])
+
+
+def test_printed_parts_stand_below_the_score_that_they_add_up_to(manifests, place, capsys) -> None:
+    workspace = Workspace(str(place))
+    user = workspace.read("recommend", "recommendations")["user_id"][4].as_py()
+    show(workspace=str(place), user=user, top=3, why=True)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "match: how many times as likely as the first of the list" in printed
+    for song in for_user(str(place), user, 3).songs:
+        assert f"{song.title} score {song.score:+.3f} by kind: " in printed
 
 
 def test_the_songs_that_a_score_is_for_are_of_the_users_history(manifests, place) -> None:

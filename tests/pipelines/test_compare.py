@@ -14,6 +14,7 @@ from pipelines import compare
 from pipelines import config as config_module
 from pipelines.cli import main as cli
 from pipelines.compare.folds import Fold, fold_workspace, read_evaluation, read_factors
+from pipelines.compare.jobs import Outcome
 from pipelines.compare.stage import check
 from pipelines.config import Config
 from pipelines.config.compare import METHODS
@@ -225,3 +226,15 @@ def test_a_method_that_cannot_be_computed_is_listed(corpus, place, capsys) -> No
 def test_settings_that_do_not_fit(corpus, place, wrong, message) -> None:
     with pytest.raises(ConfigError, match=message):
         check(load(corpus, place, **wrong))
+
+
+def test_what_a_ranking_took_has_no_statistics_and_no_writing_in_it() -> None:
+    counts = {
+        "without_input": 0,
+        "measures": {},
+        "lists": {},
+        "dimensions": 3,
+        "seconds": {"learning": 4.0, "ranking": 0.5, "all": 9.0},
+    }
+    outcome = Outcome.of(None, {"key": "k", "counts": counts})  # type: ignore[arg-type, typeddict-item]
+    assert (outcome.seconds, outcome.ranking) == (4.5, 0.5)

@@ -123,3 +123,29 @@ def test_one_value_is_a_list_of_one() -> None:
     assert loaded.compare.splits == ("song",)
     with pytest.raises(ConfigError, match=r"source.plays is .* must be a list, as \[a, b\]"):
         config.load(None, ["source.plays={a: 1}"])
+
+
+def test_blends_of_one_name_are_refused() -> None:
+    """The context of named signals changes nothing: two such blends would share a row."""
+    entry = "{{signals: [taste], context: {}, other_plays: {}}}"
+    blends = "compare.blends=[" + ", ".join(entry.format(x, "true") for x in ("true", "false"))
+    with pytest.raises(ConfigError, match="blends has 'blend taste, other plays' twice"):
+        config.load(overrides=[blends + "]"])
+    two = [entry.format("true", x) for x in ("true", "false")]
+    found = config.load(overrides=[f"compare.blends=[{', '.join(two)}]"])
+    assert [run.name for run in found.compare.blends] == ["blend taste, other plays", "blend taste"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blend.signals", "[]"),
+        ("compare.blends", "[{signals: []}]"),
+        ("ladder.rungs", "[{method: fusion, fusion: {}}, {method: blend, blend: {signals: []}}]"),
+        ("blend.others", "1"),
+        ("blend.landmarks", "16385"),
+    ],
+)
+def test_a_blend_of_nothing_and_settings_out_of_bounds_are_refused(key, value) -> None:
+    with pytest.raises(ConfigError, match=key.split(".")[1]):
+        config.load(overrides=[f"{key}={value}"])

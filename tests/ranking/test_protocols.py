@@ -182,3 +182,20 @@ def test_candidates_and_columns() -> None:
 def test_unknown_protocol_is_named() -> None:
     with pytest.raises(ConfigError, match=r"recommend\.protocol"):
         divide([], "loo")
+
+
+def test_some_of_the_users_keep_their_songs() -> None:
+    rows = [(u, s, u + s + 1) for u in range(6) for s in range(CATALOGUE) if (u * s) % 4 == 0]
+    whole = divide(rows, "oord")
+    assert len(whole.users) > 2
+    kept = np.arange(len(whole.users)) % 2 == 1
+    some = whole.of(kept)
+    np.testing.assert_array_equal(some.users, whole.users[kept])
+    for name in ("profiles", "relevant"):
+        before, after = getattr(whole, name), getattr(some, name)
+        for place, row in enumerate(np.flatnonzero(kept)):
+            cells = slice(before.indptr[row], before.indptr[row + 1])
+            here = slice(after.indptr[place], after.indptr[place + 1])
+            np.testing.assert_array_equal(after.songs[here], before.songs[cells])
+            np.testing.assert_array_equal(after.plays[here], before.plays[cells])
+    assert some.left_out == whole.left_out

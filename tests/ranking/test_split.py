@@ -144,3 +144,15 @@ def test_parts_that_come_out_empty_are_errors() -> None:
         assign(["S", "S"], ["A", "B"], **USUAL)
     part, _ = assign(SONGS, ARTISTS, **{**USUAL, "validation": 0.0})
     assert set(part) == {"train", "test"}
+
+
+def test_another_purpose_cuts_otherwise_and_none_as_ever() -> None:
+    ids = [f"S{number}" for number in range(400)]
+    chosen = {"by": "song", "folds": 4, "test_fold": 0, "validation": 0.1}
+
+    def folds(seed: int, **more: str) -> np.ndarray:
+        return assign(ids, ids, seed=seed, **chosen, **more)[1]  # type: ignore[arg-type]
+
+    np.testing.assert_array_equal(folds(1), folds(1, purpose=""))
+    for seed in range(3):  # as alike as two random cuts into four
+        assert np.mean(folds(1, purpose="other") == folds(seed)) < 0.35

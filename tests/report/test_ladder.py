@@ -68,6 +68,15 @@ def test_each_rung_is_compared_with_the_one_before_it_that_is_on_the_way() -> No
     assert [step["p_holm"] for step in found[1:]] == pytest.approx([0.03, 0.03, 0.03])
 
 
+def test_a_first_rung_that_finds_nothing_is_no_measure_of_the_others() -> None:
+    found = summary()
+    for row in found["rows"]:
+        row["average_precision"] *= row["name"] != "fusion"
+    steps = ladder.steps(found, RUNGS)  # type: ignore[arg-type]
+    assert {step["ratio"] for step in steps} == {None}
+    assert "| 0.2000 |" in ladder.markdown({"song": steps}, {})
+
+
 def test_the_cost_of_a_rung_is_of_one_fold_and_of_one_user() -> None:
     (step, *_) = ladder.steps(summary(), RUNGS)  # type: ignore[arg-type]
     assert step["learning_seconds"] == pytest.approx(4)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fusionrec.errors import ConfigError, DataError
+from fusionrec.ranking.split import assign
 from fusionrec.signals import blend as blends
+from fusionrec.signals import context
 from fusionrec.signals.compress import rotated
 from fusionrec.signals.explain import vector
 from fusionrec.signals.histories import Histories
@@ -129,7 +131,11 @@ def test_parts_add_up_to_the_score(blend: blends.Blend) -> None:
             assert why.score == pytest.approx(float(blend.V[user] @ blend.F[song]), abs=1e-4)
             for parts in (why.signals, why.by(blend.kinds), why.by(blend.modalities)):
                 assert sum(parts.values()) == pytest.approx(why.score, abs=1e-9)
-            other = sum(part for n, part in why.signals.items() if blend.weightings[n] is None)
+            other = sum(
+                part
+                for name, part in why.signals.items()
+                if blend.weightings[name] is None or blend.kinds[name] == "popularity"
+            )
             assert why.history + other == pytest.approx(why.score, abs=1e-3)
             assert len(why.songs) <= 3
 
@@ -142,21 +148,40 @@ def test_songs_of_a_history_add_what_is_lost_without_them() -> None:
     row = visible[[user]]
     why = only.explain(user, 8, row.indices, row.data)
     assert why.songs
-    whole = vector(only.slices, only.weightings, only.atoms[row.indices], row.data)
+    about = (only.slices, only.weightings, only.kinds)
+    whole = vector(*about, only.atoms[row.indices], row.data)
     for place, adds in why.songs:
         rest = np.arange(row.nnz) != place
-        less = vector(only.slices, only.weightings, only.atoms[row.indices[rest]], row.data[rest])
+        less = vector(*about, only.atoms[row.indices[rest]], row.data[rest])
         assert float((whole - less) @ only.F[8]) == pytest.approx(adds, abs=1e-4)
 
 
 def test_a_history_has_the_vector_of_its_user(blend: blends.Blend) -> None:
     row = corpus()[1].without(cold()).counts[[7]]
-    found = vector(blend.slices, blend.weightings, blend.atoms[row.indices], row.data)
+    signals = (blend.slices, blend.weightings, blend.kinds)
+    found = vector(*signals, blend.atoms[row.indices], row.data)
     for name, place in blend.slices.items():
         if blend.weightings[name] is None:
             assert not found[place].any()
         else:
             np.testing.assert_allclose(found[place], blend.V[7, place], atol=1e-4)
+
+
+def test_popularity_is_no_part_of_a_song_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(2), 1.0))
+    found = fitted(names=("neighbours-terms", "popularity-history"))
+    terms, popular = (found.slices[name] for name in found.names)
+    row = corpus()[1].without(cold()).counts[[7]]
+    atoms = found.atoms[row.indices]
+    assert atoms[:, popular].any()
+    signals = (found.slices, found.weightings, found.kinds)
+    v = vector(*signals, atoms, row.data)
+    assert v[terms].any()
+    assert not v[popular].any()
+    why = found.explain(7, 8, row.indices, row.data)
+    assert why.signals["popularity-history"]
+    assert sum(why.signals.values()) == pytest.approx(why.score)
+    assert why.history == pytest.approx(why.signals["neighbours-terms"], abs=1e-4)
 
 
 def test_hidden_plays_change_nothing_in_a_blend(blend: blends.Blend) -> None:
@@ -238,3 +263,75 @@ def test_signals_of_what_no_song_has_weigh_nothing() -> None:
     for name, weight in zip(found.names, found.weights, strict=True):
         if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
             assert weight == 0, name
+
+
+@pytest.mark.parametrize("by", ["song", "artist"])
+def test_without_any_artist_the_signals_of_artists_are_empty(by) -> None:
+    songs, histories = corpus()
+    bare = Songs(songs.table.drop_columns(["artist_id"]), OWN)
+    some = Fold(bare, histories, kept_with(bare, cold(), by), by, SETTINGS)
+    for name in context.KERNELS:
+        found = SIGNALS[f"neighbours-{name}"].fit(some)
+        assert found.F.any() == (name == "fame")
+    assert SIGNALS["taste-context"].fit(some).F.any()
+
+
+@pytest.mark.parametrize("by", ["song", "artist", "album"])
+def test_too_few_songs_or_artists_for_inner_folds_are_an_error(by) -> None:
+    songs, histories = corpus()
+    codes = groups(songs, by)[:OWN]
+    hidden = np.zeros(len(songs), bool)
+    hidden[:OWN] = ~np.isin(codes, np.unique(codes)[:3])
+    with pytest.raises(DataError, match=rf"needs at least 4 {by}s outside the test .* are 3"):
+        inner_folds(songs, histories, hidden, by, SETTINGS, 0)
+
+
+def test_an_artist_of_nearly_all_songs_leaves_an_inner_fold_empty() -> None:
+    songs, histories = corpus()
+    ids = [f"A{max(row - OWN + 5, 0)}" for row in range(len(songs))]
+    table = songs.table.set_column(songs.table.column_names.index("artist_id"), "artist_id", [ids])
+    uneven = Songs(table, OWN)
+    with pytest.raises(DataError, match=r"the 5 artists .* one artist has too many of the 96"):
+        inner_folds(uneven, histories, np.zeros(len(songs), bool), "artist", SETTINGS, 0)
+
+
+def test_cold_songs_that_no_signal_tells_apart_are_an_error() -> None:
+    songs, histories = corpus()
+    hidden = np.zeros(len(songs), bool)
+    hidden[8] = True
+    with pytest.raises(DataError, match="tells the 1 songs of the test part apart"):
+        blends.fit_blend(songs, histories, hidden, "song", SETTINGS, 0, SOME)
+
+
+def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(len(SOME)), 1.0))
+    songs, histories = corpus()
+    hidden = cold()
+    counts = histories.counts.toarray()
+    counts[3, ~hidden] = 0
+    some = Histories(type(histories.counts)(counts))
+    found = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, SOME)
+    candidates = np.flatnonzero(hidden[:OWN])
+    others = np.arange(len(counts)) != 3
+    expected = np.zeros(len(candidates))
+    for name, place in found.slices.items():
+        if SIGNALS[name].kind == "popularity":
+            parts = found.V[others, place].astype(float) @ found.F[candidates, place].T
+            expected += parts[some.without(hidden).sizes[others] > 0].mean(axis=0)
+    scores = found.V[3].astype(float) @ found.F[candidates].T
+    assert np.ptp(scores) > 0
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    monkeypatch.undo()
+    without = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, ("neighbours-terms",))
+    assert not without.V[3].any()
+
+
+def test_inner_folds_are_not_those_of_another_cut_of_the_songs() -> None:
+    songs, histories = corpus()
+    hidden = np.zeros(len(songs), bool)
+    ids = songs.texts("song_id")[:OWN]
+    found = [set(some.cold) for some in inner_folds(songs, histories, hidden, "song", SETTINGS, 0)]
+    for seed in range(3):
+        settings = {"by": "song", "folds": FOLDS, "test_fold": 0, "validation": 0.0}
+        outer = assign(ids, ids, seed=seed, **settings)[1]  # type: ignore[arg-type]
+        assert all(set(np.flatnonzero(outer == number)) not in found for number in range(FOLDS))
