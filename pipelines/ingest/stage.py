@@ -97,6 +97,7 @@ STAGE = Stage(
     },
     work=work,
     source=source_state,
+    version=2,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),
 )
