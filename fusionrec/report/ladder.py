@@ -41,9 +41,9 @@ class Step(TypedDict):
 
     `ratio` is its mAP over the first rung's; None where that is 0. `difference`, with the ends of
     its interval and its p-value by Holm's correction over the ladder, is its mAP less that of the
-    rung `against`; None at the first. `learning_seconds` are of one CPU and a fold, without what the folds share
-    (vectors, classes, factors), `ranking_ms` of one CPU and a user, `bytes_a_song` of a song's
-    vector.
+    rung `against`; None at the first. `learning_seconds` are of one CPU and a fold, without what
+    the folds share (vectors, classes, factors), `ranking_ms` of one CPU and a user, `bytes_a_song`
+    of a song's vector.
     """
 
     split: str

@@ -150,8 +150,9 @@ def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
         # One method that has nothing to learn from does not end the others.
         return Outcome(job, failed=str(error))
     learned = time.perf_counter() - started
-    counts, ranking = _rank(context, scores, run)
-    counts |= {
+    ranked, ranking = _rank(context, scores, run)
+    counts = {
+        **ranked,
         "dimensions": scores.F.shape[1],
         "without_input": scores.without_input,
         "measures": scores.measures,
@@ -204,7 +205,7 @@ def _rank(context: Context, scores: Scores, run: StageRun) -> tuple[Counts, floa
     ]
     run.write(pa.Table.from_arrays(columns, schema=schemas.RANKS), "ranks")
     metrics = per_user_metrics(relevant.indptr, np.concatenate(ranks), count, top)
-    counts = {
+    counts: Counts = {
         "users": len(scores.V),
         "candidates": len(candidates),
         "means": mean_over_users(metrics),

@@ -206,7 +206,7 @@ def _rank_shard(
     V, left_out = None, {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
     if settings.model == "blend":
         V = read_users(run.workspace, start, stop)[users.users]
-        known = V.any(axis=1)
+        known = np.asarray(V.any(axis=1))
         left_out[UNKNOWN] = int((~known).sum())
         users, V = users.of(known), V[known]
     ranked = _rank(config, users, V, reference, blocks)
