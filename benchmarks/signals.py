@@ -171,10 +171,11 @@ def methods(
         cold = np.zeros(len(songs), bool)
         cold[:own] = test
         hidden = kept_with(songs, cold, by)
-        simulated = simulate(songs, histories, hidden, by, BlendSettings(), 0, names())
+        fold = Fold(songs, histories, hidden, by)
+        simulated = simulate(fold, names())
         settings = simulated.settings
         print("   ", {k: v for k, v in vars(settings).items() if v != getattr(BlendSettings, k)})
-        fold = Fold(songs, histories, hidden, by, settings, 0)
+        fold = fold.with_settings(settings)
         suffix = " + other" if other else ""
         for what, some in (("content", names(False)), ("context", names())):
             if other and what == "content":

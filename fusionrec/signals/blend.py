@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.signals import compress, weights
 from fusionrec.signals.explain import Explanation, explain
-from fusionrec.signals.histories import Histories, Weighting
+from fusionrec.signals.histories import Weighting
 from fusionrec.signals.inner import inner_folds
 from fusionrec.signals.lists import Lists
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.settings import BlendSettings
-from fusionrec.signals.signal import By, Factors, Fold, Kind
-from fusionrec.signals.songs import Songs
+from fusionrec.signals.signal import Factors, Fold, Kind
 from fusionrec.signals.tuning import tuned
 
 _NONE = 1e-6
@@ -135,32 +134,16 @@ class Blend:
         return {name: SIGNALS[name].modality for name in self.names}
 
 
-def fit_blend(
-    songs: Songs,
-    histories: Histories,
-    hidden: NDArray[np.bool_],
-    by: By,
-    settings: BlendSettings,
-    seed: int,
-    names: Sequence[str],
-) -> Blend:
+def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
     """Compute, weigh and join signals.
 
     Parameters
     ----------
-    songs
-        All songs.
-    histories
-        Plays; those of hidden songs are dropped.
-    hidden
-        Shape (n,): songs that must stay cold; :func:`fusionrec.signals.inner.kept_with` adds to
-        the test songs what the split keeps with them.
-    by
-        The outer split's rule.
-    settings
-        Beginnings of what inner folds choose, and what they do not.
-    seed
-        Of inner folds, samples and factorisation.
+    fold
+        The outer split's. To its test songs :func:`fusionrec.signals.inner.kept_with` adds what
+        the split keeps with them: all of these are hidden. Its settings are beginnings of what
+        inner folds choose, and what they do not; its seed is that of inner folds, samples and
+        factorisation.
     names
         Of :data:`fusionrec.signals.registry.SIGNALS`.
 
@@ -171,33 +154,25 @@ def fit_blend(
     DataError
         There are too few songs or plays for inner folds, or no signal tells songs apart.
     """
-    simulated = simulate(songs, histories, hidden, by, settings, seed, names)
-    return joined(simulated, Fold(songs, histories, hidden, by, simulated.settings, seed))
+    simulated = simulate(fold, names)
+    return joined(simulated, fold.with_settings(simulated.settings))
 
 
-def simulate(
-    songs: Songs,
-    histories: Histories,
-    hidden: NDArray[np.bool_],
-    by: By,
-    settings: BlendSettings,
-    seed: int,
-    names: Sequence[str],
-) -> Simulated:
+def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
     """Choose settings and score the lists of all inner folds; see :func:`fit_blend`."""
     unknown = [name for name in names if name not in SIGNALS]
     if unknown or not names:
         raise ConfigError(
             f"blend.signals names {', '.join(unknown) or 'none'}: choose from {', '.join(SIGNALS)}"
         )
-    folds = inner_folds(songs, histories, hidden, by, settings, seed)
-    lists = [Lists.of(inner, seed) for inner in folds]
+    settings, folds = fold.settings, inner_folds(fold)
+    lists = [Lists.of(inner, fold.seed) for inner in folds]
     if settings.tune:
         settings = tuned(folds, lists, settings, names)
     tables = []
     for inner, some in zip(folds, lists, strict=True):
-        fold = inner.fold.with_settings(settings)
-        tables.append(weights.table(some, [SIGNALS[name].fit(fold) for name in names]))
+        chosen = inner.fold.with_settings(settings)
+        tables.append(weights.table(some, [SIGNALS[name].fit(chosen) for name in names]))
     tables, deviations = weights.standardise(tables)
     return Simulated(tuple(names), settings, tables, deviations)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from fusionrec.errors import DataError
 from fusionrec.ranking.split import assign
 from fusionrec.signals.histories import Histories
-from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import By, Fold
 from fusionrec.signals.songs import Songs
 
@@ -60,14 +59,7 @@ def _groups_of(songs: Songs, rows: NDArray[np.int64], by: By) -> int:
     return len(np.unique(groups[groups >= 0])) + int((groups < 0).sum())
 
 
-def inner_folds(
-    songs: Songs,
-    histories: Histories,
-    hidden: NDArray[np.bool_],
-    by: By,
-    settings: BlendSettings,
-    seed: int,
-) -> list[Inner]:
+def inner_folds(outer: Fold) -> list[Inner]:
     """The catalogue's songs that are not hidden as :data:`FOLDS` folds, each cold in one.
 
     Raises
@@ -75,6 +67,7 @@ def inner_folds(
     DataError
         There are too few songs, artists or albums to cut, or one has nearly all songs.
     """
+    songs, hidden, by = outer.songs, outer.hidden, outer.by
     rows = np.flatnonzero(~hidden[: songs.own])
     groups = _groups_of(songs, rows, by)
     if groups < FOLDS:
@@ -86,7 +79,6 @@ def inner_folds(
         [texts[row] for row in rows]
         for texts in (songs.texts(name) for name in ("song_id", "artist_id", "release"))
     )
-    visible = histories.without(hidden)
     found = []
     for number in range(FOLDS):
         # For another purpose than any outer split's: by its order, or by that of another cut of
@@ -100,7 +92,7 @@ def inner_folds(
                 folds=FOLDS,
                 test_fold=number,
                 validation=0.0,
-                seed=seed,
+                seed=outer.seed,
                 purpose="simulated cold start",
             )
         except DataError as error:
@@ -111,6 +103,6 @@ def inner_folds(
             ) from error
         cold = np.zeros(len(songs), bool)
         cold[rows[part == "test"]] = True
-        fold = Fold(songs, visible, hidden | kept_with(songs, cold, by), by, settings, seed)
-        found.append(Inner(fold, np.flatnonzero(cold), visible.without(~cold)))
+        fold = replace(outer, hidden=hidden | kept_with(songs, cold, by), memo={})
+        found.append(Inner(fold, np.flatnonzero(cold), outer.histories.without(~cold)))
     return found

@@ -15,6 +15,7 @@ from fusionrec.report.text import as_csv
 from fusionrec.signals.blend import Blend, fit_blend
 from fusionrec.signals.registry import SIGNALS, names
 from fusionrec.signals.settings import BlendSettings
+from fusionrec.signals.signal import Fold
 from pipelines import embed, ingest, split
 from pipelines.blend.inputs import MODALITIES, Inputs, read_inputs
 from pipelines.blend.vectors import write_blend
@@ -34,16 +35,9 @@ def fit(config: Config, workspace: Workspace, chosen: BlendRun, seed: int) -> tu
     by = config.split.by
     modalities = [name for name in config.embed.modalities if name in MODALITIES]
     inputs = read_inputs(workspace, modalities, by, other_plays=chosen.other_plays)
-    blend = fit_blend(
-        inputs.songs,
-        inputs.histories,
-        inputs.hidden,
-        by,
-        settings_of(config),
-        seed,
-        signal_names(chosen),
-    )
-    return blend, inputs
+    settings = settings_of(config)
+    fold = Fold(inputs.songs, inputs.histories, inputs.hidden, by, settings, seed)
+    return fit_blend(fold, signal_names(chosen)), inputs
 
 
 def settings_of(config: Config) -> BlendSettings:

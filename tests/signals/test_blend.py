@@ -32,7 +32,7 @@ SOME = (
 
 def fitted(by="song", names=SOME, settings=SETTINGS, seed=0) -> blends.Blend:
     songs, histories = corpus()
-    return blends.fit_blend(songs, histories, cold(by), by, settings, seed, names)
+    return blends.fit_blend(Fold(songs, histories, cold(by), by, settings, seed), names)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def groups(songs: Songs, by: str) -> np.ndarray:
 def test_inner_folds_follow_the_split(by) -> None:
     songs, histories = corpus()
     hidden = cold(by)
-    folds = inner_folds(songs, histories, hidden, by, SETTINGS, 0)
+    folds = inner_folds(Fold(songs, histories, hidden, by, SETTINGS, 0))
     assert len(folds) == FOLDS
     every = np.concatenate([some.cold for some in folds])
     np.testing.assert_array_equal(np.sort(every), np.flatnonzero(~hidden[:OWN]))
@@ -190,7 +190,7 @@ def test_hidden_plays_change_nothing_in_a_blend(blend: blends.Blend) -> None:
     counts = histories.counts.toarray()
     counts[:, hidden] = np.random.default_rng(2).integers(0, 9, (len(counts), hidden.sum()))
     changed = Histories(type(histories.counts)(counts))
-    again = blends.fit_blend(songs, changed, hidden, "song", SETTINGS, 0, SOME)
+    again = blends.fit_blend(Fold(songs, changed, hidden, "song", SETTINGS, 0), SOME)
     np.testing.assert_array_equal(again.F, blend.F)
     np.testing.assert_array_equal(again.V, blend.V)
     np.testing.assert_array_equal(again.weights, blend.weights)
@@ -238,7 +238,7 @@ def test_the_blend_ranks_about_as_the_best_of_its_signals(blend: blends.Blend) -
 
 def test_tuning_takes_what_ranks_best() -> None:
     songs, histories = corpus()
-    folds = inner_folds(songs, histories, cold(), "song", SETTINGS, 0)
+    folds = inner_folds(Fold(songs, histories, cold(), "song", SETTINGS, 0))
     lists = [Lists.of(some, 0) for some in folds]
     found = tuned(folds, lists, SETTINGS, ("taste",))
     assert found.smooth_penalty == SETTINGS.smooth_penalty  # not asked for
@@ -265,7 +265,7 @@ def test_what_cannot_be_blended_is_an_error() -> None:
 def test_signals_of_what_no_song_has_weigh_nothing() -> None:
     songs, histories = corpus()
     bare = Songs(songs.table.select(["song_id", "artist_id", "terms"]), OWN)
-    found = blends.fit_blend(bare, histories, cold(), "song", SETTINGS, 0, names())
+    found = blends.fit_blend(Fold(bare, histories, cold(), "song", SETTINGS, 0), names())
     assert set(found.slices) & {"neighbours-terms", "taste", "factors-terms"}
     for name, weight in zip(found.names, found.weights, strict=True):
         if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
@@ -290,7 +290,7 @@ def test_too_few_songs_or_artists_for_inner_folds_are_an_error(by) -> None:
     hidden = np.zeros(len(songs), bool)
     hidden[:OWN] = ~np.isin(codes, np.unique(codes)[:3])
     with pytest.raises(DataError, match=rf"needs at least 4 {by}s outside the test .* are 3"):
-        inner_folds(songs, histories, hidden, by, SETTINGS, 0)
+        inner_folds(Fold(songs, histories, hidden, by, SETTINGS, 0))
 
 
 def test_an_artist_of_nearly_all_songs_leaves_an_inner_fold_empty() -> None:
@@ -299,7 +299,7 @@ def test_an_artist_of_nearly_all_songs_leaves_an_inner_fold_empty() -> None:
     table = songs.table.set_column(songs.table.column_names.index("artist_id"), "artist_id", [ids])
     uneven = Songs(table, OWN)
     with pytest.raises(DataError, match=r"the 5 artists .* one artist has too many of the 96"):
-        inner_folds(uneven, histories, np.zeros(len(songs), bool), "artist", SETTINGS, 0)
+        inner_folds(Fold(uneven, histories, np.zeros(len(songs), bool), "artist", SETTINGS, 0))
 
 
 def test_cold_songs_that_no_signal_tells_apart_are_an_error() -> None:
@@ -307,7 +307,7 @@ def test_cold_songs_that_no_signal_tells_apart_are_an_error() -> None:
     hidden = np.zeros(len(songs), bool)
     hidden[8] = True
     with pytest.raises(DataError, match="tells the 1 songs of the test part apart"):
-        blends.fit_blend(songs, histories, hidden, "song", SETTINGS, 0, SOME)
+        blends.fit_blend(Fold(songs, histories, hidden, "song", SETTINGS, 0), SOME)
 
 
 def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +317,7 @@ def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPat
     counts = histories.counts.toarray()
     counts[3, ~hidden] = 0
     some = Histories(type(histories.counts)(counts))
-    found = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, SOME)
+    found = blends.fit_blend(Fold(songs, some, hidden, "song", SETTINGS, 0), SOME)
     candidates = np.flatnonzero(hidden[:OWN])
     others = np.arange(len(counts)) != 3
     expected = np.zeros(len(candidates))
@@ -329,7 +329,9 @@ def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPat
     assert np.ptp(scores) > 0
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     monkeypatch.undo()
-    without = blends.fit_blend(songs, some, hidden, "song", SETTINGS, 0, ("neighbours-terms",))
+    without = blends.fit_blend(
+        Fold(songs, some, hidden, "song", SETTINGS, 0), ("neighbours-terms",)
+    )
     assert not without.V[3].any()
 
 
@@ -337,7 +339,9 @@ def test_inner_folds_are_not_those_of_another_cut_of_the_songs() -> None:
     songs, histories = corpus()
     hidden = np.zeros(len(songs), bool)
     ids = songs.texts("song_id")[:OWN]
-    found = [set(some.cold) for some in inner_folds(songs, histories, hidden, "song", SETTINGS, 0)]
+    found = [
+        set(some.cold) for some in inner_folds(Fold(songs, histories, hidden, "song", SETTINGS, 0))
+    ]
     for seed in range(3):
         settings = {"by": "song", "folds": FOLDS, "test_fold": 0, "validation": 0.0}
         outer = assign(ids, ids, seed=seed, **settings)[1]  # type: ignore[arg-type]

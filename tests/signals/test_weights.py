@@ -9,13 +9,13 @@ from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import Inner, inner_folds
 from fusionrec.signals.lists import Lists, average_precision
 from fusionrec.signals.registry import SIGNALS
-from fusionrec.signals.signal import Factors
+from fusionrec.signals.signal import Factors, Fold
 from tests.signals.corpus import SETTINGS, cold, corpus
 
 
 def inner(by="song") -> list[Inner]:
     songs, histories = corpus()
-    return inner_folds(songs, histories, cold(by), by, SETTINGS, 0)
+    return inner_folds(Fold(songs, histories, cold(by), by, SETTINGS, 0))
 
 
 def noise(seed: int) -> Factors:
