@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,11 @@ with interrupts.ending_the_command(lambda line: print(line, file=sys.stderr)):
 """
 
 
-def test_code_that_does_not_come_back_to_python_is_ended() -> None:
+@contextlib.contextmanager
+def interrupted_program(program: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that has said that it has begun, and then got a SIGINT."""
     process = subprocess.Popen(
-        [sys.executable, "-c", BUSY],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,9 +141,14 @@ def test_code_that_does_not_come_back_to_python_is_ended() -> None:
         assert process.stdout.readline() == "begun\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=10)
+        yield process
     finally:
         process.kill()
+
+
+def test_code_that_does_not_come_back_to_python_is_ended() -> None:
+    with interrupted_program(BUSY) as process:
+        _, told = process.communicate(timeout=10)
     assert (process.returncode, told) == (130, LINE.removeprefix("fusionrec: ") + "\n")
 
 
@@ -158,18 +166,5 @@ with interrupts.ending_the_command(lambda line: print(line, file=sys.stderr)):
 
 def test_a_reader_that_takes_no_more_does_not_hold_the_process() -> None:
     """As `fusionrec recommend --json ... | less`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", UNREAD],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+    with interrupted_program(UNREAD) as process:
         assert process.wait(timeout=10) == 130
-    finally:
-        process.kill()
