@@ -123,10 +123,17 @@ def beside(small, undisturbed, tmp_path_factory) -> Path:
     return place
 
 
-@pytest.fixture
-def own_corpus(tmp_path) -> Path:
-    """A corpus of 60 songs that a test may change."""
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory) -> Path:
+    """A sample corpus of 60 songs and 20 users."""
     from fusionrec.formats.sample.corpus import write_sample
 
-    write_sample(tmp_path / "corpus", songs=60, users=20, seed=2)
-    return tmp_path / "corpus"
+    place = tmp_path_factory.mktemp("sound") / "corpus"
+    write_sample(place, songs=60, users=20, seed=2)
+    return place
+
+
+@pytest.fixture
+def own_corpus(sound, tmp_path) -> Path:
+    """The same, for a test to change."""
+    return Path(shutil.copytree(sound, tmp_path / "corpus"))

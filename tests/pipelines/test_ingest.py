@@ -9,7 +9,6 @@ import pytest
 
 from fusionrec.errors import SourceError, UnavailableError
 from fusionrec.formats import hdf5, trouble
-from fusionrec.formats.sample.corpus import write_sample
 from pipelines import config as config_module
 from pipelines import ingest
 from pipelines.ingest import listing
@@ -17,19 +16,6 @@ from pipelines.runtime import sharding
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides
 from tests.pipelines.inline import load, without_ray
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("ingest") / "corpus"
-    write_sample(place, songs=60, users=20, seed=2)
-    return place
-
-
-@pytest.fixture
-def own_corpus(sound, tmp_path) -> Path:
-    shutil.copytree(sound, tmp_path / "corpus")
-    return tmp_path / "corpus"
 
 
 def rejects(workspace: Workspace) -> set[tuple[str, str, str, str]]:
