@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
+from fusionrec.ranking.split import By
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
@@ -17,7 +18,6 @@ from fusionrec.signals.songs import Songs
 T = TypeVar("T")
 
 Kind = Literal["content", "context", "popularity"]
-By = Literal["song", "artist", "album"]
 
 
 @dataclass(frozen=True)

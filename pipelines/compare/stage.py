@@ -24,6 +24,7 @@ from fusionrec.evaluation.beyond import Catalogue, ListStatistics
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.split import By
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
@@ -93,7 +94,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     }
 
 
-def _of_split(outcomes: list[Outcome], by: str) -> list[Outcome]:
+def _of_split(outcomes: list[Outcome], by: By) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.job.fold.by == by]
 
 
