@@ -125,6 +125,21 @@ def test_the_check_before_a_run_lets_a_dead_runs_claim_pass(small, tmp_path, mon
     check._lease(chosen, [plan])
 
 
+def test_who_was_taken_for_dead_in_the_midst_of_its_work_commits_nothing(small, tmp_path) -> None:
+    """Its last tasks wrote into what was another run's by then."""
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        for name in lease.claims(run.workspace, run.stage):
+            run.workspace.remove_file(run.path(lease.FOLDER, name))  # as whoever takes over does
+        return {}
+
+    stage = Stage("label", lambda _: (), lambda _: {}, work)
+    chosen = load(small, tmp_path / "w")
+    with pytest.raises(BusyError, match="another took over"):
+        stage.run(chosen)
+    assert stage.plan(chosen, Workspace(chosen.workspace)).manifest is None
+
+
 def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeypatch) -> None:
     """The first run ends between the second's look and its lease."""
     chosen = load(small, tmp_path / "w")
