@@ -13,10 +13,13 @@ import pytest
 import ray
 
 from fusionrec.errors import ConfigError, ResourceError
+from pipelines.config import Config
 from pipelines.runtime import resources, watchdog
 from pipelines.runtime.progress import progress
 from pipelines.runtime.resources import Demand
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.stage import Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+from tests.pipelines.inline import without_ray
 
 
 def test_what_there_is_counts_where_ray_does_not_tell_what_may_come(
@@ -72,6 +75,28 @@ def test_what_is_in_use_is_waited_for(ray_session, caplog, monkeypatch) -> None:
         ray.util.remove_placement_group(held)
     resources.require("train", Demand(({"CPU": 1},) * 3, KEYS), patience=60)
     resources.require("train", Demand(({"CPU": 0.0},), KEYS), patience=0)
+
+
+def test_no_work_begins_before_what_it_asks_for_is_there(tmp_path, monkeypatch) -> None:
+    """Though it was there when all stages' demands were looked at, before the first one."""
+    asked, begun = [], []
+    demand = Demand(({"CPU": 1.0, "GPU": 1.0},), {"GPU": "train.num_gpus"})
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        begun.append(run)
+        return {}
+
+    def never(stage: str, demand: Demand, *, patience: float) -> None:
+        asked.append((stage, demand, patience))
+        raise ResourceError("the only node with a GPU has gone")
+
+    stage = Stage("train", lambda _: (), lambda _: {}, work, demand=lambda _: demand)
+    with without_ray():
+        monkeypatch.setattr(resources, "require", never)
+        with pytest.raises(ResourceError, match="has gone"):
+            stage.run(Config(workspace=str(tmp_path), cluster={"patience": 7}))
+    assert asked == [("train", demand, 7)]
+    assert not begun
 
 
 @pytest.mark.parametrize(
