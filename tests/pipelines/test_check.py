@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def test_a_workspace_that_cannot_be_written(small, tmp_path) -> None:
     (tmp_path / "file").write_text("no folder")
     rows = found(small, tmp_path / "file" / "w")
     assert isinstance(rows["workspace"].error, WorkspaceError)
+
+
+def test_a_temporary_folder_that_cannot_be_written(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/nowhere")
+    row = found(small, tmp_path / "w")["temporary files"]
+    assert isinstance(row.error, InputError)
+    assert row.text.endswith("set TMPDIR")
 
 
 def test_a_full_disk_is_told_before_it_is_full(small, tmp_path, monkeypatch) -> None:
