@@ -200,6 +200,47 @@ def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None
     assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
 
 
+def test_a_wait_for_what_no_node_has_is_given_up(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
+    monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
+    monkeypatch.setattr(resources, "free", lambda: "none")
+    run = Workspace(str(tmp_path)).begin("embed", {})
+    assert run is not None
+
+    def work() -> None:
+        until = time.monotonic() + 20
+        with watchdog.watching(run, patience=0.2):
+            while time.monotonic() < until:
+                time.sleep(0.02)
+
+    with pytest.raises(ResourceError, match=r"place 1 x {GPU 1}: no node has {GPU 1}; .*patience"):
+        work()
+
+
+class _NeverReady:
+    """A placement group for which there is no room."""
+
+    waits = 0
+
+    def wait(self, seconds: float) -> bool:
+        self.waits += 1
+        return self.waits > 100
+
+
+def test_a_wait_for_what_others_use_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(resources, "placement_group", lambda bundles: _NeverReady())
+    monkeypatch.setattr(resources, "remove_placement_group", lambda group: None)
+    monkeypatch.setattr(resources, "_free", lambda names: "0 CPU")
+    for look in ("_resource", "_autoscaled", "_largest"):
+        monkeypatch.setattr(resources, look, lambda name: 2.0)
+    demand = Demand(({"CPU": 1.0},) * 2, KEYS)
+    with pytest.raises(ResourceError, match=r"for 2 CPU \(train.workers\); the cluster has 2 CPU"):
+        resources.require("train", demand, patience=0)
+    with pytest.raises(ConfigError, match=r"asks for 3 CPU \(train.workers\), but the cluster has"):
+        resources.require("train", Demand(({"CPU": 1.0},) * 3, KEYS), patience=600)
+
+
 def refuses() -> list:
     raise ConnectionError
 
