@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fusionrec.errors import ConfigError
-from fusionrec.formats.sample.model import planted_scores
 from pipelines import compare
 from pipelines import config as config_module
 from pipelines.cli import main as cli
@@ -20,6 +18,7 @@ from pipelines.config import Config
 from pipelines.config.compare import METHODS
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
+from tests.pipelines.planted import optimum
 
 RUNS = "[{k: 4, modalities: [metadata]}, {k: 6, modalities: [metadata, audio]}]"
 COMPARE = {
@@ -100,27 +99,8 @@ def test_levels_are_what_they_must_be(corpus, place, tables) -> None:
 
 def test_the_planted_optimum_bounds_every_method(corpus, place, tables) -> None:
     """No ranking of the chances by which the listeners chose can be beaten, but by luck."""
-    songs = pd.read_csv(corpus / "truth_songs.tsv", sep="\t").set_index("song")
-    users = pd.read_csv(corpus / "truth_users.tsv", sep="\t").set_index("user")
     for by in ("song", "artist"):
-        fold = of_fold(corpus, place, by, 0)
-        evaluation = read_evaluation(fold)
-        ids = fold.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
-        names = fold.read("ingest", "users")["user_id"].to_pylist()
-        own = songs.loc[[ids[code] for code in evaluation.candidates]]
-        scores = planted_scores(
-            users.loc[[names[code] for code in evaluation.users]].to_numpy(),
-            own[list(users.columns)].to_numpy(),
-            own["popularity"].to_numpy(),
-        )
-        found = []
-        relevant = evaluation.relevant
-        for user, row in enumerate(scores):
-            hits = np.isin(
-                np.argsort(-row), relevant.songs[relevant.indptr[user] : relevant.indptr[user + 1]]
-            )
-            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-            found.append((precision * hits).sum() / hits.sum())
+        found = optimum(corpus, of_fold(corpus, place, by, 0))
         best = np.mean(found)
         error = np.std(found) / np.sqrt(len(found))
         honest = [row for row in tables[by]["rows"] if not row["reference"]]
