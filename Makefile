@@ -54,10 +54,10 @@ DEMO_CONFIG = --config pipelines/configs/sample.yaml \
     --set source.root=$(DEMO)/corpus --set workspace=$(DEMO)/workspace
 
 demo: $(STAMP) $(DEMO)/corpus/truth.json
+	$(BIN)/fusionrec run $(DEMO_CONFIG) --set recommend.model=genre
 	$(BIN)/fusionrec run $(DEMO_CONFIG)
-	$(BIN)/fusionrec run $(DEMO_CONFIG) --set recommend.model=blend
 	$(BIN)/fusionrec report $(DEMO_CONFIG) --set train.workers=0
-	$(BIN)/fusionrec tune $(DEMO_CONFIG)
+	$(BIN)/fusionrec tune $(DEMO_CONFIG) --set recommend.model=genre
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
 
 compare: $(STAMP) $(DEMO)/corpus/truth.json

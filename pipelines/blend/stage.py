@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusionrec.errors import ConfigError
+from fusionrec.errors import ConfigError, DataError
 from fusionrec.report.text import as_csv
 from fusionrec.signals.blend import Blend, fit_blend
 from fusionrec.signals.registry import SIGNALS, names
@@ -82,7 +82,10 @@ def key_settings(config: Config) -> dict[str, Any]:
 
 
 def _write(config: Config, run: StageRun) -> Counts:
-    blend, inputs = fit(config, run.workspace, config.blend, config.seed)
+    try:
+        blend, inputs = fit(config, run.workspace, config.blend, config.seed)
+    except DataError as error:
+        raise DataError(f"{error}; or rank by the classes alone: recommend.model genre") from error
     own = inputs.songs.own
     write_blend(run, blend, inputs.histories, own)
     rows: list[dict[str, object]] = [

@@ -35,9 +35,9 @@ class RecommendConfig(Section):
     """User vectors and ranking (paper 3.4)."""
 
     model: Literal["genre", "blend"] = _key(
-        "genre",
-        "what is ranked by: the network's class probabilities (the paper's), or the blend of "
-        "signals (`blend`)",
+        "blend",
+        "what is ranked by: the network's class probabilities (`genre`, the paper's), or the blend "
+        "of signals",
     )
     protocol: Literal["heldout", "oord", "paper"] = _key("heldout", "evaluation protocol")
     top: int = _key(500, "length of each user's list", ge=1, le=10_000)

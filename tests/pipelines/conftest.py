@@ -24,6 +24,7 @@ SETTINGS = {
     "train.epochs": 20,
     "train.batch_size": 32,
     "recommend.users_per_shard": 60,
+    "recommend.model": "genre",
     "evaluate.resamples": 500,
 }
 

@@ -25,6 +25,11 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(path, tmp_path) -> N
     assert config.load(again) == resolved
 
 
+def test_lists_are_the_blends_but_for_the_papers() -> None:
+    ranked_by = {path.stem: config.load(path).recommend.model for path in CONFIGS}
+    assert ranked_by == {"msd": "blend", "paper": "genre", "sample": "blend"}
+
+
 def test_every_key_is_documented() -> None:
     for name, _, doc in config.describe():
         assert len(doc) > 8, name

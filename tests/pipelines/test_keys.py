@@ -17,6 +17,7 @@ BASE = (
     "ingest.segments=full",
     "embed.modalities=[metadata, lyrics, audio]",
     "embed.lyrics.encoder=pretrain",
+    "recommend.model=genre",
 )
 
 # What each key changes by itself; what is made from that follows. Nothing: it only moves the work.
