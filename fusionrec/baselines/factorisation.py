@@ -89,7 +89,8 @@ def factorise(
     table.data = confidence(table.data, alpha, epsilon)
     # Only who played anything and what was played: the others' factors are 0, and would else
     # keep some of their random beginnings in sums over all.
-    played_by, played = (np.flatnonzero(np.diff(t.indptr)) for t in (table, table.tocsc()))
+    played_by = np.flatnonzero(np.diff(table.indptr))
+    played = np.flatnonzero(np.bincount(table.indices, minlength=shape[1]))
     model = AlternatingLeastSquares(
         factors=factors,
         regularization=regularisation,

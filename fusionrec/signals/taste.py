@@ -19,7 +19,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
-from fusionrec.signals.kernels import landmarks
+from fusionrec.signals.kernels import CHUNK, gram, landmarks
 from fusionrec.signals.signal import Factors, Fold
 
 NEIGHBOURS = 4096
@@ -32,11 +32,16 @@ def solved(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """Phi A^-1, float32 (n, d): a song's weights on what the learned songs' features are told."""
-    rows = Phi[learned].astype(np.float64)
-    A = rows.T @ rows
+    return np.asarray(Phi @ _inverse(Phi, learned, penalty), np.float32)
+
+
+def _inverse(
+    Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
+) -> NDArray[np.float32]:
+    """A^-1, float32 (d, d)."""
+    A = gram(Phi, learned)
     A[np.diag_indices(len(A))] += max(penalty, 1e-9)
-    inverse = cho_solve(cho_factor(A), np.eye(len(A)))
-    return np.asarray(Phi @ inverse.astype(np.float32), np.float32)
+    return np.asarray(cho_solve(cho_factor(A), np.eye(len(A))), np.float32)
 
 
 def to_histories(fold: Fold, with_context: bool) -> Factors:
@@ -57,8 +62,11 @@ def to_smoothed(fold: Fold, with_context: bool) -> Factors:
     penalty = settings.smooth_context_penalty if with_context else settings.smooth_penalty
     learned = fold.learned
     users, songs = smoothed(fold)
-    told = Phi[learned].T @ songs[learned]
-    return Factors(solved(Phi, learned, penalty) @ told, users)
+    told = np.zeros((Phi.shape[1], songs.shape[1]), np.float32)
+    for start in range(0, len(learned), CHUNK):
+        rows = learned[start : start + CHUNK]
+        told += Phi[rows].T @ songs[rows]
+    return Factors(Phi @ (_inverse(Phi, learned, penalty) @ told), users)
 
 
 def smoothed(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
