@@ -61,7 +61,8 @@ def _predicted(fold: Fold, with_context: bool) -> NDArray[np.float32]:
     solution = np.linalg.solve(A, right)
     found = np.empty(len(X), np.float32)
     for start in range(0, len(X), CHUNK):
-        found[start : start + CHUNK] = (X[start : start + CHUNK] - mean).astype(np.float64) @ solution
+        rows = (X[start : start + CHUNK] - mean).astype(np.float64)
+        found[start : start + CHUNK] = rows @ solution
     return found
 
 
