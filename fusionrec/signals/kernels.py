@@ -76,9 +76,9 @@ class Linear:
         return self._products(some, others)[of_rows][:, of_columns]
 
     def _products(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        if not isinstance(self.X, csr_array):
+            return np.asarray(self.X[rows] @ self.X[columns].T, np.float64)
         some, others = self.X[rows], self.X[columns].T
-        if isinstance(others, np.ndarray):
-            return np.asarray(some @ others, np.float64)
         if others.shape[0] * others.shape[1] <= _DENSE and others.shape[0] <= some.nnz:
             # A product of few zeros is made faster from a dense factor, if that is soon made.
             return np.asarray(some @ others.toarray(), np.float64)
