@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.baselines.factorisation import Sweeper
 from fusionrec.errors import DataError
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.kernels import CHUNK
@@ -37,6 +38,8 @@ class Fold:
         What the split keeps apart.
     settings, seed
         BlendSettings, and the seed of whatever is random.
+    sweeper
+        Where matrix factorisation solves its half-steps by blocks; None: as a whole, here.
     memo
         What several signals of the fold share.
     """
@@ -47,6 +50,7 @@ class Fold:
     by: By = "song"
     settings: BlendSettings = field(default_factory=BlendSettings)
     seed: int = 0
+    sweeper: Sweeper | None = field(default=None, repr=False, compare=False)
     memo: Memo = field(default_factory=Memo, repr=False, compare=False)
 
     def __post_init__(self) -> None:

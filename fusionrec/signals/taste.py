@@ -11,6 +11,7 @@ Lambda is `penalty` times the mean square of the features of the songs played, w
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -24,6 +25,9 @@ from fusionrec.signals.signal import Factors, Fold
 
 NEIGHBOURS = 4096
 """The most-played songs that are looked at for neighbours of each song."""
+
+BLOCK = 4_000_000
+"""Plays of a block where matrix factorisation goes by blocks; 32 MB."""
 
 _CHUNK = 4096
 
@@ -80,7 +84,10 @@ def _factorised(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         users, songs = (np.zeros((size, 1), np.float32) for size in counts.shape)
         return users, songs
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    found = factorisation.factorise(
+    solve = factorisation.factorise
+    if fold.sweeper is not None:
+        solve = partial(factorisation.factorise_in_blocks, block=BLOCK, sweeper=fold.sweeper)
+    found = solve(
         rows,
         counts.indices,
         counts.data.astype(np.int64),

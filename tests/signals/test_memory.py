@@ -61,7 +61,7 @@ def test_features_that_are_made_again_are_the_same(monkeypatch: pytest.MonkeyPat
 
 
 def test_parts_of_the_songs_at_once_are_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    songs, histories = corpus()
+    songs, _ = corpus()
     whole = blend.fit_blend(fold(), SOME)
     for module in (kernels, compress, lists, popularity, signal, taste):
         monkeypatch.setattr(module, "CHUNK", 7)
