@@ -2,13 +2,15 @@
 
     python benchmarks/blend_scale.py [--songs 1000] [--factors 1 2 4 8] [--without-tuning] [--json]
         [--record cluster/capacity.json]
+    python benchmarks/blend_scale.py --capacity cluster/capacity.json   # CAPACITY.md's table
 
 A made-up catalogue as the Million Song Dataset with the Taste Profile: 22 songs an artist, 20 terms
 and 100 similar artists each, lyrics of 80 words of a quarter of the songs, with an encoder's 768
 numbers, statistics of audio; of each song 127 plays, 48 of each user. Every size is a process of
-its own, which fits a blend of all signals with the settings of the product. A part's CPU time is
-that of its own code, without that of the parts that it calls; its memory is the most that the
-process had while it ran.
+its own, which fits a blend of all signals with the settings of the product, but that it has room
+for features as 380,000 songs have (:data:`fusionrec.signals.memo.LIMIT`). A part's CPU time is that
+of its own code, without that of the parts that it calls; its memory is the most that the process
+had while it ran.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ import numpy as np
 import pyarrow as pa
 from scale import fit
 from scipy.sparse import csr_array
+
+FULL = {"songs": 380_000, "users": 1_000_000, "plays": 48_000_000}
+"""The songs of the Million Song Dataset that have plays in the Taste Profile, about."""
 
 USERS_A_SONG = 2.65
 PLAYS_A_USER = 48
@@ -58,6 +63,9 @@ PARTS = (
     ("rotation", "compress", "rotated"),
 )
 """Parts, and the functions of :mod:`fusionrec.signals` that are timed for each."""
+
+UNITS = {"matrix factorisation": "plays", "inner folds": "plays"}
+"""What a part's cost is proportional to, if not to the songs."""
 
 REST = "joining, and other signals"
 
@@ -212,6 +220,7 @@ def measure(songs: int, tune: bool) -> dict[str, Any]:
     from threadpoolctl import threadpool_limits
 
     from fusionrec.signals import blend
+    from fusionrec.signals.memo import LIMIT, Memo
     from fusionrec.signals.registry import names
     from fusionrec.signals.settings import BlendSettings
     from fusionrec.signals.signal import Fold
@@ -222,7 +231,8 @@ def measure(songs: int, tune: bool) -> dict[str, Any]:
     histories = plays(taste, users)
     hidden = np.zeros(songs, bool)
     hidden[np.random.default_rng(2).permutation(songs)[: songs // 5]] = True
-    fold = Fold(all_songs, histories, hidden, "song", BlendSettings(tune=tune))
+    room = Memo(limit=LIMIT * songs // FULL["songs"])
+    fold = Fold(all_songs, histories, hidden, "song", BlendSettings(tune=tune), memo=room)
     parts = Parts()
     parts.look()
     before = parts.bytes[REST]
@@ -244,22 +254,46 @@ def measure(songs: int, tune: bool) -> dict[str, Any]:
 
 
 def table(measured: list[dict[str, Any]], factors: list[int]) -> str:
-    """CPU seconds and memory of each part at each size, and how they grow, as Markdown."""
+    """CPU seconds and memory of each part, how they grow, and what the full data take, as Markdown.
+
+    That is by the line through all sizes but the first, where a kernel has fewer features.
+    """
     heads = " | ".join(f"{factor}x" for factor in factors)
     lines = [
-        f"| part | {heads} | exponent | memory at {factors[-1]}x [MB] |",
-        "|---|" + "--:|" * (len(factors) + 2),
+        f"| part | {heads} | of | exponent | {FULL['songs']:,} songs [CPU h] "
+        f"| memory at {factors[-1]}x [MB] |",
+        "|---|" + "--:|" * len(factors) + "---|" + "--:|" * 3,
     ]
-    sizes = [float(each["songs"]) for each in measured]
+    total = np.zeros(len(measured) + 1)
     for name in measured[0]["parts"]:
+        unit = UNITS.get(name, "songs")
+        sizes = [float(each[unit]) for each in measured]
         costs = [each["parts"][name]["cpu_seconds"] for each in measured]
         power = growth(sizes, costs)
-        seconds = " | ".join(f"{cost:.1f}" for cost in costs)
+        hours = extrapolated(sizes, costs, FULL[unit]) / 3600
+        total += [*costs, hours]
         lines.append(
-            f"| {name} | {seconds} | {'–' if power is None else f'{power:.2f}'} "
+            f"| {name} | {' | '.join(f'{cost:.1f}' for cost in costs)} | {unit} "
+            f"| {'–' if power is None else f'{power:.2f}'} | {hours:.2f} "
             f"| {measured[-1]['parts'][name]['mb']:,.0f} |"
         )
+    sums = " | ".join(f"**{cost:.0f}**" for cost in total[:-1])
+    lines.append(f"| **all** | {sums} | | | **{total[-1]:.1f}** | |")
+    peaks = [max(part["mb"] for part in each["parts"].values()) for each in measured]
+    songs = [float(each["songs"]) for each in measured]
+    full = extrapolated(songs, peaks, FULL["songs"]) / 1024
+    cells = " | ".join(f"{peak:,.0f}" for peak in peaks)
+    lines.append(f"| most memory [MB] | {cells} | songs | | {full:.0f} GB | |")
     return "\n".join(lines)
+
+
+def extrapolated(sizes: list[float], costs: list[float], size: float) -> float:
+    """A cost at another size, by the line through all but the first; at least the largest's."""
+    some = slice(1 if len(sizes) > 2 else 0, None)
+    if len(sizes) < 2:
+        return costs[-1] * size / sizes[-1]
+    slope, fixed = np.polyfit(sizes[some], costs[some], 1)
+    return max(float(fixed + slope * size), costs[-1])
 
 
 def growth(sizes: list[float], costs: list[float]) -> float | None:
@@ -275,8 +309,13 @@ def main() -> None:
     parser.add_argument("--without-tuning", action="store_true", help="settings as they begin")
     parser.add_argument("--one", action="store_true", help="measure 1x in this process")
     parser.add_argument("--record", type=Path, help="put the measurement into this JSON file")
+    parser.add_argument("--capacity", type=Path, help="print CAPACITY.md's table of a record")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
+    if chosen.capacity:
+        recorded = json.loads(chosen.capacity.read_text())["blend"]
+        print(table(recorded["measured"], recorded["factors"]))
+        return
     if chosen.one:
         print(json.dumps(measure(chosen.songs, not chosen.without_tuning)))
         return

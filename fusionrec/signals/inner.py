@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from fusionrec.errors import DataError
 from fusionrec.ranking.split import assign
 from fusionrec.signals.histories import Histories
-from fusionrec.signals.memo import Memo
 from fusionrec.signals.signal import By, Fold
 from fusionrec.signals.songs import Songs
 
@@ -104,6 +103,6 @@ def inner_folds(outer: Fold) -> list[Inner]:
             ) from error
         cold = np.zeros(len(songs), bool)
         cold[rows[part == "test"]] = True
-        fold = replace(outer, hidden=hidden | kept_with(songs, cold, by), memo=Memo())
+        fold = replace(outer, hidden=hidden | kept_with(songs, cold, by), memo=outer.memo.empty())
         found.append(Inner(fold, np.flatnonzero(cold), outer.histories.without(~cold)))
     return found

@@ -86,9 +86,12 @@ class Linear:
 
     def diagonal(self, rows: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to themselves."""
-        some = self.X[rows if self.of is None else self.of[rows]]
-        squares = (some * some).sum(axis=1)
-        return np.asarray(squares, np.float64).ravel()
+        rows = rows if self.of is None else self.of[rows]
+        found = np.zeros(len(rows))
+        for start in range(0, len(rows), CHUNK):
+            some = self.X[rows[start : start + CHUNK]]
+            found[start : start + CHUNK] = np.asarray((some * some).sum(axis=1)).ravel()
+        return found
 
 
 class Gaussian:

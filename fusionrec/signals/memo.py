@@ -61,6 +61,10 @@ class Memo:
         self.again[name] = found
         return found
 
+    def empty(self) -> Memo:
+        """Nothing, with the same limit."""
+        return Memo(limit=self.limit)
+
     def of(self, beginnings: tuple[str, ...]) -> Memo:
         """The results whose names have one of some beginnings."""
         kept, again = (

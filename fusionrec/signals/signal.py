@@ -69,7 +69,7 @@ class Fold:
 
     def with_settings(self, settings: BlendSettings) -> Fold:
         """The same fold with other settings, and nothing kept."""
-        return replace(self, settings=settings, memo=Memo())
+        return replace(self, settings=settings, memo=self.memo.empty())
 
     @property
     def learned(self) -> NDArray[np.int64]:
