@@ -5,9 +5,10 @@
 
 Ranking: the same users get their exact top 500 of the same candidates, by vectors of the blend's
 rank and by as many class probabilities as the network gives, CPU time of one thread, in turns, the
-best of the rounds: once the top 500 alone, and once as `fusionrec recommend` has a user's, with the
+best of the rounds: once the top 500 alone, once as `fusionrec recommend` has a user's, with the
 songs of the profile left out, the ranks of 20 relevant songs and, by the paper's method, the user's
-vector made of the profile. The floor is the matrix product of each alone.
+vector made of the profile, and once with the blend's vectors read and the lists written as it does,
+too. The floor is the matrix product of each alone.
 
 Explanations: F and the history's rows of a blend of so many songs (2 KB a song), one explanation
 of a (user, song) and those of a list of 10, for a history of 50 and of 1,000 songs: in memory,
@@ -28,18 +29,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from fusionrec import schemas
+from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import user_vectors
 from fusionrec.signals.explain import explain
 from fusionrec.signals.registry import SIGNALS
-from fusionrec.tables import vectors
+from fusionrec.tables import matrix, vectors
 from pipelines.blend.vectors import USERS_A_PART
 from pipelines.cli.stored import Blended
+from pipelines.recommend.stage import _table
+from pipelines.recommend.vectors import Catalogue
 from pipelines.runtime.workspace import Workspace, part_name
 
 K, RELEVANT, PROFILE = 500, 20, 40
@@ -81,12 +86,26 @@ def ranking(candidates: int, rank: int, classes: int, rounds: int) -> dict[str, 
         return user_vectors(profile.indptr, profile.songs, profile.plays, F)
 
     of_paper = users()
+    ids = pa.array([f"SO{number:016d}" for number in range(candidates)])
+    catalogue = Catalogue(ids, np.empty(0), np.empty(0), np.arange(candidates, dtype=np.int32))
+    names = pa.chunked_array([[f"{number:040d}" for number in range(USERS)]])
+    stored = pa.BufferOutputStream()
+    pq.write_table(pa.table({"vector": vectors(V)}), stored, compression="zstd")
+
+    def write(lists: RankedLists) -> None:
+        pq.write_table(_table(lists, names, catalogue), pa.BufferOutputStream(), compression="zstd")
+
+    def read() -> np.ndarray:
+        return matrix(pq.read_table(pa.BufferReader(stored.getvalue()))["vector"])
+
     asked: dict[str, Any] = {"exclude": profile, "relevant": relevant}
     timed: dict[str, Callable[[], Any]] = {
         "paper, top 500": lambda: rank_users(of_paper, packed, K),
         "blend, top 500": lambda: rank_users(V, wide, K),
         "paper, as recommend": lambda: rank_users(users(), packed, K, **asked),
         "blend, as recommend": lambda: rank_users(V, wide, K, **asked),
+        "paper, written": lambda: write(rank_users(users(), packed, K, **asked)),
+        "blend, written": lambda: write(rank_users(read(), wide, K, **asked)),
         "paper, product": lambda: of_paper @ F.T,
         "blend, product": lambda: V @ blended.T,
     }
@@ -105,9 +124,16 @@ def ranking(candidates: int, rank: int, classes: int, rounds: int) -> dict[str, 
         "microseconds": each,
         "ratio": each["blend, top 500"] / each["paper, top 500"],
         "ratio_as_recommend": each["blend, as recommend"] / each["paper, as recommend"],
+        "ratio_written": each["blend, written"] / each["paper, written"],
         "above_product": each["blend, top 500"] / each["blend, product"],
         "gflops": 2 * candidates * rank / each["blend, top 500"] / 1e3,
     }
+
+
+def told(each: dict[str, float], what: str) -> str:
+    """Both and their ratio."""
+    ours, theirs = each[f"blend, {what}"], each[f"paper, {what}"]
+    return f"{ours:.0f} us against {theirs:.0f} ({ours / theirs:.1f}x)"
 
 
 def about(rank: int) -> dict[str, Any]:
@@ -215,12 +241,10 @@ def main() -> None:
         row = ranking(candidates, rank, classes, options.rounds)
         each = row["microseconds"]
         print(
-            f"{candidates:,} candidates, {rank} dimensions against {classes} classes: "
-            f"top {K} {each['blend, top 500']:.0f} us against {each['paper, top 500']:.0f} "
-            f"({row['ratio']:.1f}x, aim {AIMS['ratio']:.0f}), as recommend "
-            f"{each['blend, as recommend']:.0f} us against {each['paper, as recommend']:.0f} "
-            f"({row['ratio_as_recommend']:.1f}x); {row['above_product']:.2f} times the "
-            f"product alone, {row['gflops']:.0f} GFLOP/s",
+            f"{candidates:,} candidates, {rank} dimensions against {classes} classes (aim "
+            f"{AIMS['ratio']:.0f}x): top {K} {told(each, 'top 500')}, as recommend "
+            f"{told(each, 'as recommend')}, written {told(each, 'written')}; "
+            f"{row['above_product']:.2f} times the product alone, {row['gflops']:.0f} GFLOP/s",
             file=sys.stderr,
         )
         rows.append(row)
