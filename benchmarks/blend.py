@@ -41,7 +41,7 @@ from fusionrec.ranking.users import user_vectors
 from fusionrec.signals.explain import explain
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.tables import matrix, vectors
-from pipelines.blend.vectors import USERS_A_PART
+from pipelines.blend.vectors import SONGS_A_GROUP, USERS_A_PART
 from pipelines.cli.stored import Blended
 from pipelines.recommend.stage import _table
 from pipelines.recommend.vectors import Catalogue
@@ -164,7 +164,7 @@ def written(
         for artifact, rows in (("songs", F), ("history", atoms)):
             schema = schemas.blend_songs(rank)
             table = pa.Table.from_arrays([ids, vectors(rows[start:stop])], schema=schema)
-            workspace.write_table(table, "blend", artifact, name)
+            workspace.write_table(table, "blend", artifact, name, group=SONGS_A_GROUP)
         sizes.append(stop - start)
     plays = [*histories, *[np.zeros(1, np.int32)] * (USERS_A_PART - len(histories))]
     users = [
