@@ -205,6 +205,17 @@ METRICS = pa.schema(
     ]
 )
 
+SONG_SHARES = pa.schema(
+    [
+        ("song_id", pa.string()),
+        ("average_precision", pa.float64()),  # what it adds to the sum of AP@K over users
+        ("users", pa.float64()),  # and to their number
+        ("auc", pa.float64()),
+        ("auc_users", pa.float64()),
+    ]
+)
+"""Of the relevant songs of a shard of users, each once."""
+
 AUDIO_WORDS = pa.schema(
     [
         ("song_id", pa.string()),

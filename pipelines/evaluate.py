@@ -1,6 +1,7 @@
 """Evaluate: one row of metrics a user, and their means beside what chance reaches (paper 3.3).
 
-The summary task holds five numbers a user, 40 MB at a million users.
+Intervals are of users and of what the split keeps together: songs, or all songs of an artist. The
+summary task holds five numbers a user, 40 MB at a million users, and four a song.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.evaluation.intervals import bootstrap_mean
-from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
-from pipelines import recommend, train
+from fusionrec.evaluation.metrics import (
+    METRICS,
+    mean_over_users,
+    per_song_shares,
+    per_user_metrics,
+)
+from pipelines import ingest, recommend, split, train
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
+from pipelines.split import song_groups
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Evaluation:
     train_songs, test_songs
         Songs that the accuracies are of.
     map_interval, auc_interval
-        Ends of the bootstrap intervals at `level`.
+        Ends of the bootstrap intervals at `level`, of users and songs (artists, albums) both.
     random_map
         What a random order reaches; `lift` is `map` over it.
     candidates, relevant
@@ -90,7 +98,7 @@ def _metrics_part(run: StageRun, top: int, shard: Shard) -> Written:
         "recommend",
         "recommendations",
         part_name(shard.part),
-        ["user_id", "candidates", "relevant_ranks"],
+        ["user_id", "candidates", "relevant_ranks", "relevant_songs"],
     )
     lists = table["relevant_ranks"].combine_chunks()
     relevant = lists.value_lengths().to_numpy()
@@ -103,8 +111,33 @@ def _metrics_part(run: StageRun, top: int, shard: Shard) -> Written:
     for field in list(schemas.METRICS)[1:]:
         undefined = np.isnan(auc) if field.name == "auc" else None
         arrays.append(pa.array(columns[field.name], field.type, mask=undefined))
+    shares = per_song_shares(indptr, ranks, candidates, top)
+    songs = pa.table({"song_id": table["relevant_songs"].combine_chunks().flatten(), **shares})
+    run.write(_by_song(songs), "song_shares", shard.part)
     run.write(pa.Table.from_arrays(arrays, schema=schemas.METRICS), "metrics", shard.part)
     return Written(table.num_rows)
+
+
+def _by_song(shares: pa.Table) -> pa.Table:
+    """Shares added up, a row a song, by song id."""
+    names = schemas.SONG_SHARES.names
+    sums = shares.group_by("song_id").aggregate([(name, "sum") for name in names[1:]])
+    columns = [sums["song_id"], *(sums[f"{name}_sum"] for name in names[1:])]
+    return pa.Table.from_arrays(columns, schema=schemas.SONG_SHARES).sort_by("song_id")
+
+
+def _by_group(config: Config, workspace: Workspace) -> dict[str, np.ndarray]:
+    """The shares of all users, added up over what the split keeps together, float64 (groups,)."""
+    shares = _by_song(workspace.read("evaluate", "song_shares"))
+    ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+    group = song_groups(workspace, config.split.by)[
+        pc.index_in(shares["song_id"], value_set=ids).to_numpy()
+    ]
+    numbers = np.unique(group, return_inverse=True)[1]
+    return {
+        name: np.bincount(numbers, shares[name].to_numpy())
+        for name in schemas.SONG_SHARES.names[1:]
+    }
 
 
 def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
@@ -114,10 +147,13 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
     def values(name: str) -> np.ndarray:
         return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
 
-    def interval(name: str) -> list[float]:
+    shares = _by_group(config, workspace)
+
+    def interval(name: str, users: str) -> list[float]:
         return list(
             bootstrap_mean(
                 values(name),
+                songs=(shares[name], shares[users]),
                 seed=config.seed,
                 resamples=settings.resamples,
                 level=settings.level,
@@ -135,11 +171,11 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
         test_songs=trained["test_songs"],
         classes=trained["classes"],
         map=means["average_precision"],
-        map_interval=interval("average_precision"),
+        map_interval=interval("average_precision", "users"),
         random_map=means["random_level"],
         lift=means["average_precision"] / means["random_level"],
         auc=means["auc"],
-        auc_interval=interval("auc"),
+        auc_interval=interval("auc", "auc_users"),
         recall=means["recall"],
         ndcg=means["ndcg"],
         reciprocal_rank=means["reciprocal_rank"],
@@ -155,9 +191,10 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
 
 STAGE = Stage(
     name="evaluate",
-    needs=lambda config: (train.STAGE, recommend.STAGE),
+    needs=lambda config: (ingest.STAGE, split.STAGE, train.STAGE, recommend.STAGE),
     settings=lambda config: {"evaluate": config.evaluate.model_dump(), "seed": config.seed},
     work=work,
+    version=2,
     published=("summary.json",),
 )
 

@@ -5,6 +5,7 @@ One task reads the songs' ids, artists and albums, about 110 MB at a million son
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,6 +73,16 @@ def _assign(config: Config, run: StageRun) -> Counts:
         "left_out_without_tags": sizes.get(LEFT_OUT, 0),
         "artists": pc.count_distinct(table["artist_id"]).as_py(),
     }
+
+
+def song_groups(workspace: Workspace, by: split.By) -> np.ndarray:
+    """For each song of the corpus the number of its group: what a split keeps together, int32."""
+    songs = workspace.read("ingest", "songs", ["song_id", "artist_id", "release"])
+    ids, artists, releases = (
+        [text or "" for text in column.to_pylist()] for column in songs.columns
+    )
+    found: np.ndarray = split.groups(ids, artists, releases, by)
+    return found
 
 
 STAGE = Stage(

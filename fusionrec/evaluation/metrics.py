@@ -121,6 +121,37 @@ def per_user_metrics(
     }
 
 
+def per_song_shares(
+    indptr: Offsets, ranks: Ranks, candidates: NDArray[np.integer[Any]], k: int
+) -> dict[str, NDArray[np.float64]]:
+    """What each relevant song adds to the sums over users of AP@K and AUC, and to their number.
+
+    Parameters
+    ----------
+    indptr, ranks, candidates, k
+        As in :func:`per_user_metrics`.
+
+    Returns
+    -------
+    `average_precision` and `auc`, each like `ranks`: they add up to the user's; `auc` is 0 where
+    the user's is not defined. `users` and `auc_users`: 1 over the user's relevant songs, which
+    add up to 1 a user, or to 0 where the user's AUC is not defined.
+    """
+    relevant = np.diff(indptr).astype(np.int64)
+    users = np.repeat(1.0 / np.maximum(relevant, 1), relevant)
+    j = np.arange(len(ranks)) - np.repeat(indptr[:-1], relevant)
+    found = np.where(ranks <= k, (j + 1) / ranks, 0.0)
+    others = np.repeat(candidates.astype(np.int64) - relevant, relevant)
+    right = 1.0 - np.divide(ranks - 1 - j, others, out=np.zeros(len(ranks)), where=others > 0)
+    auc_users = np.where(others > 0, users, 0.0)
+    return {
+        "average_precision": found / np.repeat(np.maximum(np.minimum(relevant, k), 1), relevant),
+        "users": users,
+        "auc": right * auc_users,
+        "auc_users": auc_users,
+    }
+
+
 def mean_over_users(metrics: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """Mean of each of :data:`METRICS` over the users for whom it is defined (NaN if for none).
 

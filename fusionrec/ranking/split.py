@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.hashing import stable_hash
+
+By = Literal["song", "artist", "album"]
+"""What a split keeps together."""
 
 
 def assign(
@@ -21,7 +25,7 @@ def assign(
     artist_ids: Sequence[str],
     releases: Sequence[str] | None = None,
     *,
-    by: Literal["song", "artist", "album"],
+    by: By,
     folds: int,
     test_fold: int,
     validation: float,
@@ -115,11 +119,32 @@ def assign(
     return part, fold_of_group[group].astype(np.int32)
 
 
+def groups(
+    song_ids: Sequence[str],
+    artist_ids: Sequence[str],
+    releases: Sequence[str] | None,
+    by: By,
+) -> NDArray[np.int32]:
+    """A number for each song's group: what a split keeps together, and is drawn together.
+
+    Parameters
+    ----------
+    song_ids, artist_ids, releases, by
+        As in :func:`assign`.
+
+    Returns
+    -------
+    Shape (songs,), from 0, in order of first appearance.
+    """
+    keys = pa.array(_group_keys(song_ids, artist_ids, releases, by), pa.string())
+    return np.asarray(keys.dictionary_encode().indices.to_numpy(), np.int32)
+
+
 def _group_keys(
     song_ids: Sequence[str],
     artist_ids: Sequence[str],
     releases: Sequence[str] | None,
-    by: Literal["song", "artist", "album"],
+    by: By,
 ) -> list[str]:
     """What songs of one group have in common; the prefixes keep ids of two kinds apart."""
     if by == "artist":

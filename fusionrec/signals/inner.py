@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
-from fusionrec.ranking.split import assign
+from fusionrec.ranking.split import By, assign
 from fusionrec.signals.histories import Histories
-from fusionrec.signals.signal import By, Fold
+from fusionrec.signals.signal import Fold
 from fusionrec.signals.songs import Songs
 
 FOLDS = 4

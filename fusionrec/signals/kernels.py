@@ -3,7 +3,8 @@
 A kernel gives blocks of K, rows by columns; nothing here holds all pairs of songs. Its features
 Phi (K = Phi Phi^T) are those of Nystroem's method with the most-played songs as landmarks:
 Phi = K_nL Q L^(-1/2), with Q and L the eigenvectors and eigenvalues of K_LL (Williams & Seeger
-2001). They are exact where every song is a landmark; :func:`error` measures them elsewhere.
+2001). They are exact where every song is a landmark; :func:`error` measures them elsewhere. Songs
+that a kernel can't tell apart, as an artist's are for many, need one landmark among them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Kernel(Protocol):
     def present(self) -> NDArray[np.bool_]:
         """Songs that it knows something of, shape (n,)."""
 
+    @property
+    def marks(self) -> NDArray[np.float64]:
+        """A number for each song, shape (n,): the same for songs that it can't tell apart."""
+
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
 
@@ -66,6 +71,12 @@ class Linear:
         else:
             present = np.asarray(np.any(self.X != 0, axis=1))
         return present if self.of is None else present[self.of]
+
+    @property
+    def marks(self) -> NDArray[np.float64]:
+        """A number for each song, the same for equal rows."""
+        marks = _marks(self.X)
+        return marks if self.of is None else marks[self.of]
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
@@ -110,6 +121,11 @@ class Gaussian:
         self.present = present
         self.median = _median_distance(self.X[present])
 
+    @property
+    def marks(self) -> NDArray[np.float64]:
+        """A number for each song, the same for equal rows."""
+        return _marks(self.X)
+
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
         found = np.exp(-_squared_distances(self.X[rows], self.X[columns]) / (2 * self.median**2))
@@ -137,6 +153,12 @@ class Sum:
             raise ValueError("a sum of kernels needs one of a weight above 0")
         self.present = np.logical_or.reduce([kernel.present for kernel, _ in self.terms])
 
+    @property
+    def marks(self) -> NDArray[np.float64]:
+        """A number for each song, the same where it is in every kernel."""
+        parts = np.stack([kernel.marks * kernel.present for kernel, _ in self.terms], axis=1)
+        return _marks(parts)
+
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
         total = np.zeros((len(rows), len(columns)))
@@ -152,8 +174,23 @@ class Sum:
         return total
 
 
+def most_played(kernel: Kernel, listeners: NDArray[np.integer[Any]], count: int) -> Rows:
+    """Songs that a kernel knows, at most `count`: those with most listeners, ascending.
+
+    Parameters
+    ----------
+    listeners
+        Shape (n,): of songs that may be learned from.
+    """
+    known = np.flatnonzero(kernel.present)
+    return np.sort(known[np.argsort(-listeners[known], kind="stable")[:count]])
+
+
 def landmarks(kernel: Kernel, listeners: NDArray[np.integer[Any]], count: int) -> Rows:
-    """Songs that a kernel's features are made of: the most-played that it knows, then any.
+    """Songs that a kernel's features are made of, ascending.
+
+    Of songs that the kernel can't tell apart, the most-played one stands for all; it is chosen by
+    their listeners together.
 
     Parameters
     ----------
@@ -163,8 +200,11 @@ def landmarks(kernel: Kernel, listeners: NDArray[np.integer[Any]], count: int) -
         How many, at most.
     """
     known = np.flatnonzero(kernel.present)
-    order = np.argsort(-listeners[known], kind="stable")
-    return np.sort(known[order[:count]])
+    known = known[np.argsort(-listeners[known], kind="stable")]
+    _, first, group = np.unique(kernel.marks[known], return_index=True, return_inverse=True)
+    together = np.bincount(group, listeners[known], minlength=len(first))
+    order = np.lexsort((first, -together))
+    return np.sort(known[first[order[:count]]])
 
 
 def features(kernel: Kernel, chosen: Rows, tolerance: float = 1e-7) -> NDArray[np.float32]:
@@ -219,6 +259,19 @@ def unit_rows(X: csr_array) -> csr_array:
     lengths = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return csr_array(diags_array(scale) @ X)
+
+
+def _marks(X: csr_array | NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Random projections of rows: equal rows have the same, and others hardly ever."""
+    direction = np.random.default_rng(0).standard_normal(X.shape[1])
+    if isinstance(X, csr_array):
+        # Row by row in the order of the columns, so that equal rows give equal sums.
+        ordered = X if X.has_sorted_indices else X.sorted_indices()
+        return np.asarray(ordered @ direction, np.float64)
+    found = np.empty(len(X))
+    for start in range(0, len(X), _CHUNK):  # not a matrix product: its sums turn on the row
+        found[start : start + _CHUNK] = (X[start : start + _CHUNK] * direction).sum(axis=1)
+    return found
 
 
 def _squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fusionrec.signals import basis
 from fusionrec.signals.context import fame
-from fusionrec.signals.kernels import CHUNK, gram, landmarks
+from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.taste import NEIGHBOURS
 
@@ -95,7 +95,7 @@ def _neighbour_means(fold: Fold) -> NDArray[np.float64]:
     if fold.by == "song":
         found[:, 1] = _means_of_others(songs.albums, own, values, played, shrinkage)
     terms = basis.kernel(fold, "terms")
-    known = landmarks(terms, listeners, NEIGHBOURS)
+    known = most_played(terms, listeners, NEIGHBOURS)
     known = known[played[known]]
     for start in range(0, len(songs), _CHUNK):
         rows = np.arange(start, min(len(songs), start + _CHUNK))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fusionrec.baselines.factorisation import Sweeper
 from fusionrec.errors import DataError
+from fusionrec.ranking.split import By
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.kernels import CHUNK
 from fusionrec.signals.memo import Memo
@@ -20,7 +21,6 @@ from fusionrec.signals.songs import Songs
 T = TypeVar("T")
 
 Kind = Literal["content", "context", "popularity"]
-By = Literal["song", "artist", "album"]
 
 
 @dataclass(frozen=True)

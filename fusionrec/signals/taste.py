@@ -20,7 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
-from fusionrec.signals.kernels import CHUNK, gram, landmarks
+from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
 
 NEIGHBOURS = 4096
@@ -110,7 +110,7 @@ def means_by_terms(fold: Fold) -> Factors:
     """
     users, songs = smoothed(fold)
     terms = basis.kernel(fold, "terms")
-    known = landmarks(terms, fold.histories.listeners, NEIGHBOURS)
+    known = most_played(terms, fold.histories.listeners, NEIGHBOURS)
     known = known[fold.histories.listeners[known] > 0]
     if not len(known):
         return Factors(np.zeros_like(songs), users)

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from fusionrec import schemas
+from fusionrec.ranking.split import By
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import kept_with
-from fusionrec.signals.signal import By
 from fusionrec.signals.songs import COLUMNS, Songs
 from fusionrec.tables import matrix
 from pipelines.runtime.workspace import Workspace

@@ -135,7 +135,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    version=2,
+    version=3,
     check=lambda config: check_run(config.blend, "blend.signals"),
     published=("weights.csv",),
 )

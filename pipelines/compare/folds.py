@@ -21,6 +21,7 @@ from fusionrec import schemas
 from fusionrec.errors import DataError
 from fusionrec.hashing import stable_hash
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
+from fusionrec.ranking.split import By
 from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
@@ -42,7 +43,7 @@ class Fold:
         How many times the songs had been cut into folds before; each time has a seed of its own.
     """
 
-    by: str
+    by: By
     number: int
     again: int = 0
 

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from fusionrec.evaluation import two_way
 from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
+from fusionrec.ranking.split import By
 from fusionrec.report.summary import ClassMeasure, ClassMeasures, Measured
 from pipelines.compare.jobs import RANKING, Outcome
 from pipelines.config.compare import REFERENCES
 from pipelines.runtime.workspace import Workspace
+from pipelines.split import song_groups
 
 SHORT = 20
 """Songs that a person may look at: recall and NDCG are of lists of so many, too."""
@@ -65,9 +67,9 @@ def _song_order(indptr: np.ndarray, songs: np.ndarray) -> np.ndarray:
     return order
 
 
-def read_cells(workspace: Workspace, by: str, seeds: dict[int, list[Outcome]]) -> Cells:
+def read_cells(workspace: Workspace, by: By, seeds: dict[int, list[Outcome]]) -> Cells:
     """What all methods have in common, from any one of them."""
-    groups = _groups(workspace, by)
+    groups = song_groups(workspace, by)
     offsets, songs, users, candidates, again = [np.zeros(1, np.int64)], [], [], [], []
     for outcome in next(iter(seeds.values())):
         table = _read(workspace, outcome)
@@ -84,19 +86,6 @@ def read_cells(workspace: Workspace, by: str, seeds: dict[int, list[Outcome]]) -
         np.concatenate(candidates),
         np.concatenate(again),
     )
-
-
-def _groups(workspace: Workspace, by: str) -> np.ndarray:
-    """For each song the number of its group: what the split keeps together, int32."""
-    columns = {"song": ["song_id"], "artist": ["artist_id"], "album": ["artist_id", "release"]}
-    songs = workspace.read("ingest", "songs", ["song_id", "artist_id", "release"])
-    own = songs["song_id"].to_pylist()
-    values = zip(*(songs[name].to_pylist() for name in columns[by]), strict=True)
-    # A song without an artist is a group of its own, as in the split.
-    keys = [repr(v) if all(v) else f"song {song}" for v, song in zip(values, own, strict=True)]
-    codes = pa.array(keys).dictionary_encode().indices.to_numpy()
-    found: np.ndarray = codes.astype(np.int32)
-    return found
 
 
 def measured(

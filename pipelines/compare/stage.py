@@ -24,6 +24,7 @@ from fusionrec.evaluation.beyond import Catalogue, ListStatistics
 from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.split import By
 from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
@@ -45,7 +46,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
-_VERSION = 3
+_VERSION = 4
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
@@ -93,7 +94,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     }
 
 
-def _of_split(outcomes: list[Outcome], by: str) -> list[Outcome]:
+def _of_split(outcomes: list[Outcome], by: By) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.job.fold.by == by]
 
 

@@ -59,5 +59,5 @@ class RecommendConfig(Section):
 class EvaluateConfig(Section):
     """Metrics and their intervals."""
 
-    resamples: int = _key(2_000, "bootstrap resamples over users", ge=100)
+    resamples: int = _key(2_000, "bootstrap resamples of users and songs", ge=100)
     level: float = _key(0.95, "confidence level of the intervals", gt=0.5, lt=1)

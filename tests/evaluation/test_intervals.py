@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fusionrec.evaluation import intervals
+from fusionrec.evaluation import intervals, two_way
 from fusionrec.evaluation.intervals import bootstrap_mean
 
 Z = {0.8: 1.2816, 0.95: 1.96}
@@ -65,3 +65,58 @@ def test_undefined_values_are_left_out() -> None:
 def test_out_of_bounds(resamples: int, level: float) -> None:
     with pytest.raises(ValueError, match="resamples"):
         bootstrap_mean(np.ones(3), seed=0, resamples=resamples, level=level)
+
+
+def effects(seed: int, users: int = 400, songs: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Values of five songs a user, shape (users, 5), that the song decides; and which songs."""
+    rng = np.random.default_rng(seed)
+    of_song, of_user = rng.normal(size=songs), 0.3 * rng.normal(size=(users, 1))
+    chosen = np.array([rng.choice(songs, 5, replace=False) for _ in range(users)])
+    return of_song[chosen] + of_user + 0.3 * rng.normal(size=chosen.shape), chosen
+
+
+def sums(values: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    share = 1 / values.shape[1]
+    totals = np.bincount(chosen.ravel(), share * values.ravel())
+    return totals, np.bincount(chosen.ravel()) * share
+
+
+def test_songs_that_many_users_share_widen_the_interval_to_what_is_true() -> None:
+    means, widths, alone = [], [], []
+    for seed in range(60):
+        values, chosen = effects(seed)
+        means.append(values.mean())
+        of_users = values.mean(axis=1)
+        ends = [
+            bootstrap_mean(of_users, songs=songs, seed=seed, resamples=400)
+            for songs in (sums(values, chosen), None)
+        ]
+        widths.append(ends[0][1] - ends[0][0])
+        alone.append(ends[1][1] - ends[1][0])
+    true = 2 * Z[0.95] * np.std(means)
+    assert np.mean(widths) == pytest.approx(true, rel=0.25)
+    assert np.mean(alone) < 0.4 * true
+
+
+def test_it_is_the_two_way_bootstrap_of_cells() -> None:
+    values, chosen = effects(0)
+    drawn = two_way.resample(
+        np.arange(0, values.size + 1, 5),
+        chosen.ravel(),
+        {"a": values.ravel()},
+        seed=0,
+        resamples=4000,
+        count="cells",
+    )["a"]
+    found = bootstrap_mean(values.mean(axis=1), songs=sums(values, chosen), seed=0, resamples=4000)
+    low, high = two_way.interval(drawn)
+    assert found == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_users_of_the_same_song_are_one_draw() -> None:
+    """Of a single song there is nothing to draw: the interval is that of the users."""
+    values = np.random.default_rng(0).random(40)
+    one = np.array([values.sum()]), np.array([40.0])
+    assert bootstrap_mean(values, songs=one, seed=1) == pytest.approx(
+        bootstrap_mean(values, seed=1)
+    )

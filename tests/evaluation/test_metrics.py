@@ -19,6 +19,7 @@ from fusionrec.evaluation.metrics import (
     average_precision,
     mean_over_users,
     ndcg,
+    per_song_shares,
     per_user_metrics,
     recall,
     reciprocal_rank,
@@ -172,3 +173,16 @@ def test_ranks_that_cannot_be(users: list[list[int]], candidates: list[int], mat
 def test_k_must_be_positive() -> None:
     with pytest.raises(ValueError, match="k is 0"):
         per_user_metrics(*flat([[1]]), np.array([3]), 0)
+
+
+def test_songs_shares_add_up_to_their_users() -> None:
+    indptr, ranks = flat([[1, 3], [], [2], [1, 2, 3, 9], [1, 2]])
+    candidates = np.array([5, 4, 4, 12, 2])  # of the last one, all are relevant
+    metrics, shares = (f(indptr, ranks, candidates, 4) for f in (per_user_metrics, per_song_shares))
+    user = np.repeat(np.arange(5), np.diff(indptr))
+    for name, number in (("average_precision", "users"), ("auc", "auc_users")):
+        expected = metrics[name]
+        sums = np.bincount(user, shares[name], minlength=5)
+        np.testing.assert_allclose(sums, np.nan_to_num(expected), atol=1e-12)
+        numbers = np.bincount(user, shares[number], minlength=5)
+        np.testing.assert_allclose(numbers, ~np.isnan(expected), atol=1e-12)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +11,22 @@ import pytest
 
 from fusionrec.errors import (
     BusyError,
+    ConfigError,
     EncoderError,
     FusionrecError,
     InputError,
     SourceError,
     WorkspaceError,
 )
-from pipelines import check
+from pipelines import check, tune
 from pipelines.cli import main as cli
 from pipelines.run import stages
-from pipelines.runtime import lease
+from pipelines.runtime import lease, resources
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
 from tests.pipelines.inline import SMALL, load, without_ray
+
+REFUSE = resources.refuse
 
 
 @pytest.fixture(autouse=True)
@@ -80,10 +84,54 @@ def test_a_workspace_that_cannot_be_written(small, tmp_path) -> None:
     assert isinstance(rows["workspace"].error, WorkspaceError)
 
 
+def test_a_temporary_folder_that_cannot_be_written(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/nowhere")
+    row = found(small, tmp_path / "w")["temporary files"]
+    assert isinstance(row.error, InputError)
+    assert row.text.endswith("set TMPDIR")
+
+
 def test_a_full_disk_is_told_before_it_is_full(small, tmp_path, monkeypatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert "only 1 MB are free" in found(small, tmp_path / "w")["workspace"].text
+
+
+@pytest.mark.parametrize("command", ["run", "train", "tune", "compare", "ladder"])
+def test_long_commands_look_before_they_begin(
+    small, tmp_path, monkeypatch, capsys, command
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    settings = {**SMALL, "ingest__segments": "full"}  # as the comparison's methods need them
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, *arguments(small, tmp_path / "w", **settings)])
+    assert "only 1 MB are free" in capsys.readouterr().err
+    assert not list((tmp_path / "w").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.workers", 4, r"train: asks for 4 CPU \(train.workers\), but the cluster has 2"),
+        ("train.num_gpus", 1, r"train: asks for 1 GPU \(train.num_gpus\), but .* has 0"),
+        ("pretrain.num_gpus", 1, r"pretrain: asks for 1 GPU \(pretrain.num_gpus\)"),
+        ("embed.lyrics.num_gpus", 1, r"embed: asks for 1 GPU \(embed.lyrics.num_gpus\)"),
+        ("recommend.num_gpus", 1, r"recommend: asks for 1 GPU \(recommend.num_gpus\)"),
+        ("tune.num_gpus", 1, r"tune: asks for 1 GPU \(tune.num_gpus\)"),
+    ],
+)
+def test_what_a_stage_will_never_get_is_refused_before_the_first_byte(
+    small, tmp_path, monkeypatch, key, value, message
+) -> None:
+    monkeypatch.setattr(resources, "refuse", REFUSE)
+    monkeypatch.setattr(resources, "_autoscaled", lambda name: 0.0)
+    for look in ("_resource", "_largest"):
+        monkeypatch.setattr(resources, look, lambda name: {"CPU": 2.0}.get(name, 0.0))
+    chosen = load(small, tmp_path / "w", **{key.replace(".", "__"): value})
+    with pytest.raises(ConfigError, match=message):
+        check.require(chosen, (*stages(chosen), tune.STAGE))
+    assert not (tmp_path / "w" / "ingest").exists()
 
 
 def test_another_run_at_work_is_told(small, tmp_path, monkeypatch) -> None:

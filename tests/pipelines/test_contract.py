@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from fusionrec.errors import BusyError, SourceError, WorkspaceError
+from fusionrec.errors import BusyError, DataError, SourceError, WorkspaceError
 from fusionrec.models.collective import Collective
 from pipelines import check, evaluate, ingest, recommend, split, train
 from pipelines.cli import results
@@ -17,6 +18,7 @@ from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
 from pipelines.compare.methods import key
 from pipelines.config import Config
+from pipelines.embed import lyrics
 from pipelines.run import run
 from pipelines.runtime import lease
 from pipelines.runtime.stage import Stage
@@ -123,6 +125,21 @@ def test_the_check_before_a_run_lets_a_dead_runs_claim_pass(small, tmp_path, mon
     claim = first.read_json(lease.FOLDER, "dead.json")
     first.write_json({**claim, "machine": "before its restart"}, lease.FOLDER, "dead.json")
     check._lease(chosen, [plan])
+
+
+def test_who_was_taken_for_dead_in_the_midst_of_its_work_commits_nothing(small, tmp_path) -> None:
+    """Its last tasks wrote into what was another run's by then."""
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        for name in lease.claims(run.workspace, run.stage):
+            run.workspace.remove_file(run.path(lease.FOLDER, name))  # as whoever takes over does
+        return {}
+
+    stage = Stage("label", lambda _: (), lambda _: {}, work)
+    chosen = load(small, tmp_path / "w")
+    with pytest.raises(BusyError, match="another took over"):
+        stage.run(chosen)
+    assert stage.plan(chosen, Workspace(chosen.workspace)).manifest is None
 
 
 def test_who_comes_second_takes_what_the_first_finished(small, tmp_path, monkeypatch) -> None:
@@ -242,6 +259,29 @@ def test_workers_whose_hardware_differs_take_one_precision(monkeypatch) -> None:
     monkeypatch.setattr("pipelines.train.stage.precision", lambda *_: (True, torch.float32))
     assert halves_for_all(Collective(), "cpu")
     assert not halves_for_all(Two(), "cpu")
+
+
+def test_actors_whose_processors_differ_encode_in_one_precision(
+    small, tmp_path, monkeypatch
+) -> None:
+    """Also after a resume: the first choice holds for the whole result."""
+    choices = iter([("bfloat16", "of one processor"), ("float32", "of another")])
+    monkeypatch.setattr(lyrics, "_precision", lambda *_: next(choices))
+    monkeypatch.setattr(lyrics, "lyrics_weights", lambda *_: np.zeros(1))
+    given = []
+
+    def actors(run: StageRun, factory: object, arguments: tuple, *_: object, **__: object) -> list:
+        _, settings, _ = arguments
+        given.append(settings.dtype)
+        raise DataError("far enough")
+
+    monkeypatch.setattr(lyrics.sharding, "map_in_actors", actors)
+    run = Workspace(str(tmp_path)).begin("embed", {})
+    assert run is not None
+    for _ in range(2):
+        with pytest.raises(DataError, match="far enough"):
+            lyrics.embed_lyrics(load(small, tmp_path), run, [])
+    assert given == ["bfloat16", "bfloat16"]
 
 
 def test_what_another_run_sees_changes_nothing_within_a_stages_work(small, tmp_path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import ray
+from ray import cloudpickle
 
 from fusionrec.errors import EncoderError, StageError
 from pipelines import config as config_module
@@ -176,6 +177,13 @@ def test_an_actor_that_raises_in_its_start_ends_the_stage(
     with pytest.raises(error, match=message) as caught:
         sharding.map_in_actors(None, factory, (), [0], description="encoding lyrics")
     assert "\n" not in str(caught.value)
+
+
+def test_what_an_actor_raises_in_its_start_its_first_shard_tells() -> None:
+    """Raised there, Ray would start the actor anew, without end."""
+    actor = sharding._GuardedActor(refuses_to_start)
+    told = cloudpickle.loads(actor({"shard": sharding._packed((3, "shard"))})["outcome"])
+    assert told == (3, "EncoderError", "embed.lyrics.encoder = some/encoder: cannot be had")
 
 
 def test_what_a_dead_actors_errors_say() -> None:

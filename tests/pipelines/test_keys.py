@@ -1,11 +1,12 @@
 """Every key of the config, changed once: exactly the stages that depend on it are redone."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel
 
-from pipelines import compare, config, ladder, report, tune
+from pipelines import compare, config, embed, ladder, report, tune
 from pipelines.config import Config
 from pipelines.run import STAGES
 from pipelines.runtime.workspace import Workspace
@@ -223,6 +224,27 @@ def test_a_ladder_depends_on_its_rungs(tmp_path) -> None:
     rungs = "ladder.rungs=[{method: random}, {method: wmf}]"
     before, after = (keys(load(*more), workspace) for more in ([], [rungs]))
     assert [stage for stage in before if before[stage] != after[stage]] == ["ladder"]
+
+
+@pytest.mark.parametrize("name", ["encoder/config.json", "encoder/model.safetensors", "words.txt"])
+def test_vectors_depend_on_the_files_that_they_are_made_with(tmp_path, name) -> None:
+    """By content: another of the same size and time is another."""
+    for each in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / "encoder").mkdir(exist_ok=True)
+        (tmp_path / "encoder" / each).write_text("1")
+    (tmp_path / "words.txt").write_text("1")
+    outside = (
+        f"embed.lyrics.encoder={tmp_path}/encoder",
+        f"embed.metadata.vectors={tmp_path}/words.txt",
+    )
+    workspace, chosen = Workspace(str(tmp_path / "w")), load(*outside)
+    before = embed.STAGE.plan(chosen, workspace, look=True).key
+    assert embed.STAGE.plan(chosen, workspace, look=True).key == before
+    file = tmp_path / name
+    times = file.stat()
+    file.write_text("2")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert embed.STAGE.plan(chosen, workspace, look=True).key != before
 
 
 def test_a_comparison_depends_on_the_files_of_its_encoder(tmp_path, monkeypatch) -> None:

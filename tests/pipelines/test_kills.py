@@ -12,9 +12,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs as pafs
 
+from pipelines.config import Config
 from pipelines.run import run
 from pipelines.runtime import cleaning, lease
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.shards import Shard, Written
+from pipelines.runtime.stage import Stage, resumable
+from pipelines.runtime.workspace import StageRun, Workspace
 from tests.pipelines.beside import SETTINGS, STAGES, tables, timeless
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.inline_tune import inline_search
@@ -135,6 +138,37 @@ def _dead_who_live(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(lease, "RENEWED_EVERY", 60.0)
     with without_ray():
         yield
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_run_that_is_killed_while_it_clears_up_is_finished(tmp_path, monkeypatch, moment) -> None:
+    """Parts that only the work reads go, and the reports that say that they were written."""
+    table = pa.table({"x": [1, 2, 3]})
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        def write(shard: Shard) -> Written:
+            run.write(table, "raw", shard.part)
+            return Written(table.num_rows)
+
+        resumable(run, "rows", write, Written)(Shard(0))
+        return {"rows": run.workspace.read(run.stage, "raw").num_rows}
+
+    stage = Stage("label", lambda _: (), lambda _: {}, work, staging=("raw",))
+    chosen, left, delete = load(tmp_path, tmp_path / "w"), [moment], Workspace.delete
+
+    def mortal(self: Workspace, *parts: str) -> None:
+        if left[0] == 0:
+            raise KilledError
+        left[0] -= 1
+        delete(self, *parts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "delete", mortal)
+        with pytest.raises(KilledError):
+            stage.run(chosen)
+    assert stage.run(chosen)["counts"] == {"rows": 3}
+    for artifact in ("raw", "reports"):
+        assert not list(tmp_path.glob(f"w/label/*/{artifact}"))
 
 
 def artifacts(place: Path) -> dict[tuple[str, str], pa.Table]:

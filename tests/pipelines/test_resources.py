@@ -13,10 +13,13 @@ import pytest
 import ray
 
 from fusionrec.errors import ConfigError, ResourceError
+from pipelines.config import Config
 from pipelines.runtime import resources, watchdog
 from pipelines.runtime.progress import progress
 from pipelines.runtime.resources import Demand
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.stage import Stage
+from pipelines.runtime.workspace import StageRun, Workspace
+from tests.pipelines.inline import without_ray
 
 
 def test_what_there_is_counts_where_ray_does_not_tell_what_may_come(
@@ -72,6 +75,28 @@ def test_what_is_in_use_is_waited_for(ray_session, caplog, monkeypatch) -> None:
         ray.util.remove_placement_group(held)
     resources.require("train", Demand(({"CPU": 1},) * 3, KEYS), patience=60)
     resources.require("train", Demand(({"CPU": 0.0},), KEYS), patience=0)
+
+
+def test_no_work_begins_before_what_it_asks_for_is_there(tmp_path, monkeypatch) -> None:
+    """Though it was there when all stages' demands were looked at, before the first one."""
+    asked, begun = [], []
+    demand = Demand(({"CPU": 1.0, "GPU": 1.0},), {"GPU": "train.num_gpus"})
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        begun.append(run)
+        return {}
+
+    def never(stage: str, demand: Demand, *, patience: float) -> None:
+        asked.append((stage, demand, patience))
+        raise ResourceError("the only node with a GPU has gone")
+
+    stage = Stage("train", lambda _: (), lambda _: {}, work, demand=lambda _: demand)
+    with without_ray():
+        monkeypatch.setattr(resources, "require", never)
+        with pytest.raises(ResourceError, match="has gone"):
+            stage.run(Config(workspace=str(tmp_path), cluster={"patience": 7}))
+    assert asked == [("train", demand, 7)]
+    assert not begun
 
 
 @pytest.mark.parametrize(
@@ -173,6 +198,47 @@ def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ResourceError label: no progress for ")
     assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
+
+
+def test_a_wait_for_what_no_node_has_is_given_up(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
+    monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
+    monkeypatch.setattr(resources, "free", lambda: "none")
+    run = Workspace(str(tmp_path)).begin("embed", {})
+    assert run is not None
+
+    def work() -> None:
+        until = time.monotonic() + 20
+        with watchdog.watching(run, patience=0.2):
+            while time.monotonic() < until:
+                time.sleep(0.02)
+
+    with pytest.raises(ResourceError, match=r"place 1 x {GPU 1}: no node has {GPU 1}; .*patience"):
+        work()
+
+
+class _NeverReady:
+    """A placement group for which there is no room."""
+
+    waits = 0
+
+    def wait(self, seconds: float) -> bool:
+        self.waits += 1
+        return self.waits > 100
+
+
+def test_a_wait_for_what_others_use_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(resources, "placement_group", lambda bundles: _NeverReady())
+    monkeypatch.setattr(resources, "remove_placement_group", lambda group: None)
+    monkeypatch.setattr(resources, "_free", lambda names: "0 CPU")
+    for look in ("_resource", "_autoscaled", "_largest"):
+        monkeypatch.setattr(resources, look, lambda name: 2.0)
+    demand = Demand(({"CPU": 1.0},) * 2, KEYS)
+    with pytest.raises(ResourceError, match=r"for 2 CPU \(train.workers\); the cluster has 2 CPU"):
+        resources.require("train", demand, patience=0)
+    with pytest.raises(ConfigError, match=r"asks for 3 CPU \(train.workers\), but the cluster has"):
+        resources.require("train", Demand(({"CPU": 1.0},) * 3, KEYS), patience=600)
 
 
 def refuses() -> list:

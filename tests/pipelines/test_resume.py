@@ -35,27 +35,30 @@ def kill_when(corpus: Path, workspace: Path, sign: str) -> None:
     subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
 
 
-@pytest.mark.parametrize(
-    ("stage", "sign"),
-    [
-        ("ingest", "ingest/*/reports/songs-*.json"),
-        ("embed", "embed/*/reports/lyrics-*.json"),
-        ("train", "train/*/lease/*.json"),
-    ],
-)
-def test_sigkill_in_a_stage(corpus, finished, tmp_path, stage, sign) -> None:
-    workspace = tmp_path / "workspace"
-    kill_when(corpus, workspace, sign)
-    found = Workspace(str(workspace))
-    assert found.manifest(stage) is None
-    # Finished stages, and finished shards of the killed one, are not done again.
+def what_is_done(workspace: Path) -> dict[Path, int]:
+    """When the files of finished stages, and of finished shards of embed, were written."""
     done = {path: path.stat().st_mtime_ns for path in workspace.glob("*/*/manifest.json")}
     for report in (workspace / "embed").glob("*/reports/*.json"):
         artifact, part = report.stem.split("-")
         file = report.parents[1] / artifact / f"part-{part}.parquet"
         done[file] = file.stat().st_mtime_ns
-    assert stage != "embed" or any(path.parent.name == "lyrics" for path in done)
+    return done
+
+
+def test_sigkill_in_one_stage_after_another(corpus, finished, tmp_path) -> None:
+    workspace = tmp_path / "workspace"
+    found, done = Workspace(str(workspace)), {}
+    for stage, sign in (
+        ("ingest", "ingest/*/reports/songs-*.json"),
+        ("embed", "embed/*/reports/lyrics-*.json"),
+        ("train", "train/*/lease/*.json"),
+    ):
+        kill_when(corpus, workspace, sign)
+        assert found.manifest(stage) is None
+        done |= what_is_done(workspace)
+        assert stage != "embed" or any(path.parent.name == "lyrics" for path in done)
     assert start(corpus, workspace).wait(timeout=300) == 0
+    # Nothing of them was done again.
     for path, written in done.items():
         assert path.stat().st_mtime_ns == written, path
     expected = Workspace(str(finished)).require("evaluate")["counts"]

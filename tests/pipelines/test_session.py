@@ -11,9 +11,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+import ray
+from ray._private import ray_constants
 
 from fusionrec.errors import ConfigError, InputError
-from pipelines.runtime import joining, local, tokens
+from pipelines.config import ClusterConfig
+from pipelines.runtime import joining, local, session, tokens
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +72,27 @@ def test_a_local_run_leaves_and_uploads_nothing(tmp_path) -> None:
     assert done.stdout.split() == ["None", "of-a-test"]
     assert f"ray-{os.getuid()}: TMPDIR is too long for its sockets" in done.stderr
     assert not (home / ".ray").exists()
+
+
+def test_a_ray_that_is_started_here_gets_nothing_of_this_machine(monkeypatch, tmp_path) -> None:
+    """Neither a token of the home's, nor the folder for uv, nor a path that is too long."""
+    given: dict[str, object] = {}
+
+    def init(**options: object) -> None:
+        uv = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+        given.update(options, uv=uv, token=os.environ["RAY_AUTH_TOKEN"])
+
+    monkeypatch.setattr(session, "_init", init)
+    monkeypatch.setattr(session, "_quieten", lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # what is set goes with the test
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 80)))
+    session.start(ClusterConfig(num_cpus=1))
+    assert given["token"]
+    assert not given["uv"]
+    assert Path(str(given["_temp_dir"])).name == f"ray-{os.getuid()}"
+    assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
 
 
 def test_a_token_that_is_there_is_used(monkeypatch, tmp_path) -> None:

@@ -111,7 +111,7 @@ def test_what_is_used_is_what_works_and_is_in_the_log(there: Results) -> None:
     assert log.count(f"HDF5 files: {read}") == 1
 
 
-@pytest.mark.parametrize("level", levels.LEVELS)
+@pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_the_tests_that_depend_on_the_processor_pass(level: str) -> None:
     files = (
         "ranking/test_on_cpu.py",

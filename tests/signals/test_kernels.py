@@ -8,7 +8,15 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
 from fusionrec.signals import basis, content, context
-from fusionrec.signals.kernels import Gaussian, Linear, Sum, error, features, landmarks
+from fusionrec.signals.kernels import (
+    Gaussian,
+    Linear,
+    Sum,
+    error,
+    features,
+    landmarks,
+    most_played,
+)
 from fusionrec.signals.songs import Songs
 from tests.signals.corpus import corpus, fold
 
@@ -107,12 +115,32 @@ def test_the_error_of_few_landmarks_is_seen() -> None:
 
 
 def test_landmarks_are_the_most_played() -> None:
-    kernel = basis.kernel(fold(), "tags")
+    kernel = basis.kernel(fold(), "audio")
     listeners = np.random.default_rng(0).integers(0, 100, len(kernel.present))
     chosen = landmarks(kernel, listeners, 5)
     assert kernel.present[chosen].all()
     others = np.setdiff1d(np.flatnonzero(kernel.present), chosen)
     assert listeners[chosen].min() >= listeners[others].max()
+    np.testing.assert_array_equal(chosen, most_played(kernel, listeners, 5))
+
+
+@pytest.mark.parametrize("name", ["artist", "album", "names", "year", "walks", "lists", "fame"])
+def test_songs_that_are_the_same_to_a_kernel_need_one_landmark(name: str) -> None:
+    kernel, listeners = basis.kernel(fold(), name), fold().histories.listeners
+    different = len(np.unique(full(kernel)[kernel.present].round(9), axis=0))
+    assert 1 < different < kernel.present.sum()
+    chosen = landmarks(kernel, listeners, len(listeners))
+    assert len(chosen) == different
+    Phi = features(kernel, chosen, tolerance=1e-12)
+    np.testing.assert_allclose(Phi @ Phi.T, full(kernel), atol=2e-4)
+
+
+def test_an_artist_is_chosen_by_the_listeners_of_all_its_songs() -> None:
+    table = {"song_id": list("abcde"), "artist_id": ["X", "Y", "Y", "Y", "Z"]}
+    kernel = content.kernel(Songs(pa.table(table), own=5), "artist")
+    assert landmarks(kernel, np.array([5, 2, 3, 2, 1]), 1).tolist() == [2]
+    assert landmarks(kernel, np.array([5, 2, 3, 2, 1]), 2).tolist() == [0, 2]
+    assert most_played(kernel, np.array([5, 2, 3, 2, 1]), 2).tolist() == [0, 2]
 
 
 def test_a_sum_adds_weighted_kernels() -> None:
@@ -150,6 +178,7 @@ def test_rows_that_songs_share_are_as_rows_of_their_own(sparse: bool) -> None:
     )
     rows, columns = generator.integers(0, 15, 9), np.arange(15)
     np.testing.assert_array_equal(shared.present, own.present)
+    np.testing.assert_array_equal(shared.marks[:, None] == shared.marks, of[:, None] == of)
     np.testing.assert_allclose(shared.block(rows, columns), own.block(rows, columns), atol=1e-12)
     np.testing.assert_allclose(shared.diagonal(rows), own.diagonal(rows), atol=1e-12)
     np.testing.assert_allclose(own.diagonal(rows), np.diag(own.block(rows, rows)), atol=1e-12)

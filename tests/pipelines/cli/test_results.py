@@ -1,6 +1,7 @@
 """The tables of results: each names its measure, and no path is cut."""
 
 import io
+import json
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,7 +13,7 @@ from fusionrec.report.trials import Trial
 from pipelines import blend, compare, ladder, report, tune
 from pipelines.cli import options, results, stages
 from pipelines.cli.recommend import ListedSong, SongList, list_table
-from pipelines.cli.remarks import LeftOut
+from pipelines.cli.remarks import OTHER_SONGS, LeftOut
 from pipelines.config import STAGES
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.cli.test_remarks import GOOD
@@ -141,3 +142,25 @@ def test_artifacts_are_said_to_lie_where_they_do(small, undisturbed, monkeypatch
     stages._print_artifacts(resolved, "run", manifest)
     assert all(Path(line.split("  ")[0]).is_dir() for line in shown if line.startswith("/"))
     assert str(undisturbed / "train" / manifest["lineage"]["train"]) in "".join(shown)
+
+
+def test_a_run_says_what_it_left_out_and_what_its_results_do_not_mean(
+    small, undisturbed, capsys
+) -> None:
+    resolved = load(small, undisturbed)
+    workspace = Workspace(str(undisturbed))
+    manifests = {stage: workspace.require(stage) for stage in workspace.current()}
+    stages._print_results(resolved, manifests, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    counts = manifests["ingest"]["counts"]
+    other = counts["triplets"] - counts["triplets_on_corpus"]
+    (line,) = (line for line in lines if OTHER_SONGS in line)
+    assert line.split()[:2] == ["plays", f"{other:,}"]
+    remark = f"Remark: Only {manifests['evaluate']['counts']['users']} users are in the means"
+    assert any(line.startswith(remark) for line in lines)
+    stages._print_results(resolved, manifests, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert {"what": "plays", "count": other} in [
+        {name: row[name] for name in ("what", "count")} for row in found["left_out"]
+    ]
+    assert any(remark.removeprefix("Remark: ") in each for each in found["remarks"])
