@@ -11,12 +11,14 @@ over all users and songs, by alternating least squares.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 
 from fusionrec.errors import DataError
 
@@ -80,17 +82,139 @@ def factorise(
     DataError
         There are no plays.
     """
-    # Imported here, as it loads a BLAS of its own threads.
-    from implicit.cpu.als import AlternatingLeastSquares
+    table, played_by, played = _confidences(users, songs, plays, shape, alpha, epsilon)
+    model = _model(factors, regularisation, iterations, seed)
+    model.fit(table, show_progress=False)
+    X, Y = (np.zeros((n, factors), np.float32) for n in shape)
+    X[played_by], Y[played] = model.user_factors, model.item_factors
+    return Factors(X, Y)
 
+
+class Sweeper(Protocol):
+    """What solves half-steps of blocks of rows, here or elsewhere."""
+
+    def blocks(self, confidences: Sequence[csr_matrix]) -> Sequence[Any]:
+        """What stands for blocks of rows; called once for the users' and for the songs'."""
+
+    def solve(
+        self, blocks: Sequence[Any], others: NDArray[np.float32], regularisation: float
+    ) -> Iterable[NDArray[np.float32]]:
+        """:func:`half_step` of each block, in their order."""
+
+
+class Here:
+    """One block after the other, in this process."""
+
+    def blocks(self, confidences: Sequence[csr_matrix]) -> Sequence[csr_matrix]:
+        """The blocks themselves."""
+        return confidences
+
+    def solve(
+        self, blocks: Sequence[csr_matrix], others: NDArray[np.float32], regularisation: float
+    ) -> Iterable[NDArray[np.float32]]:
+        """:func:`half_step` of each block."""
+        return [half_step(block, others, regularisation) for block in blocks]
+
+
+def half_step(
+    confidences: csr_matrix, others: NDArray[np.float32], regularisation: float
+) -> NDArray[np.float32]:
+    """The factors of some users by those of all songs, or the other way; float32 (rows, f).
+
+    Each row's are the exact least squares, whatever other rows there are.
+
+    Parameters
+    ----------
+    confidences
+        Float32, shape (rows, others): c where there are plays, nothing elsewhere.
+    """
+    model = _model(others.shape[1], regularisation, 1, 0)
+    # The compiled code takes no arrays that are read-only, as those of an object store are.
+    model.item_factors = np.require(others, requirements="W")
+    parts = (confidences.data, confidences.indices, confidences.indptr)
+    rows = csr_matrix(
+        tuple(np.require(p, requirements="W") for p in parts), shape=confidences.shape
+    )
+    found: NDArray[np.float32] = model.recalculate_user(np.arange(rows.shape[0]), rows)
+    return found
+
+
+def factorise_in_blocks(
+    users: NDArray[np.integer[Any]],
+    songs: NDArray[np.integer[Any]],
+    plays: NDArray[np.integer[Any]],
+    *,
+    shape: tuple[int, int],
+    factors: int,
+    alpha: float,
+    epsilon: float,
+    regularisation: float,
+    iterations: int,
+    seed: int,
+    block: int,
+    sweeper: Sweeper,
+) -> Factors:
+    """:func:`factorise` with each half-step a map over blocks of users, then of songs.
+
+    Takes what it takes, begins as it does and gives the same within rounding. A block needs its
+    own plays and the factors of the other side.
+
+    Parameters
+    ----------
+    block
+        Plays of a block, about.
+    sweeper
+        What solves the blocks.
+    """
+    table, played_by, played = _confidences(users, songs, plays, shape, alpha, epsilon)
+    generator = np.random.default_rng(seed)
+    X, Y = (
+        generator.random((n, factors), dtype=np.float32) * np.float32(0.01) for n in table.shape
+    )
+    by_user, by_song = (sweeper.blocks(_blocks(side, block)) for side in (table, table.T.tocsr()))
+    del table
+    for _ in range(iterations):
+        X = np.concatenate(list(sweeper.solve(by_user, Y, regularisation)))
+        Y = np.concatenate(list(sweeper.solve(by_song, X, regularisation)))
+    all_users, all_songs = (np.zeros((n, factors), np.float32) for n in shape)
+    all_users[played_by], all_songs[played] = X, Y
+    return Factors(all_users, all_songs)
+
+
+def _blocks(table: csr_matrix, plays: int) -> list[csr_matrix]:
+    """Rows of a table in blocks that begin where another so many plays are full."""
+    full = table.indptr[:-1] // max(plays, 1)
+    bounds = [0, *(np.flatnonzero(np.diff(full)) + 1).tolist(), table.shape[0]]
+    return [table[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _confidences(
+    users: NDArray[np.integer[Any]],
+    songs: NDArray[np.integer[Any]],
+    plays: NDArray[np.integer[Any]],
+    shape: tuple[int, int],
+    alpha: float,
+    epsilon: float,
+) -> tuple[csr_matrix, NDArray[np.int64], NDArray[np.int64]]:
+    """Confidences of those who played anything in what was played, and who and what they are.
+
+    The others' factors are 0, and would else keep some of their random beginnings in sums over
+    all.
+    """
     if not len(users):
         raise DataError("factorisation: there are no plays to factorise")
     table = coo_matrix((plays.astype(np.float64), (users, songs)), shape=shape).tocsr()
     table.data = confidence(table.data, alpha, epsilon)
-    # Only who played anything and what was played: the others' factors are 0, and would else
-    # keep some of their random beginnings in sums over all.
-    played_by, played = (np.flatnonzero(np.diff(t.indptr)) for t in (table, table.tocsc()))
-    model = AlternatingLeastSquares(
+    played_by = np.flatnonzero(np.diff(table.indptr))
+    played = np.flatnonzero(np.bincount(table.indices, minlength=shape[1]))
+    return table[played_by][:, played].astype(np.float32), played_by, played
+
+
+def _model(factors: int, regularisation: float, iterations: int, seed: int) -> Any:
+    # Imported here, as it loads a BLAS of its own threads.
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    return AlternatingLeastSquares(
         factors=factors,
         regularization=regularisation,
         alpha=1.0,
@@ -99,7 +223,3 @@ def factorise(
         random_state=seed,
         dtype=np.float32,
     )
-    model.fit(table[played_by][:, played].astype(np.float32), show_progress=False)
-    X, Y = (np.zeros((n, factors), np.float32) for n in shape)
-    X[played_by], Y[played] = model.user_factors, model.item_factors
-    return Factors(X, Y)

@@ -2,8 +2,9 @@
 
 Every signal is a pair of matrices, score(u, s) = V_u . F(s). `songs` and `histories` are what
 they read, `signal` what one is. `kernels` has similarities and their features; `content` and
-`context` (with `pagerank`) make the kernels, `basis` what signals share of them. `neighbours`,
-`taste`, `catalogue` and `popularity` are the signals, `registry` lists them. `inner` simulates a
-cold start, `lists` samples it, `tuning` chooses settings by it and `weights` the signals'
-weights; `blend` joins them, `compress` shortens them, `explain` says why a song came first.
+`context` (with `pagerank`) make the kernels, `basis` what signals share of them, which `memo`
+keeps as long as there is room. `neighbours`, `taste`, `catalogue` and `popularity` are the signals,
+`registry` lists them. `inner` simulates a cold start, `lists` samples it, `tuning` chooses settings
+by it and `weights` the signals' weights; `blend` joins them, `compress` shortens them, `explain`
+says why a song came first.
 """

@@ -35,7 +35,8 @@ def names(with_context: bool) -> tuple[str, ...]:
 
 def single(fold: Fold, name: str) -> NDArray[np.float32]:
     """Features of one kernel, float32 (n, d)."""
-    return fold.once(f"features {name}", partial(_features, fold, kernel(fold, name)))
+    make = partial(_features, fold, kernel(fold, name))
+    return fold.memo.while_it_fits(f"features {name}", _size(fold), make)
 
 
 def mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
@@ -45,7 +46,13 @@ def mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
     -------
     Float32, shape (n, d).
     """
-    return fold.once(f"features of the sum {with_context}", partial(_mixed, fold, with_context))
+    make = partial(_mixed, fold, with_context)
+    return fold.memo.while_it_fits(f"features of the sum {with_context}", _size(fold), make)
+
+
+def _size(fold: Fold) -> int:
+    """Bytes of features, at most."""
+    return 4 * len(fold.songs) * min(fold.settings.landmarks, len(fold.songs))
 
 
 def _mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:

@@ -170,9 +170,10 @@ def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
     if settings.tune:
         settings = tuned(folds, lists, settings, names)
     tables = []
-    for inner, some in zip(folds, lists, strict=True):
-        chosen = inner.fold.with_settings(settings)
-        tables.append(weights.table(some, [SIGNALS[name].fit(chosen) for name in names]))
+    for some in lists:
+        # A fold goes with what it keeps, and a signal with its scores: they are all of the memory.
+        chosen = folds.pop(0).fold.with_settings(settings)
+        tables.append(weights.table(some, (SIGNALS[name].fit(chosen) for name in names)))
     tables, deviations = weights.standardise(tables)
     return Simulated(tuple(names), settings, tables, deviations)
 
@@ -204,7 +205,11 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
         if scale > 0:
             factors, energies = compress.rotated(SIGNALS[name].fit(fold), cold, rank)
             found.append((name, _scaled(factors, scale), energies * scale**2))
-    kept = compress.shares_of_rank([energies for _, _, energies in found], rank)
+            # What has no place in the rank already has none with further signals.
+            kept = compress.shares_of_rank([energies for _, _, energies in found], rank)
+            found = [
+                (n, compress.leading(f, k), e) for (n, f, e), k in zip(found, kept, strict=True)
+            ]
     total = sum(float(energies.sum()) for _, _, energies in found)
     some = sum(float(energies[:k].sum()) for (_, _, energies), k in zip(found, kept, strict=True))
     bounds = np.concatenate([[0], np.cumsum(kept)])
@@ -220,8 +225,6 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     slices = {}
     for (name, factors, _), start, k in zip(found, bounds, kept, strict=False):
         place = slices[name] = slice(int(start), int(start) + k)
-        leading = np.eye(factors.F.shape[1], k)
-        factors = factors.projected(leading, leading)
         F[:, place], V[:, place] = factors.F, factors.vectors()
         if factors.atoms is not None:
             atoms[:, place] = factors.atoms

@@ -72,8 +72,9 @@ def same_artist(songs: Songs) -> csr_array:
         if len(group) > 1:
             others = ~np.eye(len(group), dtype=bool)
             values.append(total.block(group, group)[others])
-            rows.append(np.repeat(group, len(group))[others.ravel()])
-            columns.append(np.tile(group, len(group))[others.ravel()])
+            some = group.astype(np.int32)
+            rows.append(np.repeat(some, len(group))[others.ravel()])
+            columns.append(np.tile(some, len(group))[others.ravel()])
     shape = (len(songs), len(songs))
     if not rows:
         return csr_array(shape, dtype=np.float64)

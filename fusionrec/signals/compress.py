@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from fusionrec.signals.kernels import CHUNK, gram
 from fusionrec.signals.signal import Factors
-
-_CHUNK = 16_384
 
 
 def rotated(
@@ -32,22 +31,33 @@ def rotated(
         Sums of squared scores that each dimension makes, float64, at least one (0 for a signal
         that is constant).
     """
-    F = factors.F - factors.F[cold].mean(axis=0)
-    centred = replace(factors, F=F)
-    nothing = np.zeros((F.shape[1], 1))
-    rows = F[cold].astype(np.float64)
-    values, vectors = eigh(rows.T @ rows)
+    mean = factors.F[cold].mean(axis=0)
+    nothing = np.zeros((factors.F.shape[1], 1))
+    values, vectors = eigh(gram(factors.F, cold, mean))
     kept = values > 1e-10 * max(values[-1], 1e-30)
     if not kept.any():
-        return centred.projected(nothing, nothing), np.zeros(1)
+        return factors.projected(nothing, nothing), np.zeros(1)
     root = vectors[:, kept] * np.sqrt(values[kept])  # R^T
     inverse = vectors[:, kept] / np.sqrt(values[kept])
     energy, directions = eigh(root.T @ _gram(factors) @ root)
     best = np.flatnonzero(energy > 1e-12 * max(energy[-1], 1e-30))[::-1][:rank]
     if not len(best):
-        return centred.projected(nothing, nothing), np.zeros(1)
+        return factors.projected(nothing, nothing), np.zeros(1)
     Z, size = directions[:, best], energy[best] ** 0.25
-    return centred.projected(root @ (Z / size), inverse @ (Z * size)), energy[best]
+    return factors.projected(root @ (Z / size), inverse @ (Z * size), mean), energy[best]
+
+
+def leading(factors: Factors, k: int) -> Factors:
+    """A signal with the first `k` of its dimensions, or with all where it has fewer."""
+    if k >= factors.F.shape[1]:
+        return factors
+    users, atoms = factors.users, factors.atoms
+    return replace(
+        factors,
+        F=factors.F[:, :k].copy(),  # not a view, which would keep the rest
+        users=None if users is None else users[:, :k].copy(),
+        atoms=None if atoms is None else atoms[:, :k].copy(),
+    )
 
 
 def shares_of_rank(energies: Sequence[NDArray[np.float64]], rank: int) -> list[int]:
@@ -63,7 +73,7 @@ def _gram(factors: Factors) -> NDArray[np.float64]:
     assert source is not None
     users = len(source) if isinstance(source, np.ndarray) else source.counts.shape[0]
     total = np.zeros((factors.F.shape[1], factors.F.shape[1]))
-    for start in range(0, users, _CHUNK):
-        rows = factors.vectors(slice(start, start + _CHUNK)).astype(np.float64)
+    for start in range(0, users, CHUNK):
+        rows = factors.vectors(slice(start, start + CHUNK)).astype(np.float64)
         total += rows.T @ rows
     return total

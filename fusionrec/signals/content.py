@@ -154,9 +154,15 @@ def _encoder(songs: Songs) -> Kernel:
     if rows is None:
         return _nothing(songs)
     present = np.any(rows != 0, axis=1)
-    centred = np.where(present[:, None], rows - rows[present].mean(axis=0), 0.0)
+    known = rows[present]
+    if not len(known):
+        return _nothing(songs)
+    # Rows of those that have any, as most have none, and one of zeros for the others.
+    centred = np.zeros((len(known) + 1, rows.shape[1]), rows.dtype)
+    centred[:-1] = known - known.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return Linear(np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0))
+    np.divide(centred, lengths, out=centred, where=lengths > 0)
+    return Linear(centred, np.where(present, np.cumsum(present) - 1, len(known)))
 
 
 def standardised(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array, eye_array, vstack
 
 from fusionrec.signals import pagerank
 from fusionrec.signals.content import standardised
@@ -33,15 +33,10 @@ def _graph(songs: Songs) -> csr_array:
 
 
 def _of_artists(songs: Songs, rows: csr_array) -> Linear:
-    """Unit rows of artists as rows of their songs; nothing where no song's artist is known."""
+    """Unit rows of artists, the same for all of their songs; the last, empty one for no artist."""
     unit = unit_rows(rows)
-    known = songs.artists >= 0
-    if not known.any():
-        return Linear(csr_array((len(songs), rows.shape[1])))
-    X = csr_array(unit[np.maximum(songs.artists, 0)])
-    X.data[np.repeat(~known, np.diff(X.indptr))] = 0.0
-    X.eliminate_zeros()
-    return Linear(X)
+    X = csr_array(vstack([unit, csr_array((1, rows.shape[1]))]))
+    return Linear(X, np.where(songs.artists >= 0, songs.artists, unit.shape[0]))
 
 
 def _lists(songs: Songs) -> Kernel:

@@ -43,17 +43,22 @@ class Histories:
 
     def without(self, songs: NDArray[np.bool_]) -> Histories:
         """The same without any play of the songs of a mask, shape (n,)."""
-        rows = np.repeat(np.arange(self.counts.shape[0]), np.diff(self.counts.indptr))
-        kept = ~songs[self.counts.indices]
-        parts = (self.counts.data[kept], (rows[kept], self.counts.indices[kept]))
-        return Histories(csr_array(parts, shape=self.counts.shape))
+        counts = self.counts
+        kept = ~songs[counts.indices]
+        # Of all rows up to each.
+        before = np.zeros(len(kept) + 1, counts.indptr.dtype)
+        np.cumsum(kept, out=before[1:])
+        parts = (counts.data[kept], counts.indices[kept], before[counts.indptr])
+        return Histories(csr_array(parts, shape=counts.shape))
 
     def weights(self, weighting: Weighting) -> csr_array:
         """What each song of each history weighs, float32 (U, n)."""
         if weighting not in self._weights:
-            found = self.counts.copy()
-            found.data = weights(weighting, found.data, found.indptr)
-            self._weights[weighting] = found
+            counts = self.counts
+            values = weights(weighting, counts.data, counts.indptr)
+            # The same places, in the same memory.
+            parts = (values, counts.indices, counts.indptr)
+            self._weights[weighting] = csr_array(parts, shape=counts.shape)
         return self._weights[weighting]
 
     @cached_property

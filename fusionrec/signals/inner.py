@@ -103,6 +103,6 @@ def inner_folds(outer: Fold) -> list[Inner]:
             ) from error
         cold = np.zeros(len(songs), bool)
         cold[rows[part == "test"]] = True
-        fold = replace(outer, hidden=hidden | kept_with(songs, cold, by), memo={})
+        fold = replace(outer, hidden=hidden | kept_with(songs, cold, by), memo=outer.memo.empty())
         found.append(Inner(fold, np.flatnonzero(cold), outer.histories.without(~cold)))
     return found

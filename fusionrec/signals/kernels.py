@@ -23,6 +23,9 @@ Rows = NDArray[np.integer[Any]]
 _CHUNK = 4096
 """Songs whose features are computed at once."""
 
+CHUNK = 16_384
+"""Rows of features that are computed with at once, in float64 or less a mean."""
+
 _DENSE = 2**23
 """Elements of a sparse factor that is made dense for a product, at most (64 MiB)."""
 
@@ -47,37 +50,59 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class Linear:
-    """x . y of rows of a matrix, sparse or dense; of unit rows that is their cosine."""
+    """x . y of rows of a matrix, sparse or dense; of unit rows that is their cosine.
+
+    Attributes
+    ----------
+    X
+        A row for each song or, where there is `of`, for each of what songs have in common.
+    of
+        Shape (n,): each song's row of X.
+    """
 
     X: csr_array | NDArray[np.floating[Any]]
+    of: NDArray[np.int64] | None = None
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """Songs with a row that is not 0."""
         if isinstance(self.X, csr_array):
-            return np.asarray(np.diff(self.X.indptr) > 0)
-        return np.asarray(np.any(self.X != 0, axis=1))
+            present = np.asarray(np.diff(self.X.indptr) > 0)
+        else:
+            present = np.asarray(np.any(self.X != 0, axis=1))
+        return present if self.of is None else present[self.of]
 
     @property
     def marks(self) -> NDArray[np.float64]:
         """A number for each song, the same for equal rows."""
-        return _marks(self.X)
+        marks = _marks(self.X)
+        return marks if self.of is None else marks[self.of]
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
+        if self.of is None:
+            return self._products(rows, columns)
+        some, of_rows = np.unique(self.of[rows], return_inverse=True)
+        others, of_columns = np.unique(self.of[columns], return_inverse=True)
+        return self._products(some, others)[of_rows][:, of_columns]
+
+    def _products(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+        if not isinstance(self.X, csr_array):
+            return np.asarray(self.X[rows] @ self.X[columns].T, np.float64)
         some, others = self.X[rows], self.X[columns].T
-        if isinstance(others, np.ndarray):
-            return np.asarray(some @ others, np.float64)
-        if others.shape[0] * others.shape[1] <= _DENSE:
-            # A product of few zeros is made faster from a dense factor.
+        if others.shape[0] * others.shape[1] <= _DENSE and others.shape[0] <= some.nnz:
+            # A product of few zeros is made faster from a dense factor, if that is soon made.
             return np.asarray(some @ others.toarray(), np.float64)
         return np.asarray((some @ others).toarray(), np.float64)
 
     def diagonal(self, rows: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to themselves."""
-        some = self.X[rows]
-        squares = (some * some).sum(axis=1)
-        return np.asarray(squares, np.float64).ravel()
+        rows = rows if self.of is None else self.of[rows]
+        found = np.zeros(len(rows))
+        for start in range(0, len(rows), CHUNK):
+            some = self.X[rows[start : start + CHUNK]]
+            found[start : start + CHUNK] = np.asarray((some * some).sum(axis=1)).ravel()
+        return found
 
 
 class Gaussian:
@@ -213,6 +238,18 @@ def error(
     difference = K - Phi[rows].astype(np.float64) @ Phi[rows].T
     size = float(np.linalg.norm(K))
     return float(np.linalg.norm(difference)) / max(size, 1e-30)
+
+
+def gram(
+    X: NDArray[np.float32], rows: Rows, mean: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """The products of the columns of some rows of X, less `mean`, (d, d), in float64."""
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for start in range(0, len(rows), CHUNK):
+        some = X[rows[start : start + CHUNK]]
+        some = (some if mean is None else some - mean).astype(np.float64)
+        total += some.T @ some
+    return total
 
 
 def unit_rows(X: csr_array) -> csr_array:

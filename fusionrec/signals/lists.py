@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
 from fusionrec.signals.inner import Inner
+from fusionrec.signals.kernels import CHUNK
 from fusionrec.signals.signal import Factors
 
 CLIP = 12.0
@@ -79,9 +80,15 @@ class Lists:
         others = V @ factors.F[self.others].T
         means = others.mean(axis=1, keepdims=True)
         positives = np.einsum("ij,ij->i", V[self.owner], factors.F[self.positives])
-        lengths = (np.linalg.norm(rows, axis=1).max(initial=0.0) for rows in (V, factors.F))
+        lengths = (_longest(rows) for rows in (V, factors.F))
         size = float(np.prod([*lengths]))
         return positives - means[self.owner, 0], others - means, size
+
+
+def _longest(rows: NDArray[np.float32]) -> float:
+    """The length of the longest row; a copy of all rows would be as large as a signal."""
+    parts = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+    return max((float(np.linalg.norm(part, axis=1).max()) for part in parts), default=0.0)
 
 
 def average_precision(

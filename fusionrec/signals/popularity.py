@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fusionrec.signals import basis
 from fusionrec.signals.context import fame
-from fusionrec.signals.kernels import most_played
+from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.taste import NEIGHBOURS
 
@@ -51,11 +51,19 @@ def _predicted(fold: Fold, with_context: bool) -> NDArray[np.float32]:
     target = np.log1p(fold.histories.listeners[learned])
     target = target - target.mean()
     X = inputs(fold, with_context)
-    X = (X - X[learned].mean(axis=0)).astype(np.float64)
-    rows = X[learned]
-    A = rows.T @ rows
+    mean = X[learned].mean(axis=0)
+    A = gram(X, learned, mean)
     A[np.diag_indices(len(A))] += fold.settings.popularity_penalty
-    return np.asarray(X @ np.linalg.solve(A, rows.T @ target), np.float32)
+    right = np.zeros(len(A))
+    for start in range(0, len(learned), CHUNK):
+        rows = X[learned[start : start + CHUNK]] - mean
+        right += rows.T.astype(np.float64) @ target[start : start + CHUNK]
+    solution = np.linalg.solve(A, right)
+    found = np.empty(len(X), np.float32)
+    for start in range(0, len(X), CHUNK):
+        rows = (X[start : start + CHUNK] - mean).astype(np.float64)
+        found[start : start + CHUNK] = rows @ solution
+    return found
 
 
 def inputs(fold: Fold, with_context: bool) -> NDArray[np.float32]:

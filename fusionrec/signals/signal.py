@@ -9,9 +9,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.baselines.factorisation import Sweeper
 from fusionrec.errors import DataError
 from fusionrec.ranking.split import By
 from fusionrec.signals.histories import Histories, Weighting
+from fusionrec.signals.kernels import CHUNK
+from fusionrec.signals.memo import Memo
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
 
@@ -35,6 +38,8 @@ class Fold:
         What the split keeps apart.
     settings, seed
         BlendSettings, and the seed of whatever is random.
+    sweeper
+        Where matrix factorisation solves its half-steps by blocks; None: as a whole, here.
     memo
         What several signals of the fold share.
     """
@@ -45,7 +50,8 @@ class Fold:
     by: By = "song"
     settings: BlendSettings = field(default_factory=BlendSettings)
     seed: int = 0
-    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    sweeper: Sweeper | None = field(default=None, repr=False, compare=False)
+    memo: Memo = field(default_factory=Memo, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = len(self.songs)
@@ -59,14 +65,11 @@ class Fold:
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, computed once for this fold."""
-        if name not in self.memo:
-            self.memo[name] = make()
-        found: T = self.memo[name]
-        return found
+        return self.memo.once(name, make)
 
     def with_settings(self, settings: BlendSettings) -> Fold:
         """The same fold with other settings, and nothing kept."""
-        return replace(self, settings=settings, memo={})
+        return replace(self, settings=settings, memo=self.memo.empty())
 
     @property
     def learned(self) -> NDArray[np.int64]:
@@ -122,16 +125,31 @@ class Factors:
         return self.vectors()
 
     def projected(
-        self, users: NDArray[np.floating[Any]], songs: NDArray[np.floating[Any]]
+        self,
+        users: NDArray[np.floating[Any]],
+        songs: NDArray[np.floating[Any]],
+        mean: NDArray[np.float32] | None = None,
     ) -> Factors:
-        """The signal with V times `users`, (d, k), and F times `songs`, (d, k)."""
+        """The signal with V times `users`, (d, k), and F, less `mean`, (d,), times `songs`."""
         users, songs = users.astype(np.float32), songs.astype(np.float32)
         return replace(
             self,
-            F=self.F @ songs,
+            F=times(self.F, songs, mean),
             users=None if self.users is None else self.users @ users,
             atoms=None if self.atoms is None else self.atoms @ users,
         )
+
+
+def times(
+    X: NDArray[np.float32], matrix: NDArray[np.float32], mean: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """(X - mean) @ matrix, float32, with no copy of X."""
+    if mean is None:
+        return X @ matrix
+    found = np.empty((len(X), matrix.shape[1]), np.float32)
+    for start in range(0, len(X), CHUNK):
+        found[start : start + CHUNK] = (X[start : start + CHUNK] - mean) @ matrix
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Lambda is `penalty` times the mean square of the features of the songs played, w
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -19,11 +20,14 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
-from fusionrec.signals.kernels import most_played
+from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
 
 NEIGHBOURS = 4096
 """The most-played songs that are looked at for neighbours of each song."""
+
+BLOCK = 4_000_000
+"""Plays of a block where matrix factorisation goes by blocks; 32 MB."""
 
 _CHUNK = 4096
 
@@ -32,11 +36,16 @@ def solved(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """Phi A^-1, float32 (n, d): a song's weights on what the learned songs' features are told."""
-    rows = Phi[learned].astype(np.float64)
-    A = rows.T @ rows
+    return np.asarray(Phi @ _inverse(Phi, learned, penalty), np.float32)
+
+
+def _inverse(
+    Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
+) -> NDArray[np.float32]:
+    """A^-1, float32 (d, d)."""
+    A = gram(Phi, learned)
     A[np.diag_indices(len(A))] += max(penalty, 1e-9)
-    inverse = cho_solve(cho_factor(A), np.eye(len(A)))
-    return np.asarray(Phi @ inverse.astype(np.float32), np.float32)
+    return np.asarray(cho_solve(cho_factor(A), np.eye(len(A))), np.float32)
 
 
 def to_histories(fold: Fold, with_context: bool) -> Factors:
@@ -57,8 +66,11 @@ def to_smoothed(fold: Fold, with_context: bool) -> Factors:
     penalty = settings.smooth_context_penalty if with_context else settings.smooth_penalty
     learned = fold.learned
     users, songs = smoothed(fold)
-    told = Phi[learned].T @ songs[learned]
-    return Factors(solved(Phi, learned, penalty) @ told, users)
+    told = np.zeros((Phi.shape[1], songs.shape[1]), np.float32)
+    for start in range(0, len(learned), CHUNK):
+        rows = learned[start : start + CHUNK]
+        told += Phi[rows].T @ songs[rows]
+    return Factors(Phi @ (_inverse(Phi, learned, penalty) @ told), users)
 
 
 def smoothed(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -72,7 +84,10 @@ def _factorised(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         users, songs = (np.zeros((size, 1), np.float32) for size in counts.shape)
         return users, songs
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    found = factorisation.factorise(
+    solve = factorisation.factorise
+    if fold.sweeper is not None:
+        solve = partial(factorisation.factorise_in_blocks, block=BLOCK, sweeper=fold.sweeper)
+    found = solve(
         rows,
         counts.indices,
         counts.data.astype(np.int64),

@@ -98,8 +98,7 @@ def tuned(
 
 def _kept(fold: Fold, settings: BlendSettings, keeps: tuple[str, ...]) -> Fold:
     """The fold with other settings, and of what it keeps what does not depend on them."""
-    memo = {name: value for name, value in fold.memo.items() if name.startswith(keeps)}
-    return replace(fold, settings=settings, memo=memo)
+    return replace(fold, settings=settings, memo=fold.memo.of(keeps))
 
 
 def _precision(fold: Fold, lists: Lists, signal: str) -> float:

@@ -13,7 +13,7 @@ from which signals of popularity would else learn too much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +58,9 @@ class Table:
         return Table(self.lists, self.positives[:, columns], others, self.sizes[columns])
 
 
-def table(lists: Lists, signals: Sequence[Factors]) -> Table:
-    """Scores of one inner fold, not yet standardised."""
-    both = [lists.scores(factors) for factors in signals]
+def table(lists: Lists, signals: Iterable[Factors]) -> Table:
+    """Scores of one inner fold, not yet standardised; no signal is kept beyond its scores."""
+    both = list(map(lists.scores, signals))
     positives = np.stack([p for p, _, _ in both], axis=1)
     others = np.stack([o for _, o, _ in both], axis=2)
     return Table(lists, positives, others, np.array([size for _, _, size in both]))

@@ -16,7 +16,9 @@ from fusionrec.signals.blend import Blend, fit_blend
 from fusionrec.signals.registry import SIGNALS, names
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Fold
+from fusionrec.signals.taste import BLOCK
 from pipelines import embed, ingest, split
+from pipelines.blend.blocks import InTasks
 from pipelines.blend.inputs import MODALITIES, Inputs, read_inputs
 from pipelines.blend.vectors import write_blend
 from pipelines.config import BlendRun, Config
@@ -30,13 +32,24 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return tasks.run_task(run, _write, config, run)
 
 
-def fit(config: Config, workspace: Workspace, chosen: BlendRun, seed: int) -> tuple[Blend, Inputs]:
-    """A blend of the songs of a workspace, by the config's split, and what it was made from."""
+def fit(
+    config: Config,
+    workspace: Workspace,
+    chosen: BlendRun,
+    seed: int,
+    run: StageRun | None = None,
+) -> tuple[Blend, Inputs]:
+    """A blend of the songs of a workspace, by the config's split, and what it was made from.
+
+    Matrix factorisation of more plays than a block has is that of tasks of `run`, if it is given.
+    """
     by = config.split.by
     modalities = [name for name in config.embed.modalities if name in MODALITIES]
     inputs = read_inputs(workspace, modalities, by, other_plays=chosen.other_plays)
     settings = settings_of(config)
-    fold = Fold(inputs.songs, inputs.histories, inputs.hidden, by, settings, seed)
+    many = inputs.histories.counts.nnz > BLOCK
+    sweeper = InTasks(run) if run is not None and many else None
+    fold = Fold(inputs.songs, inputs.histories, inputs.hidden, by, settings, seed, sweeper)
     return fit_blend(fold, signal_names(chosen)), inputs
 
 
@@ -83,7 +96,7 @@ def key_settings(config: Config) -> dict[str, Any]:
 
 def _write(config: Config, run: StageRun) -> Counts:
     try:
-        blend, inputs = fit(config, run.workspace, config.blend, config.seed)
+        blend, inputs = fit(config, run.workspace, config.blend, config.seed, run)
     except DataError as error:
         raise DataError(f"{error}; or rank by the classes alone: recommend.model genre") from error
     own = inputs.songs.own

@@ -1,7 +1,8 @@
 """A blend in the workspace: the vectors of songs and users, and what explains their scores.
 
 `songs` and `history` lie in parts aligned with those of the ingest's `songs`, `other_history` with
-those of its `other_songs`; `users` in small ones, so that one user is read in milliseconds.
+those of its `other_songs`, in small groups of rows; `users` in small parts: so that some songs and
+one user are read in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_num
 
 USERS_A_PART = 2_000
 """2 MB at 256 dimensions."""
+
+SONGS_A_GROUP = 256
+"""Songs that are read for one of them: 256 kB at 256 dimensions."""
 
 
 def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> None:
@@ -67,7 +71,8 @@ def _write_songs(
     for name in run.workspace.parts("ingest", aligned_with):
         ids = run.workspace.read_part("ingest", aligned_with, name, ["song_id"])["song_id"]
         columns = [ids.combine_chunks(), vectors(rows[start : start + len(ids)])]
-        run.write(pa.Table.from_arrays(columns, schema=schema), artifact, part_number(name))
+        table = pa.Table.from_arrays(columns, schema=schema)
+        run.write(table, artifact, part_number(name), group=SONGS_A_GROUP)
         start += len(ids)
         sizes.append(len(ids))
     return sizes

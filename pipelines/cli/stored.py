@@ -248,13 +248,14 @@ class Blended:
         return found
 
     def _rows(self, rows: np.ndarray, artifacts: tuple[str, ...]) -> np.ndarray:
-        """Vectors of some songs, reading the parts that they are in alone; float32 (rows, D)."""
+        """Vectors of some songs, reading little else of the parts; float32 (rows, D)."""
         found = np.zeros((len(rows), max(stop for _, stop in self.about["slices"].values())))
         for artifact, name, start, stop in self._parts(artifacts):
             here = (rows >= start) & (rows < stop)
             if here.any():
-                table = self.workspace.read_part("blend", artifact, name, ["vector"])
-                found[here] = matrix(table["vector"].take(pa.array(rows[here] - start)))
+                some = rows[here] - start
+                table = self.workspace.read_rows("blend", artifact, name, some, ["vector"])
+                found[here] = matrix(table["vector"])
         return found.astype(np.float32)
 
     def _parts(self, artifacts: tuple[str, ...]) -> Iterator[tuple[str, str, int, int]]:

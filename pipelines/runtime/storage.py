@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
@@ -130,10 +131,10 @@ class Storage(ABC):
         """Write a JSON file atomically."""
         self.write_bytes(json.dumps(value, indent=1, default=str).encode(), *parts)
 
-    def write_table(self, table: pa.Table, *parts: str) -> None:
-        """Write one Parquet file atomically."""
+    def write_table(self, table: pa.Table, *parts: str, group: int = ROW_GROUP) -> None:
+        """Write one Parquet file atomically, in groups of rows that can be read alone."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
+        pq.write_table(table, sink, row_group_size=group, compression="zstd")
         self.write_bytes(sink.getvalue(), *parts)
 
     def delete(self, *parts: str) -> None:
@@ -182,6 +183,23 @@ class Storage(ABC):
             filters=filters,
             partitioning=None,
         )
+
+    def read_rows(
+        self, stage: str, artifact: str, part: str, rows: np.ndarray, columns: Sequence[str]
+    ) -> pa.Table:
+        """Some rows of a part, by number and in their order, reading the groups they are in."""
+        with (
+            self.fs.open_input_file(self.path(stage, artifact, part)) as stream,
+            pq.ParquetFile(stream) as file,
+        ):
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            group = np.searchsorted(starts, rows, side="right") - 1
+            read = np.unique(group)
+            # Where a group begins in what is read.
+            begins = np.cumsum([0, *np.diff(starts)[read]])[np.searchsorted(read, group)]
+            table = file.read_row_groups(read.tolist(), columns=list(columns))
+            return table.take(pa.array(begins + rows - starts[group]))
 
     def read(
         self,

@@ -92,6 +92,11 @@ def submit(
     return task.remote(function, *arguments)
 
 
+def share(value: Any) -> Any:
+    """Put a value into the object store once, for all tasks that are given the reference."""
+    return ray.put(value)
+
+
 def gather(references: Sequence[Any]) -> list[Any]:
     """Wait for what :func:`submit` started, and return its results.
 

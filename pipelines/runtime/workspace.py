@@ -29,7 +29,7 @@ from pyarrow import fs as pafs
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
 from fusionrec.schemas import SCHEMA_VERSION
-from pipelines.runtime.storage import Storage
+from pipelines.runtime.storage import ROW_GROUP, Storage
 
 T = TypeVar("T")
 
@@ -345,9 +345,11 @@ class StageRun:
         """Whether an earlier, interrupted run already wrote this part."""
         return self.workspace.exists(self.stage, artifact, part_name(part))
 
-    def write(self, table: pa.Table, artifact: str, part: int = 0) -> None:
-        """Write one part of an artifact."""
-        self.workspace.write_table(table, self.stage, artifact, part_name(part))
+    def write(
+        self, table: pa.Table, artifact: str, part: int = 0, *, group: int = ROW_GROUP
+    ) -> None:
+        """Write one part of an artifact, in groups of rows that can be read alone."""
+        self.workspace.write_table(table, self.stage, artifact, part_name(part), group=group)
 
     @contextlib.contextmanager
     def writing(

@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from fusionrec.baselines.factorisation import confidence, factorise
+from fusionrec.baselines.factorisation import (
+    Here,
+    confidence,
+    factorise,
+    factorise_in_blocks,
+    half_step,
+)
 from fusionrec.errors import DataError
 
 USUAL = {
@@ -90,3 +97,41 @@ def test_no_plays() -> None:
     none = np.empty(0, np.int64)
     with pytest.raises(DataError, match="no plays"):
         factorise(none, none, none, **USUAL)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 10_000])
+def test_blocks_give_what_the_whole_gives(plays, block: int) -> None:
+    whole = factorise(*plays, **USUAL)
+    found = factorise_in_blocks(*plays, **USUAL, block=block, sweeper=Here())
+    np.testing.assert_allclose(found.users, whole.users, atol=1e-5)
+    np.testing.assert_allclose(found.songs, whole.songs, atol=1e-5)
+    assert not found.users[29].any()
+
+
+def test_blocks_are_of_about_as_many_plays(plays) -> None:
+    sizes = []
+
+    class Counted(Here):
+        def blocks(self, confidences):
+            sizes.append([block.nnz for block in confidences])
+            return confidences
+
+    factorise_in_blocks(*plays, **USUAL, block=40, sweeper=Counted())
+    pairs = len(set(zip(*plays[:2], strict=True)))
+    for some in sizes:
+        assert sum(some) == pairs
+        assert len(some) > 1
+        assert max(some) < 2 * 40
+
+
+def test_a_half_step_of_some_rows_is_theirs_of_all() -> None:
+    generator = np.random.default_rng(0)
+    rows = csr_matrix(np.where(generator.random((12, 9)) < 0.4, 3.0, 0).astype(np.float32))
+    others = generator.normal(size=(9, 4)).astype(np.float32)
+    whole = half_step(rows, others, 2.0)
+    np.testing.assert_allclose(half_step(rows[5:8], others, 2.0), whole[5:8], atol=1e-6)
+    for row in range(12):
+        c = np.where(rows.toarray()[row] > 0, 3.0, 1.0)
+        p = rows.toarray()[row] > 0
+        A = (others.T * c) @ others + 2.0 * np.eye(4)
+        np.testing.assert_allclose(whole[row], np.linalg.solve(A, others.T @ (c * p)), atol=1e-5)

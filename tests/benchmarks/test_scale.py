@@ -10,17 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def scale() -> ModuleType:
+def script(name: str) -> ModuleType:
     monkeypatch_path = pytest.MonkeyPatch()
     monkeypatch_path.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("scale", ROOT / "benchmarks" / "scale.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch_path.undo()
     return module
+
+
+@pytest.fixture(scope="module")
+def scale() -> ModuleType:
+    return script("scale")
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
@@ -57,3 +61,19 @@ def test_the_arithmetic_of_a_step(scale) -> None:
     twice = scale.CANDIDATES * 2 * scale.FULL["users"]
     per_pair = recorded["rates"]["ranking_seconds_per_user_and_song"]
     assert found["recommend"][0] * 2 == pytest.approx(twice * per_pair)
+
+
+def test_the_document_says_what_was_measured_of_the_blend() -> None:
+    recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())["blend"]
+    text = (ROOT / "cluster" / "CAPACITY.md").read_text()
+    between = text.partition("<!-- blend -->\n")[2].partition("<!-- end of blend -->")[0]
+    table = script("blend_scale").table(recorded["measured"], recorded["factors"])
+    assert between.strip() == table.strip()
+    assert len(recorded["factors"]) >= 3
+
+
+def test_a_cost_at_another_size_is_on_the_line_of_the_larger_ones() -> None:
+    found = script("blend_scale").extrapolated
+    assert found([1, 2, 4, 8], [100.0, 7.0, 11.0, 19.0], 100) == pytest.approx(203)
+    assert found([1, 2, 4], [5.0, 5.0, 4.0], 100) == pytest.approx(4)  # no less than measured
+    assert found([10], [3.0], 100) == pytest.approx(30)

@@ -112,3 +112,26 @@ def test_signals(corpus, tmp_path) -> None:
     assert {"random", "blend content", "blend context", "popularity"} < found.keys()
     for row in found.values():
         assert 0 < row["map"] < 1
+
+
+def test_blend() -> None:
+    small = ("--candidates", 1_500, "--rank", 32, "--songs", 300, "--rounds", 1)
+    found = result("blend.py", *small)
+    (ranking,) = found["ranking"]
+    assert ranking["candidates"] == 1_500
+    assert all(each > 0 for each in ranking["microseconds"].values())
+    assert ranking["ratio"] > 0
+    assert [why["history"] for why in found["explanations"]] == [50, 300]
+    for why in found["explanations"]:
+        assert all(each > 0 for each in why["milliseconds"].values())
+
+
+def test_blend_scale(tmp_path) -> None:
+    record = tmp_path / "capacity.json"
+    small = ("--songs", 200, "--factors", 1, 2, "--without-tuning", "--record", record)
+    found = result("blend_scale.py", *small)
+    assert [each["songs"] for each in found["measured"]] == [200, 400]
+    for each in found["measured"]:
+        assert {"PageRank", "matrix factorisation", "ridge", "rotation"} <= each["parts"].keys()
+        assert all(part["mb"] > 10 for part in each["parts"].values())
+    assert json.loads(record.read_text())["blend"]["factors"] == [1, 2]

@@ -71,6 +71,7 @@ def without_ray() -> Iterator[None]:
     replaced = {
         "tasks.submit": submit,
         "tasks.gather": gather,
+        "tasks.share": lambda value: value,
         "tasks.run_task": run_task,
         "tasks.wait": lambda run, references: gather(references),
         "tasks.map_tasks": each,

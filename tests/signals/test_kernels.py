@@ -3,11 +3,20 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
 from fusionrec.signals import basis, content, context
-from fusionrec.signals.kernels import Gaussian, Sum, error, features, landmarks, most_played
+from fusionrec.signals.kernels import (
+    Gaussian,
+    Linear,
+    Sum,
+    error,
+    features,
+    landmarks,
+    most_played,
+)
 from fusionrec.signals.songs import Songs
 from tests.signals.corpus import corpus, fold
 
@@ -155,3 +164,21 @@ def test_alignment_of_a_split_by_artist_gives_nothing_to_the_artist() -> None:
     some = fold("artist")
     kernels = [basis.kernel(some, name) for name in ("artist", "terms")]
     assert basis.aligned(some, kernels, np.full(2, 0.5)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_rows_that_songs_share_are_as_rows_of_their_own(sparse: bool) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(4, 6)) * (generator.random((4, 6)) < 0.5)
+    X[3] = 0
+    of = generator.integers(0, 4, 15)
+    shared, own = (
+        Linear(csr_array(rows) if sparse else rows, which)
+        for rows, which in ((X, of), (X[of], None))
+    )
+    rows, columns = generator.integers(0, 15, 9), np.arange(15)
+    np.testing.assert_array_equal(shared.present, own.present)
+    np.testing.assert_array_equal(shared.marks[:, None] == shared.marks, of[:, None] == of)
+    np.testing.assert_allclose(shared.block(rows, columns), own.block(rows, columns), atol=1e-12)
+    np.testing.assert_allclose(shared.diagonal(rows), own.diagonal(rows), atol=1e-12)
+    np.testing.assert_allclose(own.diagonal(rows), np.diag(own.block(rows, rows)), atol=1e-12)
