@@ -91,8 +91,8 @@ def test_no_work_begins_before_what_it_asks_for_is_there(tmp_path, monkeypatch) 
         raise ResourceError("the only node with a GPU has gone")
 
     stage = Stage("train", lambda _: (), lambda _: {}, work, demand=lambda _: demand)
-    with without_ray():
-        monkeypatch.setattr(resources, "require", never)
+    with without_ray(), monkeypatch.context() as patched:
+        patched.setattr(resources, "require", never)
         with pytest.raises(ResourceError, match="has gone"):
             stage.run(Config(workspace=str(tmp_path), cluster={"patience": 7}))
     assert asked == [("train", demand, 7)]
