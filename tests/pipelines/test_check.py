@@ -110,6 +110,20 @@ def test_long_commands_look_before_they_begin(
     assert not list((tmp_path / "w").iterdir())
 
 
+@pytest.mark.parametrize("command", ["run", "compare", "ladder"])
+def test_what_embeds_loads_its_encoder_before_it_begins(small, tmp_path, capsys, command) -> None:
+    """All its files are there, and hold nothing of use."""
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    settings = {"ingest__segments": "full", "embed__lyrics__encoder": folder}
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, *arguments(small, tmp_path / "w", **{**SMALL, **settings})])
+    assert f"embed.lyrics.encoder = {folder}: " in capsys.readouterr().err
+    assert not (tmp_path / "w" / "ingest").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -249,6 +249,13 @@ def test_the_check_before_a_run_lists_the_source_once(small, tmp_path, monkeypat
     assert len(looks) == 1
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "embed", "train"])
+def test_what_auto_chose_is_in_the_identity_of_the_result(undisturbed, stage) -> None:
+    manifest = Workspace(str(undisturbed)).require(stage)
+    assert manifest["choices"]
+    assert manifest["identity"] != manifest["key"]
+
+
 def test_workers_whose_hardware_differs_take_one_precision(monkeypatch) -> None:
     class Two(Collective):
         """With another worker, which has no bfloat16."""

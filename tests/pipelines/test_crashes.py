@@ -8,11 +8,12 @@ import pytest
 
 from fusionrec.formats import hdf5
 from fusionrec.formats.hdf5 import direct
-from pipelines.ingest import crashes
+from pipelines.ingest import crashes, songs
 from pipelines.ingest.crashes import NOTES, CrashNotes
 from pipelines.runtime import sharding
 from pipelines.runtime.workspace import StageRun
 from tests.pipelines.conftest import ingest_run
+from tests.pipelines.inline import load, without_ray
 
 
 def note_of_a_process(run: StageRun, path: str, *, attempt: str = "this", node: str = "") -> None:
@@ -52,6 +53,23 @@ def test_a_file_that_workers_die_on_is_left_out(own_corpus, tmp_path) -> None:
     assert reject["reason"] == "workers died while they read it"
     assert reject["detail"].startswith("2 processes vanished with it open: process ")
     assert (reject["action"], reject["source"]) == ("dropped", os.path.relpath(paths[3], root))
+
+
+def test_ingest_notes_what_it_has_open(own_corpus, tmp_path) -> None:
+    run = ingest_run(tmp_path / "w")
+    shards, _ = songs.song_shards(load(own_corpus, tmp_path / "w"), run)
+    path = hdf5.track_paths(str(own_corpus / "MillionSong"))[0]
+    for _ in range(2):
+        assert refusal(run, path) == ""
+        note_of_a_process(run, path)
+    direct._known_layouts.cache_clear()  # the first of a layout goes to libhdf5
+    with without_ray():
+        songs._read_song_shard(run, "none", "this", shards[0])
+    reject = run.workspace.read("ingest", "song_rejects").to_pylist()[0]
+    assert path.endswith(reject["source"])
+    assert reject["reason"] == "workers died while they read it"
+    note = run.read_json(NOTES, "00000.json")
+    assert (note["open"], note["attempt"]) == ("", "this")
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, MemoryError, ValueError])

@@ -14,7 +14,7 @@ import ray
 
 from fusionrec.errors import ConfigError, ResourceError
 from pipelines.config import Config
-from pipelines.runtime import resources, watchdog
+from pipelines.runtime import resources, session, watchdog
 from pipelines.runtime.progress import progress
 from pipelines.runtime.resources import Demand
 from pipelines.runtime.stage import Stage
@@ -91,8 +91,8 @@ def test_no_work_begins_before_what_it_asks_for_is_there(tmp_path, monkeypatch) 
         raise ResourceError("the only node with a GPU has gone")
 
     stage = Stage("train", lambda _: (), lambda _: {}, work, demand=lambda _: demand)
-    with without_ray():
-        monkeypatch.setattr(resources, "require", never)
+    with without_ray(), monkeypatch.context() as patched:
+        patched.setattr(resources, "require", never)
         with pytest.raises(ResourceError, match="has gone"):
             stage.run(Config(workspace=str(tmp_path), cluster={"patience": 7}))
     assert asked == [("train", demand, 7)]
@@ -200,22 +200,23 @@ def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None
     assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
 
 
-def test_a_wait_for_what_no_node_has_is_given_up(tmp_path, monkeypatch) -> None:
+def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(watchdog, "SILENCE", 0.1)
     monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
     monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
     monkeypatch.setattr(resources, "free", lambda: "none")
-    run = Workspace(str(tmp_path)).begin("embed", {})
-    assert run is not None
+    monkeypatch.setattr(resources, "require", lambda *_, **__: None)
+    monkeypatch.setattr(session, "start", lambda config: None)
 
-    def work() -> None:
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
         until = time.monotonic() + 20
-        with watchdog.watching(run, patience=0.2):
-            while time.monotonic() < until:
-                time.sleep(0.02)
+        while time.monotonic() < until:
+            time.sleep(0.02)
+        return {}
 
+    stage = Stage("embed", lambda _: (), lambda _: {}, work)
     with pytest.raises(ResourceError, match=r"place 1 x {GPU 1}: no node has {GPU 1}; .*patience"):
-        work()
+        stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
 
 
 class _NeverReady:

@@ -114,6 +114,15 @@ def test_a_folder_that_is_too_large_is_not_sent(folder) -> None:
     upload.check(folder, excludes, Path("env.yaml"))
 
 
+def test_it_is_measured_before_the_cluster_is_asked(folder) -> None:
+    (folder / "pipelines" / "cli").mkdir()
+    (folder / "pipelines" / "cli" / "main.py").touch()
+    env = folder / "env.yaml"
+    env.write_text('excludes: ["/excluded"]')
+    with pytest.raises(ConfigError, match="would be uploaded, but the cluster takes 100 MB"):
+        jobs.submit(["run"], address="127.0.0.1:1", working_dir=folder, runtime_env_file=env)
+
+
 def test_what_the_job_needs_is_not_left_out(folder) -> None:
     """Of the packages' folders the files are named, not the folders."""
     with (folder / "pipelines" / "left.bin").open("wb") as stream:

@@ -2,15 +2,27 @@
 
 import threading
 
+from pipelines.cli import main as cli
 from pipelines.cli.stdout import stdout_for_results
+
+
+def told(what: str) -> None:
+    """As Ray's driver tells it, in a thread of its own."""
+    thread = threading.Thread(target=print, args=(what,))
+    thread.start()
+    thread.join()
 
 
 def test_what_rays_threads_print_is_no_result(capsys) -> None:
     """As its driver does with what a node has to say of memory that is short."""
     with stdout_for_results():
-        thread = threading.Thread(target=print, args=("memory is short",))
-        thread.start()
-        thread.join()
+        told("memory is short")
         print("a result")
     print("another")
     assert capsys.readouterr().out == "a result\nanother\n"
+
+
+def test_so_it_is_while_a_command_runs(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "_run", lambda *_, **__: told("memory is short"))
+    cli.main(["version"])
+    assert capsys.readouterr().out == ""
