@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -290,15 +289,14 @@ def test_too_large_a_tokenizer_is_refused(directory: Path, tmp_path: Path) -> No
         load_encoder(str(copy))
 
 
+@pytest.mark.timeout(60)  # requests alone would try for minutes
 @pytest.mark.parametrize("offline", [True, False])
 def test_no_network_fails_fast_and_names_both_ways_out(
     no_hub: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    start = time.monotonic()
     with pytest.raises(EncoderError) as caught:
         load_encoder("FacebookAI/roberta-base")
-    assert time.monotonic() - start < 15
     message = str(caught.value)
     assert "\n" not in message
     for part in (
