@@ -62,7 +62,7 @@ def fit_factors(
     settings: Settings,
     feedback: Feedback | None = None,
 ) -> FactorTower:
-    """Train the network on the factors of training songs.
+    """Train the network on the factors of training songs, from their mean on.
 
     Parameters
     ----------
@@ -92,6 +92,7 @@ def fit_factors(
     scale = scale_of(targets[fitted])
     error = FactorLoss(loss, targets, scale, feedback, fitted)
     tower = SongTower(songs, targets.shape[1], settings)
+    tower.predict_always(targets[fitted].mean(axis=0) / scale)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, int]]:
         tower.begin(epoch)
