@@ -105,15 +105,17 @@ class MlrConfig(Section):
 
 
 class TowersConfig(Section):
-    """The fusion network on taste instead of classes; the rest of its settings are `train`'s."""
+    """The fusion network on taste instead of classes; the rest of its settings are `train`'s.
+
+    Under `train.patience` it is the validation loss that has not fallen.
+    """
 
     loss: LossName = key(
         "mse",
         "of fusion-factors: squared error, van den Oord et al.'s weighted prediction error, or "
         "1 - cosine",
     )
-    epochs: int = key(100, "passes over the training songs, or over their plays, at most", ge=1)
-    patience: int = key(10, "stop when the validation loss has not fallen for so many", ge=1)
+    epochs: int = key(20, "passes of fusion-ranking over the plays of the training songs", ge=1)
     dimensions: int = key(
         RankingSettings.dimensions, "of fusion-ranking's vectors, without a song's bias", ge=1
     )

@@ -64,11 +64,12 @@ def test_they_are_rows_of_the_comparison(place) -> None:
     [
         ({"compare__towers": TOWERS.replace("{", "{loss: wpe, ")}, 1),
         ({"compare__towers": TOWERS.replace("{", "{cold: 0.9, ")}, 1),
-        ({"compare__towers": TOWERS.replace("{", "{patience: 1, ")}, 2),
+        ({"train__epochs": 3}, 1),
+        ({"train__patience": 1}, 2),
         ({"train__p": 0.1}, 2),
         ({"train__class_weights": "false"}, 0),
     ],
-    ids=["loss", "cold", "patience", "p", "class weights"],
+    ids=["loss", "cold", "epochs", "patience", "p", "class weights"],
 )
 def test_a_setting_redoes_the_methods_that_have_it(small, place, change, redone) -> None:
     before = rankings(place)
