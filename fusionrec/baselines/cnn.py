@@ -5,8 +5,7 @@ inputs at once, over windows of fixed length, with rectified linear units and ma
 between them; the outputs of a song's consecutive windows are averaged. Their input is a
 log-mel spectrogram, ours the 12 timbre and 12 pitch values of Echo Nest segments.
 
-Shapes: B songs in a batch, T segments in a window, I inputs (24), F factors, U users, L pairs
-of a song of the batch and a user who listened to it.
+Shapes: B songs in a batch, T segments in a window, I inputs (24), F factors.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusionrec.baselines.factor_loss import FactorLoss, Feedback, scale_of
 from fusionrec.errors import DataError
 from fusionrec.features.moments import Moments, Scaler
 
@@ -31,67 +31,6 @@ Rows = NDArray[np.integer[Any]]
 _POOL = 4  # segments that max-pooling makes one of
 _DENSE = 256  # width of the hidden dense layer
 _WINDOWS = 256  # predicted at a time
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """Who listened to each song, for the weighted prediction error.
-
-    Attributes
-    ----------
-    X
-        User factors, float32, shape (U, F).
-    indptr, users
-        Song i was listened to by the rows `users[indptr[i]:indptr[i + 1]]` of `X`.
-    confidence
-        c_ui, float32, like `users`; it is 1 for all other pairs.
-    """
-
-    X: Floats
-    indptr: NDArray[np.int64]
-    users: Rows
-    confidence: Floats
-
-    def of(self, rows: Rows) -> tuple[NDArray[np.int64], Rows, Floats]:
-        """`indptr`, `users` and `confidence` of some of the songs."""
-        sizes = np.diff(self.indptr)[rows]
-        indptr = np.concatenate([[0], np.cumsum(sizes)])
-        where = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], sizes)
-        return indptr, self.users[where], self.confidence[where]
-
-
-def weighted_prediction_error(
-    y_BF: Tensor, gram_FF: Tensor, indptr: Tensor, users: Tensor, confidence: Tensor, X_UF: Tensor
-) -> Tensor:
-    """Sum over all users u of c_ui (p_ui - x_u . y_i)^2, for each song i, exactly.
-
-    p_ui is 1 and c_ui given for the users who listened to the song; for all others they are 0
-    and 1, so that their terms are those of y' X'X y, less the listeners' own: the cost is
-    that of the listeners, not of all users (Hu et al. 2008 save their sweeps the same way).
-
-    Parameters
-    ----------
-    y_BF
-        Factors of the songs; the result can be differentiated by them.
-    gram_FF
-        X'X.
-    indptr, users, confidence
-        Int64 (B + 1,), int64 (L,) and float (L,): song i's listeners are the rows
-        `users[indptr[i]:indptr[i + 1]]` of `X_UF`.
-    X_UF
-        User factors.
-
-    Returns
-    -------
-    Tensor
-        Shape (B,), of the type of `y_BF`.
-    """
-    sizes = indptr.diff()
-    song_L = torch.repeat_interleave(torch.arange(len(y_BF), device=y_BF.device), sizes)
-    score_L = (X_UF[users] * y_BF.index_select(0, song_L)).sum(dim=1)
-    listeners_L = confidence * (1.0 - score_L).square() - score_L.square()
-    everyone_B = ((y_BF @ gram_FF) * y_BF).sum(dim=1)
-    return everyone_B.index_add(0, song_L, listeners_L)
 
 
 class Network(nn.Module):
@@ -213,8 +152,7 @@ def fit_cnn(
 ) -> ConvNet:
     """Train a network by Adam, a random window of each training song an epoch.
 
-    Both losses are divided by what predicting 0 would cost the average training song, so that
-    they begin near 1 and one learning rate suits both.
+    Both losses begin near 1, so that one learning rate suits both.
 
     Parameters
     ----------
@@ -226,7 +164,7 @@ def fit_cnn(
         gives a song without listeners) or with a NaN means that it has none: it is left
         out under either loss, as is a song without segments.
     loss
-        `mse`: squared distance to the targets. `wpe`: :func:`weighted_prediction_error`.
+        See :class:`fusionrec.baselines.factor_loss.FactorLoss`.
     feedback
         Of the n songs; for `wpe`.
     validation_rows
@@ -246,8 +184,6 @@ def fit_cnn(
     ValueError
         `wpe` without `feedback`, or arrays of different numbers of songs.
     """
-    if loss == "wpe" and feedback is None:
-        raise ValueError("the weighted prediction error needs feedback")
     sizes = {len(targets), len(offsets) - 1, len(feedback.indptr if feedback else offsets) - 1}
     if len(sizes) > 1:
         raise ValueError(f"targets, offsets and feedback are of {sorted(sizes)} songs")
@@ -262,11 +198,11 @@ def fit_cnn(
             "segments and factors; check the ingest report, and that the plays are of these songs"
         )
     inputs = _Inputs(offsets, frames, _scaler(offsets, frames, train), segments)
-    scale = float(np.sqrt(np.square(targets[train], dtype=np.float64).mean()))
+    scale = scale_of(targets[train])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(frames.shape[1], targets.shape[1], channels).to(device)
-    error = _Loss(targets, scale, feedback if loss == "wpe" else None, train, device)
+    error = FactorLoss(loss, targets, scale, feedback, train, device)
     optimiser = torch.optim.Adam(network.parameters(), lr=eta)
     history: list[Epoch] = []
     least, best, best_weights = np.inf, 0, dict[str, Tensor]()
@@ -321,31 +257,6 @@ class _Inputs:
         x = self.frames[np.minimum(where, len(self.frames) - 1)]
         scaled = (x - self.scaler.mean.astype(np.float32)) / self.scaler.scale.astype(np.float32)
         return torch.from_numpy(scaled * inside[:, :, None])
-
-
-class _Loss:
-    """The loss of each song of a batch, over what predicting 0 costs the training songs' mean."""
-
-    def __init__(
-        self, targets: Floats, scale: float, feedback: Feedback | None, train: Rows, device: str
-    ) -> None:
-        self.targets, self.scale, self.feedback, self.device = targets, scale, feedback, device
-        if feedback is not None:
-            X = feedback.X.astype(np.float64)
-            self.gram_FF = torch.from_numpy((X.T @ X).astype(np.float32)).to(device)
-            self.X_UF = torch.tensor(feedback.X, dtype=torch.float32, device=device)
-            self.of_zero = float(feedback.of(train)[2].sum(dtype=np.float64)) / len(train)
-
-    def __call__(self, y_BF: Tensor, rows: Rows) -> Tensor:
-        if self.feedback is None:
-            target_BF = torch.from_numpy(self.targets[rows] / np.float32(self.scale))
-            return (y_BF - target_BF.to(self.device)).square().mean(dim=1)
-        indptr, users, confidence = (
-            torch.from_numpy(x).to(self.device) for x in self.feedback.of(rows)
-        )
-        listened = indptr, users, confidence.to(y_BF)
-        y_BF = y_BF * self.scale
-        return weighted_prediction_error(y_BF, self.gram_FF, *listened, self.X_UF) / self.of_zero
 
 
 def _scaler(offsets: NDArray[np.int64], frames: Floats, rows: Rows) -> Scaler:

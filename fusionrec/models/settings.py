@@ -5,12 +5,14 @@ The configuration's sections take their defaults from here; nothing here imports
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 Operator = Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"]
 Align = Literal["project", "pad", "truncate"]
 Absent = Literal["neutral", "learned"]
+LossName = Literal["mse", "wpe", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,37 @@ class Settings:
     norm_group: int | None = 64
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     seed: int = 0
+
+    def eta_of(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        if self.schedule == "constant":
+            return self.eta
+        return self.eta * 0.5 * (1.0 + math.cos(math.pi * ((epoch - 1) / self.epochs)))
+
+
+@dataclass(frozen=True)
+class RankingSettings:
+    """How two towers learn to rank.
+
+    Attributes
+    ----------
+    dimensions
+        d, of a song's vector, without its bias.
+    pairs
+        Plays in a batch.
+    negatives
+        Songs drawn evenly beside those of a batch's plays.
+    history
+        Songs of a user's history that an example has, at most, drawn anew in each epoch.
+    cold
+        How often a song is learned from without its collaborative vector.
+    """
+
+    dimensions: int = 64
+    pairs: int = 1024
+    negatives: int = 256
+    history: int = 50
+    cold: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ rounding only.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -168,7 +167,7 @@ class Training:
             self.accuracy("train"),
             self.accuracy("validation"),
             self.accuracy("test"),
-            self._eta(),
+            self.settings.eta_of(self.epoch),
             round(self.seconds, 3),
         )
         self.curve.append(row)
@@ -250,18 +249,12 @@ class Training:
             return row.loss < best.loss
         return row.validation_accuracy > best.validation_accuracy
 
-    def _eta(self) -> float:
-        if self.settings.schedule == "constant":
-            return self.settings.eta
-        done = (self.epoch - 1) / self.settings.epochs
-        return self.settings.eta * 0.5 * (1.0 + math.cos(math.pi * done))
-
     def _train_epoch(self) -> float:
         self.model.train()
         context = self.network.context
         context.generator.manual_seed(self.settings.seed * 1_000_003 + self.epoch)
         for group in self.optimiser.param_groups:
-            group["lr"] = self._eta()
+            group["lr"] = self.settings.eta_of(self.epoch)
         sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         for batch in self.feed.batches(self.epoch):
             context.share = batch.share

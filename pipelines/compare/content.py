@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import torch
 from scipy.sparse import csr_array
 
-from fusionrec.baselines.cnn import Feedback, fit_cnn
+from fusionrec.baselines.cnn import fit_cnn
+from fusionrec.baselines.factor_loss import Feedback
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.baselines.mlr import fit_metric, profile_vectors, relevant_by_listeners, song_factors
 from fusionrec.baselines.regression import fit_linear, fit_mlp
@@ -85,18 +86,18 @@ def fused_inputs(context: Context) -> Inputs:
     return Inputs(x, known)
 
 
-def _targets(context: Context) -> tuple[np.ndarray, np.ndarray]:
+def targets(context: Context) -> tuple[np.ndarray, np.ndarray]:
     """Factors of all users and songs; a song's are zeros where no play of it may be seen."""
     return read_factors(context.workspace, context.config.compare.wmf.scope)
 
 
 def _to_factors(context: Context, predicted: np.ndarray, unknown: int) -> Scores:
-    X, _ = _targets(context)
+    X, _ = targets(context)
     users = X[context.evaluation.users]
     return Scores(predicted.astype(np.float32), users, unknown)
 
 
-def _parts(context: Context, known: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def parts(context: Context, known: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation songs that have both inputs and factors."""
     usable = known & (Y != 0).any(axis=1)
     part = context.evaluation.part
@@ -110,8 +111,8 @@ def _parts(context: Context, known: np.ndarray, Y: np.ndarray) -> tuple[np.ndarr
 
 
 def linear(context: Context, inputs: Inputs) -> Scores:
-    _, Y = _targets(context)
-    fitted, held = _parts(context, inputs.known, Y)
+    _, Y = targets(context)
+    fitted, held = parts(context, inputs.known, Y)
     validation = (inputs.x[held], Y[held]) if len(held) else None
     model = fit_linear(inputs.x[fitted], Y[fitted], validation=validation)
     return _predicted(context, inputs, model.predict)
@@ -127,8 +128,8 @@ def _predicted(
 
 def perceptron(context: Context) -> Scores:
     inputs, settings = bag_inputs(context), context.config.compare.neural
-    _, Y = _targets(context)
-    fitted, held = _parts(context, inputs.known, Y)
+    _, Y = targets(context)
+    fitted, held = parts(context, inputs.known, Y)
     model = fit_mlp(
         inputs.x[fitted],
         Y[fitted],
@@ -176,8 +177,8 @@ def convolutional(context: Context, loss: Literal["mse", "wpe"]) -> Scores:
     """A convolutional network from segments to factors, by squared or weighted error."""
     torch.set_num_threads(1)
     settings = context.config.compare.neural
-    X, Y = _targets(context)
-    fitted, held = _parts(context, np.ones(len(Y), bool), Y)
+    X, Y = targets(context)
+    fitted, held = parts(context, np.ones(len(Y), bool), Y)
     songs = np.concatenate([fitted, held])
     key = stable_hash(
         context.song_ids.take(pa.array(songs)).to_pylist(), seed=context.config.seed, purpose="cnn"
@@ -193,7 +194,7 @@ def convolutional(context: Context, loss: Literal["mse", "wpe"]) -> Scores:
         frames,
         Y[songs],
         loss=loss,
-        feedback=_feedback(context, songs, X) if loss == "wpe" else None,
+        feedback=feedback(context, songs, X) if loss == "wpe" else None,
         validation_rows=np.flatnonzero(np.isin(songs, held)),
         segments=settings.segments,
         eta=settings.eta,
@@ -233,7 +234,7 @@ def _segments(
         yield context.rows(found["song_id"]), offsets, np.hstack(frames).astype(np.float32)
 
 
-def _feedback(context: Context, songs: np.ndarray, X: np.ndarray) -> Feedback:
+def feedback(context: Context, songs: np.ndarray, X: np.ndarray) -> Feedback:
     """Who plays these songs, with what confidence."""
     wmf = context.config.compare.wmf
     users, played, counts = context.plays(("train", "validation"))

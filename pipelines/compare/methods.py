@@ -18,6 +18,7 @@ from fusionrec.models.training import Training, precision, predict
 from pipelines import blend, train
 from pipelines.blend.stage import fit
 from pipelines.compare import content as content
+from pipelines.compare import towers
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import (
     features_workspace,
@@ -250,6 +251,18 @@ SPECS: dict[Method, MethodSpec] = {
         lambda context: content.linear(context, content.fused_inputs(context)),
         inputs=_fused_inputs,
         settings=_compare_settings(),
+    ),
+    "fusion-factors": MethodSpec(
+        towers.to_factors,
+        True,
+        _fused_inputs,
+        lambda config: towers.settings_key(config, "factors"),
+    ),
+    "fusion-ranking": MethodSpec(
+        towers.ranking,
+        True,
+        _fused_inputs,
+        lambda config: towers.settings_key(config, "ranking"),
     ),
     "blend": MethodSpec(
         _blend,

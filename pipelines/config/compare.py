@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
+from fusionrec.models.settings import LossName, RankingSettings
 from pipelines.config.blend import BlendRun
 from pipelines.config.features import Modality
 from pipelines.config.section import Section, key
@@ -21,6 +22,8 @@ Method = Literal[
     "cnn-wpe",
     "fusion",
     "linear-features",
+    "fusion-factors",
+    "fusion-ranking",
     "blend",
     "wmf",
     "classes",
@@ -29,6 +32,9 @@ Method = Literal[
 
 METHODS: tuple[Method, ...] = get_args(Method)
 """Every method of the comparison."""
+
+ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking")
+"""Those that are compared only if `compare.methods` names them: they pay with many songs."""
 
 REFERENCES: tuple[Method, ...] = ("wmf", "classes", "popularity-oracle")
 """Those that see what the others must not: plays or tags of the test songs."""
@@ -98,6 +104,36 @@ class MlrConfig(Section):
     iterations: int = key(50, "cutting planes, at most", ge=1)
 
 
+class TowersConfig(Section):
+    """The fusion network on taste instead of classes; the rest of its settings are `train`'s.
+
+    Under `train.patience` it is the validation loss that has not fallen.
+    """
+
+    loss: LossName = key(
+        "mse",
+        "of fusion-factors: squared error, van den Oord et al.'s weighted prediction error, or "
+        "1 - cosine",
+    )
+    epochs: int = key(20, "passes of fusion-ranking over the plays of the training songs", ge=1)
+    dimensions: int = key(
+        RankingSettings.dimensions, "of fusion-ranking's vectors, without a song's bias", ge=1
+    )
+    pairs: int = key(RankingSettings.pairs, "plays in a batch of fusion-ranking", ge=2)
+    negatives: int = key(
+        RankingSettings.negatives, "songs drawn evenly beside those of a batch's plays", ge=1
+    )
+    history: int = key(
+        RankingSettings.history, "songs of a user's history that an example has, at most", ge=1
+    )
+    cold: float = key(
+        RankingSettings.cold,
+        "how often a song is learned from without its collaborative vector",
+        ge=0,
+        le=1,
+    )
+
+
 class CompareConfig(Section):
     """The comparison of all methods by van den Oord's protocol, `oord`."""
 
@@ -107,7 +143,11 @@ class CompareConfig(Section):
     test_folds: tuple[int, ...] | None = key(
         None, "which of split.folds are tested; null for all, so that each song is tested once"
     )
-    methods: tuple[Method, ...] = key(METHODS, "what is compared", min_length=1)
+    methods: tuple[Method, ...] = key(
+        tuple(method for method in METHODS if method not in ASKED_FOR),
+        f"what is compared; {' and '.join(ASKED_FOR)} are beside the default",
+        min_length=1,
+    )
     fusion: tuple[FusionRun, ...] = key(
         (
             FusionRun(k=6, modalities=("metadata",)),
@@ -140,6 +180,7 @@ class CompareConfig(Section):
     wmf: WmfConfig = WmfConfig()
     audio_words: AudioWordsConfig = AudioWordsConfig()
     neural: NeuralConfig = NeuralConfig()
+    towers: TowersConfig = TowersConfig()
     mlr: MlrConfig = MlrConfig()
 
     @model_validator(mode="after")

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusionrec.baselines.cnn import ConvNet, Feedback, fit_cnn, weighted_prediction_error
+from fusionrec.baselines.cnn import ConvNet, fit_cnn
+from fusionrec.baselines.factor_loss import Feedback, weighted_prediction_error
 from fusionrec.errors import DataError
 
 T = 16

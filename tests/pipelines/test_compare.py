@@ -32,7 +32,9 @@ COMPARE = {
     "compare__resamples": 200,
     "compare__wmf": "{factors: 12}",
     "compare__audio_words": "{codewords: 60, frames: 30}",
+    "compare__methods": list(METHODS),
     "compare__neural": "{hidden: 50, epochs: 5, cnn_epochs: 2, segments: 32}",
+    "compare__towers": "{epochs: 3, dimensions: 8}",
     "compare__mlr": "{queries: 150, iterations: 5}",
 }
 
@@ -73,6 +75,7 @@ def test_every_method_is_measured_under_both_splits(tables) -> None:
         seeded = {name for name, row in found.items() if row["seeds"] == 2}
         networks = {"fusion k=4 metadata", "fusion k=6 metadata+audio"}
         blend = "blend neighbours-terms+popularity, other plays"
+        networks |= {"fusion-factors", "fusion-ranking"}
         assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe", blend} | networks
 
 

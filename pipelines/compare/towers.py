@@ -1,0 +1,102 @@
+"""The fusion network on taste instead of classes: methods `fusion-factors`, `fusion-ranking`.
+
+Its inputs are all modalities fused, and it is trained on training songs as the paper's network is;
+validation songs are for early stopping, if `train.patience` asks for it. (With hundreds of songs
+their squared error is lowest after few epochs, long before the ranking is best.) Of the test songs
+it sees the content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fusionrec.models.ranking import fit_ranking
+from fusionrec.models.settings import RankingSettings, Settings
+from fusionrec.models.song_tower import SongInputs
+from fusionrec.models.to_factors import fit_factors
+from fusionrec.signals.histories import Histories
+from pipelines.compare import content
+from pipelines.compare.context import Context, Scores
+from pipelines.compare.folds import features_workspace
+from pipelines.config import Config, replaced
+from pipelines.runtime.stage import Json
+from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
+
+_SHARED = {"eta", "p", "weight_decay", "norm_group", "schedule", "patience"}
+"""The settings of the paper's network that both have, too."""
+
+
+def settings_key(config: Config, method: Literal["factors", "ranking"]) -> Mapping[str, Json]:
+    """What of the config a method depends on, besides the factors' stage."""
+    train, towers = config.train, config.compare.towers
+    if method == "factors":
+        of_train = train.model_dump(mode="json", include=_SHARED | {"epochs", "batch_size"})
+        own = towers.model_dump(mode="json", include={"loss"})
+    else:
+        of_train = train.model_dump(mode="json", include=_SHARED)
+        own = towers.model_dump(mode="json", exclude={"loss"})
+    return {"train": of_train, "towers": own, "wmf": config.compare.wmf.model_dump(mode="json")}
+
+
+def to_factors(context: Context) -> Scores:
+    """Factors of the songs predicted from content; users have their own."""
+    inputs, known = _inputs(context)
+    X, Y = content.targets(context)
+    train, validation = content.parts(context, known, Y)
+    loss = context.config.compare.towers.loss
+    model = fit_factors(
+        inputs,
+        Y,
+        train=train,
+        validation=validation,
+        loss=loss,
+        settings=_settings(context, context.config.train.epochs),
+        feedback=content.feedback(context, np.arange(len(Y)), X) if loss == "wpe" else None,
+    )
+    evaluation = context.evaluation
+    F = model.predict(evaluation.candidates)
+    return Scores(F, X[evaluation.users], int((~known[evaluation.candidates]).sum()))
+
+
+def ranking(context: Context) -> Scores:
+    """Two towers."""
+    inputs, known = _inputs(context)
+    X, Y = content.targets(context)
+    train, validation = content.parts(context, known, Y)
+    users, songs, counts = context.plays(("train", "validation"))
+    plays = Histories.of(users, songs, counts, (len(X), len(Y)))
+    model = fit_ranking(
+        inputs,
+        plays,
+        Y,
+        train=train,
+        validation=validation,
+        settings=_settings(context, context.config.compare.towers.epochs),
+        ranking=context.config.compare.towers.fill(RankingSettings),
+    )
+    evaluation = context.evaluation
+    V = model.users(plays.counts, evaluation.users)
+    F = model.songs(evaluation.candidates)
+    return Scores(F, V, int((~known[evaluation.candidates]).sum()))
+
+
+def _settings(context: Context, epochs: int) -> Settings:
+    torch.set_num_threads(1)
+    return context.config.train.fill(Settings, seed=context.seed, epochs=epochs)
+
+
+def _inputs(context: Context) -> tuple[SongInputs, np.ndarray]:
+    """Fused features of all songs, zeros for a song without any; who has some, bool (S,)."""
+    config = replaced(context.config, {"fuse.operator": "concatenate"})
+    workspace = features_workspace(config, context.workspace, config.embed.modalities)
+    songs = read_songs(workspace)
+    rows = context.rows(songs.ids)
+    x = np.zeros((len(context.song_ids), songs.x.shape[1]), np.float32)
+    present = np.zeros((len(x), songs.present.shape[1]), bool)
+    x[rows], present[rows] = songs.x, songs.present
+    fusion = fusion_settings(config, fused_blocks(workspace))
+    return SongInputs(x, present, fusion), np.asarray(present.any(axis=1))
