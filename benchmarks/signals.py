@@ -1,12 +1,14 @@
 """Signals and their blends on a real corpus in the official formats, protocol `oord`.
 
     python benchmarks/signals.py CORPUS [--by song artist] [--seeds 0 1] [--folds 0 1 2 3 4]
-        [--signals] [--without-other] [--json FILE]
+        [--signals] [--without-other] [--shares 0.25 0.5 1] [--json FILE]
 
 For each split, seed and fold three blends: of content, with context, and with context and the
 plays of songs without HDF5 (`other`, where AdditionalFiles/track_metadata.db has some); with
-`--signals` each signal alone, too. Users have a training and a test song; all test songs are
-ranked. Intervals resample users and songs (two-way). Everything runs in this process.
+`--signals` each signal alone, too. `--shares` does all of it for shares of the training songs, of
+whose others no play is known, which says how each grows with the songs. Users have a training and
+a test song; all test songs are ranked. Intervals resample users and songs (two-way). Everything
+runs in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -163,6 +165,7 @@ def methods(
     test: np.ndarray,
     by: Any,
     singles: bool,
+    share: float = 1.0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
     """By name F of the test songs, V and processor seconds."""
     own = len(test)
@@ -171,12 +174,16 @@ def methods(
         cold = np.zeros(len(songs), bool)
         cold[:own] = test
         hidden = kept_with(songs, cold, by)
+        if share < 1:
+            hidden |= np.random.default_rng(0).random(len(songs)) >= share
         fold = Fold(songs, histories, hidden, by)
         simulated = simulate(fold, names())
         settings = simulated.settings
         print("   ", {k: v for k, v in vars(settings).items() if v != getattr(BlendSettings, k)})
         fold = fold.with_settings(settings)
-        suffix = " + other" if other else ""
+        suffix = (" + other" if other else "") + (
+            f", {share:.0%} of the songs" if share < 1 else ""
+        )
         for what, some in (("content", names(False)), ("context", names())):
             if other and what == "content":
                 continue
@@ -204,6 +211,7 @@ def main() -> None:
     add("--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     add("--signals", action="store_true", help="each signal alone, too")
     add("--without-other", action="store_true", help="without other songs' plays")
+    add("--shares", nargs="+", type=float, default=[1.0], help="of the training songs")
     add("--json", help="write the figures to this file")
     chosen = parser.parse_args()
 
@@ -222,7 +230,9 @@ def main() -> None:
             split = {"by": by, "folds": 5, "test_fold": number, "validation": 0.0, "seed": seed}
             part, _ = assign(ids, artists, releases, **split)
             test = part == "test"
-            found = methods(corpus, test, by, chosen.signals)
+            found = chain.from_iterable(
+                methods(corpus, test, by, chosen.signals, share) for share in chosen.shares
+            )
             evaluate(cells, plays, test, found, (by, seed, number))
         results[by] = cells.summary()
         print(f"\n{by}: mAP@{K} (95 %), ratio to random {results[by]['random']['map']:.4f}")

@@ -104,12 +104,14 @@ def test_tune(corpus, tmp_path) -> None:
 
 
 def test_signals(corpus, tmp_path) -> None:
-    arguments = (corpus, "--by", "song", "--seeds", 0, "--folds", 0, "--signals")
+    shares = ("--shares", 0.5, 1)
+    arguments = (corpus, "--by", "song", "--seeds", 0, "--folds", 0, "--signals", *shares)
     file = tmp_path / "figures.json"
     command = [sys.executable, BENCHMARKS / "signals.py", *arguments, "--json", file]
     subprocess.run([str(part) for part in command], check=True, timeout=300, cwd=BENCHMARKS.parent)
     found = json.loads(file.read_text())["song"]
-    assert {"random", "blend content", "blend context", "popularity"} < found.keys()
+    whole = {"blend content", "blend context", "popularity"}
+    assert whole | {f"{name}, 50% of the songs" for name in whole} < found.keys()
     for row in found.values():
         assert 0 < row["map"] < 1
 
