@@ -141,7 +141,9 @@ def _end(references: Sequence[Any]) -> None:
         return
     left = list(references)
     for force in (False, True):
-        for reference in left:
+        # Those that wait first, while the others hold the CPUs: Ray ends the driver where a task
+        # is cancelled at the moment at which it is sent to a worker (ray-project/ray, issue 54846).
+        for reference in reversed(left):
             ray.cancel(reference, force=force)
         if left:
             _, left = ray.wait(left, num_returns=len(left), timeout=SECONDS_TO_END)
