@@ -21,6 +21,12 @@ log = logging.getLogger("fusionrec")
 SILENCE = 60.0
 """Seconds without progress after which it is said, and again and again, what is waited for."""
 
+AGAIN = 30.0
+"""Seconds after which a stage that is given up and goes on is interrupted again.
+
+An exception can be lost in a library's code. Tasks that are cancelled have 20 seconds to end.
+"""
+
 
 @contextlib.contextmanager
 def watching(run: StageRun, patience: float) -> Iterator[None]:
@@ -98,8 +104,10 @@ class _Watch(threading.Thread):
                 "seconds: bring such a node back, or ask for less"
             )
             with interrupts.not_by_the_user():
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                self.over.wait()
+                ended = False
+                while not ended:
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    ended = self.over.wait(AGAIN)
 
 
 def _shown(bundle: Mapping[str, float]) -> str:

@@ -219,6 +219,34 @@ def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, monkeypat
         stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
 
 
+def test_a_stage_that_was_not_ended_by_it_is_ended_again(tmp_path, monkeypatch) -> None:
+    """As where a library's code loses the exception."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(watchdog, "AGAIN", 0.3)
+    monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
+    monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
+    monkeypatch.setattr(resources, "free", lambda: "none")
+    monkeypatch.setattr(resources, "require", lambda *_, **__: None)
+    monkeypatch.setattr(session, "start", lambda config: None)
+    lost = []
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                time.sleep(0.02)
+            except KeyboardInterrupt:
+                lost.append("one")
+                if len(lost) == 2:
+                    raise
+        return {}
+
+    stage = Stage("embed", lambda _: (), lambda _: {}, work)
+    with pytest.raises(ResourceError, match=r"no node has {GPU 1}"):
+        stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
+    assert len(lost) == 2
+
+
 class _NeverReady:
     """A placement group for which there is no room."""
 
