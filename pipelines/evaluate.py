@@ -121,7 +121,10 @@ def _metrics_part(run: StageRun, top: int, shard: Shard) -> Written:
 def _by_song(shares: pa.Table) -> pa.Table:
     """Shares added up, a row a song, by song id."""
     names = schemas.SONG_SHARES.names
-    sums = shares.group_by("song_id").aggregate([(name, "sum") for name in names[1:]])
+    # Threads would add them up in another order each time.
+    sums = shares.group_by("song_id", use_threads=False).aggregate(
+        [(name, "sum") for name in names[1:]]
+    )
     columns = [sums["song_id"], *(sums[f"{name}_sum"] for name in names[1:])]
     return pa.Table.from_arrays(columns, schema=schemas.SONG_SHARES).sort_by("song_id")
 
