@@ -12,7 +12,7 @@ import pytest
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def start(corpus: Path, workspace: Path) -> subprocess.Popen:
@@ -25,7 +25,7 @@ def start(corpus: Path, workspace: Path) -> subprocess.Popen:
 def kill_when(corpus: Path, workspace: Path, sign: str) -> None:
     """Start the run and SIGKILL its whole process group as soon as a file `sign` appears."""
     process = start(corpus, workspace)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 300
     while not any(workspace.glob(sign)):
         assert process.poll() is None, f"the run ended before {sign} appeared"
         assert time.monotonic() < deadline
