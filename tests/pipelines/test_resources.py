@@ -200,13 +200,18 @@ def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None
     assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
 
 
-def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def waits_for_a_gpu(monkeypatch) -> None:
+    """As if Ray waited for a GPU that no node has."""
     monkeypatch.setattr(watchdog, "SILENCE", 0.1)
     monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
     monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
     monkeypatch.setattr(resources, "free", lambda: "none")
     monkeypatch.setattr(resources, "require", lambda *_, **__: None)
     monkeypatch.setattr(session, "start", lambda config: None)
+
+
+def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, waits_for_a_gpu) -> None:
 
     def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
         until = time.monotonic() + 20
@@ -219,15 +224,11 @@ def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, monkeypat
         stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
 
 
-def test_a_stage_that_was_not_ended_by_it_is_ended_again(tmp_path, monkeypatch) -> None:
+def test_a_stage_that_was_not_ended_by_it_is_ended_again(
+    tmp_path, waits_for_a_gpu, monkeypatch
+) -> None:
     """As where a library's code loses the exception."""
-    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
     monkeypatch.setattr(watchdog, "AGAIN", 0.3)
-    monkeypatch.setattr(resources, "waiting", lambda: [({"GPU": 1.0}, 1)])
-    monkeypatch.setattr(resources, "fits_a_node", lambda bundle: False)
-    monkeypatch.setattr(resources, "free", lambda: "none")
-    monkeypatch.setattr(resources, "require", lambda *_, **__: None)
-    monkeypatch.setattr(session, "start", lambda config: None)
     lost = []
 
     def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
