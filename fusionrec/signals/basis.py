@@ -21,6 +21,9 @@ from fusionrec.signals import content, context
 from fusionrec.signals.kernels import Kernel, Sum, features, landmarks, unit_rows
 from fusionrec.signals.signal import Fold
 
+_VARIED = 1e-5
+"""Deviation over pairs below which a kernel, at most 1, is the same for all."""
+
 
 def kernel(fold: Fold, name: str) -> Kernel:
     """A kernel of the fold's songs, of content or context."""
@@ -98,12 +101,17 @@ def aligned(
     target = together[pairs]
     centred = columns - columns.mean(axis=0)
     products = centred.T @ centred
+    # One that is the same for all of these pairs, as the artist's is where the split keeps artists
+    # apart, would take any weight: what it adds is rounding.
+    varied = np.flatnonzero(np.diag(products) > _VARIED**2 * len(target))
+    products = products[np.ix_(varied, varied)]
+    right = centred[:, varied].T @ (target - target.mean())
     # Least squares of as many rows as columns, with the same normal equations.
     values, vectors = np.linalg.eigh(products)
-    kept = values > 1e-10 * max(values[-1], 1e-30)
-    root = vectors[:, kept] * np.sqrt(values[kept])
-    right = (vectors[:, kept].T @ (centred.T @ (target - target.mean()))) / np.sqrt(values[kept])
-    found = nnls(root.T, right)[0] if kept.any() else np.zeros(len(kernels))
+    kept = values > 1e-10 * values.max(initial=1e-30)
+    root, found = vectors[:, kept] * np.sqrt(values[kept]), np.zeros(len(kernels))
+    if kept.any():
+        found[varied] = nnls(root.T, (vectors[:, kept].T @ right) / np.sqrt(values[kept]))[0]
     total = found.sum()
     return found / total if total > 0 else otherwise
 

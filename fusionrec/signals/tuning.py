@@ -17,6 +17,7 @@ from fusionrec.signals.lists import Lists, average_precision
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Fold
+from fusionrec.signals.weights import constant
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _TUNED_ON = 2
@@ -102,5 +103,8 @@ def _kept(fold: Fold, settings: BlendSettings, keeps: tuple[str, ...]) -> Fold:
 
 
 def _precision(fold: Fold, lists: Lists, signal: str) -> float:
-    positives, others, _ = lists.scores(SIGNALS[signal].fit(fold))
+    positives, others, size = lists.scores(SIGNALS[signal].fit(fold))
+    deviation = np.sqrt(np.mean(others.astype(np.float64) ** 2))
+    if constant(deviation, np.float64(size)):  # what is rounding must not be what is chosen
+        positives, others = np.zeros_like(positives), np.zeros_like(others)
     return average_precision(lists, positives, others)

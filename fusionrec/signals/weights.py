@@ -76,8 +76,7 @@ def standardise(tables: Sequence[Table]) -> tuple[list[Table], NDArray[np.float6
     number = sum(t.others.shape[0] * t.others.shape[1] for t in tables)
     deviations = np.sqrt(squares / max(number, 1))
     sizes = np.max([t.sizes for t in tables], axis=0)
-    constant = deviations <= np.maximum(CONSTANT * sizes, 1e-12)
-    deviations = np.where(constant, np.inf, deviations)
+    deviations = np.where(constant(deviations, sizes), np.inf, deviations)
     scale = (1 / deviations).astype(np.float32)
     clipped = [
         Table(
@@ -89,6 +88,14 @@ def standardise(tables: Sequence[Table]) -> tuple[list[Table], NDArray[np.float6
         for t in tables
     ]
     return clipped, deviations
+
+
+def constant(
+    deviations: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether scores of these deviations, of which the largest could be `sizes`, are rounding."""
+    found: NDArray[np.bool_] = deviations <= np.maximum(CONSTANT * sizes, 1e-12)
+    return found
 
 
 def learn(

@@ -1,5 +1,7 @@
 """Kernels against direct computation, and features against kernels."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,15 +12,18 @@ from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 from fusionrec.signals import basis, content, context
 from fusionrec.signals.kernels import (
     Gaussian,
+    Kernel,
     Linear,
+    Rows,
     Sum,
     error,
     features,
     landmarks,
     most_played,
 )
+from fusionrec.signals.signal import Fold
 from fusionrec.signals.songs import Songs
-from tests.signals.corpus import corpus, fold
+from tests.signals.corpus import OWN, SETTINGS, cold, corpus, fold
 
 ALL = (*content.KERNELS, *context.KERNELS)
 
@@ -164,6 +169,33 @@ def test_alignment_of_a_split_by_artist_gives_nothing_to_the_artist() -> None:
     some = fold("artist")
     kernels = [basis.kernel(some, name) for name in ("artist", "terms")]
     assert basis.aligned(some, kernels, np.full(2, 0.5)).tolist() == [0, 1]
+
+
+def test_alignment_gives_nothing_to_what_says_nothing_between_artists() -> None:
+    """A column that is but rounding could take all of the weight: least squares sees no harm."""
+    songs, histories = corpus()
+    bare = Songs(songs.table, OWN, songs.lyrics, {"audio": songs.vectors["audio"]})
+    some = Fold(bare, histories, cold("artist"), "artist", SETTINGS)
+    known = basis.names(with_context=True)
+    kernels = [basis.kernel(some, name) for name in known]
+
+    @dataclass
+    class Nearly:
+        """A kernel of rounding."""
+
+        kernel: Kernel
+
+        def block(self, rows: Rows, columns: Rows) -> np.ndarray:
+            return 1e-16 * self.kernel.block(rows, columns)
+
+    silent = {"artist", "album", "encoder"}
+    kernels = [
+        Nearly(basis.kernel(some, "terms")) if name in silent else k
+        for name, k in zip(known, kernels, strict=True)
+    ]
+    weights = basis.aligned(some, kernels, np.full(len(known), 1 / len(known)))
+    assert weights.sum() == pytest.approx(1)
+    assert {name for name, w in zip(known, weights, strict=True) if w == 0} >= silent
 
 
 @pytest.mark.parametrize("sparse", [False, True])
