@@ -1,6 +1,6 @@
 """What ranking by the blend costs beside the paper's method, and what an explanation costs.
 
-    python benchmarks/blend.py [--candidates 100000] [--rank 256] [--classes 6] [--songs 1000000]
+    python benchmarks/blend.py [--candidates 100000] [--rank 128] [--classes 6] [--songs 1000000]
         [--rounds 5] [--json]
 
 Ranking: the same users get their exact top 500 of the same candidates, by vectors of the blend's
@@ -10,10 +10,10 @@ songs of the profile left out, the ranks of 20 relevant songs and, by the paper'
 vector made of the profile, and once with the blend's vectors read and the lists written as it does,
 too. The floor is the matrix product of each alone.
 
-Explanations: F and the history's rows of a blend of so many songs (2 KB a song), one explanation
-of a (user, song) and those of a list of 10, for a history of 50 and of 1,000 songs: in memory,
-and as `--why` gives them, with what it reads of a blend on disk. The files have 20,000 songs and
-2,000 users each and lie in the cache of the system.
+Explanations: the features and the history's rows of a blend of so many songs (4 KB a song at 128
+dimensions), one explanation of a (user, song) and those of a list of 10, for a history of 50 and
+of 1,000 songs: in memory, and as `--why` gives them, with what it reads of a blend on disk. The
+files have 20,000 songs and 2,000 users each and lie in the cache of the system.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import user_vectors
-from fusionrec.signals.explain import explain
+from fusionrec.signals.blend import WIDTH
+from fusionrec.signals.explain import Layout, explain
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.tables import matrix, vectors
 from pipelines.blend.vectors import SONGS_A_GROUP, USERS_A_PART
@@ -136,24 +137,27 @@ def told(each: dict[str, float], what: str) -> str:
     return f"{ours:.0f} us against {theirs:.0f} ({ours / theirs:.1f}x)"
 
 
-def about(rank: int) -> dict[str, Any]:
-    """A blend's description: ten signals of all kinds share the dimensions."""
+def layout(rank: int) -> Layout:
+    """Ten signals of all kinds share the dimensions that a blend of this rank explains with."""
     names = [*list(SIGNALS)[:5], "taste", "taste-smoothed-context", *list(SIGNALS)[-3:]]
-    bounds = np.linspace(0, rank, len(names) + 1).astype(int).tolist()
-    weightings: dict[str, Any] = dict.fromkeys(names, "log") | {"taste-smoothed-context": None}
-    return {
-        "slices": {n: [a, b] for n, a, b in zip(names, bounds, bounds[1:], strict=False)},
-        "weightings": weightings,
-        "kinds": {name: SIGNALS[name].kind for name in names},
-        "modalities": {name: SIGNALS[name].modality for name in names},
-    }
+    bounds = np.linspace(0, WIDTH * rank, len(names) + 1).astype(int).tolist()
+    return Layout(
+        {n: slice(a, b) for n, a, b in zip(names, bounds, bounds[1:], strict=False)},
+        {name: None if name == "taste-smoothed-context" else "log" for name in names},
+        {name: SIGNALS[name].kind for name in names},
+    )
 
 
 def written(
-    workspace: Workspace, F: np.ndarray, atoms: np.ndarray, histories: list[np.ndarray]
+    workspace: Workspace,
+    F: np.ndarray,
+    features: np.ndarray,
+    atoms: np.ndarray,
+    histories: list[np.ndarray],
 ) -> None:
     """Files as `fusionrec blend` writes them, as far as an explanation reads them."""
     songs, rank = F.shape
+    shape = layout(rank)
     generator = np.random.default_rng(2)
     sizes = []
     for part, start in enumerate(range(0, songs, SONGS_A_PART)):
@@ -161,8 +165,8 @@ def written(
         ids = pa.array([f"SO{number:016d}" for number in range(start, stop)])
         name = part_name(part)
         workspace.write_table(pa.table({"song_id": ids}), "ingest", "songs", name)
-        for artifact, rows in (("songs", F), ("history", atoms)):
-            schema = schemas.blend_songs(rank)
+        for artifact, rows in (("songs", F), ("features", features), ("history", atoms)):
+            schema = schemas.blend_songs(rows.shape[1])
             table = pa.Table.from_arrays([ids, vectors(rows[start:stop])], schema=schema)
             workspace.write_table(table, "blend", artifact, name, group=SONGS_A_GROUP)
         sizes.append(stop - start)
@@ -170,46 +174,58 @@ def written(
     users = [
         pa.array(np.arange(USERS_A_PART), pa.int32()),
         vectors(generator.standard_normal((USERS_A_PART, rank), dtype=np.float32)),
+        pa.array(list(generator.standard_normal((USERS_A_PART, len(shape.told)), np.float32))),
         pa.array([h.tolist() for h in plays], pa.list_(pa.int32())),
         pa.array([np.ones(len(h)).tolist() for h in plays], pa.list_(pa.float32())),
     ]
     table = pa.Table.from_arrays(users, schema=schemas.blend_users(rank))
     workspace.write_table(table, "blend", "users", part_name(0))
-    parts = {"songs": sizes, "history": sizes}
-    description = {**about(rank), "own": songs, "parts": parts, "users_a_part": USERS_A_PART}
+    description = {
+        **shape.as_json(),
+        "modalities": {name: SIGNALS[name].modality for name in shape.slices},
+        "own": songs,
+        "parts": dict.fromkeys(("songs", "features", "history"), sizes),
+        "users_a_part": USERS_A_PART,
+    }
     workspace.write_json(description, "blend", "blend.json")
 
 
 def explanations(songs: int, rank: int, rounds: int) -> list[dict[str, Any]]:
     """Milliseconds of one explanation and of a list's, in memory and from disk."""
     generator = np.random.default_rng(0)
-    F, atoms = (generator.standard_normal((songs, rank), dtype=np.float32) for _ in range(2))
+    F, features, atoms = (
+        generator.standard_normal((songs, width), dtype=np.float32)
+        for width in (rank, WIDTH * rank, WIDTH * rank)
+    )
     histories = [
         np.sort(generator.choice(songs, min(n, songs), replace=False)).astype(np.int32)
         for n in HISTORIES
     ]
     listed = generator.choice(songs, LIST, replace=False)
-    described = about(rank)
-    slices = {name: slice(*place) for name, place in described["slices"].items()}
-    given = (slices, described["weightings"], described["kinds"])
+    shape = layout(rank)
     v = generator.standard_normal(rank, dtype=np.float32)
+    told = generator.standard_normal(len(shape.told), dtype=np.float32)
     found = []
     with tempfile.TemporaryDirectory(prefix="fusionrec-blend-") as scratch:
         workspace = Workspace(scratch, {"blend": "any", "ingest": "any"})
-        written(workspace, F, atoms, histories)
+        written(workspace, F, features, atoms, histories)
         for user, history in enumerate(histories):
             plays = np.ones(len(history), np.float32)
 
-            def one(song: int, history: np.ndarray = history, plays: np.ndarray = plays) -> Any:
-                return explain(v, F[song], *given, atoms[history], plays)
+            def some_of(songs: np.ndarray, history: Any = history, plays: Any = plays) -> Any:
+                rows = atoms[history]
+                user = shape.user(rows, plays, told)
+                scores = (F[songs] @ v).tolist()
+                each = zip(scores, features[songs], strict=True)
+                return [explain(shape, score, user, song, rows, plays) for score, song in each]
 
             def command(some: np.ndarray, user: int = user) -> Any:
                 stored = Blended.of_user(workspace, user)
                 return stored.reasons([f"SO{number:016d}" for number in some])
 
             timed: dict[str, Callable[[], Any]] = {
-                "one": lambda one=one: one(listed[0]),
-                "list": lambda one=one: [one(song) for song in listed],
+                "one": lambda some_of=some_of: some_of(listed[:1]),
+                "list": lambda some_of=some_of: some_of(listed),
                 "one, from disk": lambda command=command: command(listed[:1]),
                 "list, from disk": lambda command=command: command(listed),
             }
@@ -228,7 +244,7 @@ def main() -> None:
     """Measure both and print them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--candidates", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--rank", type=int, nargs="+", default=[256], help="of the blend's vectors")
+    parser.add_argument("--rank", type=int, nargs="+", default=[128], help="of the blend's vectors")
     parser.add_argument("--classes", type=int, nargs="+", default=[6], help="k of the network")
     parser.add_argument("--songs", type=int, default=1_000_000, help="songs to explain; 0 for none")
     parser.add_argument("--rounds", type=int, default=5)

@@ -164,16 +164,19 @@ def song_vectors(classes: int, embedding: int) -> pa.Schema:
 
 
 def blend_songs(dimension: int) -> pa.Schema:
-    """Schema of a blend's F(s), or what s adds to a user's vector, `dimension` columns."""
+    """Schema of a blend's F(s), of s by all signals, or of what s adds to a user's vector."""
     return pa.schema([("song_id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
 
 
 def blend_users(dimension: int) -> pa.Schema:
-    """Schema of a blend's v_u of every user, by code, and of the plays that it is made of."""
+    """Schema of a blend's v_u of every user, by code, of the plays that it is made of, and of what
+    explains it beside them.
+    """
     return pa.schema(
         [
             ("user", pa.int32()),
             ("vector", pa.list_(pa.float32(), dimension)),
+            ("told", pa.list_(pa.float32())),
             ("songs", pa.list_(pa.int32())),  # rows of `songs`, then those of `other_songs`
             ("plays", pa.list_(pa.float32())),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.signals import compress, weights
-from fusionrec.signals.explain import Explanation, explain
-from fusionrec.signals.histories import Weighting
+from fusionrec.signals.explain import Explanation, Layout, explain
 from fusionrec.signals.inner import inner_folds
 from fusionrec.signals.lists import Lists
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.settings import BlendSettings
-from fusionrec.signals.signal import Factors, Fold, Kind
+from fusionrec.signals.signal import Factors, Fold, Kind, times
 from fusionrec.signals.tuning import tuned
+from fusionrec.signals.users import Users
 
 _NONE = 1e-6
 """Weight, relative to the largest, below which a signal is left out."""
+
+WIDTH = 4
+"""Dimensions of the signals side by side, at most, as a multiple of those of the blend."""
 
 
 @dataclass(frozen=True)
@@ -64,37 +67,39 @@ class Blend:
         Float64, of the standardised signals.
     deviations
         What each signal was divided by; inf for one that is constant.
-    slices
-        Of each signal with a weight, its dimensions of F and V. A signal's part of a score is the
-        product of its slices.
     F
-        Float32, shape (n, D), of all songs: of weighted signals, less the cold songs' mean.
+        Float32, shape (n, d), of all songs: of weighted signals, less the cold songs' mean.
     V
-        Float32, shape (U, D), of all users. One without plays has the mean of the others' in the
+        Float32, shape (U, d), of all users. One without plays has the mean of the others' in the
         signals of popularity and zeros elsewhere, so that the most popular songs come first; all
         zeros where no such signal has a weight.
-    weightings
-        For each signal with a weight, how the songs of a history are weighed in V; None where a
-        user's vector is no sum over the history.
+    layout
+        Where each signal with a weight is among D dimensions, of which V and F are combinations.
+        There a signal's part of a score is the product of its dimensions.
+    features
+        Float32, shape (n, D): of all songs, less the cold songs' mean.
     atoms
-        Float32, shape (n, D): V_u is the weighted sum of the rows of the songs in u's history,
-        in the dimensions of signals that have a weighting; elsewhere zeros.
+        Float32, shape (n, D): a user's vector is the weighted sum of the rows of the songs of
+        the user's history, in the dimensions of signals that have a weighting; elsewhere zeros.
+    told
+        Float32, shape (U, E): users' vectors in the other dimensions, `layout.told`.
     settings
         What signals were computed with, those that inner folds chose included.
     l2
         The penalty that was chosen.
     kept
-        Share of the squared scores of cold songs that D dimensions make.
+        Share of the squared scores of cold songs that d dimensions make.
     """
 
     names: tuple[str, ...]
     weights: NDArray[np.float64]
     deviations: NDArray[np.float64]
-    slices: dict[str, slice]
     F: NDArray[np.float32]
     V: NDArray[np.float32]
-    weightings: dict[str, Weighting | None]
+    layout: Layout
+    features: NDArray[np.float32]
     atoms: NDArray[np.float32]
+    told: NDArray[np.float32]
     settings: BlendSettings
     l2: float
     kept: float
@@ -113,15 +118,10 @@ class Blend:
         history, plays
             Rows of F that the user's vector was made of, and the user's plays of them.
         """
-        return explain(
-            self.V[user],
-            self.F[song],
-            self.slices,
-            self.weightings,
-            self.kinds,
-            self.atoms[history],
-            plays,
-        )
+        atoms = self.atoms[history]
+        score = float(self.V[user].astype(np.float64) @ self.F[song])
+        vector = self.layout.user(atoms, plays, self.told[user])
+        return explain(self.layout, score, vector, self.features[song], atoms, plays)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -196,53 +196,72 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     if not learned.max(initial=0.0) > 0:
         raise DataError("blend: no signal tells a user's songs from others: use more plays or tags")
     learned[learned < _NONE * learned.max()] = 0.0
-    scales, rank = learned / simulated.deviations, fold.settings.rank
     cold = np.flatnonzero(fold.hidden[: fold.songs.own])
     if not len(cold):
         cold = np.arange(fold.songs.own)
-    found: list[tuple[str, Factors, NDArray[np.float64]]] = []
-    for name, scale in zip(simulated.names, scales, strict=True):
-        if scale > 0:
-            factors, energies = compress.rotated(SIGNALS[name].fit(fold), cold, rank)
-            found.append((name, _scaled(factors, scale), energies * scale**2))
-            # What has no place in the rank already has none with further signals.
-            kept = compress.shares_of_rank([energies for _, _, energies in found], rank)
-            found = [
-                (n, compress.leading(f, k), e) for (n, f, e), k in zip(found, kept, strict=True)
-            ]
-    total = sum(float(energies.sum()) for _, _, energies in found)
-    some = sum(float(energies[:k].sum()) for (_, _, energies), k in zip(found, kept, strict=True))
-    bounds = np.concatenate([[0], np.cumsum(kept)])
+    some, kept = _weighted(fold, simulated.names, learned / simulated.deviations, cold)
+    widths = [factors.F.shape[1] for factors in some.values()]
+    bounds = np.concatenate([[0], np.cumsum(widths)]).tolist()
     if not bounds[-1]:
         raise DataError(
             f"blend: no signal with a weight tells the {len(cold)} songs of the test part apart: "
             "use a test part of more songs (fewer split.folds), or more signals (blend.signals)"
         )
-    users = fold.histories.counts.shape[0]
-    F, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
-    V = np.zeros((users, bounds[-1]), np.float32)
-    played = fold.histories.sizes > 0
-    slices = {}
-    for (name, factors, _), start, k in zip(found, bounds, kept, strict=False):
-        place = slices[name] = slice(int(start), int(start) + k)
-        F[:, place], V[:, place] = factors.F, factors.vectors()
-        if factors.atoms is not None:
-            atoms[:, place] = factors.atoms
-        if SIGNALS[name].kind == "popularity" and k:
-            V[~played, place] = V[played, place].mean(axis=0, dtype=np.float64)
+    layout = Layout(
+        {name: slice(a, b) for name, a, b in zip(some, bounds, bounds[1:], strict=False)},
+        {name: factors.weighting for name, factors in some.items()},
+        {name: SIGNALS[name].kind for name in some},
+    )
+    features, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
+    for name, place in layout.slices.items():
+        features[:, place] = some[name].F
+        if some[name].atoms is not None:
+            atoms[:, place] = some[name].atoms
+        some[name] = replace(some[name], F=np.empty((0, place.stop - place.start), np.float32))
+    users = Users.of(layout, some, fold.histories)
+    all_users = compress.gram_of_users(users.rows, len(users))
+    found = compress.rotation(features, all_users, cold, fold.settings.rank)
     return Blend(
         simulated.names,
         learned,
         simulated.deviations,
-        slices,
-        F,
-        V,
-        {name: factors.weighting for name, factors, _ in found},
+        times(features, found.songs.astype(np.float32), found.mean),
+        users.times(found.users),
+        layout,
+        features,
         atoms,
+        users.told(),
         fold.settings,
         l2,
-        some / total if total > 0 else 1.0,
+        kept * found.kept,
     )
+
+
+def _weighted(
+    fold: Fold, names: Sequence[str], scales: NDArray[np.float64], cold: NDArray[np.int64]
+) -> tuple[dict[str, Factors], float]:
+    """Signals times their scales, of those above 0, in their leading dimensions.
+
+    In all they have at most :data:`WIDTH` times the blend's rank, so that together they lose the
+    least; also the share of their squared scores that these dimensions make.
+    """
+    width = WIDTH * fold.settings.rank
+    found: dict[str, Factors] = {}
+    energies: list[NDArray[np.float64]] = []
+    kept: list[int] = []
+    for name, scale in zip(names, scales, strict=True):
+        if scale > 0:
+            factors, of_this = compress.rotated(SIGNALS[name].fit(fold), cold, width)
+            found[name] = _scaled(factors, scale)
+            energies.append(of_this * scale**2)
+            # What has no place already has none with further signals.
+            kept = compress.shares_of_rank(energies, width)
+            found = {
+                n: compress.leading(f, k) for (n, f), k in zip(found.items(), kept, strict=True)
+            }
+    total = sum(float(each.sum()) for each in energies)
+    some = sum(float(each[:k].sum()) for each, k in zip(energies, kept, strict=True))
+    return found, some / total if total > 0 else 1.0
 
 
 def _scaled(factors: Factors, scale: float) -> Factors:

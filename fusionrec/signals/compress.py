@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +13,70 @@ from fusionrec.signals.kernels import CHUNK, gram
 from fusionrec.signals.signal import Factors
 
 
-def rotated(
-    factors: Factors, cold: NDArray[np.int64], rank: int
-) -> tuple[Factors, NDArray[np.float64]]:
-    """A signal in dimensions of descending energy, at most `rank`, and their energies.
+@dataclass(frozen=True)
+class Rotation:
+    """Fewer dimensions: V' = V `users`, F' = (F - `mean`) `songs`.
+
+    Attributes
+    ----------
+    users, songs
+        Float64, shape (d, k).
+    energies
+        Sums of squared scores that each of the k dimensions makes, descending, float64; a single
+        0 where all scores are constant.
+    kept
+        Their share of the squared scores.
+    mean
+        Float32, shape (d,): of the cold songs.
+    """
+
+    users: NDArray[np.float64]
+    songs: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    kept: float
+    mean: NDArray[np.float32]
+
+
+def rotation(
+    F: NDArray[np.float32], users: NDArray[np.float64], cold: NDArray[np.int64], rank: int
+) -> Rotation:
+    """Dimensions of descending energy, at most `rank`.
 
     Of that rank the scores of `cold` songs have the least squared error over all users, apart
     from a constant for each user, which changes no ranking: the cold songs' mean is taken out
     of F first. With F = Q R over the cold songs, V F^T = (V R^T) Q^T, whose best approximation
-    keeps the leading eigenvectors Z of (V R^T)^T (V R^T): V' = V R^T Z, F' = F R^-1 Z.
+    keeps the leading eigenvectors Z of (V R^T)^T (V R^T): V' = V R^T Z, F' = F R^-1 Z, scaled so
+    that both have the same size in each dimension.
 
-    Returns
-    -------
-    Factors
-        V' and F' scaled so that both have the same size in each dimension.
-    energies
-        Sums of squared scores that each dimension makes, float64, at least one (0 for a signal
-        that is constant).
+    Parameters
+    ----------
+    users
+        V^T V, shape (d, d).
     """
-    mean = factors.F[cold].mean(axis=0)
-    nothing = np.zeros((factors.F.shape[1], 1))
-    values, vectors = eigh(gram(factors.F, cold, mean))
-    kept = values > 1e-10 * max(values[-1], 1e-30)
-    if not kept.any():
-        return factors.projected(nothing, nothing), np.zeros(1)
-    root = vectors[:, kept] * np.sqrt(values[kept])  # R^T
-    inverse = vectors[:, kept] / np.sqrt(values[kept])
-    energy, directions = eigh(root.T @ _gram(factors) @ root)
+    mean = F[cold].mean(axis=0)
+    nothing = np.zeros((F.shape[1], 1))
+    constant = Rotation(nothing, nothing, np.zeros(1), 1.0, mean)
+    values, vectors = eigh(gram(F, cold, mean))
+    some = values > 1e-10 * max(values[-1], 1e-30)
+    if not some.any():
+        return constant
+    root = vectors[:, some] * np.sqrt(values[some])  # R^T
+    inverse = vectors[:, some] / np.sqrt(values[some])
+    energy, directions = eigh(root.T @ users @ root)
     best = np.flatnonzero(energy > 1e-12 * max(energy[-1], 1e-30))[::-1][:rank]
     if not len(best):
-        return factors.projected(nothing, nothing), np.zeros(1)
+        return constant
     Z, size = directions[:, best], energy[best] ** 0.25
-    return factors.projected(root @ (Z / size), inverse @ (Z * size), mean), energy[best]
+    kept = float(energy[best].sum() / energy[energy > 0].sum())
+    return Rotation(root @ (Z / size), inverse @ (Z * size), energy[best], kept, mean)
+
+
+def rotated(
+    factors: Factors, cold: NDArray[np.int64], rank: int
+) -> tuple[Factors, NDArray[np.float64]]:
+    """A signal in the dimensions of its :func:`rotation`, and their energies, at least one."""
+    found = rotation(factors.F, gram_of_users(factors.vectors, _users_of(factors)), cold, rank)
+    return factors.projected(found.users, found.songs, found.mean), found.energies
 
 
 def leading(factors: Factors, k: int) -> Factors:
@@ -67,13 +99,21 @@ def shares_of_rank(energies: Sequence[NDArray[np.float64]], rank: int) -> list[i
     return [int((energy >= max(least, 1e-30)).sum()) for energy in energies]
 
 
-def _gram(factors: Factors) -> NDArray[np.float64]:
-    """V^T V, summed in float64."""
-    source = factors.users if factors.users is not None else factors.histories
-    assert source is not None
-    users = len(source) if isinstance(source, np.ndarray) else source.counts.shape[0]
-    total = np.zeros((factors.F.shape[1], factors.F.shape[1]))
+def gram_of_users(
+    vectors: Callable[[slice], NDArray[np.float32]], users: int
+) -> NDArray[np.float64]:
+    """V^T V, (d, d), summed in float64 from some users' V at a time."""
+    total: NDArray[np.float64] | None = None
     for start in range(0, users, CHUNK):
-        rows = factors.vectors(slice(start, start + CHUNK)).astype(np.float64)
-        total += rows.T @ rows
+        rows = vectors(slice(start, start + CHUNK)).astype(np.float64)
+        products = rows.T @ rows
+        total = products if total is None else total + products
+    assert total is not None
     return total
+
+
+def _users_of(factors: Factors) -> int:
+    if factors.users is not None:
+        return len(factors.users)
+    assert factors.histories is not None
+    return int(factors.histories.counts.shape[0])

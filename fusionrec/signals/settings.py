@@ -38,7 +38,7 @@ class BlendSettings:
     """
 
     landmarks: int = 1024
-    rank: int = 256
+    rank: int = 128
     tune: bool = True
     users: int = 1000
     others: int = 256

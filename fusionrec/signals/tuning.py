@@ -104,7 +104,7 @@ def _kept(fold: Fold, settings: BlendSettings, keeps: tuple[str, ...]) -> Fold:
 
 def _precision(fold: Fold, lists: Lists, signal: str) -> float:
     positives, others, size = lists.scores(SIGNALS[signal].fit(fold))
-    deviation = np.sqrt(np.mean(others.astype(np.float64) ** 2))
-    if constant(deviation, np.float64(size)):  # what is rounding must not be what is chosen
+    deviation = np.sqrt(np.mean(others.astype(np.float64) ** 2, keepdims=True))
+    if constant(deviation, np.array(size)).all():  # what is rounding must not be what is chosen
         positives, others = np.zeros_like(positives), np.zeros_like(others)
     return average_precision(lists, positives, others)

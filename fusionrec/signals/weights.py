@@ -90,9 +90,7 @@ def standardise(tables: Sequence[Table]) -> tuple[list[Table], NDArray[np.float6
     return clipped, deviations
 
 
-def constant(
-    deviations: NDArray[np.float64], sizes: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def constant(deviations: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether scores of these deviations, of which the largest could be `sizes`, are rounding."""
     found: NDArray[np.bool_] = deviations <= np.maximum(CONSTANT * sizes, 1e-12)
     return found

@@ -2,7 +2,8 @@
 
 A task computes the signals again on inner folds of the songs that are not hidden, learns from them
 what each is worth, computes them on all of these songs, and writes V and F, whose products are the
-scores: 4 bytes a song or user and dimension (1 GB for a million of them and 256 dimensions). What
+scores: 4 bytes a song or user and dimension (.5 GB for a million of them and 128 dimensions), and
+what explains them, four times as much a song. What
 it may learn from, under each protocol, is said in :mod:`pipelines.blend.inputs`.
 """
 
@@ -99,7 +100,7 @@ def _write(config: Config, run: StageRun) -> Counts:
         blend, inputs = fit(config, run.workspace, config.blend, config.seed, run)
     except DataError as error:
         raise DataError(f"{error}; or rank by the classes alone: recommend.model genre") from error
-    own = inputs.songs.own
+    own, slices = inputs.songs.own, blend.layout.slices
     write_blend(run, blend, inputs.histories, own)
     rows: list[dict[str, object]] = [
         {
@@ -107,9 +108,7 @@ def _write(config: Config, run: StageRun) -> Counts:
             "kind": blend.kinds[name],
             "modality": blend.modalities[name],
             "weight": float(weight),
-            "dimensions": blend.slices[name].stop - blend.slices[name].start
-            if name in blend.slices
-            else 0,
+            "dimensions": slices[name].stop - slices[name].start if name in slices else 0,
         }
         for name, weight in zip(blend.names, blend.weights, strict=True)
     ]
@@ -138,7 +137,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    version=3,
+    version=4,
     check=lambda config: check_run(config.blend, "blend.signals"),
     published=("weights.csv",),
 )

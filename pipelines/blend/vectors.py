@@ -1,8 +1,8 @@
 """A blend in the workspace: the vectors of songs and users, and what explains their scores.
 
-`songs` and `history` lie in parts aligned with those of the ingest's `songs`, `other_history` with
-those of its `other_songs`, in small groups of rows; `users` in small parts: so that some songs and
-one user are read in milliseconds.
+`songs`, which is ranked by, and what explains it, `features` and `history`, lie in parts aligned
+with those of the ingest's `songs`, `other_history` with those of its `other_songs`, in small groups
+of rows; `users` in small parts: so that some songs and one user are read in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fusionrec.tables import matrix, vectors
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
 USERS_A_PART = 2_000
-"""2 MB at 256 dimensions."""
+"""1 MB at 128 dimensions, and what no history gives."""
 
-SONGS_A_GROUP = 256
-"""Songs that are read for one of them: 256 kB at 256 dimensions."""
+SONGS_A_GROUP = 64
+"""Songs that are read for one of them: 128 kB of features at 128 dimensions."""
 
 
 def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> None:
@@ -37,20 +37,22 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
         Songs of the catalogue, which come first.
     """
     parts = {
-        "songs": _write_songs(run, blend.F, "songs", "songs", 0),
-        "history": _write_songs(run, blend.atoms, "songs", "history", 0),
+        name: _write_songs(run, rows, "songs", name, 0)
+        for name, rows in (
+            ("songs", blend.F),
+            ("features", blend.features),
+            ("history", blend.atoms),
+        )
     }
     if len(blend.atoms) > own:
         parts["other_history"] = _write_songs(run, blend.atoms, "other_songs", "other_history", own)
-    _write_users(run, blend.V, histories)
+    _write_users(run, blend, histories)
     description = {
         "names": list(blend.names),
         "weights": blend.weights.tolist(),
         # JSON knows no infinity.
         "deviations": [float(d) if np.isfinite(d) else None for d in blend.deviations],
-        "slices": {name: [place.start, place.stop] for name, place in blend.slices.items()},
-        "weightings": blend.weightings,
-        "kinds": blend.kinds,
+        **blend.layout.as_json(),
         "modalities": blend.modalities,
         "settings": asdict(blend.settings),
         "l2": blend.l2,
@@ -78,8 +80,9 @@ def _write_songs(
     return sizes
 
 
-def _write_users(run: StageRun, V: np.ndarray, histories: Histories) -> None:
-    counts, schema = histories.counts, schemas.blend_users(V.shape[1])
+def _write_users(run: StageRun, blend: Blend, histories: Histories) -> None:
+    counts, V, told = histories.counts, blend.V, blend.told
+    schema = schemas.blend_users(V.shape[1])
     for part, start in enumerate(range(0, max(len(V), 1), USERS_A_PART)):
         stop = min(start + USERS_A_PART, len(V))
         bounds = counts.indptr[start : stop + 1]
@@ -88,6 +91,7 @@ def _write_users(run: StageRun, V: np.ndarray, histories: Histories) -> None:
         columns = [
             pa.array(np.arange(start, stop), pa.int32()),
             vectors(V[start:stop]),
+            pa.array(list(told[start:stop]), schema.field("told").type),
             pa.ListArray.from_arrays(offsets, pa.array(counts.indices[cells].astype(np.int32))),
             pa.ListArray.from_arrays(offsets, pa.array(counts.data[cells].astype(np.float32))),
         ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from fusionrec.ranking.protocols import SongLists, profiles_and_relevant
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
 from pipelines.runtime.workspace import Workspace, part_name
+
+if TYPE_CHECKING:
+    from fusionrec.signals.explain import Layout
 
 Json = Mapping[str, Any]
 
@@ -179,14 +182,24 @@ class Classes:
 
 @dataclass(frozen=True)
 class Blended:
-    """A blend: v of a user, and the history that it is made of."""
+    """A blend, and the history of a user, or a song taken for one.
+
+    Attributes
+    ----------
+    history, plays
+        Rows of the songs, shape (songs,), and plays of them.
+    about
+        The blend's description.
+    v, told
+        Of a user what lists are ranked by, shape (d,), and what no history gives; None of a song.
+    """
 
     workspace: Workspace
-    v: np.ndarray
     history: np.ndarray
     plays: np.ndarray
     about: Json = field(repr=False)
-    user: bool = True
+    v: np.ndarray | None = None
+    told: np.ndarray | None = None
 
     @staticmethod
     def of_user(workspace: Workspace, code: int) -> Blended:
@@ -195,8 +208,8 @@ class Blended:
         name = part_name(code // about["users_a_part"])
         row = workspace.read_part("blend", "users", name, filters=[("user", "=", code)])
         history, plays = (row[column].combine_chunks().flatten() for column in ("songs", "plays"))
-        v = matrix(row["vector"])[0]
-        return Blended(workspace, v, history.to_numpy(), plays.to_numpy(), about)
+        v, told = matrix(row["vector"])[0], row["told"].combine_chunks().flatten().to_numpy()
+        return Blended(workspace, history.to_numpy(), plays.to_numpy(), about, v, told)
 
     @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Blended | None:
@@ -204,59 +217,75 @@ class Blended:
 
         Popularity has no say, nor have signals whose users are no sums over histories.
         """
-        from fusionrec.signals.explain import vector
-
         about = workspace.read_json("blend", "blend.json")
-        unknown = Blended(workspace, np.zeros(0), np.zeros(0), np.zeros(0), about)
-        row = pc.index(unknown._ids, song_id).as_py()
-        history, plays = np.array([row]), np.ones(1, np.float32)
-        atoms = unknown._rows(history, _HISTORY)
-        v = vector(_slices(about), about["weightings"], about["kinds"], atoms, plays)
-        return Blended(workspace, v, history, plays, about, False) if v.any() else None
+        found = Blended(workspace, np.zeros(1, np.int64), np.ones(1, np.float32), about)
+        row = pc.index(found._ids, song_id).as_py()
+        found = replace(found, history=np.array([row]))
+        return found if found._user.any() else None
 
     @cached_property
     def _ids(self) -> pa.Array:
         return self.workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+
+    @cached_property
+    def _layout(self) -> Layout:
+        from fusionrec.signals.explain import Layout
+
+        return Layout.of_json(self.about)
+
+    @cached_property
+    def _atoms(self) -> np.ndarray:
+        return self._rows(self.history, _HISTORY)
+
+    @cached_property
+    def _user(self) -> np.ndarray:
+        """The vector by all signals, (D,)."""
+        return self._layout.user(self._atoms, self.plays, self.told)
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
         """Odds against the first of the list."""
         return [float(np.exp(min(score - scores[0], 0.0))) for score in scores], _ODDS
 
     def scores(self) -> tuple[pa.Array, np.ndarray]:
-        """Of all songs, a part of the catalogue after the other."""
+        """Of all songs, a part of the catalogue after the other; of a song's, by all signals."""
+        artifact, v = ("features", self._user) if self.v is None else ("songs", self.v)
         found = []
-        for name in self.workspace.parts("blend", "songs"):
-            table = self.workspace.read_part("blend", "songs", name, ["vector"])
-            found.append(matrix(table["vector"]) @ self.v)
+        for name in self.workspace.parts("blend", artifact):
+            table = self.workspace.read_part("blend", artifact, name, ["vector"])
+            found.append(matrix(table["vector"]) @ v)
         return self._ids, np.concatenate(found)
 
     def reasons(self, ids: list[str]) -> list[Reason]:
         """By signal; exact but for the rounding of float32."""
         from fusionrec.signals.explain import explain
 
-        about = self.about
         rows = pc.index_in(pa.array(ids), value_set=self._ids).to_numpy()
-        atoms, names = self._rows(self.history, _HISTORY), self._names()
+        features, names = self._rows(rows, ("features",)), self._names()
+        if self.v is None:
+            scores = features.astype(np.float64) @ self._user
+        else:
+            scores = self._rows(rows, ("songs",)).astype(np.float64) @ self.v
+        modalities, kinds = self.about["modalities"], self.about["kinds"]
         found = []
-        for f in self._rows(rows, ("songs",)):
-            signals = (_slices(about), about["weightings"], about["kinds"])
-            why = explain(self.v, f, *signals, atoms, self.plays)
-            songs = [(names[place], part) for place, part in why.songs] if self.user else []
-            found.append(
-                Reason(why.signals, why.by(about["modalities"]), why.by(about["kinds"]), songs)
-            )
+        for score, song in zip(scores.tolist(), features, strict=True):
+            why = explain(self._layout, score, self._user, song, self._atoms, self.plays)
+            songs = [] if self.v is None else [(names[place], part) for place, part in why.songs]
+            found.append(Reason(why.signals, why.by(modalities), why.by(kinds), songs))
         return found
 
     def _rows(self, rows: np.ndarray, artifacts: tuple[str, ...]) -> np.ndarray:
-        """Vectors of some songs, reading little else of the parts; float32 (rows, D)."""
-        found = np.zeros((len(rows), max(stop for _, stop in self.about["slices"].values())))
+        """Vectors of some songs, reading little else of the parts; float32 (rows, d)."""
+        found: np.ndarray | None = None
         for artifact, name, start, stop in self._parts(artifacts):
             here = (rows >= start) & (rows < stop)
             if here.any():
                 some = rows[here] - start
                 table = self.workspace.read_rows("blend", artifact, name, some, ["vector"])
-                found[here] = matrix(table["vector"])
-        return found.astype(np.float32)
+                read = matrix(table["vector"])
+                if found is None:
+                    found = np.zeros((len(rows), read.shape[1]), np.float32)
+                found[here] = read
+        return np.zeros((0, self._layout.width), np.float32) if found is None else found
 
     def _parts(self, artifacts: tuple[str, ...]) -> Iterator[tuple[str, str, int, int]]:
         """Artifact, part, and the rows from which and before which it has songs."""
@@ -276,7 +305,3 @@ class Blended:
             ids = pa.concat_arrays([ids, other.combine_chunks()])
         names: list[str] = ids.take(pa.array(self.history.astype(np.int64))).to_pylist()
         return names
-
-
-def _slices(about: Json) -> dict[str, slice]:
-    return {name: slice(*place) for name, place in about["slices"].items()}

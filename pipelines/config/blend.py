@@ -37,7 +37,7 @@ class BlendConfig(BlendRun):
 
     rank: int = _key(
         BlendSettings.rank,
-        "dimensions of the blend's vectors, shared among its signals",
+        "dimensions of the blend's vectors; its signals side by side have four times as many",
         ge=1,
         le=4096,
     )

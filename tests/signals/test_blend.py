@@ -10,7 +10,7 @@ from fusionrec.ranking.split import assign
 from fusionrec.signals import blend as blends
 from fusionrec.signals import context
 from fusionrec.signals.compress import rotated
-from fusionrec.signals.explain import vector
+from fusionrec.signals.explain import REST
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import FOLDS, Inner, inner_folds, kept_with
 from fusionrec.signals.lists import Lists, average_precision
@@ -98,9 +98,9 @@ def test_the_blend_is_the_weighted_sum_of_signals(blend: blends.Blend) -> None:
 
 
 def test_a_lower_rank_loses_the_least_of_the_scores() -> None:
-    settings = replace(SETTINGS, rank=12)
+    settings = replace(SETTINGS, rank=5)
     short, whole = fitted(settings=settings), fitted()
-    assert short.F.shape[1] <= 12 < whole.F.shape[1]
+    assert short.F.shape[1] == 5 < whole.F.shape[1]
     candidates = np.flatnonzero(cold()[:OWN])
     exact = whole.V @ whole.F[candidates].T
     error = np.linalg.norm(short.V @ short.F[candidates].T - exact) / np.linalg.norm(exact)
@@ -134,7 +134,9 @@ def test_parts_add_up_to_the_score(blend: blends.Blend) -> None:
             other = sum(
                 part
                 for name, part in why.signals.items()
-                if blend.weightings[name] is None or blend.kinds[name] == "popularity"
+                if name == REST
+                or blend.layout.weightings[name] is None
+                or blend.kinds[name] == "popularity"
             )
             assert why.history + other == pytest.approx(why.score, abs=1e-3)
             assert len(why.songs) <= 3
@@ -148,34 +150,56 @@ def test_songs_of_a_history_add_what_is_lost_without_them() -> None:
     row = visible[[user]]
     why = only.explain(user, 8, row.indices, row.data)
     assert why.songs
-    about = (only.slices, only.weightings, only.kinds)
-    whole = vector(*about, only.atoms[row.indices], row.data)
+    whole = only.layout.user(only.atoms[row.indices], row.data)
     for place, adds in why.songs:
         rest = np.arange(row.nnz) != place
-        less = vector(*about, only.atoms[row.indices[rest]], row.data[rest])
-        assert float((whole - less) @ only.F[8]) == pytest.approx(adds, abs=1e-4)
+        less = only.layout.user(only.atoms[row.indices[rest]], row.data[rest])
+        assert float((whole - less) @ only.features[8]) == pytest.approx(adds, abs=1e-4)
 
 
-def test_a_history_has_the_vector_of_its_user(blend: blends.Blend) -> None:
-    row = corpus()[1].without(cold()).counts[[7]]
-    signals = (blend.slices, blend.weightings, blend.kinds)
-    found = vector(*signals, blend.atoms[row.indices], row.data)
-    for name, place in blend.slices.items():
-        if blend.weightings[name] is None:
-            assert not found[place].any()
-        else:
-            np.testing.assert_allclose(found[place], blend.V[7, place], atol=1e-4)
+def test_parts_are_the_signals_own_whatever_the_rank() -> None:
+    """Each is its weighted, standardised score above that of a mean cold song."""
+    found = fitted(settings=replace(SETTINGS, rank=8))
+    some = fold(settings=found.settings)
+    candidates = np.flatnonzero(some.hidden[:OWN])
+    row = corpus()[1].without(cold()).counts[[50]]
+    whys = [found.explain(50, song, row.indices, row.data) for song in candidates]
+    rests = [abs(why.signals[REST]) for why in whys]
+    assert 0 < np.mean(rests) < 0.1 * np.std([why.score for why in whys])
+    for name, weight, deviation in zip(found.names, found.weights, found.deviations, strict=True):
+        if weight > 0:
+            factors = SIGNALS[name].fit(some)
+            scores = factors.V[50].astype(float) @ factors.F[candidates].T
+            scores = weight * (scores - scores.mean()) / deviation
+            parts = [why.signals[name] for why in whys]
+            np.testing.assert_allclose(parts, scores, atol=0.05 * np.abs(scores).max())
+
+
+def test_a_history_has_the_vector_of_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(len(SOME)), 1.0))
+    blend = fitted()
+    row, layout = corpus()[1].without(cold()).counts[[7]], blend.layout
+    atoms = blend.atoms[row.indices]
+    whole = layout.user(atoms, row.data, blend.told[7])
+    candidates = np.flatnonzero(cold()[:OWN])
+    np.testing.assert_allclose(
+        blend.features[candidates] @ whole, blend.F[candidates] @ blend.V[7], atol=1e-3
+    )
+    alone = layout.user(atoms, row.data)
+    assert not alone[layout.told].any()
+    np.testing.assert_array_equal(np.delete(alone, layout.told), np.delete(whole, layout.told))
+    told = {name for name, place in layout.slices.items() if place.start in layout.told}
+    assert told == {"taste-smoothed", "popularity", "popularity-history"}
 
 
 def test_popularity_is_no_part_of_a_song_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blends.weights, "choose", lambda _: (np.ones(2), 1.0))
     found = fitted(names=("neighbours-terms", "popularity-history"))
-    terms, popular = (found.slices[name] for name in found.names)
+    terms, popular = (found.layout.slices[name] for name in found.names)
     row = corpus()[1].without(cold()).counts[[7]]
     atoms = found.atoms[row.indices]
     assert atoms[:, popular].any()
-    signals = (found.slices, found.weightings, found.kinds)
-    v = vector(*signals, atoms, row.data)
+    v = found.layout.user(atoms, row.data)
     assert v[terms].any()
     assert not v[popular].any()
     why = found.explain(7, 8, row.indices, row.data)
@@ -198,7 +222,7 @@ def test_hidden_plays_change_nothing_in_a_blend(blend: blends.Blend) -> None:
 
 def test_signals_of_one_artist_weigh_nothing_between_artists() -> None:
     found = fitted("artist", ("neighbours-artist", "artist-factors", "neighbours-terms"))
-    assert list(found.slices) == ["neighbours-terms"]
+    assert list(found.layout.slices) == ["neighbours-terms"]
     assert found.weights[:2].tolist() == [0, 0]
 
 
@@ -255,6 +279,24 @@ def test_tuning_takes_what_ranks_best() -> None:
     assert precision(found.penalty) == max(precision(v["penalty"]) for v in step.values)
 
 
+def test_tuning_takes_no_ranking_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that differ in their last bits may rank well, but have no weight in a blend."""
+    songs, histories = corpus()
+    folds = inner_folds(Fold(songs, histories, cold(), "song", SETTINGS, 0))
+    lists = [Lists.of(some, 0) for some in folds]
+    fit = SIGNALS["taste"].fit
+
+    def shrunk(some: Fold) -> Factors:
+        found = fit(some)
+        if some.settings.penalty != 30:
+            # As large as before for songs that are in no list, and rounding for those that are.
+            return replace(found, F=np.where(some.hidden[:, None], 1e-9 * found.F, found.F))
+        return found
+
+    monkeypatch.setitem(SIGNALS, "taste", replace(SIGNALS["taste"], fit=shrunk))
+    assert tuned(folds, lists, SETTINGS, ("taste",)).penalty == 30
+
+
 def test_what_cannot_be_blended_is_an_error() -> None:
     with pytest.raises(ConfigError, match="names wrong"):
         fitted(names=("wrong",))
@@ -266,7 +308,7 @@ def test_signals_of_what_no_song_has_weigh_nothing() -> None:
     songs, histories = corpus()
     bare = Songs(songs.table.select(["song_id", "artist_id", "terms"]), OWN)
     found = blends.fit_blend(Fold(bare, histories, cold(), "song", SETTINGS, 0), names())
-    assert set(found.slices) & {"neighbours-terms", "taste", "factors-terms"}
+    assert set(found.layout.slices) & {"neighbours-terms", "taste", "factors-terms"}
     for name, weight in zip(found.names, found.weights, strict=True):
         if name.startswith("neighbours-") and name[11:] not in ("terms", "artist"):
             assert weight == 0, name
@@ -321,13 +363,16 @@ def test_a_user_without_plays_gets_what_is_popular(monkeypatch: pytest.MonkeyPat
     candidates = np.flatnonzero(hidden[:OWN])
     others = np.arange(len(counts)) != 3
     expected = np.zeros(len(candidates))
-    for name, place in found.slices.items():
+    given = Fold(songs, some, hidden, "song", found.settings, 0)
+    played = others & (given.histories.sizes > 0)
+    for name, deviation in zip(found.names, found.deviations, strict=True):
         if SIGNALS[name].kind == "popularity":
-            parts = found.V[others, place].astype(float) @ found.F[candidates, place].T
-            expected += parts[some.without(hidden).sizes[others] > 0].mean(axis=0)
+            factors = SIGNALS[name].fit(given)
+            parts = factors.V[played].astype(float).mean(axis=0) @ factors.F[candidates].T
+            expected += (parts - parts.mean()) / deviation
     scores = found.V[3].astype(float) @ found.F[candidates].T
     assert np.ptp(scores) > 0
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
     monkeypatch.undo()
     without = blends.fit_blend(
         Fold(songs, some, hidden, "song", SETTINGS, 0), ("neighbours-terms",)
