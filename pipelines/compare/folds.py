@@ -25,6 +25,7 @@ from fusionrec.ranking.split import By
 from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
+from pipelines.config.features import Modality, Operator
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Plans, Stage, resumable
@@ -74,10 +75,13 @@ def fold_workspace(chosen: Config, workspace: Workspace) -> Workspace:
 
 
 def features_workspace(
-    chosen: Config, workspace: Workspace, modalities: Sequence[str]
+    chosen: Config,
+    workspace: Workspace,
+    modalities: Sequence[str],
+    operator: Operator = "concatenate",
 ) -> Workspace:
-    """The fold's workspace with the fused features of these modalities."""
-    return fuse.STAGE.plan(_fused(chosen, modalities), workspace).reading(workspace)
+    """The fold's workspace with the features of these modalities, as an operator fuses them."""
+    return fuse.STAGE.plan(_fused(chosen, modalities, operator), workspace).reading(workspace)
 
 
 def labels_workspace(chosen: Config, workspace: Workspace, k: int) -> Workspace:
@@ -85,8 +89,8 @@ def labels_workspace(chosen: Config, workspace: Workspace, k: int) -> Workspace:
     return label.STAGE.plan(replaced(chosen, {"label.k": k}), workspace).reading(workspace)
 
 
-def _fused(chosen: Config, modalities: Sequence[str]) -> Config:
-    return replaced(chosen, {"fuse.modalities": modalities, "fuse.operator": "concatenate"})
+def _fused(chosen: Config, modalities: Sequence[str], operator: Operator) -> Config:
+    return replaced(chosen, {"fuse.modalities": modalities, "fuse.operator": operator})
 
 
 def prepare(config: Config, fold: Fold, run: StageRun) -> dict[int, str]:
@@ -102,9 +106,10 @@ def prepare(config: Config, fold: Fold, run: StageRun) -> dict[int, str]:
     if pretrain.STAGE in embed.STAGE.needs(chosen):
         finish(pretrain.STAGE, chosen)
     finish(embed.STAGE, chosen)
-    sets = {config.embed.modalities, *(run.modalities for run in compare.fusion)}
-    for modalities in sorted(sets):
-        finish(fuse.STAGE, _fused(chosen, modalities))
+    sets: set[tuple[tuple[Modality, ...], Operator]] = {(config.embed.modalities, "concatenate")}
+    sets |= {(run.modalities, run.operator) for run in compare.fusion}
+    for modalities, operator in sorted(sets):
+        finish(fuse.STAGE, _fused(chosen, modalities, operator))
     impossible = {}
     for k in sorted({run.k for run in compare.fusion}):
         try:

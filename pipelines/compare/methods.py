@@ -28,6 +28,7 @@ from pipelines.compare.folds import (
 from pipelines.compare.quality import network_quality
 from pipelines.config import Config, replaced
 from pipelines.config.compare import Method
+from pipelines.config.features import Operator
 from pipelines.runtime.stage import Json
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import load_training_set, read_songs
@@ -97,9 +98,10 @@ def _network(context: Context) -> Scores:
     assert context.fusion is not None
     torch.set_num_threads(1)
     k, modalities = context.fusion.k, context.fusion.modalities
-    values = {"label.k": k, "fuse.modalities": modalities, "fuse.operator": "concatenate"}
+    operator = context.fusion.operator
+    values = {"label.k": k, "fuse.modalities": modalities, "fuse.operator": operator}
     config = replaced(context.config, values)
-    trained = features_workspace(context.config, context.workspace, modalities)
+    trained = features_workspace(context.config, context.workspace, modalities, operator)
     trained = labels_workspace(context.config, trained, k)
     data = load_training_set(config, trained)
     settings = replace(train.settings_of(config), seed=context.seed)
@@ -180,7 +182,8 @@ def _label_input(context: Context) -> list[tuple[Workspace, str]]:
 
 def _network_inputs(context: Context) -> list[tuple[Workspace, str]]:
     assert context.fusion is not None
-    return [_features_input(context, context.fusion.modalities), *_label_input(context)]
+    run = context.fusion
+    return [_features_input(context, run.modalities, run.operator), *_label_input(context)]
 
 
 def _fused_inputs(context: Context) -> list[tuple[Workspace, str]]:
@@ -196,8 +199,10 @@ def _embedded(context: Context) -> tuple[Workspace, str]:
     return where, "embed"
 
 
-def _features_input(context: Context, modalities: Sequence[str]) -> tuple[Workspace, str]:
-    return features_workspace(context.config, context.workspace, modalities), "fuse"
+def _features_input(
+    context: Context, modalities: Sequence[str], operator: Operator = "concatenate"
+) -> tuple[Workspace, str]:
+    return features_workspace(context.config, context.workspace, modalities, operator), "fuse"
 
 
 def _compare_settings(*sections: str) -> Callable[[Config], Mapping[str, Json]]:

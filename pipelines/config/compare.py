@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from fusionrec.models.settings import LossName, RankingSettings
 from pipelines.config.blend import BlendRun
-from pipelines.config.features import Modality
+from pipelines.config.features import Modality, Operator
 from pipelines.config.section import Section, key
 
 Method = Literal[
@@ -47,11 +47,13 @@ class FusionRun(Section):
     modalities: tuple[Modality, ...] = key(
         ("metadata", "lyrics"), "what it is fed with; embed.modalities must have them", min_length=1
     )
+    operator: Operator = key("concatenate", "how these become one vector, as fuse.operator")
 
     @property
     def name(self) -> str:
-        """Its name in the tables."""
-        return f"fusion k={self.k} {'+'.join(self.modalities)}"
+        """Its name in the tables; that of the paper's operator, concatenation, is left out."""
+        name = f"fusion k={self.k} {'+'.join(self.modalities)}"
+        return name if self.operator == "concatenate" else f"{name} {self.operator}"
 
 
 class WmfConfig(Section):

@@ -128,6 +128,9 @@ class PretrainConfig(Section):
     max_bags: int = _key(50_000, "bags used at most, chosen by hash", ge=1)
 
 
+Operator = Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"]
+
+
 class FuseConfig(Section):
     """Scaling, PCA and the fusion operator (paper 3.2, 5.3)."""
 
@@ -135,7 +138,7 @@ class FuseConfig(Section):
         None, "the modalities that are fused; all of embed.modalities, if null", min_length=1
     )
     variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)
-    operator: Literal["concatenate", "add", "multiply", "max", "min", "mean", "gated"] = _key(
+    operator: Operator = _key(
         FusionSettings.operator,
         "how the modalities become one vector; `gated`: a mean with learned weights for each song",
     )
