@@ -1,14 +1,14 @@
 """Signals and their blends on a real corpus in the official formats, protocol `oord`.
 
     python benchmarks/signals.py CORPUS [--by song artist] [--seeds 0 1] [--folds 0 1 2 3 4]
-        [--signals] [--without-other] [--shares 0.25 0.5 1] [--json FILE]
+        [--signals] [--without-other] [--shares 0.25 0.5 1] [--trainings 1] [--json FILE]
 
 For each split, seed and fold three blends: of content, with context, and with context and the
 plays of songs without HDF5 (`other`, where AdditionalFiles/track_metadata.db has some); with
 `--signals` each signal alone, too. `--shares` does all of it for shares of the training songs, of
-whose others no play is known, which says how each grows with the songs. Users have a training and
-a test song; all test songs are ranked. Intervals resample users and songs (two-way). Everything
-runs in this process.
+whose others no play is known, which says how each grows with the songs. `--trainings` fits each by
+so many seeds of its own, and takes the mean. Users have a training and a test song; all test songs
+are ranked. Intervals resample users and songs (two-way). Everything runs in this process.
 """
 
 from __future__ import annotations
@@ -166,6 +166,7 @@ def methods(
     by: Any,
     singles: bool,
     share: float = 1.0,
+    seed: int = 0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
     """By name F of the test songs, V and processor seconds."""
     own = len(test)
@@ -176,7 +177,7 @@ def methods(
         hidden = kept_with(songs, cold, by)
         if share < 1:
             hidden |= np.random.default_rng(0).random(len(songs)) >= share
-        fold = Fold(songs, histories, hidden, by)
+        fold = Fold(songs, histories, hidden, by, seed=seed)
         simulated = simulate(fold, names())
         settings = simulated.settings
         print("   ", {k: v for k, v in vars(settings).items() if v != getattr(BlendSettings, k)})
@@ -211,6 +212,7 @@ def main() -> None:
     add("--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     add("--signals", action="store_true", help="each signal alone, too")
     add("--without-other", action="store_true", help="without other songs' plays")
+    add("--trainings", type=int, default=1, help="seeds of whatever is random in a blend")
     add("--shares", nargs="+", type=float, default=[1.0], help="of the training songs")
     add("--json", help="write the figures to this file")
     chosen = parser.parse_args()
@@ -231,7 +233,8 @@ def main() -> None:
             part, _ = assign(ids, artists, releases, **split)
             test = part == "test"
             found = chain.from_iterable(
-                methods(corpus, test, by, chosen.signals, share) for share in chosen.shares
+                methods(corpus, test, by, chosen.signals, share, training)
+                for share, training in product(chosen.shares, range(chosen.trainings))
             )
             evaluate(cells, plays, test, found, (by, seed, number))
         results[by] = cells.summary()
@@ -262,15 +265,18 @@ def evaluate(
     cells.sizes.append(np.diff(lists.indptr))
     cells.users.append(users)
     cells.songs.append(columns[lists.songs])
+    trained: dict[str, list[np.ndarray]] = defaultdict(list)
     for number, (name, F, V, seconds) in enumerate(found):
         ranked = rank_users(V[users], np.ascontiguousarray(F), 1, relevant=lists)
         metrics = per_user_metrics(ranked.rank_indptr, ranked.ranks, ranked.candidates, K)
         if not number:
             cells.random.append(metrics["random_level"])
         precisions = two_way.precisions(ranked.rank_indptr, ranked.ranks, K)
-        cells.values[name].append(precisions[np.lexsort((ranked.rank_songs, owner))])
+        trained[name].append(precisions[np.lexsort((ranked.rank_songs, owner))])
         mean = metrics["average_precision"].mean()
         print(f"  {label} {len(users)} users  {name:36} {mean:.4f}  {seconds:.1f} s", flush=True)
+    for name, parts in trained.items():
+        cells.values[name].append(np.mean(parts, axis=0))
 
 
 if __name__ == "__main__":
