@@ -3,8 +3,8 @@
 A task computes the signals again on inner folds of the songs that are not hidden, learns from them
 what each is worth, computes them on all of these songs, and writes V and F, whose products are the
 scores: 4 bytes a song or user and dimension (.5 GB for a million of them and 128 dimensions), and
-what explains them, four times as much a song. What
-it may learn from, under each protocol, is said in :mod:`pipelines.blend.inputs`.
+what explains them, eight times as much a song. What it may learn from, under each protocol, is said
+in :mod:`pipelines.blend.inputs`.
 """
 
 from __future__ import annotations
