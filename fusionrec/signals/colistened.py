@@ -7,8 +7,10 @@ has played, of an artist whom nobody has played, gets a place among them:
     score(u, s) = sum_t w_ut (G Phi_T A^-1)_t Phi(s),
 
 with w the user's row-normalised log-plays, G the graph of nearest songs and the ridge that of
-:mod:`fusionrec.signals.taste`. It is least squares in the place of a listwise loss: on the real
-corpus it ranked as well, and is one solution of d^3 that depends on no random number.
+:mod:`fusionrec.signals.taste`. It is least squares in the place of a listwise loss: one
+solution of d^3 that depends on no random number. (A bilinear map by listwise softmax over the same
+graph, on the real corpus, ranked unseen artists better alone without context and worse with it,
+and added no more to the blend.)
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fusionrec.signals.histories import Histories
 from fusionrec.signals.signal import Factors, Fold
 
 NEAREST = 50
-"""Songs that a song is linked with; 20 to all told nothing apart, 10 were too few."""
+"""Songs that a song is linked with, at most; fewer ranked worse where more songs have plays."""
 
 _CHUNK = 1024
 
