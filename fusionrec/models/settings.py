@@ -66,6 +66,25 @@ class RankingSettings:
 
 
 @dataclass(frozen=True)
+class GraphSettings:
+    """The graph of two towers on a graph, and how far they see in it.
+
+    Attributes
+    ----------
+    layers
+        Rounds of messages.
+    nearest
+        Songs that a song is linked with, by each of listeners and content.
+    sampled
+        Neighbours of each relation that a training batch draws for a node.
+    """
+
+    layers: int = 2
+    nearest: int = 20
+    sampled: int = 10
+
+
+@dataclass(frozen=True)
 class FusionSettings:
     """How the modalities become one vector.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fusionrec.signals import catalogue, content, context, popularity, taste
+from fusionrec.signals import catalogue, colistened, content, context, popularity, taste
 from fusionrec.signals.neighbours import neighbours
 from fusionrec.signals.signal import Kind, SignalSpec
 
@@ -34,6 +34,7 @@ _SPECS = (
         for name, fit in (
             (f"taste{suffix}", taste.to_histories),
             (f"taste-smoothed{suffix}", taste.to_smoothed),
+            (f"colistened{suffix}", colistened.by_content),
         )
     ),
     SignalSpec("factors-terms", "content", "terms", False, taste.means_by_terms),

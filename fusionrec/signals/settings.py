@@ -28,6 +28,10 @@ class BlendSettings:
         The same for histories smoothed by matrix factorisation. Chosen.
     popularity_penalty
         The same for the regression to popularity. Chosen.
+    colistened_penalty
+        The same for the regression to songs listened to together. It is not chosen: of 3 to 100
+        the first ranked best with other songs' plays, and without them all within noise, so that
+        inner folds' time is not spent on it.
     factors, alpha, epsilon, regularisation, iterations
         Of matrix factorisation (:mod:`fusionrec.baselines.factorisation`). The first two and
         the regularisation are chosen.
@@ -48,6 +52,7 @@ class BlendSettings:
     smooth_penalty: float = 1.0
     smooth_context_penalty: float = 1.0
     popularity_penalty: float = 3.0
+    colistened_penalty: float = 3.0
     factors: int = 50
     alpha: float = 10.0
     epsilon: float = 1.0

@@ -18,7 +18,7 @@ from fusionrec.models.training import Training, precision, predict
 from pipelines import blend, train
 from pipelines.blend.stage import fit
 from pipelines.compare import content as content
-from pipelines.compare import towers
+from pipelines.compare import hgnn, towers
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import (
     features_workspace,
@@ -269,6 +269,7 @@ SPECS: dict[Method, MethodSpec] = {
         _fused_inputs,
         lambda config: towers.settings_key(config, "ranking"),
     ),
+    "hgnn": MethodSpec(hgnn.scores, True, _fused_inputs, hgnn.settings_key),
     "blend": MethodSpec(
         _blend,
         True,

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
-from fusionrec.models.settings import LossName, RankingSettings
+from fusionrec.models.settings import GraphSettings, LossName, RankingSettings
 from pipelines.config.blend import BlendRun
 from pipelines.config.features import Modality, Operator
 from pipelines.config.section import Section, key
@@ -24,6 +24,7 @@ Method = Literal[
     "linear-features",
     "fusion-factors",
     "fusion-ranking",
+    "hgnn",
     "blend",
     "wmf",
     "classes",
@@ -33,7 +34,7 @@ Method = Literal[
 METHODS: tuple[Method, ...] = get_args(Method)
 """Every method of the comparison."""
 
-ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking")
+ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking", "hgnn")
 """Those that are compared only if `compare.methods` names them: they pay with many songs."""
 
 REFERENCES: tuple[Method, ...] = ("wmf", "classes", "popularity-oracle")
@@ -136,6 +137,20 @@ class TowersConfig(Section):
     )
 
 
+class HgnnConfig(Section):
+    """Two towers on a graph of songs and artists; the rest of its settings are `towers`'."""
+
+    layers: int = key(GraphSettings.layers, "rounds of messages", ge=1, le=4)
+    nearest: int = key(
+        GraphSettings.nearest,
+        "songs that a song is linked with, by each of listeners and content",
+        ge=1,
+    )
+    sampled: int = key(
+        GraphSettings.sampled, "neighbours of a kind that a batch draws for a node", ge=1
+    )
+
+
 class CompareConfig(Section):
     """The comparison of all methods by van den Oord's protocol, `oord`."""
 
@@ -147,7 +162,7 @@ class CompareConfig(Section):
     )
     methods: tuple[Method, ...] = key(
         tuple(method for method in METHODS if method not in ASKED_FOR),
-        f"what is compared; {' and '.join(ASKED_FOR)} are beside the default",
+        f"what is compared; {', '.join(ASKED_FOR)} are beside the default",
         min_length=1,
     )
     fusion: tuple[FusionRun, ...] = key(
@@ -183,6 +198,7 @@ class CompareConfig(Section):
     audio_words: AudioWordsConfig = AudioWordsConfig()
     neural: NeuralConfig = NeuralConfig()
     towers: TowersConfig = TowersConfig()
+    hgnn: HgnnConfig = HgnnConfig()
     mlr: MlrConfig = MlrConfig()
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import compare
-from pipelines.compare import towers
+from pipelines.compare import hgnn, towers
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace
 from pipelines.config import Config
@@ -85,7 +85,7 @@ def vectors(corpus: Path, place: Path) -> list[np.ndarray]:
         compare.STAGE.run(chosen(corpus, place))
         config = fold.config(chosen(corpus, place))
         context = Context(config, fold_workspace(config, Workspace(str(place))), seed=0)
-        found = [towers.to_factors(context), towers.ranking(context)]
+        found = [f(context) for f in (towers.to_factors, towers.ranking, hgnn.scores)]
         names = context.workspace.read("ingest", "users")["user_id"]
         users = names.take(context.evaluation.users).to_pylist()
     return [(scores.F, dict(zip(users, scores.V, strict=True))) for scores in found]
