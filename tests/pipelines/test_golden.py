@@ -23,8 +23,7 @@ LEARNT = {
     ("train", "parameters"): 0.1,
     ("train", "loss"): 0.3,
     ("train", "entropy"): 0.3,
-    # Which signals have any weight at all turns on rounding: 256 at SSE4.2, 74 at AVX2.
-    ("blend", "dimensions"): 0.9,
+    ("blend", "dimensions"): 0.1,
     ("blend", "norm"): 0.3,
     ("evaluate", "map"): 0.3,
     ("evaluate", "auc"): 0.15,
