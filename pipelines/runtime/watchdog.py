@@ -46,7 +46,8 @@ def watching(run: StageRun, patience: float) -> Iterator[None]:
     _watches.append(watch)
     watch.start()
     try:
-        yield
+        with _can_be_interrupted():
+            yield
     except KeyboardInterrupt:
         if watch.error is not None:
             raise watch.error from None
@@ -57,6 +58,27 @@ def watching(run: StageRun, patience: float) -> Iterator[None]:
         _watches.remove(watch)
         if _watches:  # it has waited for this one, and not for nothing
             _watches[-1].run_.pulse.beat("")
+
+
+@contextlib.contextmanager
+def _can_be_interrupted() -> Iterator[None]:
+    """While it lasts, what is given up can be ended where SIGINT is ignored, as by nohup or "&"."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):
+        yield
+        return
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if any(watch.error is not None for watch in _watches):
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _watches: list[_Watch] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -222,6 +223,26 @@ def test_a_stage_that_waits_for_what_no_node_has_is_given_up(tmp_path, waits_for
     stage = Stage("embed", lambda _: (), lambda _: {}, work)
     with pytest.raises(ResourceError, match=r"place 1 x {GPU 1}: no node has {GPU 1}; .*patience"):
         stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
+
+
+def test_where_sigint_is_ignored_a_stage_is_given_up_too(tmp_path, waits_for_a_gpu) -> None:
+    """As in a shell's background: an interruption by the terminal is still ignored there."""
+
+    def work(config: Config, workspace: Workspace, run: StageRun) -> dict[str, int]:
+        signal.raise_signal(signal.SIGINT)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            time.sleep(0.02)
+        return {}
+
+    stage = Stage("embed", lambda _: (), lambda _: {}, work)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(ResourceError, match=r"no node has {GPU 1}"):
+            stage.run(Config(workspace=str(tmp_path), cluster={"patience": 0.2}))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_stage_that_was_not_ended_by_it_is_ended_again(
