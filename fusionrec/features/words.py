@@ -8,14 +8,17 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gensim.models import KeyedVectors, Word2Vec
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from fusionrec.errors import ConfigError
 from fusionrec.hashing import content_hash, word_hash
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 # `\w` leaves out combining marks, which would cut Hindi words at every vowel sign and
 # "İstanbul", lower-cased, after its dot.
@@ -38,6 +41,8 @@ def load_vectors(path: str) -> KeyedVectors:
     ConfigError
         If the file is missing, is a pickle, or is not in the word2vec format.
     """
+    from gensim.models import KeyedVectors
+
     file = _vectors_file(path)
     if file.suffix in (".kv", ".model", ".pkl", ".pickle", ".wordvectors"):
         raise ConfigError(
@@ -114,6 +119,8 @@ class FieldWord2Vec:
         ConfigError
             If `initial` has another dimension.
         """
+        from gensim.models import Word2Vec  # two seconds: for the few workers that need it
+
         sentences = [tokens for tokens in map(tokenize, texts) if tokens]
         if not sentences:
             return FieldWord2Vec((), np.zeros((0, dimension), np.float32))

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from kneed import KneeLocator
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from fusionrec.errors import DataError
 
@@ -61,6 +58,8 @@ def fit_kmeans(
     DataError
         If there are fewer distinct vectors than classes.
     """
+    from sklearn.cluster import KMeans  # a second: for the few workers that need it
+
     distinct = len(np.unique(X, axis=0))
     if distinct < k:
         raise DataError(
@@ -101,6 +100,8 @@ def elbow(
     starts
         Centroids to start from, of rising k: :func:`elbow_start`.
     """
+    from sklearn.cluster import KMeans
+
     points = X.astype(np.float64)  # in float32, rounding might raise what may not rise
     curve: list[tuple[int, float]] = []
     centroids: np.ndarray | None = None
@@ -122,6 +123,8 @@ def elbow(
 @contextmanager
 def _clusters_may_coincide() -> Iterator[None]:
     """Without scikit-learn's warning of it: one of a point's starts makes good for the other."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
@@ -142,6 +145,8 @@ def knee(curve: Sequence[tuple[int, float]]) -> int | None:
     """The k at the elbow of a falling convex curve (Kneedle, by kneed); None without one."""
     if len(curve) < 3:
         return None
+    from kneed import KneeLocator  # brings matplotlib
+
     ks, inertias = zip(*sorted(curve), strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a curve without an elbow, which None says

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from gensim.models import Word2Vec
 
 from fusionrec.hashing import word_hash
 
@@ -107,6 +106,8 @@ class TagWord2Vec:
             Songs that carry each list. A list is repeated ceil(sqrt(count)) times, at most
             50: lists that many songs share count for more, without drowning the others.
         """
+        from gensim.models import Word2Vec  # two seconds: for the few workers that need it
+
         repeats = np.ones(len(lists), np.int64)
         if counts is not None:
             repeats = np.minimum(np.ceil(np.sqrt(counts)), _MOST_REPEATS).astype(np.int64)
