@@ -183,6 +183,23 @@ def blend_users(dimension: int) -> pa.Schema:
     )
 
 
+def taste_songs(dimension: int) -> pa.Schema:
+    """Schema of a network's F(s) where it was trained on taste, or of s in a history."""
+    return pa.schema([("song_id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
+
+
+def taste_users(dimension: int) -> pa.Schema:
+    """Schema of its v_u of every user, by code, and of the plays that it is made of."""
+    return pa.schema(
+        [
+            ("user", pa.int32()),
+            ("vector", pa.list_(pa.float32(), dimension)),
+            ("songs", pa.list_(pa.int32())),  # rows of `songs`
+            ("plays", pa.list_(pa.float32())),
+        ]
+    )
+
+
 RECOMMENDATIONS = pa.schema(
     [
         ("user_id", pa.string()),

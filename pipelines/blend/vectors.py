@@ -98,12 +98,17 @@ def _write_users(run: StageRun, blend: Blend, histories: Histories) -> None:
         run.write(pa.Table.from_arrays(columns, schema=schema), "users", part)
 
 
-def read_users(workspace: Workspace, start: int, stop: int) -> np.ndarray:
-    """V of the users from `start` to before `stop`, float32 (stop - start, d)."""
+def read_users(
+    workspace: Workspace, start: int, stop: int, stage: str = "blend", artifact: str = "users"
+) -> np.ndarray:
+    """V of the users from `start` to before `stop`, float32 (stop - start, d).
+
+    Of a blend, or of what else has users by code in parts of :data:`USERS_A_PART`.
+    """
     first, last = start // USERS_A_PART, (max(stop, start + 1) - 1) // USERS_A_PART
     table = pa.concat_tables(
         [
-            workspace.read_part("blend", "users", part_name(part), ["user", "vector"])
+            workspace.read_part(stage, artifact, part_name(part), ["user", "vector"])
             for part in range(first, last + 1)
         ]
     )

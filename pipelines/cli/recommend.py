@@ -16,7 +16,7 @@ from fusionrec.errors import ConfigError, NotFoundError
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
-from pipelines.cli.stored import Stored, model_of, of_song, of_user
+from pipelines.cli.stored import Stored, model_of, of_song, of_user, seen_by
 from pipelines.cli.why import Named, Why, lines_of, named
 from pipelines.runtime.workspace import Workspace
 
@@ -150,7 +150,8 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
 
     By class probabilities these are the songs whose probabilities have the largest product with
     its own; by a blend, all signals have a say but popularity and those whose users are no sums
-    over histories.
+    over histories; by a network trained on taste, the songs for a user who played it alone, but for
+    what makes a song one for everybody.
 
     Raises
     ------
@@ -160,7 +161,7 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
         If the workspace has no finished `train` stage, where it does not rank by a blend.
     """
     model = model_of(Workspace(uri))
-    workspace = Workspace(uri).of("recommend" if model == "blend" else "train")
+    workspace = seen_by(Workspace(uri), model)
     artist, separator, title = text.partition(" - ")
     if not separator:
         raise NotFoundError(f'--like {text!r}: write it as "artist - title"')

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from fusionrec.ranking.protocols import SongLists, profiles_and_relevant
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
+from pipelines.cli.networked import Networked
+from pipelines.cli.why import SONGS, Reason
 from pipelines.runtime.workspace import Workspace, part_name
 
 if TYPE_CHECKING:
@@ -27,27 +29,7 @@ _PROBABILITY = (
 )
 _ODDS = "how many times as likely as the first of the list, by the blend's softmax"
 
-SONGS = 3
 _HISTORY = ("history", "other_history")
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Parts of a score.
-
-    Attributes
-    ----------
-    signals, modalities, kinds
-        By name; each adds up to the score.
-    songs
-        Ids of the songs of the history that add most, and what; none where one song stands for
-        a history.
-    """
-
-    signals: dict[str, float]
-    modalities: dict[str, float]
-    kinds: dict[str, float]
-    songs: list[tuple[str, float]]
 
 
 class Stored(Protocol):
@@ -67,21 +49,48 @@ def of_user(workspace: Workspace, user: str) -> Stored:
     """What the workspace's lists were ranked by, for one user."""
     users = workspace.read("ingest", "users")["user_id"]
     code = pc.index(users, user).as_py()
-    if model_of(workspace) == "blend":
+    model = model_of(workspace)
+    if model == "blend":
         return Blended.of_user(workspace, code)
+    if model == "network":
+        return Networked.of_user(workspace, code)
     return Classes.of_user(workspace, users, code)
 
 
 def of_song(workspace: Workspace, song_id: str, model: str) -> Stored | None:
     """The same for whoever played this one song; None if the model knows nothing of it."""
-    return (Blended if model == "blend" else Classes).of_song(workspace, song_id)
+    if model == "blend":
+        return Blended.of_song(workspace, song_id)
+    if model == "network":
+        return Networked.of_song(workspace, song_id)
+    return Classes.of_song(workspace, song_id)
 
 
 def model_of(workspace: Workspace) -> str:
-    """What a workspace ranks by, as `recommend.model` has it; `genre` if it has no lists."""
+    """What a workspace ranks by, as `recommend.model` has it.
+
+    If it has no lists, what those of its training would be ranked by.
+    """
     manifest = workspace.manifest("recommend")
-    settings = manifest["content"]["settings"] if manifest else {"recommend": {}}
-    return str(settings["recommend"].get("model", "genre"))
+    if manifest is not None:
+        return str(manifest["content"]["settings"]["recommend"].get("model", "genre"))
+    return "network" if on_taste(workspace) else "genre"
+
+
+def on_taste(workspace: Workspace) -> bool:
+    """Whether the workspace's training is on taste, and so has no classes."""
+    manifest = workspace.manifest("train")
+    return manifest is not None and "objective" in manifest["content"]["settings"]["train"]
+
+
+def seen_by(workspace: Workspace, model: str) -> Workspace:
+    """The workspace with the results that `--like` ranks by.
+
+    By classes, those of the last training, though it may be newer than the lists.
+    """
+    lists = workspace.manifest("recommend") is not None
+    newer = model == "genre" and not on_taste(workspace)
+    return workspace.of("recommend" if lists and not newer else "train")
 
 
 @dataclass(frozen=True)

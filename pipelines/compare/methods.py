@@ -247,7 +247,7 @@ SPECS: dict[Method, MethodSpec] = {
         True,
         _network_inputs,
         lambda config: {
-            **train.key_settings(config),
+            **train.key_settings(train.of_classes(config)),
             **_weighting(config),
             "version": train.STAGE.version,
         },

@@ -236,7 +236,7 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         **{stage.name: stage.settings(config) for stage in shared},
         "label": config.label.model_dump(exclude={"k"}),
-        "training": train.key_settings(config),
+        "training": train.key_settings(train.of_classes(config)),
         "blend": blend.key_settings(config),
         "compare": config.compare.model_dump(mode="json"),
         "split": config.split.model_dump(exclude={"by", "test_fold"}),

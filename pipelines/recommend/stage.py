@@ -3,8 +3,8 @@
 F of all songs is read once into the object store (24 MB for a million songs and k = 6, with
 20 MB of song ids); each task reads the plays of its range of users and writes their lists,
 with the ranks of their relevant songs. Where F is more than `recommend.block_mb`, it lies there
-in blocks of songs, of which a task holds one at a time. A blend's users have vectors of their own,
-of which a task reads those of its range.
+in blocks of songs, of which a task holds one at a time. Users of a blend, or of a network trained
+on taste, have vectors of their own, of which a task reads those of its range.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ from pipelines.runtime import metrics, resources, tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
-
-UNKNOWN = "no play outside the test part that the blend can use"
-"""Why a user has no list of a blend: all songs would have the same score."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +201,12 @@ def _rank_shard(
         seed=config.seed,
     )
     V, left_out = None, {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
-    if settings.model == "blend":
-        V = read_users(run.workspace, start, stop)[users.users]
+    where = source(config)
+    if where.users is not None:
+        stage = where.stage.name
+        V = read_users(run.workspace, start, stop, stage, where.users)[users.users]
         known = (V != 0).any(axis=1)
-        left_out[UNKNOWN] = int((~known).sum())
+        left_out[where.unknown] = int((~known).sum())
         users, V = users.of(known), V[known]
     ranked = _rank(config, users, V, reference, blocks)
     run.write(_table(ranked, user_ids.take(users.users), catalogue), "recommendations", shard.part)
@@ -249,7 +248,7 @@ def _table(ranked: RankedLists, user_ids: pa.ChunkedArray, catalogue: Catalogue)
 def _settings(config: Config) -> dict[str, Any]:
     """Without the weights of a profile's songs where a user's vector is not made of them."""
     moving = {"block_mb", "num_gpus"}
-    unused = {"weighting"} if config.recommend.model == "blend" else set()
+    unused = set() if source(config).users is None else {"weighting"}
     return {"recommend": config.recommend.model_dump(exclude=moving | unused), "seed": config.seed}
 
 

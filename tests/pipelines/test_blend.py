@@ -23,6 +23,7 @@ from pipelines.blend.vectors import read_users
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
+from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Manifest, Workspace
 from tests.pipelines.inline import load, without_ray
@@ -106,15 +107,15 @@ def test_users_of_whom_the_blend_knows_nothing_are_left_out_and_counted(
     users = Workspace(str(place)).read("ingest", "users")["user_id"].to_pylist()
     unknown = [users.index(user) for user in before["user_id"].to_pylist()[3:6]]
 
-    def some_unknown(workspace: Workspace, start: int, stop: int) -> np.ndarray:
-        V = read_users(workspace, start, stop)
+    def some_unknown(workspace: Workspace, start: int, stop: int, *where: str) -> np.ndarray:
+        V = read_users(workspace, start, stop, *where)
         V[[user - start for user in unknown if start <= user < stop]] = 0
         return V
 
     monkeypatch.setattr(recommend.stage, "read_users", some_unknown)
     chosen = load(small, place, **BLEND, recommend__users_per_shard=13)
     manifest = recommend.STAGE.run(chosen, current=False)
-    assert manifest["counts"]["users_left_out"][recommend.stage.UNKNOWN] == 3
+    assert manifest["counts"]["users_left_out"][source(chosen).unknown] == 3
     assert manifest["counts"]["ranked"] == before.num_rows - 3
     found = Workspace(str(place), {"recommend": manifest["key"]})
     rest = pa.concat_tables([before.slice(0, 3), before.slice(6)])
