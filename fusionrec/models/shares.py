@@ -56,7 +56,7 @@ def of_attention(
         Of the attention, shapes (d,) and ().
     """
     scores = vectors.astype(np.float64) @ query / np.sqrt(vectors.shape[1])
-    scores += slope * np.log(np.log1p(plays.astype(np.float64)))
-    each = np.exp(scores - scores.max(initial=-np.inf))
-    found: NDArray[np.float64] = each / each.sum()
+    scores = scores + slope * np.log(np.log1p(plays.astype(np.float64)))
+    each = np.exp(scores - scores.max())
+    found: NDArray[np.float64] = np.asarray(each / each.sum(), np.float64)
     return found

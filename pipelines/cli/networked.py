@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from safetensors.numpy import load as load_safetensors
 
+from fusionrec.baselines.factorisation import confidence
 from fusionrec.models import shares
 from fusionrec.tables import matrix
 from pipelines.cli.why import SONGS, Reason
@@ -94,13 +95,14 @@ class Networked:
             weights = shares.of_attention(
                 v, self.plays, self._arrays["query"], float(self._arrays["slope"])
             )
-            return weights[:, None] * v / np.sqrt(v.shape[1])
+            parts: np.ndarray = weights[:, None] * v / np.sqrt(v.shape[1])
+            return parts
         gram = self._arrays["gram"]
         if not self.of_a_user and not rows.any():
             # A cold song is known by what its content predicts, and by no play among all.
             rows = self._of(self._catalogue.take(pa.array(self.songs)))
             gram = gram + rows.astype(np.float64).T @ rows
-        c = 1 + self.about["alpha"] * np.log1p(self.plays / self.about["epsilon"])
+        c = confidence(self.plays, self.about["alpha"], self.about["epsilon"])
         return shares.of_factors(gram, rows, c, self.about["regularisation"])
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
@@ -135,9 +137,16 @@ class Networked:
             signals, kinds = {"songs played": heard}, {"content": heard}
             if biased:
                 signals["song alone"] = kinds["popularity"] = bias
-            best = np.argsort(-of_songs, kind="stable")[:SONGS] if self.of_a_user else []
+            best = np.argsort(-of_songs, kind="stable")[:SONGS]
             songs = [(names[int(i)], float(of_songs[i])) for i in best]
-            found.append(Reason(signals, {name: sum(kinds.values())}, kinds, songs))
+            found.append(
+                Reason(
+                    signals,
+                    {name: sum(kinds.values())},
+                    kinds,
+                    songs if self.of_a_user else [],
+                )
+            )
         return found
 
     def _of(self, ids: pa.Array) -> np.ndarray:

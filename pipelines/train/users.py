@@ -62,7 +62,7 @@ def _history(reference: Any) -> np.ndarray:
 def _write_range(config: Config, run: StageRun, reference: Any, shard: RowsShard) -> UsersReport:
     rows = _history(reference)
     plays = read_plays(run.workspace, shard.start, shard.stop)
-    kept = rows.any(axis=1)[plays.songs]
+    kept = np.asarray(rows.any(axis=1))[plays.songs]
     counts = Histories.of(
         plays.users[kept] - shard.start,
         plays.songs[kept],

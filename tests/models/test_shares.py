@@ -32,7 +32,7 @@ def test_shares_by_attention_are_those_of_the_user_tower() -> None:
         attention.query.copy_(torch.tensor([0.5, -1.0, 2.0, 0.0]))
         attention.slope.fill_(0.7)
     v, plays = RNG.normal(size=(6, 4)).astype(np.float32), np.array([1, 2, 1, 40, 3, 1])
-    query, slope = attention.query.detach().numpy(), float(attention.slope)
+    query, slope = attention.query.detach().numpy(), attention.slope.item()
     found = shares.of_attention(v, plays, query, slope)
     assert found.sum() == pytest.approx(1)
     weights = torch.from_numpy(np.log1p(plays).astype(np.float32))
