@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from fusionrec.baselines.factor_loss import scale_of
 from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs, SongTower, TowerEpoch, outputs
+from fusionrec.models.song_tower import SongInputs, SongTower, TowerEpoch, outputs, unit_of
 from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
 from fusionrec.models.user_tower import Attention, log_plays, user_vectors
 from fusionrec.signals.histories import Histories
@@ -252,7 +251,7 @@ class RankingTraining(TwoTowerTraining[RankingModel]):
         collective: Collective | None = None,
         device: str = "cpu",
     ) -> None:
-        self.scale = scale_of(factors[train]) or 1.0
+        self.scale = unit_of(factors[train]) or 1.0
         collaborative = np.zeros_like(factors)
         for rows in (train, validation):
             collaborative[rows] = factors[rows] / np.float32(self.scale)
