@@ -26,18 +26,11 @@ from pipelines.evaluate import Evaluation
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Workspace
+from tests.pipelines.beside import TASTE
 from tests.pipelines.conftest import copied, overrides
 from tests.pipelines.inline import load, without_ray
 
 OBJECTIVES = ("factors", "ranking")
-TASTE: dict[str, object] = {
-    "recommend__model": "network",
-    "train__wmf__factors": 8,
-    "train__towers__epochs": 4,
-    "train__towers__dimensions": 7,
-    "train__towers__pairs": 64,
-    "train__towers__negatives": 20,
-}
 
 
 def chosen(corpus: Path, place: Path, objective: str, **more: object) -> Config:
