@@ -134,7 +134,7 @@ def test_one_value_is_a_list_of_one() -> None:
 
 def test_classes_that_nobody_learns_are_not_ranked_by() -> None:
     both = ["train.objective=factors", "recommend.model=genre"]
-    with pytest.raises(ConfigError, match="set recommend.model: network .or blend., or train"):
+    with pytest.raises(ConfigError, match=r"set recommend.model: network .or blend., or train"):
         config.load(None, both)
     for fitting in ("network", "blend"):
         found = config.load(None, [both[0], f"recommend.model={fitting}"])

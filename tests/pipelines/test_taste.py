@@ -78,7 +78,7 @@ def test_there_are_no_classes(small, place, objective) -> None:
     assert "label" not in workspace.keys
     found = Evaluation(**workspace.require("evaluate")["counts"])
     assert found.classes is found.test_accuracy is found.train_accuracy is None
-    names = [c._cells for c in results.results_table(found, "heldout", "song").columns][0]
+    names = list(results.results_table(found, "heldout", "song").columns[0].cells)
     assert "mAP@500" in names
     assert not [name for name in names if "accuracy" in name]
     assert not [line for line in remarks(found) if "accuracy" in line]
@@ -234,7 +234,7 @@ def test_plays_of_test_songs_change_nothing(small, places, tmp_path, objective, 
 # --- resumed -----------------------------------------------------------------------------
 
 
-class Killed(BaseException):  # noqa: N818
+class Killed(BaseException):
     """Not an Exception: nothing that handles errors may survive it."""
 
 
@@ -332,14 +332,14 @@ def test_songs_like_one_are_by_the_training_that_there_is(small, places, tmp_pat
 
 
 def test_a_search_of_classes_is_refused(small, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="train.objective is ranking: .* set train.objective"):
+    with pytest.raises(ConfigError, match=r"train.objective is ranking: .* set train.objective"):
         tune.STAGE.run(chosen(small, tmp_path / "w", "ranking"))
 
 
 def test_features_that_are_to_be_streamed_are_refused(small, places, objective, tmp_path) -> None:
     copy = Path(shutil.copytree(places[objective], tmp_path / "w"))
     other = chosen(small, copy, objective, train__in_memory_mb=0, train__eta=0.01)
-    with without_ray(), pytest.raises(ConfigError, match="train.in_memory_mb is 0: raise it"):
+    with without_ray(), pytest.raises(ConfigError, match=r"train.in_memory_mb is 0: raise it"):
         train.STAGE.run(other)
 
 
