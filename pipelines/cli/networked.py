@@ -69,17 +69,24 @@ class Networked:
         about = workspace.read_json("train", "users", "about.json")
         one = Networked(workspace, np.zeros(1, np.int64), np.ones(1, np.float32), about, False)
         row = pc.index(one._catalogue, song_id).as_py()
-        one = replace(one, songs=np.array([row]))
-        return one if pc.index(one._ids, song_id).as_py() >= 0 else None
+        known, _ = one._songs
+        return (
+            replace(one, songs=np.array([row])) if pc.index(known, song_id).as_py() >= 0 else None
+        )
 
     @cached_property
     def _catalogue(self) -> pa.Array:
         return self.workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
 
     @cached_property
-    def _ids(self) -> pa.Array:
-        """Of the songs that have vectors."""
-        return self.workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
+    def _songs(self) -> tuple[pa.Array, list[int]]:
+        """Ids of the songs that have vectors, and how many of them each part has."""
+        tables = [
+            self.workspace.read_part("train", "song_vectors", name, ["song_id"])
+            for name in self.workspace.parts("train", "song_vectors")
+        ]
+        ids = pa.concat_tables(tables)["song_id"].combine_chunks()
+        return ids, [table.num_rows for table in tables]
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -120,7 +127,7 @@ class Networked:
         for name in self.workspace.parts("train", "song_vectors"):
             table = self.workspace.read_part("train", "song_vectors", name, ["vector"])
             found.append(matrix(table["vector"])[:, : len(v)] @ v)
-        return self._ids, np.concatenate(found)
+        return self._songs[0], np.concatenate(found)
 
     def reasons(self, ids: list[str]) -> list[Reason]:
         """By song of the history, exactly; the network has fused the modalities.
@@ -151,12 +158,8 @@ class Networked:
 
     def _of(self, ids: pa.Array) -> np.ndarray:
         """F of songs that have one."""
-        sizes = [
-            self.workspace.read_part("train", "song_vectors", name, ["song_id"]).num_rows
-            for name in self.workspace.parts("train", "song_vectors")
-        ]
-        rows = pc.index_in(ids, value_set=self._ids).to_numpy()
-        return self._rows("song_vectors", sizes, rows)
+        known, sizes = self._songs
+        return self._rows("song_vectors", sizes, pc.index_in(ids, value_set=known).to_numpy())
 
     def _rows(self, artifact: str, sizes: list[int], rows: np.ndarray) -> np.ndarray:
         """Vectors of some songs, reading little else of the parts, of so many rows each."""

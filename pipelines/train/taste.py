@@ -83,8 +83,8 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     _require_memory(config, workspace)
     objective = config.train.objective
     write_factors(config, run)
-    if objective == "factors":  # users are of the factors alone, and the loss may need them
-        users = write_users(config, run)
+    # Users of factors are made of these alone, and the loss may need them.
+    before = write_users(config, run) if objective == "factors" else None
     with progress.watched(run, "training"):
         result = distributed.run(
             _train,
@@ -100,8 +100,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         shards_of(workspace, "fuse", "fused"),
         description="song vectors",
     )
-    if objective == "ranking":
-        users = write_users(config, run)
+    users = before or write_users(config, run)
     wmf = config.train.wmf.model_dump(include={"alpha", "epsilon", "regularisation"})
     about = {
         "objective": objective,
@@ -116,15 +115,12 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 def key_settings(config: Config) -> dict[str, Any]:
     """What of `train` the result depends on."""
-    towers = {"loss"}
-    found = config.train.model_dump(exclude=_MOVING | _OF_CLASSES)
-    if config.train.objective == "factors":
-        found["towers"] = config.train.towers.model_dump(include=towers)
-    else:
-        found["towers"] = config.train.towers.model_dump(exclude=towers)
-        for unread in ("epochs", "batch_size"):
-            del found[unread]
-    return found
+    train = config.train
+    if train.objective == "factors":
+        own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers"})
+        return {**own, "towers": train.towers.model_dump(include={"loss"})}
+    own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers", "epochs", "batch_size"})
+    return {**own, "towers": train.towers.model_dump(exclude={"loss"})}
 
 
 def settings_of(config: Config) -> Settings:

@@ -15,13 +15,13 @@ from fusionrec.errors import ConfigError
 from fusionrec.models.epochs import EpochTraining
 from fusionrec.tables import matrix
 from pipelines import config as config_module
-from pipelines import label, recommend, train, tune
+from pipelines import label, recommend, report, train, tune
 from pipelines.blend.vectors import read_users
 from pipelines.cli import results
 from pipelines.cli.headlines import headline
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.remarks import remarks
-from pipelines.config import Config
+from pipelines.config import Config, TableRun
 from pipelines.evaluate import Evaluation
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
@@ -334,6 +334,19 @@ def test_songs_like_one_are_by_the_training_that_there_is(small, places, tmp_pat
 def test_a_search_of_classes_is_refused(small, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"train.objective is ranking: .* set train.objective"):
         tune.STAGE.run(chosen(small, tmp_path / "w", "ranking"))
+
+
+def test_a_row_of_the_papers_table_is_of_classes(small, places, tmp_path) -> None:
+    copy = Path(shutil.copytree(places["ranking"], tmp_path / "w"))
+    asked, workspace = chosen(small, copy, "ranking"), Workspace(str(copy))
+    begun = workspace.begin("report", {})
+    assert begun is not None
+    with without_ray():
+        row, curve = report._table_1_row(asked, workspace, begun, TableRun(k=4))
+    assert row.k == 4
+    assert 0 < row.train_accuracy <= 1
+    assert curve[-1].keys() >= {"epoch", "test_accuracy"}
+    assert workspace.of("train").require("train")["counts"]["objective"] == "ranking"
 
 
 def test_features_that_are_to_be_streamed_are_refused(small, places, objective, tmp_path) -> None:
