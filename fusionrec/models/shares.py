@@ -55,8 +55,8 @@ def of_attention(
     query, slope
         Of the attention, shapes (d,) and ().
     """
-    scores = vectors.astype(np.float64) @ query / np.sqrt(vectors.shape[1])
-    scores = scores + slope * np.log(np.log1p(plays.astype(np.float64)))
+    by_vector = vectors.astype(np.float64) @ query / np.sqrt(vectors.shape[1])
+    scores = by_vector + slope * np.log(np.log1p(plays.astype(np.float64)))
     each = np.exp(scores - scores.max())
     found: NDArray[np.float64] = np.asarray(each / each.sum(), np.float64)
     return found
