@@ -36,9 +36,9 @@ def of_factors(
         Lambda.
     """
     Y, c = factors.astype(np.float64), confidence.astype(np.float64)
-    A = gram + (Y * (c - 1)[:, None]).T @ Y + regularisation * np.eye(Y.shape[1])
-    found: NDArray[np.float64] = np.linalg.solve(A, (Y * c[:, None]).T).T
-    return found
+    A = gram.astype(np.float64) + (Y * (c - 1)[:, None]).T @ Y
+    A = A + regularisation * np.eye(Y.shape[1])
+    return np.asarray(np.linalg.solve(A, (Y * c[:, None]).T).T, np.float64)
 
 
 def of_attention(
@@ -58,5 +58,4 @@ def of_attention(
     by_vector = vectors.astype(np.float64) @ query / np.sqrt(vectors.shape[1])
     scores = by_vector + slope * np.log(np.log1p(plays.astype(np.float64)))
     each = np.exp(scores - scores.max())
-    found: NDArray[np.float64] = np.asarray(each / each.sum(), np.float64)
-    return found
+    return np.asarray(each / each.sum(), np.float64)
