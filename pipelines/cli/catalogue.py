@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.schemas import SONG_NAMES
 from pipelines.runtime.rows import INDEX, NAMES_A_PART, look_up, read_texts, rows_name
 from pipelines.runtime.workspace import Workspace, part_name
 
@@ -40,24 +39,22 @@ class Catalogue:
 
     def ids(self, rows: np.ndarray) -> list[str]:
         """Ids of songs by number."""
-        return self._texts(rows, SONG_NAMES[:1])[0]
+        return [row[0] for row in self._texts(rows)]
 
     def names(self, ids: Sequence[str]) -> dict[str, Named]:
         """What songs are called, by id."""
-        columns = self._texts(self.rows(ids), SONG_NAMES)
-        return {row[0]: Named.of(*row) for row in zip(*columns, strict=True)}
+        return {row[0]: Named.of(*row) for row in self._texts(self.rows(ids))}
 
-    def _texts(self, rows: np.ndarray, columns: Sequence[str]) -> list[list[str]]:
-        found: list[list[str]] = [[""] * len(rows) for _ in columns]
+    def _texts(self, rows: np.ndarray) -> list[tuple[str, ...]]:
+        """The columns :data:`fusionrec.schemas.SONG_NAMES` of songs by number."""
+        found: dict[int, tuple[str, ...]] = {}
         parts = rows // NAMES_A_PART
         for part in np.unique(parts).tolist():
-            here = np.flatnonzero(parts == part)
+            here = rows[parts == part]
             with self.workspace.reading_rows("ingest", "song_names", rows_name(part)) as file:
-                for texts, column in zip(found, columns, strict=True):
-                    read = read_texts(file, column, rows[here] - part * NAMES_A_PART)
-                    for place, text in zip(here.tolist(), read, strict=True):
-                        texts[place] = text
-        return found
+                texts = read_texts(file, here - part * NAMES_A_PART)
+            found |= dict(zip(here.tolist(), texts, strict=True))
+        return [found[row] for row in rows.tolist()]
 
 
 def user_code(workspace: Workspace, user: str) -> int:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec.errors import WorkspaceError
@@ -36,7 +38,7 @@ _IDS_A_BUCKET = 32
 _HEAD = 1024
 """Bytes read of a file at first: a header, as long as tensors are few."""
 
-_TYPES = {"F32": "<f4", "I32": "<i4", "U64": "<u8", "U8": "u1"}
+_TYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1"}
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -136,57 +138,62 @@ def read_matrix(
 def index_of(ids: Sequence[str]) -> Arrays:
     """What finds the number of an id among `ids`, each of which is there once.
 
-    Ids are known by 128 bits of a hash, in the order of these and in buckets by the first of them;
-    that two of a million ids share them happens once in 10^26 catalogues. It takes 20 bytes an id.
+    `entries`, int32 (ids, 5), has the words of an id's hash and its number, in buckets by the first
+    bits of the hash; `starts` where each bucket begins. That two of a million ids share 128 bits
+    happens once in 10^26 catalogues. It takes 20 bytes an id.
     """
     hashes = wide_hash(ids)
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-    hashes = hashes[order]
     bits = (len(ids) // _IDS_A_BUCKET).bit_length()
-    buckets = _bucket(hashes, bits)
-    starts = np.searchsorted(buckets, np.arange((1 << bits) + 1, dtype=np.uint64))
-    return {"hashes": hashes, "numbers": order.astype(np.int32), "starts": starts.astype(np.int32)}
+    bucket = _bucket(hashes, bits)
+    order = np.argsort(bucket, kind="stable")
+    starts = np.searchsorted(bucket[order], np.arange((1 << bits) + 1))
+    entries = np.column_stack([hashes[order].view(np.int32), order.astype(np.int32)])
+    return {"entries": entries, "starts": starts.astype(np.int32)}
 
 
 def look_up(file: RowsFile, ids: Sequence[str]) -> NDArray[np.int64]:
     """Numbers of ids by what :func:`index_of` gave, shape (ids,); -1 where an id is not known."""
     hashes = wide_hash(ids)
-    bucket = _bucket(hashes, (file.rows("starts") - 1).bit_length() - 1).astype(np.int64)
-    bounds = file.spans("starts", bucket, bucket + 2).reshape(-1, 2).astype(np.int64)
-    candidates = file.spans("hashes", bounds[:, 0], bounds[:, 1])
-    sizes = bounds[:, 1] - bounds[:, 0]
-    of_id = np.repeat(np.arange(len(ids)), sizes)
-    place = np.arange(len(of_id)) + np.repeat(bounds[:, 0] - (np.cumsum(sizes) - sizes), sizes)
-    same = (candidates == hashes[of_id]).all(axis=1)
+    bucket = _bucket(hashes, (file.rows("starts") - 1).bit_length() - 1)
+    starts, stops = file.spans("starts", bucket, bucket + 2).reshape(-1, 2).T
+    entries = file.spans("entries", starts, stops)
+    of_id = np.repeat(np.arange(len(ids)), stops - starts)
+    same = (entries[:, :-1] == hashes.view(np.int32)[of_id]).all(axis=1)
     found = np.full(len(ids), -1, np.int64)
-    found[of_id[same]] = file.take("numbers", place[same])
+    found[of_id[same]] = entries[same, -1]
     return found
 
 
-def _bucket(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+def _bucket(hashes: NDArray[np.uint32], bits: int) -> NDArray[np.int64]:
     """The first bits of each hash."""
-    return hashes[:, 0] >> np.uint64(64 - bits) if bits else np.zeros(len(hashes), np.uint64)
+    return hashes[:, 0].astype(np.int64) >> (32 - bits)
 
 
 # --- texts ---------------------------------------------------------------------------------
 
 
 def texts_of(table: pa.Table) -> Arrays:
-    """Columns of strings as tensors: of each its bytes, and where a row's end; "" for a null."""
-    arrays: dict[str, np.ndarray] = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks().fill_null("")
-        _, bounds, content = column.buffers()
-        offsets = np.frombuffer(bounds, np.int32)[column.offset :][: len(column) + 1]
-        text = np.frombuffer(content or b"", np.uint8)[offsets[0] : offsets[-1]]
-        arrays[f"{name} bounds"], arrays[f"{name} text"] = offsets - offsets[0], text
-    return arrays
+    """Columns of strings as tensors; "" for a null.
+
+    `text` has the bytes of all, row by row; `bounds`, int32 (rows, columns + 1), where in it each
+    string of a row begins, and where the last one ends.
+    """
+    columns = [table[name].combine_chunks().fill_null("") for name in table.column_names]
+    rows = pc.binary_join_element_wise(*columns, "")
+    sizes = [pc.binary_length(column).to_numpy() for column in columns]
+    ends = np.cumsum(np.stack(sizes, axis=1)).reshape(-1, len(columns)).astype(np.int32)
+    starts = np.concatenate([[0], ends[:-1, -1]])[: len(ends)].astype(np.int32)
+    content = np.frombuffer("".join(rows.to_pylist()).encode(), np.uint8)
+    return {"bounds": np.column_stack([starts, ends]), "text": content}
 
 
-def read_texts(file: RowsFile, column: str, numbers: NDArray[np.integer]) -> list[str]:
-    """Rows of a column by number, by what :func:`texts_of` gave."""
-    starts = file.take(f"{column} bounds", numbers).astype(np.int64)
-    stops = file.take(f"{column} bounds", numbers + 1).astype(np.int64)
-    text = file.spans(f"{column} text", starts, stops).tobytes()
-    ends = np.cumsum(stops - starts)
-    return [text[end - size : end].decode() for end, size in zip(ends, stops - starts, strict=True)]
+def read_texts(file: RowsFile, numbers: NDArray[np.integer]) -> list[tuple[str, ...]]:
+    """Rows by number, each its strings, by what :func:`texts_of` gave."""
+    bounds = file.take("bounds", numbers)
+    texts = file.spans("text", bounds[:, 0], bounds[:, -1]).tobytes()
+    found, start = [], 0
+    for row in bounds.astype(np.int64):
+        ends = (row - row[0] + start).tolist()
+        found.append(tuple(texts[a:b].decode() for a, b in pairwise(ends)))
+        start = ends[-1]
+    return found
