@@ -7,19 +7,19 @@ NumPy does again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from safetensors.numpy import load as load_safetensors
 
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.models import shares
 from fusionrec.tables import matrix
+from pipelines.cli.catalogue import Catalogue
 from pipelines.cli.why import SONGS, Reason
+from pipelines.runtime.rows import read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
 Json = Mapping[str, Any]
@@ -67,48 +67,33 @@ class Networked:
     def of_song(workspace: Workspace, song_id: str) -> Networked | None:
         """As it knows a user who played that song once, and no other; None without features."""
         about = workspace.read_json("train", "users", "about.json")
-        one = Networked(workspace, np.zeros(1, np.int64), np.ones(1, np.float32), about, False)
-        row = pc.index(one._catalogue, song_id).as_py()
-        known, _ = one._songs
-        return (
-            replace(one, songs=np.array([row])) if pc.index(known, song_id).as_py() >= 0 else None
-        )
+        row = Catalogue(workspace).rows([song_id])
+        one = Networked(workspace, row, np.ones(1, np.float32), about, of_a_user=False)
+        return one if one._rows("vectors", row).any() else None
 
-    @cached_property
-    def _catalogue(self) -> pa.Array:
-        return self.workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+    def _rows(self, artifact: str, numbers: np.ndarray) -> np.ndarray:
+        return read_matrix(self.workspace, "train", artifact, numbers)
 
-    @cached_property
-    def _songs(self) -> tuple[pa.Array, list[int]]:
-        """Ids of the songs that have vectors, and how many of them each part has."""
-        tables = [
-            self.workspace.read_part("train", "song_vectors", name, ["song_id"])
-            for name in self.workspace.parts("train", "song_vectors")
-        ]
-        ids = pa.concat_tables(tables)["song_id"].combine_chunks()
-        return ids, [table.num_rows for table in tables]
-
-    @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """What makes a user's vector of a history."""
-        return load_safetensors(self.workspace.read_bytes("train", "users", "arrays.safetensors"))
+    def _array(self, name: str) -> np.ndarray:
+        """Of what makes a user's vector of a history."""
+        with self.workspace.reading_rows("train", "users", "arrays.safetensors") as file:
+            return file.take(name, np.arange(file.rows(name)))
 
     @cached_property
     def _adds(self) -> np.ndarray:
         """What each song adds to the user's vector, float64 (L, d); a song's bias left out."""
-        rows = self._rows("history", self.about["parts"], self.songs)
+        rows = self._rows("history", self.songs)
         if self.about["objective"] == "ranking":
             v = rows[:, :-1]
-            weights = shares.of_attention(
-                v, self.plays, self._arrays["query"], float(self._arrays["slope"])
-            )
+            query, (slope,) = self._array("query"), self._array("slope")
+            weights = shares.of_attention(v, self.plays, query, float(slope))
             parts: np.ndarray = weights[:, None] * v / np.sqrt(v.shape[1])
             return parts
-        gram = self._arrays["gram"]
+        gram = self._array("gram")
         if not self.of_a_user and not rows.any():
             # A cold song is known by what its content predicts, and by no play among all.
-            rows = self._of(self._catalogue.take(pa.array(self.songs)))
-            gram = gram + rows.astype(np.float64).T @ rows
+            rows = self._rows("vectors", self.songs)
+            gram = gram + rows.T @ rows
         c = confidence(self.plays, self.about["alpha"], self.about["epsilon"])
         return shares.of_factors(gram, rows, c, self.about["regularisation"])
 
@@ -123,58 +108,30 @@ class Networked:
 
     def scores(self) -> tuple[pa.Array, np.ndarray]:
         """Of all songs with features, a part of the catalogue after the other."""
-        v, found = self._adds.sum(axis=0), []
+        v, ids, found = self._adds.sum(axis=0), [], []
         for name in self.workspace.parts("train", "song_vectors"):
-            table = self.workspace.read_part("train", "song_vectors", name, ["vector"])
+            table = self.workspace.read_part("train", "song_vectors", name)
+            ids.append(table["song_id"].combine_chunks())
             found.append(matrix(table["vector"])[:, : len(v)] @ v)
-        return self._songs[0], np.concatenate(found)
+        return pa.concat_arrays(ids), np.concatenate(found)
 
-    def reasons(self, ids: list[str]) -> list[Reason]:
+    def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """By song of the history, exactly; the network has fused the modalities.
 
         Under `ranking` a song's bias, which its content has, is what makes it one for everybody.
         """
+        catalogue, ranking = Catalogue(self.workspace), self.about["objective"] == "ranking"
         name = "+".join(self.workspace.require("fuse")["content"]["settings"]["modalities"])
-        names = self._catalogue.take(pa.array(self.songs.astype(np.int64))).to_pylist()
-        biased = self.of_a_user and self.about["objective"] == "ranking"
+        F = self._rows("vectors", catalogue.rows(ids)).astype(np.float64)
+        of_songs = F[:, : self._adds.shape[1]] @ self._adds.T
+        best = np.argsort(-of_songs, axis=1, kind="stable")[:, :SONGS]
+        heard = iter(catalogue.ids(self.songs[best.ravel()]) if self.of_a_user else [])
         found = []
-        for f in self._of(pa.array(ids)).astype(np.float64):
-            of_songs = self._adds @ f[: self._adds.shape[1]]
-            heard, bias = float(of_songs.sum()), float(f[-1])
-            signals, kinds = {"songs played": heard}, {"content": heard}
-            if biased:
-                signals["song alone"] = kinds["popularity"] = bias
-            best = np.argsort(-of_songs, kind="stable")[:SONGS]
-            songs = [(names[int(i)], float(of_songs[i])) for i in best]
-            found.append(
-                Reason(
-                    signals,
-                    {name: sum(kinds.values())},
-                    kinds,
-                    songs if self.of_a_user else [],
-                )
-            )
-        return found
-
-    def _of(self, ids: pa.Array) -> np.ndarray:
-        """F of songs that have one."""
-        known, sizes = self._songs
-        return self._rows("song_vectors", sizes, pc.index_in(ids, value_set=known).to_numpy())
-
-    def _rows(self, artifact: str, sizes: list[int], rows: np.ndarray) -> np.ndarray:
-        """Vectors of some songs, reading little else of the parts, of so many rows each."""
-        starts = np.cumsum([0, *sizes])
-        part = np.searchsorted(starts, rows, side="right") - 1
-        names = self.workspace.parts("train", artifact)
-        found: np.ndarray | None = None
-        for number in np.unique(part):
-            here, start = part == number, starts[number]
-            some = rows[here] - start
-            table = self.workspace.read_rows("train", artifact, names[number], some, ["vector"])
-            read = matrix(table["vector"])
-            if found is None:
-                found = np.zeros((len(rows), read.shape[1]), np.float32)
-            found[here] = read
-        if found is None:
-            raise ValueError("no row is asked for")
+        for f, parts, most in zip(F, of_songs, best, strict=True):
+            of_history = float(parts.sum())
+            signals, kinds = {"songs played": of_history}, {"content": of_history}
+            if ranking and self.of_a_user:
+                signals["song alone"] = kinds["popularity"] = float(f[-1])
+            songs = [(next(heard), float(parts[i])) for i in most] if self.of_a_user else []
+            found.append(Reason(signals, {name: sum(kinds.values())}, kinds, songs))
         return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pipelines.cli.catalogue import Named
 
 SONGS = 3
 """Songs of a history that a reason has."""
+
 _SIGNALS = 5
 """Signals that a person is told of; JSON has all."""
 
@@ -29,21 +31,6 @@ class Reason:
     modalities: dict[str, float]
     kinds: dict[str, float]
     songs: list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a song is called."""
-
-    artist: str
-    title: str
-    release: str
-
-    @staticmethod
-    def of(row: Mapping[str, Any]) -> Named:
-        """Of a row of songs, whatever of it is unknown."""
-        artist, title = row["artist_name"] or "(no artist)", row["title"] or f"({row['song_id']})"
-        return Named(artist, title, row["release"] or "")
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,23 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from safetensors.numpy import save as save_safetensors
 
-from fusionrec import schemas
 from fusionrec.baselines.factorisation import factorise, factorise_in_blocks
 from fusionrec.signals.taste import BLOCK
-from fusionrec.tables import matrix, vectors
 from pipelines.blend.blocks import InTasks
-from pipelines.blend.vectors import SONGS_A_GROUP
 from pipelines.config import Config
 from pipelines.runtime import tasks
+from pipelines.runtime.rows import read_matrix, write_matrix
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import resumable
-from pipelines.runtime.workspace import StageRun, Workspace, part_number
+from pipelines.runtime.workspace import StageRun, Workspace
 
 HISTORY = "history"
-"""What each song is in a history, in parts aligned with those of the ingest's `songs`; zeros for
-one that is in none. Under `factors` the factors themselves."""
+"""What each song is in a history, by number; zeros for one that is in none. Under `factors` the
+factors themselves."""
+
+VECTORS = "vectors"
+"""F(s) by number, zeros for a song without features."""
 
 FACTORS = "factors"
 """Under `ranking`: the factors, which the work alone reads."""
@@ -88,23 +88,14 @@ def _write_factors(config: Config, run: StageRun, shard: Shard) -> Written:
         **config.train.wmf.model_dump(),
         seed=config.seed,
     ).songs
-    start = 0
-    for name in run.workspace.parts("ingest", "songs"):
-        ids = run.workspace.read_part("ingest", "songs", name, ["song_id"])["song_id"]
-        table = by_song(ids.combine_chunks(), Y[start : start + len(ids)])
-        run.write(table, factors_artifact(config), part_number(name), group=SONGS_A_GROUP)
-        start += len(ids)
+    write_matrix(run, Y, factors_artifact(config))
     if config.train.objective == "factors":
         wide = Y.astype(np.float64)
-        run.write_bytes(save_safetensors({"gram": wide.T @ wide}), *USER)
+        run.write_arrays({"gram": (wide.T @ wide).astype(np.float32)}, *USER)
     return Written(len(Y))
 
 
-def by_song(ids: pa.Array, rows: np.ndarray) -> pa.Table:
-    """Vectors of songs as an artifact has them."""
-    return pa.Table.from_arrays([ids, vectors(rows)], schema=schemas.taste_songs(rows.shape[1]))
-
-
 def read_vectors(workspace: Workspace, artifact: str) -> np.ndarray:
-    """Vectors of all songs, float32 (S, d)."""
-    return matrix(workspace.read("train", artifact, ["vector"])["vector"])
+    """A matrix of all songs, float32 (S, d)."""
+    songs = workspace.require("ingest")["counts"]["songs"]
+    return read_matrix(workspace, "train", artifact, np.arange(songs))

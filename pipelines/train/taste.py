@@ -14,10 +14,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from safetensors.torch import save as save_safetensors
 
+from fusionrec import schemas
 from fusionrec.baselines.factor_loss import Feedback
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.errors import ConfigError
@@ -26,10 +28,11 @@ from fusionrec.models.settings import RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs
 from fusionrec.models.to_factors import FactorTower, FactorTraining
 from fusionrec.signals.histories import Histories
-from fusionrec.tables import flags, matrix
-from pipelines.blend.vectors import SONGS_A_GROUP, USERS_A_PART, read_users
+from fusionrec.tables import flags, matrix, vectors
+from pipelines.blend.vectors import USERS_A_PART, read_users
 from pipelines.config import Config
-from pipelines.runtime import distributed, progress, sharding
+from pipelines.runtime import distributed, progress, sharding, tasks
+from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -39,7 +42,7 @@ from pipelines.train.models import DESCRIPTION, WEIGHTS, load_factor_tower, load
 from pipelines.train.plays import (
     HISTORY,
     USER,
-    by_song,
+    VECTORS,
     factors_artifact,
     read_plays,
     read_vectors,
@@ -94,19 +97,20 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             num_gpus=config.train.num_gpus,
             patience=config.cluster.patience,
         )
-    written = sharding.map_shards(
+    sharding.map_shards(
         run,
-        resumable(run, "song_vectors", partial(_write_songs, config, run), Written),
+        resumable(run, "song_vectors", partial(_write_songs, objective, run), Written),
         shards_of(workspace, "fuse", "fused"),
         description="song vectors",
     )
+    by_number = resumable(run, VECTORS, partial(_write_rows, config, run), Written)
+    tasks.run_task(run, by_number, Shard(0))
     users = before or write_users(config, run)
     wmf = config.train.wmf.model_dump(include={"alpha", "epsilon", "regularisation"})
     about = {
         "objective": objective,
         "loss": config.train.towers.loss,
         "users_a_part": USERS_A_PART,
-        "parts": [each.rows for each in written],
         **wmf,
     }
     run.write_json(about, "users", "about.json")
@@ -263,31 +267,41 @@ def _save(run: StageRun, model: FactorTower | RankingModel, settings: Settings) 
     run.write_json({"model": model.description(), "settings": asdict(settings)}, *DESCRIPTION)
     if isinstance(model, RankingModel):
         attention = model.attention
-        arrays = {"query": attention.query.detach(), "slope": attention.slope.detach()}
-        run.write_bytes(save_safetensors(arrays), *USER)
+        arrays = {"query": attention.query, "slope": attention.slope.reshape(1)}
+        run.write_arrays({name: each.detach().numpy() for name, each in arrays.items()}, *USER)
 
 
 # --- the songs' vectors ------------------------------------------------------------------
 
 
-def _write_songs(config: Config, run: StageRun, shard: Shard) -> Written:
-    """F(s) by content alone, and under `ranking` what each song is in histories."""
+def _write_songs(objective: str, run: StageRun, shard: Shard) -> Written:
+    """F(s) by content alone, of the songs that have features."""
     torch.set_num_threads(1)
-    name = part_name(shard.part)
-    table = run.workspace.read_part("fuse", "fused", name)
-    present = table["present"].combine_chunks()
-    own = table.filter(present)
-    ids, x, blocks = own["song_id"].combine_chunks(), matrix(own["vector"]), flags(own["blocks"])
-    if config.train.objective == "factors":
+    table = run.workspace.read_part("fuse", "fused", part_name(shard.part))
+    table = table.filter(table["present"])
+    x, blocks = matrix(table["vector"]), flags(table["blocks"])
+    if objective == "factors":
         F = load_factor_tower(run.workspace).predict(x, blocks)
     else:
-        model = load_ranking_model(run.workspace)
-        F = model.content(x, blocks)
-        rows = present.to_numpy(zero_copy_only=False)
-        factors = run.workspace.read_part("train", factors_artifact(config), name, ["vector"])
-        warm = np.zeros((len(rows), F.shape[1]), np.float32)
-        warm[rows] = model.warm(F, matrix(factors["vector"])[rows])
-        history = by_song(table["song_id"].combine_chunks(), warm)
-        run.write(history, HISTORY, shard.part, group=SONGS_A_GROUP)
-    run.write(by_song(ids, F), "song_vectors", shard.part, group=SONGS_A_GROUP)
+        F = load_ranking_model(run.workspace).content(x, blocks)
+    columns = [table["song_id"].combine_chunks(), vectors(F)]
+    schema = schemas.taste_songs(F.shape[1])
+    run.write(pa.Table.from_arrays(columns, schema=schema), "song_vectors", shard.part)
     return Written(table.num_rows)
+
+
+def _write_rows(config: Config, run: StageRun, shard: Shard) -> Written:
+    """The same by number, zeros for the other songs; under `ranking` also what is in histories."""
+    workspace = run.workspace
+    ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+    table = workspace.read("train", "song_vectors")
+    codes = pc.index_in(table["song_id"].combine_chunks(), value_set=ids).to_numpy()
+    found = matrix(table["vector"])
+    F = np.zeros((len(ids), found.shape[1]), np.float32)
+    F[codes] = found
+    write_matrix(run, F, VECTORS)
+    if config.train.objective == "ranking":
+        Y = read_vectors(workspace, factors_artifact(config))
+        F[codes] = load_ranking_model(workspace).warm(found, Y[codes])
+        write_matrix(run, F, HISTORY)
+    return Written(len(F))

@@ -18,7 +18,7 @@ from fusionrec import schemas
 from fusionrec.baselines.factorisation import confidence, half_step
 from fusionrec.signals.histories import Histories
 from fusionrec.tables import vectors
-from pipelines.blend.vectors import USERS_A_PART
+from pipelines.blend.vectors import USERS_A_GROUP, USERS_A_PART
 from pipelines.config import Config
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
@@ -78,7 +78,8 @@ def _write_range(config: Config, run: StageRun, reference: Any, shard: RowsShard
     for number, start in enumerate(range(0, len(V), USERS_A_PART)):
         stop = min(start + USERS_A_PART, len(V))
         table = _table(shard.start + start, V[start:stop], counts[start:stop])
-        run.write(table, "user_vectors", shard.part * _PARTS_A_TASK + number)
+        part = shard.part * _PARTS_A_TASK + number
+        run.write(table, "user_vectors", part, group=USERS_A_GROUP)
     return UsersReport(len(V), int(known.sum()))
 
 

@@ -229,6 +229,24 @@ def test_shares_add_up_to_the_score(manifests, place, undisturbed, model) -> Non
     json.dumps([song.why.signals for song in found.songs])
 
 
+@pytest.mark.parametrize("model", ["blend", "genre"])
+def test_a_list_and_its_reasons_read_no_artifact_whole(
+    manifests, place, undisturbed, monkeypatch, model
+) -> None:
+    workspace = Workspace(str(place if model == "blend" else undisturbed))
+    lists = workspace.read("recommend", "recommendations").to_pylist()
+
+    def whole(*_: object) -> None:
+        raise AssertionError("a look at all parts")
+
+    monkeypatch.setattr(Workspace, "read", whole)
+    monkeypatch.setattr(Workspace, "parts", whole)
+    for row in lists:
+        found = for_user(workspace.uri, row["user_id"], 3, why=True)
+        assert [song.song_id for song in found.songs] == row["song_ids"][:3]
+        assert [song.score for song in found.songs] == row["scores"][:3]
+
+
 def test_printed_parts_stand_below_the_score_that_they_add_up_to(manifests, place, capsys) -> None:
     workspace = Workspace(str(place))
     user = workspace.read("recommend", "recommendations")["user_id"][4].as_py()

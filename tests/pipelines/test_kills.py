@@ -239,7 +239,7 @@ def test_a_training_on_taste_is_killed_again_and_again(small, undisturbed, tmp_p
     manifests, kills = killed_until_done(lambda: run(load(small, place, **more)), seed=5)
     assert kills > 0
     assert manifests["evaluate"]["counts"] == expected["evaluate"]["counts"]
-    for name in ("song_vectors", "user_vectors", "history"):
+    for name in ("song_vectors", "user_vectors"):
         found, there = (Workspace(str(w)).read("train", name) for w in (place, whole))
         assert found.equals(there), name
     assert run(load(small, place, **more)) == manifests

@@ -26,6 +26,7 @@ from pipelines.evaluate import Evaluation
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Workspace
+from pipelines.train.plays import read_vectors
 from tests.pipelines.beside import TASTE
 from tests.pipelines.conftest import copied, overrides
 from tests.pipelines.inline import load, without_ray
@@ -60,10 +61,10 @@ def place(places, objective) -> Path:
     return places[objective]
 
 
-def known(workspace: Workspace, name: str) -> np.ndarray:
-    """Which songs of the catalogue have a row of an artifact, bool (S,)."""
+def known(workspace: Workspace) -> np.ndarray:
+    """Which songs of the catalogue have a vector, bool (S,)."""
     ids = workspace.read("ingest", "songs")["song_id"].to_pylist()
-    return np.isin(ids, workspace.read("train", name)["song_id"].to_pylist())
+    return np.isin(ids, workspace.read("train", "song_vectors")["song_id"].to_pylist())
 
 
 def seen_plays(workspace: Workspace) -> pa.Table:
@@ -115,7 +116,7 @@ def test_the_lists_are_the_order_of_the_products(place) -> None:
 
 def test_songs_have_factors_of_the_plays_that_may_be_seen(places) -> None:
     workspace = Workspace(str(places["factors"]))
-    plays, shape = seen_plays(workspace), (60, known(workspace, "history").size)
+    plays, shape = seen_plays(workspace), (60, known(workspace).size)
     found = factorise(
         plays["user"].to_numpy(),
         plays["song"].to_numpy(),
@@ -128,7 +129,7 @@ def test_songs_have_factors_of_the_plays_that_may_be_seen(places) -> None:
         iterations=10,
         seed=0,
     )
-    history = matrix(workspace.read("train", "history")["vector"])
+    history = read_vectors(workspace, "history")
     np.testing.assert_array_equal(history, found.songs)
     counts = workspace.require("train")["counts"]
     assert counts["users_with_history"] == plays["user"].nunique()
@@ -137,12 +138,12 @@ def test_songs_have_factors_of_the_plays_that_may_be_seen(places) -> None:
 def test_users_are_what_the_plays_that_may_be_seen_make_of_them(place, objective) -> None:
     """Dense, a user at a time."""
     workspace = Workspace(str(place))
-    history = matrix(workspace.read("train", "history")["vector"]).astype(np.float64)
+    history = read_vectors(workspace, "history").astype(np.float64)
     V = read_users(workspace, 0, 60, "train", "user_vectors")
     table = workspace.read("train", "user_vectors")
     plays = seen_plays(workspace)
     if objective == "ranking":
-        plays = plays[known(workspace, "song_vectors")[plays["song"]]]
+        plays = plays[known(workspace)[plays["song"]]]
         from pipelines.train.models import load_ranking_model
 
         attention = load_ranking_model(workspace).attention
@@ -194,8 +195,10 @@ def test_users_of_whom_the_network_knows_nothing_are_left_out_and_counted(
 
 def vectors(place: Path) -> dict[str, pa.Table]:
     workspace = Workspace(str(place))
-    names = ("song_vectors", "user_vectors", "history")
-    return {name: workspace.read("train", name) for name in names}
+    tables = {name: workspace.read("train", name) for name in ("song_vectors", "user_vectors")}
+    for name in ("vectors", "history"):
+        tables[name] = pa.table({"row": read_vectors(workspace, name).tolist()})
+    return tables
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_songs_like_one(place, objective, part) -> None:
     """A cold song, too, is taken for a history: by what its content says."""
     workspace = Workspace(str(place)).of("recommend")
     parts = workspace.read("split", "split")["part"].to_numpy(zero_copy_only=False)
-    code = int(np.flatnonzero((parts == part) & known(workspace, "song_vectors"))[2])
+    code = int(np.flatnonzero((parts == part) & known(workspace))[2])
     title = workspace.read("ingest", "songs").slice(code, 1).to_pylist()[0]
     found = similar_to(str(place), f"{title['artist_name']} - {title['title']}", 5, why=True)
     check_shares(found)
