@@ -19,6 +19,7 @@ from pipelines import label, recommend, report, train, tune
 from pipelines.blend.vectors import read_users
 from pipelines.cli import results
 from pipelines.cli.headlines import headline
+from pipelines.cli.networked import Networked
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.remarks import remarks
 from pipelines.config import Config, TableRun
@@ -147,7 +148,7 @@ def test_users_are_what_the_plays_that_may_be_seen_make_of_them(place, objective
         from pipelines.train.models import load_ranking_model
 
         attention = load_ranking_model(workspace).attention
-        query, slope = attention.query.detach().numpy(), float(attention.slope)
+        query, slope = attention.query.detach().numpy(), attention.slope.item()
     for user in range(60):
         own = plays[plays["user"] == user].groupby("song")["plays"].sum()
         songs, counts = own.index.to_numpy(), own.to_numpy()
@@ -296,6 +297,19 @@ def test_shares_add_up_to_the_score(place, objective) -> None:
         assert set(song.why.kinds) == (
             {"content", "popularity"} if objective == "ranking" else {"content"}
         )
+
+
+@pytest.mark.parametrize(
+    ("about", "scores", "expected"),
+    [
+        ({"objective": "ranking", "loss": "mse"}, [2.0, 1.0], [1.0, np.exp(-1)]),
+        ({"objective": "factors", "loss": "wpe"}, [1.2, 0.5, -0.1], [1.0, 0.5, 0.0]),
+        ({"objective": "factors", "loss": "cosine"}, [8.0, 2.0, -1.0], [1.0, 0.25, 0.0]),
+    ],
+)
+def test_a_match_is_the_score_from_0_to_1(tmp_path, about, scores, expected) -> None:
+    one = Networked(Workspace(str(tmp_path)), np.zeros(1, int), np.ones(1), about)
+    assert one.match(scores)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
