@@ -12,46 +12,59 @@ too. The floor is the matrix product of each alone.
 
 Explanations: the features and the history's rows of a blend of so many songs (4 KB a song at 128
 dimensions), one explanation of a (user, song) and those of a list of 10, for a history of 50 and
-of 1,000 songs: in memory, and as `--why` gives them, with what it reads of a blend on disk. The
-files have 20,000 songs and 2,000 users each and lie in the cache of the system.
+of 1,000 songs: in memory, and all that `recommend --user --why` does after its imports, from the
+user's id to names, in a workspace of so many songs and as many users (the lists of 5,000 of them),
+whose files lie in the cache of the system. The limit is to read the same bytes of the same files
+once more, in as many reads.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from threadpoolctl import threadpool_limits
 
 from fusionrec import schemas
 from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.packing import PackedSongs
-from fusionrec.ranking.protocols import SongLists
+from fusionrec.ranking.protocols import EvaluatedUsers, SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import user_vectors
+from fusionrec.schemas import SONG_NAMES
 from fusionrec.signals.blend import WIDTH
 from fusionrec.signals.explain import Layout, explain
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.tables import matrix, vectors
-from pipelines.blend.vectors import SONGS_A_GROUP, USERS_A_PART
-from pipelines.cli.stored import Blended
-from pipelines.recommend.stage import _table
+from pipelines.blend.vectors import USERS_A_GROUP as USERS_OF_BLEND_A_GROUP
+from pipelines.blend.vectors import USERS_A_PART
+from pipelines.cli.recommend import for_user
+from pipelines.ingest.lookup import write_song_names
+from pipelines.recommend.stage import USERS_A_GROUP, _table
 from pipelines.recommend.vectors import Catalogue
-from pipelines.runtime.workspace import Workspace, part_name
+from pipelines.runtime.rows import INDEX, ROWS_A_PART, index_of, rows_name
+from pipelines.runtime.workspace import StageRun, Workspace
 
 K, RELEVANT, PROFILE = 500, 20, 40
 USERS = 256
 SONGS_A_PART = 20_000
 LIST = 10
+LISTS, CANDIDATES = 5_000, 20_000
 HISTORIES = (50, 1_000)
 
 AIMS = {"ratio": 3.0, "explanation_ms": 50.0}
@@ -93,8 +106,14 @@ def ranking(candidates: int, rank: int, classes: int, rounds: int) -> dict[str, 
     stored = pa.BufferOutputStream()
     pq.write_table(pa.table({"vector": vectors(V)}), stored, compression="zstd")
 
+    numbers = np.arange(USERS, dtype=np.int32)
+    evaluated = EvaluatedUsers(numbers, profile, relevant, {}, 0, 0)
+
     def write(lists: RankedLists) -> None:
-        pq.write_table(_table(lists, names, catalogue), pa.BufferOutputStream(), compression="zstd")
+        table = _table(lists, evaluated, 0, names, catalogue)
+        pq.write_table(
+            table, pa.BufferOutputStream(), row_group_size=USERS_A_GROUP, compression="zstd"
+        )
 
     def read() -> np.ndarray:
         return matrix(pq.read_table(pa.BufferReader(stored.getvalue()))["vector"])
@@ -148,86 +167,179 @@ def layout(rank: int) -> Layout:
     )
 
 
-def written(
-    workspace: Workspace,
-    F: np.ndarray,
-    features: np.ndarray,
-    atoms: np.ndarray,
-    histories: list[np.ndarray],
-) -> None:
-    """Files as `fusionrec blend` writes them, as far as an explanation reads them."""
-    songs, rank = F.shape
-    shape = layout(rank)
+def written(place: str, songs: int, block: np.ndarray, histories: list[np.ndarray]) -> list[str]:
+    """Files as the stages write them, as far as `--user --why` reads them.
+
+    Parameters
+    ----------
+    block
+        Shape (rows, D): the vectors of songs repeat it.
+    histories
+        Of the first users.
+
+    Returns
+    -------
+    Ids of these users.
+    """
     generator = np.random.default_rng(2)
-    sizes = []
-    for part, start in enumerate(range(0, songs, SONGS_A_PART)):
-        stop = min(start + SONGS_A_PART, songs)
-        ids = pa.array([f"SO{number:016d}" for number in range(start, stop)])
-        name = part_name(part)
-        workspace.write_table(pa.table({"song_id": ids}), "ingest", "songs", name)
-        for artifact, rows in (("songs", F), ("features", features), ("history", atoms)):
-            schema = schemas.blend_songs(rows.shape[1])
-            table = pa.Table.from_arrays([ids, vectors(rows[start:stop])], schema=schema)
-            workspace.write_table(table, "blend", artifact, name, group=SONGS_A_GROUP)
-        sizes.append(stop - start)
-    plays = [*histories, *[np.zeros(1, np.int32)] * (USERS_A_PART - len(histories))]
-    users = [
-        pa.array(np.arange(USERS_A_PART), pa.int32()),
-        vectors(generator.standard_normal((USERS_A_PART, rank), dtype=np.float32)),
-        pa.array(list(generator.standard_normal((USERS_A_PART, len(shape.told)), np.float32))),
-        pa.array([h.tolist() for h in plays], pa.list_(pa.int32())),
-        pa.array([np.ones(len(h)).tolist() for h in plays], pa.list_(pa.float32())),
-    ]
-    table = pa.Table.from_arrays(users, schema=schemas.blend_users(rank))
-    workspace.write_table(table, "blend", "users", part_name(0))
-    description = {
-        **shape.as_json(),
-        "modalities": {name: SIGNALS[name].modality for name in shape.slices},
-        "own": songs,
-        "parts": dict.fromkeys(("songs", "features", "history"), sizes),
-        "users_a_part": USERS_A_PART,
-    }
-    workspace.write_json(description, "blend", "blend.json")
+    workspace = Workspace(place)
+    ids = pa.array([f"SO{number:016d}" for number in range(songs)])
+    users = [f"{number:040x}" for number in range(songs)]
+    with begun(workspace, "ingest") as run:
+        for part, start in enumerate(range(0, songs, SONGS_A_PART)):
+            some = ids.slice(start, SONGS_A_PART)
+            columns = {"song_id": some}
+            for name in SONG_NAMES[1:]:
+                columns[name] = pc.binary_join_element_wise(some, f"the {name}", " ")
+            run.write(pa.table(columns), "songs", part)
+        write_song_names(run)
+        run.write_arrays(index_of(users), "user_index", INDEX)
+    shape = layout(block.shape[1] // WIDTH)
+    with begun(workspace, "blend") as run:
+        repeated = np.broadcast_to(block, (songs // len(block) + 1, *block.shape))
+        for artifact in ("features", "history"):
+            for part, start in enumerate(range(0, songs, len(block))):
+                rows = repeated[part][: songs - start]
+                run.write_arrays({"rows": rows}, artifact, rows_name(part))
+        plays = [*histories, *[np.zeros(1, np.int32)] * (USERS_A_PART - len(histories))]
+        told = generator.standard_normal((USERS_A_PART, len(shape.told)), np.float32)
+        V = generator.standard_normal((USERS_A_PART, block.shape[1] // WIDTH), np.float32)
+        columns_of_users = [
+            pa.array(np.arange(USERS_A_PART), pa.int32()),
+            vectors(V),
+            pa.array(list(told)),
+            pa.array([h.tolist() for h in plays], pa.list_(pa.int32())),
+            pa.array([np.ones(len(h)).tolist() for h in plays], pa.list_(pa.float32())),
+        ]
+        table = pa.Table.from_arrays(columns_of_users, schema=schemas.blend_users(V.shape[1]))
+        run.write(table, "users", 0, group=USERS_OF_BLEND_A_GROUP)
+        description = {
+            **shape.as_json(),
+            "modalities": {name: SIGNALS[name].modality for name in shape.slices},
+            "own": songs,
+            "users_a_part": USERS_A_PART,
+        }
+        run.write_json(description, "blend.json")
+    with begun(workspace, "recommend") as run:
+        ranked = min(LISTS, songs)
+        each = min(K, songs)
+        listed = ids.take(pa.array(generator.integers(0, min(songs, CANDIDATES), ranked * each)))
+        scores = -np.sort(generator.exponential(size=(ranked, each)).astype(np.float32))
+        offsets = np.arange(ranked + 1, dtype=np.int32) * each
+        few = pa.array([list(range(PROFILE))] * ranked)
+        table = pa.table(
+            {
+                "user_id": users[:ranked],
+                "user": pa.array(np.arange(ranked), pa.int32()),
+                "song_ids": pa.ListArray.from_arrays(offsets, listed),
+                "scores": pa.ListArray.from_arrays(offsets, pa.array(scores.ravel())),
+                "candidates": pa.array([songs] * ranked, pa.int32()),
+                "relevant_ranks": few,
+                "relevant_songs": few.cast(pa.list_(pa.string())),
+                "profile": few,
+                "profile_plays": few,
+            }
+        )
+        table = table.cast(schemas.RECOMMENDATIONS)
+        run.write(table, "recommendations", 0, group=USERS_A_GROUP)
+    return users[: len(histories)]
+
+
+@contextlib.contextmanager
+def begun(workspace: Workspace, stage: str) -> Iterator[StageRun]:
+    """A result of a stage to be written, made of the current ones."""
+    settings = {"recommend": {"model": "blend", "users_per_shard": LISTS}}
+    keys = workspace.current() if workspace.exists() else {}
+    run = workspace.at(keys).begin(stage, {"settings": settings})
+    assert run is not None
+    yield run
+    workspace.point({stage: run.commit({})["key"]})
+
+
+class Recorded(LocalFileSystem):
+    """The local filesystem, and what is read of it: path, offset and bytes."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[tuple[str, int, int]] = []
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        file = super()._open(path, mode, **options)
+        read = file.f.read
+
+        def recorded(size: int = -1) -> bytes:
+            start = file.f.tell()
+            content: bytes = read(size)
+            self.reads.append((path, start, len(content)))
+            return content
+
+        file.read = recorded
+        return file
+
+
+def reads_of(call: Callable[[], Any]) -> list[tuple[str, int, int]]:
+    """What a call reads of workspaces."""
+    recorded = Recorded()
+    begin = Workspace.__init__
+
+    def beginning(self: Workspace, *arguments: Any, **more: Any) -> None:
+        begin(self, *arguments, **more)
+        self.fs = PyFileSystem(FSSpecHandler(recorded))
+
+    with mock.patch.object(Workspace, "__init__", beginning):
+        call()
+    return recorded.reads
+
+
+def read_again(reads: list[tuple[str, int, int]]) -> int:
+    """The same bytes, and nothing else done; how many they are."""
+    files: dict[str, int] = {}
+    total = 0
+    for path, start, size in reads:
+        if path not in files:
+            files[path] = os.open(path, os.O_RDONLY)
+        total += len(os.pread(files[path], size, start))
+    for file in files.values():
+        os.close(file)
+    return total
 
 
 def explanations(songs: int, rank: int, rounds: int) -> list[dict[str, Any]]:
     """Milliseconds of one explanation and of a list's, in memory and from disk."""
     generator = np.random.default_rng(0)
-    F, features, atoms = (
-        generator.standard_normal((songs, width), dtype=np.float32)
-        for width in (rank, WIDTH * rank, WIDTH * rank)
-    )
+    block = generator.standard_normal((ROWS_A_PART, WIDTH * rank), dtype=np.float32)
     histories = [
         np.sort(generator.choice(songs, min(n, songs), replace=False)).astype(np.int32)
         for n in HISTORIES
     ]
     listed = generator.choice(songs, LIST, replace=False)
     shape = layout(rank)
-    v = generator.standard_normal(rank, dtype=np.float32)
     told = generator.standard_normal(len(shape.told), dtype=np.float32)
     found = []
     with tempfile.TemporaryDirectory(prefix="fusionrec-blend-") as scratch:
-        workspace = Workspace(scratch, {"blend": "any", "ingest": "any"})
-        written(workspace, F, features, atoms, histories)
-        for user, history in enumerate(histories):
+        for user, history in zip(written(scratch, songs, block, histories), histories, strict=True):
             plays = np.ones(len(history), np.float32)
 
             def some_of(songs: np.ndarray, history: Any = history, plays: Any = plays) -> Any:
-                rows = atoms[history]
+                rows = block[history % len(block)]
                 user = shape.user(rows, plays, told)
-                scores = (F[songs] @ v).tolist()
-                each = zip(scores, features[songs], strict=True)
-                return [explain(shape, score, user, song, rows, plays) for score, song in each]
+                each = block[songs % len(block)]
+                return [explain(shape, 0.0, user, song, rows, plays) for song in each]
 
-            def command(some: np.ndarray, user: int = user) -> Any:
-                stored = Blended.of_user(workspace, user)
-                return stored.reasons([f"SO{number:016d}" for number in some])
+            def command(top: int, why: bool, user: str = user) -> Any:
+                return for_user(scratch, user, top, why)
 
+            command(LIST, True)
+            reads = reads_of(lambda command=command: command(LIST, True))
             timed: dict[str, Callable[[], Any]] = {
                 "one": lambda some_of=some_of: some_of(listed[:1]),
                 "list": lambda some_of=some_of: some_of(listed),
-                "one, from disk": lambda command=command: command(listed[:1]),
-                "list, from disk": lambda command=command: command(listed),
+                "one, from disk": lambda command=command: command(1, True),
+                "list, from disk": lambda command=command: command(LIST, True),
+                "list without reasons, from disk": lambda command=command: command(LIST, False),
+                "reading alone": lambda reads=reads: read_again(reads),
             }
             best = dict.fromkeys(timed, float("inf"))
             for _ in range(rounds):
@@ -235,8 +347,16 @@ def explanations(songs: int, rank: int, rounds: int) -> list[dict[str, Any]]:
                     begun = time.perf_counter()
                     call()
                     best[name] = min(best[name], time.perf_counter() - begun)
-            milliseconds = {name: seconds * 1e3 for name, seconds in best.items()}
-            found.append({"songs": songs, "history": len(history), "milliseconds": milliseconds})
+            found.append(
+                {
+                    "songs": songs,
+                    "history": len(history),
+                    "milliseconds": {name: seconds * 1e3 for name, seconds in best.items()},
+                    "reads": len(reads),
+                    "bytes": read_again(reads),
+                    "over_reading": best["list, from disk"] / best["reading alone"],
+                }
+            )
     return found
 
 
@@ -246,7 +366,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--rank", type=int, nargs="+", default=[128], help="of the blend's vectors")
     parser.add_argument("--classes", type=int, nargs="+", default=[6], help="k of the network")
-    parser.add_argument("--songs", type=int, default=1_000_000, help="songs to explain; 0 for none")
+    parser.add_argument(
+        "--songs", type=int, nargs="+", default=[1_000_000], help="songs to explain; 0 for none"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one JSON object, last")
     options = parser.parse_args()
@@ -264,14 +386,22 @@ def main() -> None:
             file=sys.stderr,
         )
         rows.append(row)
-    whys = explanations(options.songs, options.rank[0], options.rounds) if options.songs else []
+    whys = [
+        why
+        for songs in options.songs
+        if songs
+        for why in explanations(songs, options.rank[0], options.rounds)
+    ]
     for why in whys:
         each = why["milliseconds"]
         print(
             f"{why['songs']:,} songs, {why['history']:,} in the history: an explanation "
             f"{each['one']:.2f} ms (aim {AIMS['explanation_ms']:.0f}), a list's {LIST} "
-            f"{each['list']:.2f} ms; with what is read from disk {each['one, from disk']:.0f} and "
-            f"{each['list, from disk']:.0f} ms",
+            f"{each['list']:.2f} ms; from disk {each['one, from disk']:.1f} and "
+            f"{each['list, from disk']:.1f} ms, the list alone "
+            f"{each['list without reasons, from disk']:.1f}; {why['bytes'] / 1e6:.2f} MB in "
+            f"{why['reads']:,} reads, {why['over_reading']:.0f} times the reading alone "
+            f"({each['reading alone']:.2f} ms)",
             file=sys.stderr,
         )
     if options.json:

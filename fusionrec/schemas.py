@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(
@@ -39,6 +39,9 @@ SONGS = pa.schema(
 )
 """Also of `other_songs`, those with plays but no place in the catalogue: what no source knows of
 them is null, lists too."""
+
+SONG_NAMES = ("song_id", "artist_name", "title", "release")
+"""What a person knows a song by: columns of :data:`SONGS`, and of what is read song by song."""
 
 SEGMENTS = pa.schema(
     [
@@ -164,7 +167,7 @@ def song_vectors(classes: int, embedding: int) -> pa.Schema:
 
 
 def blend_songs(dimension: int) -> pa.Schema:
-    """Schema of a blend's F(s), of s by all signals, or of what s adds to a user's vector."""
+    """Schema of a blend's F(s)."""
     return pa.schema([("song_id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
 
 
@@ -183,14 +186,34 @@ def blend_users(dimension: int) -> pa.Schema:
     )
 
 
+def taste_songs(dimension: int) -> pa.Schema:
+    """Schema of a network's F(s) where it was trained on taste."""
+    return pa.schema([("song_id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
+
+
+def taste_users(dimension: int) -> pa.Schema:
+    """Schema of its v_u of every user, by code, and of the plays that it is made of."""
+    return pa.schema(
+        [
+            ("user", pa.int32()),
+            ("vector", pa.list_(pa.float32(), dimension)),
+            ("songs", pa.list_(pa.int32())),  # rows of `songs`
+            ("plays", pa.list_(pa.float32())),
+        ]
+    )
+
+
 RECOMMENDATIONS = pa.schema(
     [
         ("user_id", pa.string()),
+        ("user", pa.int32()),  # row of the `users` map, ascending
         ("song_ids", pa.list_(pa.string())),  # best first
         ("scores", pa.list_(pa.float32())),
         ("candidates", pa.int32()),  # N: songs ranked for this user
         ("relevant_ranks", pa.list_(pa.int32())),  # ranks from 1 of R_u among the N, ascending
         ("relevant_songs", pa.list_(pa.string())),  # the song of each of these ranks
+        ("profile", pa.list_(pa.int32())),  # H_u, rows of `songs`, ascending
+        ("profile_plays", pa.list_(pa.int64())),  # of each of the profile's songs
     ]
 )
 

@@ -41,6 +41,8 @@ class Evaluation:
         Accuracy of guessing the commonest class; None, as the accuracy, without test songs.
     train_songs, test_songs
         Songs that the accuracies are of.
+    classes
+        How many; None, as all accuracies, where the network was trained on taste, not on classes.
     map_interval, auc_interval
         Ends of the bootstrap intervals at `level`, of users and songs (artists, albums) both.
     random_map
@@ -60,7 +62,7 @@ class Evaluation:
     majority_share: float | None
     train_songs: int
     test_songs: int
-    classes: int
+    classes: int | None
     map: float
     map_interval: list[float]
     random_map: float
@@ -167,12 +169,12 @@ def _summarise(config: Config, run: StageRun, top: int) -> Evaluation:
     ranked = workspace.require("recommend")["counts"]
     means = mean_over_users({name: values(name) for name in METRICS})
     return Evaluation(
-        test_accuracy=trained["test_accuracy"],
-        train_accuracy=trained["train_accuracy"],
-        majority_share=trained["majority_share"],
+        test_accuracy=trained.get("test_accuracy"),
+        train_accuracy=trained.get("train_accuracy"),
+        majority_share=trained.get("majority_share"),
         train_songs=trained["train_songs"],
         test_songs=trained["test_songs"],
-        classes=trained["classes"],
+        classes=trained.get("classes"),
         map=means["average_precision"],
         map_interval=interval("average_precision", "users"),
         random_map=means["random_level"],

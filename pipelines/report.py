@@ -175,7 +175,7 @@ def _table_1_row(
 ) -> tuple[paper.MeasuredRun, list[figures.EpochRow]]:
     """A row of Table 1, and the accuracies of its epochs."""
     values = {"label.k": chosen.k, "train.eta": chosen.eta, "train.p": chosen.p}
-    row = config_module.replaced(config, values)
+    row = train.of_classes(config_module.replaced(config, values))
     trained = train.STAGE.run(row, workspace, current=False)
     run.use(trained)
     counts = trained["counts"]
@@ -229,7 +229,7 @@ STAGE = Stage(
     name="report",
     needs=lambda config: (ingest.STAGE, split.STAGE, fuse.STAGE),
     settings=lambda config: {
-        **train.key_settings(config),
+        **train.key_settings(train.of_classes(config)),
         "label": config.label.model_dump(exclude={"k"}),
         "report": config.report.model_dump(mode="json"),
     },

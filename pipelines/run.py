@@ -38,6 +38,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
     unasked = set()
     if pretrain.STAGE not in embed.STAGE.needs(config):
         unasked.add(pretrain.STAGE.name)
+    if label.STAGE not in train.STAGE.needs(config):
+        unasked.add(label.STAGE.name)
     if blend.STAGE not in recommend.STAGE.needs(config):
         unasked.add(blend.STAGE.name)
     return tuple(stage for stage in STAGES if stage.name not in unasked)

@@ -39,6 +39,15 @@ class Feedback:
     users: Rows
     confidence: Floats
 
+    @classmethod
+    def by_song(
+        cls, X: Floats, songs: Rows, users: Rows, confidence: Floats, number: int
+    ) -> Feedback:
+        """Of rows of a song, a user and its confidence, in any order; `number` songs altogether."""
+        order = np.lexsort((users, songs))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(songs, minlength=number))])
+        return cls(X, indptr.astype(np.int64), users[order], confidence[order])
+
     def of(self, rows: Rows) -> tuple[NDArray[np.int64], Rows, Floats]:
         """`indptr`, `users` and `confidence` of some of the songs."""
         sizes = np.diff(self.indptr)[rows]
@@ -143,4 +152,5 @@ class FactorLoss:
         )
         listened = indptr, users, confidence.to(y_BF)
         y_BF = y_BF * self.scale
-        return weighted_prediction_error(y_BF, self.gram_FF, *listened, self.X_UF) / self.of_zero
+        gram_FF = self.gram_FF.to(y_BF)
+        return weighted_prediction_error(y_BF, gram_FF, *listened, self.X_UF) / self.of_zero

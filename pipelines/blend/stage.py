@@ -147,7 +147,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    version=4,
+    version=5,
     check=lambda config: check_run(config.blend, "blend.signals"),
     published=("weights.csv",),
 )

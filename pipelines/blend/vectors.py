@@ -1,8 +1,9 @@
 """A blend in the workspace: the vectors of songs and users, and what explains their scores.
 
-`songs`, which is ranked by, and what explains it, `features` and `history`, lie in parts aligned
-with those of the ingest's `songs`, `other_history` with those of its `other_songs`, in small groups
-of rows; `users` in small parts: so that some songs and one user are read in milliseconds.
+`songs`, which is ranked by, lies in parts aligned with those of the ingest's `songs`. What explains
+a list is read for some songs and one user, in milliseconds: `features` of the songs of the
+catalogue and `history` of all songs, those of the catalogue first, by number; `users` in small
+groups of small parts.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from fusionrec import schemas
 from fusionrec.signals.blend import Blend
 from fusionrec.signals.histories import Histories
 from fusionrec.tables import matrix, vectors
+from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
 USERS_A_PART = 2_000
 """1 MB at 128 dimensions, and what no history gives."""
 
-SONGS_A_GROUP = 64
-"""Songs that are read for one of them: 128 kB of features at 128 dimensions."""
+USERS_A_GROUP = 100
+"""Users that are read for one of them."""
 
 
 def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> None:
@@ -36,16 +38,9 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
     own
         Songs of the catalogue, which come first.
     """
-    parts = {
-        name: _write_songs(run, rows, "songs", name, 0)
-        for name, rows in (
-            ("songs", blend.F),
-            ("features", blend.features),
-            ("history", blend.atoms),
-        )
-    }
-    if len(blend.atoms) > own:
-        parts["other_history"] = _write_songs(run, blend.atoms, "other_songs", "other_history", own)
+    _write_songs(run, blend.F)
+    write_matrix(run, blend.features, "features")
+    write_matrix(run, blend.atoms, "history")
     _write_users(run, blend, histories)
     description = {
         "names": list(blend.names),
@@ -58,26 +53,19 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
         "l2": blend.l2,
         "kept": blend.kept,
         "own": own,
-        "parts": parts,
         "users_a_part": USERS_A_PART,
     }
     run.write_json(description, "blend.json")
 
 
-def _write_songs(
-    run: StageRun, rows: np.ndarray, aligned_with: str, artifact: str, start: int
-) -> list[int]:
-    """Write vectors of songs from row `start` on, in parts like an ingest's; how many each has."""
-    sizes = []
-    schema = schemas.blend_songs(rows.shape[1])
-    for name in run.workspace.parts("ingest", aligned_with):
-        ids = run.workspace.read_part("ingest", aligned_with, name, ["song_id"])["song_id"]
-        columns = [ids.combine_chunks(), vectors(rows[start : start + len(ids)])]
-        table = pa.Table.from_arrays(columns, schema=schema)
-        run.write(table, artifact, part_number(name), group=SONGS_A_GROUP)
+def _write_songs(run: StageRun, F: np.ndarray) -> None:
+    schema = schemas.blend_songs(F.shape[1])
+    start = 0
+    for name in run.workspace.parts("ingest", "songs"):
+        ids = run.workspace.read_part("ingest", "songs", name, ["song_id"])["song_id"]
+        columns = [ids.combine_chunks(), vectors(F[start : start + len(ids)])]
+        run.write(pa.Table.from_arrays(columns, schema=schema), "songs", part_number(name))
         start += len(ids)
-        sizes.append(len(ids))
-    return sizes
 
 
 def _write_users(run: StageRun, blend: Blend, histories: Histories) -> None:
@@ -95,15 +83,21 @@ def _write_users(run: StageRun, blend: Blend, histories: Histories) -> None:
             pa.ListArray.from_arrays(offsets, pa.array(counts.indices[cells].astype(np.int32))),
             pa.ListArray.from_arrays(offsets, pa.array(counts.data[cells].astype(np.float32))),
         ]
-        run.write(pa.Table.from_arrays(columns, schema=schema), "users", part)
+        table = pa.Table.from_arrays(columns, schema=schema)
+        run.write(table, "users", part, group=USERS_A_GROUP)
 
 
-def read_users(workspace: Workspace, start: int, stop: int) -> np.ndarray:
-    """V of the users from `start` to before `stop`, float32 (stop - start, d)."""
+def read_users(
+    workspace: Workspace, start: int, stop: int, stage: str = "blend", artifact: str = "users"
+) -> np.ndarray:
+    """V of the users from `start` to before `stop`, float32 (stop - start, d).
+
+    Of a blend, or of what else has users by code in parts of :data:`USERS_A_PART`.
+    """
     first, last = start // USERS_A_PART, (max(stop, start + 1) - 1) // USERS_A_PART
     table = pa.concat_tables(
         [
-            workspace.read_part("blend", "users", part_name(part), ["user", "vector"])
+            workspace.read_part(stage, artifact, part_name(part), ["user", "vector"])
             for part in range(first, last + 1)
         ]
     )

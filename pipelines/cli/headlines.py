@@ -38,6 +38,10 @@ def _embed(counts: Counts) -> str:
 
 
 def _train(counts: Counts) -> str:
+    if "objective" in counts:
+        held = counts["validation_loss"]
+        shown = "" if held is None else f", validation {real(counts, 'validation_loss'):.3f}"
+        return f"{counts['objective']}: loss {real(counts, 'loss'):.3f}{shown}"
     test, train = share(counts, "test_accuracy"), share(counts, "train_accuracy")
     return f"test accuracy {percent(test)}, train {percent(train)}"
 

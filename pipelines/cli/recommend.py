@@ -13,11 +13,12 @@ import typer
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, NotFoundError
+from pipelines.cli.catalogue import Catalogue, list_of, user_code
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
-from pipelines.cli.stored import Stored, model_of, of_song, of_user
-from pipelines.cli.why import Named, Why, lines_of, named
+from pipelines.cli.stored import Stored, model_of, of_song, of_user, seen_by
+from pipelines.cli.why import Why, lines_of, named
 from pipelines.runtime.workspace import Workspace
 
 
@@ -43,9 +44,6 @@ class SongList:
     id: str
     match: str
     songs: list[ListedSong]
-
-
-_NAMES = ("song_id", "artist_name", "title", "release")
 
 
 def recommend(
@@ -125,19 +123,13 @@ def for_user(uri: str, user: str, top: int, why: bool = False) -> SongList:
         If the workspace has no finished `recommend` stage.
     """
     workspace = Workspace(uri).of("recommend")
-    for name in workspace.parts("recommend", "recommendations"):
-        rows = workspace.read_part(
-            "recommend",
-            "recommendations",
-            name,
-            ["song_ids", "scores"],
-            filters=[("user_id", "=", user)],
-        )
-        if rows.num_rows:
-            songs, scores = rows["song_ids"][0].as_py()[:top], rows["scores"][0].as_py()[:top]
-            return _listed(
-                workspace, f"For user {user}", user, of_user(workspace, user), songs, scores, why
-            )
+    code = user_code(workspace, user)
+    if code >= 0:
+        row = list_of(workspace, code, ["song_ids", "scores"])
+        if row.num_rows:
+            songs, scores = row["song_ids"][0].as_py()[:top], row["scores"][0].as_py()[:top]
+            stored = of_user(workspace, user)
+            return _listed(workspace, f"For user {user}", user, stored, songs, scores, why)
     raise NotFoundError(
         f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
         "the triplets file; users without a test song have no list, nor users of whom the model "
@@ -150,7 +142,8 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
 
     By class probabilities these are the songs whose probabilities have the largest product with
     its own; by a blend, all signals have a say but popularity and those whose users are no sums
-    over histories.
+    over histories; by a network trained on taste, the songs for a user who played it alone, but for
+    what makes a song one for everybody.
 
     Raises
     ------
@@ -160,11 +153,11 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
         If the workspace has no finished `train` stage, where it does not rank by a blend.
     """
     model = model_of(Workspace(uri))
-    workspace = Workspace(uri).of("recommend" if model == "blend" else "train")
+    workspace = seen_by(Workspace(uri), model)
     artist, separator, title = text.partition(" - ")
     if not separator:
         raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
-    songs = workspace.read("ingest", "songs", list(_NAMES))
+    songs = workspace.read("ingest", "songs", ["song_id", "artist_name", "title"])
     found = songs.filter(
         pc.and_(_equal(songs["artist_name"], artist), _equal(songs["title"], title))
     )
@@ -192,9 +185,9 @@ def _listed(
     why: bool,
 ) -> SongList:
     matches, says = stored.match(scores)
-    reasons = stored.reasons(ids) if why else []
+    reasons = stored.reasons(ids, scores) if why else []
     heard = {song for reason in reasons for song, _ in reason.songs}
-    names = _names_of(workspace, {*ids, *heard})
+    names = Catalogue(workspace).names([*{*ids, *heard}])
     songs = [
         ListedSong(
             rank,
@@ -209,17 +202,6 @@ def _listed(
         for rank, (song, score, match) in enumerate(zip(ids, scores, matches, strict=True), 1)
     ]
     return SongList(title, of, says, songs)
-
-
-def _names_of(workspace: Workspace, ids: set[str]) -> dict[str, Named]:
-    """Artist, title and release by id, of songs of the catalogue and of others."""
-    found: dict[str, Named] = {}
-    for artifact in ("songs", "other_songs"):
-        if ids - set(found) and workspace.parts("ingest", artifact):
-            missing = [("song_id", "in", sorted(ids - set(found)))]
-            table = workspace.read("ingest", artifact, list(_NAMES), filters=missing)
-            found |= {row["song_id"]: Named.of(row) for row in table.to_pylist()}
-    return found
 
 
 def _equal(column: Any, text: str) -> Any:

@@ -120,6 +120,8 @@ def _on_ranking(results: Evaluation) -> Iterator[str]:
 
 
 def _on_accuracy(results: Evaluation) -> Iterator[str]:
+    if results.classes is None:
+        return
     accuracy, majority = results.test_accuracy, results.majority_share
     if accuracy is None:
         yield "No test song has a class: there is no test accuracy."

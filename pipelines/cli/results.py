@@ -29,7 +29,7 @@ def results_table(
     Parameters
     ----------
     classes
-        Of lists by the network's classes, where `results` are of a blend's; if there are any.
+        Of lists by the network's classes, where `results` are of others; if there are any.
     """
     table = Table(
         title=f"fusionrec: protocol {protocol}, split by {split}",
@@ -46,13 +46,14 @@ def results_table(
         table.add_row(name, value, shown, beside)
 
     majority = results.majority_share
-    row(
-        f"test accuracy, {results.classes} classes, {results.test_songs:,} songs",
-        percent(results.test_accuracy),
-        None,
-        "" if majority is None else f"majority {majority:.1%}",
-    )
-    row(f"train accuracy, {results.train_songs:,} songs", percent(results.train_accuracy))
+    if results.classes is not None:
+        row(
+            f"test accuracy, {results.classes} classes, {results.test_songs:,} songs",
+            percent(results.test_accuracy),
+            None,
+            "" if majority is None else f"majority {majority:.1%}",
+        )
+        row(f"train accuracy, {results.train_songs:,} songs", percent(results.train_accuracy))
     row(
         f"mAP@{top}",
         f"{results.map:.4f}",
@@ -194,12 +195,22 @@ def ladder_tables(workspace: Workspace) -> list[Table]:
     return tables
 
 
+_INGEST = ("ingest/{ingest}/", "songs, lyrics, plays, rejects (Parquet) and report.json")
+_RANKED = (
+    ("recommend/{recommend}/recommendations/", "every user's list (Parquet)"),
+    ("evaluate/{evaluate}/metrics/", "one row a user; summary.json beside it"),
+)
+
 _ARTIFACTS = {
     "run": (
-        ("ingest/{ingest}/", "songs, lyrics, plays, rejects (Parquet) and report.json"),
+        _INGEST,
         ("train/{train}/", "model (safetensors), epochs.csv, tensorboard, song_vectors"),
-        ("recommend/{recommend}/recommendations/", "every user's list (Parquet)"),
-        ("evaluate/{evaluate}/metrics/", "one row a user; summary.json beside it"),
+        *_RANKED,
+    ),
+    "run on taste": (
+        _INGEST,
+        ("train/{train}/", "model, epochs.csv, tensorboard, song_vectors, user_vectors, history"),
+        *_RANKED,
     ),
     "blend": (
         ("blend/weights.csv", "what each signal weighs, and its dimensions"),

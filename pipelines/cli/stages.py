@@ -167,17 +167,18 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
         out.print(results.left_out_table(missing))
     for remark in remarked:
         out.print(f"Remark: {remark}")
-    _print_artifacts(resolved, "run", manifests["evaluate"])
+    what = "run" if resolved.train.objective == "genre" else "run on taste"
+    _print_artifacts(resolved, what, manifests["evaluate"])
 
 
 def _by_classes(resolved: Config) -> Evaluation | None:
-    """The results of the paper's method beside those of a blend, where a run has had them."""
+    """The results of the paper's method beside those of others, where a run has had them."""
     from pipelines import evaluate
     from pipelines.config import replaced
 
     if resolved.recommend.model == "genre":
         return None
-    paper = replaced(resolved, {"recommend.model": "genre"})
+    paper = replaced(resolved, {"train.objective": "genre", "recommend.model": "genre"})
     manifest = evaluate.STAGE.plan(paper, Workspace(resolved.workspace)).manifest
     return None if manifest is None else evaluate.Evaluation(**manifest["counts"])
 

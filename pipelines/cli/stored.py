@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,9 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.ranking.protocols import SongLists, profiles_and_relevant
+from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
+from pipelines.cli.catalogue import Catalogue, list_of, user_code
+from pipelines.cli.networked import Networked
+from pipelines.cli.why import SONGS, Reason
+from pipelines.runtime.rows import ROWS_A_PART, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
 if TYPE_CHECKING:
@@ -27,28 +31,6 @@ _PROBABILITY = (
 )
 _ODDS = "how many times as likely as the first of the list, by the blend's softmax"
 
-SONGS = 3
-_HISTORY = ("history", "other_history")
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Parts of a score.
-
-    Attributes
-    ----------
-    signals, modalities, kinds
-        By name; each adds up to the score.
-    songs
-        Ids of the songs of the history that add most, and what; none where one song stands for
-        a history.
-    """
-
-    signals: dict[str, float]
-    modalities: dict[str, float]
-    kinds: dict[str, float]
-    songs: list[tuple[str, float]]
-
 
 class Stored(Protocol):
     """A model as stored: what it says of a user, or of one song taken for a history."""
@@ -59,84 +41,106 @@ class Stored(Protocol):
     def scores(self) -> tuple[pa.Array, np.ndarray]:
         """Ids of the songs that it knows, and their scores."""
 
-    def reasons(self, ids: list[str]) -> list[Reason]:
+    def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """Why each of these songs has its score."""
 
 
 def of_user(workspace: Workspace, user: str) -> Stored:
     """What the workspace's lists were ranked by, for one user."""
-    users = workspace.read("ingest", "users")["user_id"]
-    code = pc.index(users, user).as_py()
-    if model_of(workspace) == "blend":
+    code, model = user_code(workspace, user), model_of(workspace)
+    if model == "blend":
         return Blended.of_user(workspace, code)
-    return Classes.of_user(workspace, users, code)
+    if model == "network":
+        return Networked.of_user(workspace, code)
+    return Classes.of_user(workspace, code)
 
 
 def of_song(workspace: Workspace, song_id: str, model: str) -> Stored | None:
     """The same for whoever played this one song; None if the model knows nothing of it."""
-    return (Blended if model == "blend" else Classes).of_song(workspace, song_id)
+    if model == "blend":
+        return Blended.of_song(workspace, song_id)
+    if model == "network":
+        return Networked.of_song(workspace, song_id)
+    return Classes.of_song(workspace, song_id)
 
 
 def model_of(workspace: Workspace) -> str:
-    """What a workspace ranks by, as `recommend.model` has it; `genre` if it has no lists."""
+    """What a workspace ranks by, as `recommend.model` has it.
+
+    If it has no lists, what those of its training would be ranked by.
+    """
     manifest = workspace.manifest("recommend")
-    settings = manifest["content"]["settings"] if manifest else {"recommend": {}}
-    return str(settings["recommend"].get("model", "genre"))
+    if manifest is not None:
+        return str(manifest["content"]["settings"]["recommend"].get("model", "genre"))
+    return "network" if on_taste(workspace) else "genre"
+
+
+def on_taste(workspace: Workspace) -> bool:
+    """Whether the workspace's training is on taste, and so has no classes."""
+    manifest = workspace.manifest("train")
+    return manifest is not None and "objective" in manifest["content"]["settings"]["train"]
+
+
+def seen_by(workspace: Workspace, model: str) -> Workspace:
+    """The workspace with the results that `--like` ranks by.
+
+    By classes, those of the last training, though it may be newer than the lists.
+    """
+    lists = workspace.manifest("recommend") is not None
+    newer = model == "genre" and not on_taste(workspace)
+    return workspace.of("recommend" if lists and not newer else "train")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Class probabilities: a user is the mean of those of the profile, weighted by plays."""
+    """Class probabilities: a user is the mean of those of the profile, weighted by plays.
+
+    Attributes
+    ----------
+    profile
+        One list, of rows of the ingest's `songs`.
+    weighting
+        What each of its songs weighs.
+    user
+        Whether it is a user's, and no song taken for one.
+    """
 
     workspace: Workspace
     profile: SongLists
-    ids: pa.Array
     weighting: Weighting
     user: bool
 
     @staticmethod
-    def of_user(workspace: Workspace, users: pa.ChunkedArray, code: int) -> Classes:
-        """From the plays that the protocol shows of a user."""
+    def of_user(workspace: Workspace, code: int) -> Classes:
+        """From the profile that the user's list was made of."""
         settings = workspace.require("recommend")["content"]["settings"]
-        plays = workspace.read("ingest", "plays", filters=[("user", "=", code)])
-        ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-        known = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
-        found = profiles_and_relevant(
-            np.zeros(plays.num_rows, np.int32),
-            plays["song"].to_numpy(),
-            plays["plays"].to_numpy(),
-            part=workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False),
-            usable=pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False),
-            protocol=settings["recommend"]["protocol"],
-            user_ids=users.slice(code, 1),
-            song_ids=ids,
-            seed=settings["seed"],
-        )
-        return Classes(workspace, found.profiles, ids, settings["recommend"]["weighting"], True)
+        row = list_of(workspace, code, ["profile", "profile_plays"])
+        songs, plays = (column.combine_chunks().flatten().to_numpy() for column in row.columns)
+        profile = SongLists(np.array([0, len(songs)]), songs, plays)
+        return Classes(workspace, profile, settings["recommend"]["weighting"], True)
 
     @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Classes | None:
         """From that song alone."""
-        ids = workspace.read("train", "song_vectors", ["song_id"])["song_id"].combine_chunks()
-        row = pc.index(ids, song_id).as_py()
-        if row < 0:
-            return None
-        one = SongLists(np.array([0, 1]), np.array([row], np.int32), np.ones(1, np.int64))
-        return Classes(workspace, one, ids, "binary", False)
+        row = Catalogue(workspace).rows([song_id])
+        one = SongLists(np.array([0, 1]), row.astype(np.int32), np.ones(1, np.int64))
+        found = Classes(workspace, one, "binary", False)
+        known, _ = found._vectors
+        return found if pc.index(known, song_id).as_py() >= 0 else None
 
     @cached_property
     def _vectors(self) -> tuple[pa.Array, np.ndarray]:
         table = self.workspace.read("train", "song_vectors", ["song_id", "probabilities"])
         return table["song_id"].combine_chunks(), matrix(table["probabilities"])
 
-    def _of(self, ids: pa.Array) -> np.ndarray:
+    def _of(self, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of songs by their number, (rows, k); of a song's list all are read."""
+        if self.user:
+            return read_matrix(self.workspace, "recommend", "vectors", rows)
         known, F = self._vectors
+        ids = pa.array(Catalogue(self.workspace).ids(rows), pa.string())
         found: np.ndarray = F[pc.index_in(ids, value_set=known).to_numpy()]
         return found
-
-    @cached_property
-    def _songs(self) -> pa.Array:
-        return self.ids.take(pa.array(self.profile.songs))
 
     def _mean(self, rows: np.ndarray) -> np.ndarray:
         """The user's vector, (k,), for what stands for each of the profile's songs."""
@@ -158,25 +162,27 @@ class Classes:
     def scores(self) -> tuple[pa.Array, np.ndarray]:
         """Of all songs with features."""
         ids, F = self._vectors
-        return ids, F @ self._mean(self._of(self._songs))
+        return ids, F @ self._mean(self._of(self.profile.songs))
 
-    def reasons(self, ids: list[str]) -> list[Reason]:
+    def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """By class; the network has fused the modalities, so that they have one share."""
-        own, n = self._of(self._songs).astype(np.float64), len(self.profile.songs)
+        catalogue, songs = Catalogue(self.workspace), self.profile.songs
+        own, n = self._of(songs).astype(np.float64), len(songs)
         # The mean of unit vectors is how much each song weighs in it.
         adds = self._mean(np.eye(n, dtype=np.float32)).astype(np.float64)[:, None] * own
         name = "+".join(self.workspace.require("fuse")["content"]["settings"]["modalities"])
+        listed = self._of(catalogue.rows(ids)).astype(np.float64)
+        of_songs = listed @ adds.T
+        best = np.argsort(-of_songs, axis=1, kind="stable")[:, :SONGS]
+        heard = catalogue.ids(songs[best.ravel()]) if self.user else []
         found = []
-        for f in self._of(pa.array(ids)).astype(np.float64):
+        for number, f in enumerate(listed):
             parts = adds.sum(axis=0) * f
             score = float(parts.sum())
             signals = {f"class {number}": float(part) for number, part in enumerate(parts)}
-            of_songs = adds @ f
-            best = np.argsort(-of_songs, kind="stable")[:SONGS]
-            songs = [(self._songs[int(i)].as_py(), float(of_songs[i])) for i in best]
-            found.append(
-                Reason(signals, {name: score}, {"content": score}, songs if self.user else [])
-            )
+            names = heard[number * best.shape[1] :][: best.shape[1]]
+            most = zip(names, of_songs[number, best[number]].tolist(), strict=False)
+            found.append(Reason(signals, {name: score}, {"content": score}, list(most)))
         return found
 
 
@@ -219,13 +225,8 @@ class Blended:
         """
         about = workspace.read_json("blend", "blend.json")
         found = Blended(workspace, np.zeros(1, np.int64), np.ones(1, np.float32), about)
-        row = pc.index(found._ids, song_id).as_py()
-        found = replace(found, history=np.array([row]))
+        found = replace(found, history=Catalogue(workspace).rows([song_id]))
         return found if found._user.any() else None
-
-    @cached_property
-    def _ids(self) -> pa.Array:
-        return self.workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
 
     @cached_property
     def _layout(self) -> Layout:
@@ -235,7 +236,7 @@ class Blended:
 
     @cached_property
     def _atoms(self) -> np.ndarray:
-        return self._rows(self.history, _HISTORY)
+        return read_matrix(self.workspace, "blend", "history", self.history)
 
     @cached_property
     def _user(self) -> np.ndarray:
@@ -248,60 +249,36 @@ class Blended:
 
     def scores(self) -> tuple[pa.Array, np.ndarray]:
         """Of all songs, a part of the catalogue after the other; of a song's, by all signals."""
-        artifact, v = ("features", self._user) if self.v is None else ("songs", self.v)
+        workspace = self.workspace
+        songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+        if self.v is not None:
+            table = workspace.read("blend", "songs", ["vector"])
+            return songs, matrix(table["vector"]) @ self.v
         found = []
-        for name in self.workspace.parts("blend", artifact):
-            table = self.workspace.read_part("blend", artifact, name, ["vector"])
-            found.append(matrix(table["vector"]) @ v)
-        return self._ids, np.concatenate(found)
+        for start in range(0, len(songs), ROWS_A_PART):
+            rows = np.arange(start, min(start + ROWS_A_PART, len(songs)))
+            found.append(read_matrix(workspace, "blend", "features", rows) @ self._user)
+        return songs, np.concatenate(found)
 
-    def reasons(self, ids: list[str]) -> list[Reason]:
+    def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """By signal; exact but for the rounding of float32."""
         from fusionrec.signals.explain import explain
 
-        rows = pc.index_in(pa.array(ids), value_set=self._ids).to_numpy()
-        features, names = self._rows(rows, ("features",)), self._names()
-        if self.v is None:
-            scores = features.astype(np.float64) @ self._user
-        else:
-            scores = self._rows(rows, ("songs",)).astype(np.float64) @ self.v
+        catalogue = Catalogue(self.workspace)
+        features = read_matrix(self.workspace, "blend", "features", catalogue.rows(ids))
+        whys = [
+            explain(self._layout, score, self._user, song, self._atoms, self.plays)
+            for score, song in zip(scores, features, strict=True)
+        ]
         modalities, kinds = self.about["modalities"], self.about["kinds"]
-        found = []
-        for score, song in zip(scores.tolist(), features, strict=True):
-            why = explain(self._layout, score, self._user, song, self._atoms, self.plays)
-            songs = [] if self.v is None else [(names[place], part) for place, part in why.songs]
-            found.append(Reason(why.signals, why.by(modalities), why.by(kinds), songs))
-        return found
-
-    def _rows(self, rows: np.ndarray, artifacts: tuple[str, ...]) -> np.ndarray:
-        """Vectors of some songs, reading little else of the parts; float32 (rows, d)."""
-        found: np.ndarray | None = None
-        for artifact, name, start, stop in self._parts(artifacts):
-            here = (rows >= start) & (rows < stop)
-            if here.any():
-                some = rows[here] - start
-                table = self.workspace.read_rows("blend", artifact, name, some, ["vector"])
-                read = matrix(table["vector"])
-                if found is None:
-                    found = np.zeros((len(rows), read.shape[1]), np.float32)
-                found[here] = read
-        return np.zeros((0, self._layout.width), np.float32) if found is None else found
-
-    def _parts(self, artifacts: tuple[str, ...]) -> Iterator[tuple[str, str, int, int]]:
-        """Artifact, part, and the rows from which and before which it has songs."""
-        start = 0
-        for artifact in artifacts:
-            sizes = self.about["parts"].get(artifact, [])
-            for name, size in zip(self.workspace.parts("blend", artifact), sizes, strict=True):
-                yield artifact, name, start, start + size
-                start += size
-
-    def _names(self) -> list[str]:
-        """Ids of the history's songs."""
-        own = self.about["own"]
-        ids = self._ids
-        if (self.history >= own).any():
-            other = self.workspace.read("ingest", "other_songs", ["song_id"])["song_id"]
-            ids = pa.concat_arrays([ids, other.combine_chunks()])
-        names: list[str] = ids.take(pa.array(self.history.astype(np.int64))).to_pylist()
-        return names
+        places = np.array([place for why in whys for place, _ in why.songs], np.int64)
+        heard = iter(catalogue.ids(self.history[places]) if self.v is not None else [])
+        return [
+            Reason(
+                why.signals,
+                why.by(modalities),
+                why.by(kinds),
+                [(next(heard), part) for _, part in why.songs] if self.v is not None else [],
+            )
+            for why in whys
+        ]

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pipelines.cli.stored import Reason
+from pipelines.cli.catalogue import Named
+
+SONGS = 3
+"""Songs of a history that a reason has."""
 
 _SIGNALS = 5
 """Signals that a person is told of; JSON has all."""
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a song is called."""
+class Reason:
+    """Parts of a score.
 
-    artist: str
-    title: str
-    release: str
+    Attributes
+    ----------
+    signals, modalities, kinds
+        By name; each adds up to the score.
+    songs
+        Ids of the songs of the history that add most, and what; none where one song stands for
+        a history.
+    """
 
-    @staticmethod
-    def of(row: Mapping[str, Any]) -> Named:
-        """Of a row of songs, whatever of it is unknown."""
-        artist, title = row["artist_name"] or "(no artist)", row["title"] or f"({row['song_id']})"
-        return Named(artist, title, row["release"] or "")
+    signals: dict[str, float]
+    modalities: dict[str, float]
+    kinds: dict[str, float]
+    songs: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)

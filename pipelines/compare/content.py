@@ -241,7 +241,5 @@ def feedback(context: Context, songs: np.ndarray, X: np.ndarray) -> Feedback:
     position = np.full(len(context.song_ids), -1)
     position[songs] = np.arange(len(songs))
     rows = position[played] >= 0
-    users, played, counts = users[rows], position[played[rows]], counts[rows]
-    order = np.lexsort((users, played))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(played, minlength=len(songs)))])
-    return Feedback(X, indptr, users[order], confidence(counts[order], wmf.alpha, wmf.epsilon))
+    c = confidence(counts[rows], wmf.alpha, wmf.epsilon)
+    return Feedback.by_song(X, position[played[rows]], users[rows], c, len(songs))

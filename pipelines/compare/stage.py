@@ -46,7 +46,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
-_VERSION = 4
+_VERSION = 5
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 
@@ -236,7 +236,7 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         **{stage.name: stage.settings(config) for stage in shared},
         "label": config.label.model_dump(exclude={"k"}),
-        "training": train.key_settings(config),
+        "training": train.key_settings(train.of_classes(config)),
         "blend": blend.key_settings(config),
         "compare": config.compare.model_dump(mode="json"),
         "split": config.split.model_dump(exclude={"by", "test_fold"}),

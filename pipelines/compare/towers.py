@@ -26,7 +26,9 @@ from pipelines.config import Config, replaced
 from pipelines.runtime.stage import Json
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
 
-_SHARED = {"eta", "p", "weight_decay", "norm_group", "schedule", "patience"}
+_SHARED = {
+    *("eta", "p", "weight_decay", "norm_group", "schedule", "patience", "evaluate_every", "dtype")
+}
 """The settings of the paper's network that both have, too."""
 
 
@@ -58,7 +60,7 @@ def to_factors(context: Context) -> Scores:
         feedback=content.feedback(context, np.arange(len(Y)), X) if loss == "wpe" else None,
     )
     evaluation = context.evaluation
-    F = model.predict(evaluation.candidates)
+    F = model.predict(inputs.x[evaluation.candidates], inputs.present[evaluation.candidates])
     return Scores(F, X[evaluation.users], int((~known[evaluation.candidates]).sum()))
 
 
@@ -79,9 +81,13 @@ def ranking(context: Context) -> Scores:
         ranking=context.config.compare.towers.fill(RankingSettings),
     )
     evaluation = context.evaluation
-    V = model.users(plays.counts, evaluation.users)
-    F = model.songs(evaluation.candidates)
-    return Scores(F, V, int((~known[evaluation.candidates]).sum()))
+    content_F = model.content(inputs.x, inputs.present)
+    # As in training: of a song without inputs, the factors say nothing either.
+    of_usable = np.zeros_like(Y)
+    for rows in (train, validation):
+        of_usable[rows] = Y[rows]
+    V = model.users(model.warm(content_F, of_usable), plays.counts, evaluation.users)
+    return Scores(content_F[evaluation.candidates], V, int((~known[evaluation.candidates]).sum()))
 
 
 def _settings(context: Context, epochs: int) -> Settings:

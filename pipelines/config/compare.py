@@ -6,10 +6,11 @@ from typing import Literal, get_args
 
 from pydantic import model_validator
 
-from fusionrec.models.settings import GraphSettings, LossName, RankingSettings
+from fusionrec.models.settings import GraphSettings
 from pipelines.config.blend import BlendRun
 from pipelines.config.features import Modality, Operator
 from pipelines.config.section import Section, key
+from pipelines.config.taste import FactorsConfig, TowersConfig
 
 Method = Literal[
     "random",
@@ -57,14 +58,9 @@ class FusionRun(Section):
         return name if self.operator == "concatenate" else f"{name} {self.operator}"
 
 
-class WmfConfig(Section):
-    """Weighted matrix factorisation (Hu et al. 2008), c = 1 + alpha log(1 + plays / epsilon)."""
+class WmfConfig(FactorsConfig):
+    """The factorisation that content models learn, and that `wmf` ranks by."""
 
-    factors: int = key(50, "latent factors", ge=1, le=1000)
-    alpha: float = key(10.0, "weight of a play count", gt=0)
-    epsilon: float = key(1.0, "play count at which its logarithm begins to saturate", gt=0)
-    regularisation: float = key(10.0, "lambda of both sides", ge=0)
-    iterations: int = key(10, "sweeps of alternating least squares", ge=1)
     scope: Literal["train", "all"] = key(
         "train",
         "songs whose plays make the factors that content models learn; under `all`, the plays "
@@ -105,36 +101,6 @@ class MlrConfig(Section):
     queries: int = key(2_000, "training songs that are queries and answers, by hash", ge=2)
     similar: int = key(10, "songs with the most listeners in common are a query's answers", ge=1)
     iterations: int = key(50, "cutting planes, at most", ge=1)
-
-
-class TowersConfig(Section):
-    """The fusion network on taste instead of classes; the rest of its settings are `train`'s.
-
-    Under `train.patience` it is the validation loss that has not fallen.
-    """
-
-    loss: LossName = key(
-        "mse",
-        "of fusion-factors: squared error, van den Oord et al.'s weighted prediction error, or "
-        "1 - cosine",
-    )
-    epochs: int = key(20, "passes of fusion-ranking over the plays of the training songs", ge=1)
-    dimensions: int = key(
-        RankingSettings.dimensions, "of fusion-ranking's vectors, without a song's bias", ge=1
-    )
-    pairs: int = key(RankingSettings.pairs, "plays in a batch of fusion-ranking", ge=2)
-    negatives: int = key(
-        RankingSettings.negatives, "songs drawn evenly beside those of a batch's plays", ge=1
-    )
-    history: int = key(
-        RankingSettings.history, "songs of a user's history that an example has, at most", ge=1
-    )
-    cold: float = key(
-        RankingSettings.cold,
-        "how often a song is learned from without its collaborative vector",
-        ge=0,
-        le=1,
-    )
 
 
 class HgnnConfig(Section):

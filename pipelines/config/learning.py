@@ -9,11 +9,19 @@ from pydantic import model_validator
 from fusionrec.models.settings import Settings
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
+from pipelines.config.taste import FactorsConfig, TowersConfig
+
+Objective = Literal["genre", "factors", "ranking"]
 
 
 class TrainConfig(Section):
     """The fusion network's training (paper 5.3, Table 1)."""
 
+    objective: Objective = _key(
+        "genre",
+        "what the network learns: the songs' classes (`genre`, the paper's), latent factors of "
+        "the plays (`factors`), or, as the song tower of two, to rank what users play (`ranking`)",
+    )
     workers: int = _key(
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
@@ -50,8 +58,9 @@ class TrainConfig(Section):
     )
     patience: int | None = _key(
         Settings.patience,
-        "stop when validation accuracy has not risen for so many epochs, and keep the best "
-        "network; null trains all epochs and keeps the last",
+        "stop when validation accuracy has not risen for so many epochs (under objectives other "
+        "than genre: the validation loss fallen), and keep the best network; null trains all "
+        "epochs and keeps the last",
         ge=1,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = _key(
@@ -62,9 +71,11 @@ class TrainConfig(Section):
     in_memory_mb: int = _key(
         4096,
         "features up to this size are held by each worker; larger ones are streamed from the "
-        "workspace by Ray Data",
+        "workspace by Ray Data, under `genre`, and refused under the other objectives",
         ge=0,
     )
+    wmf: FactorsConfig = FactorsConfig()
+    towers: TowersConfig = TowersConfig()
 
 
 class Range(Section):

@@ -34,10 +34,11 @@ class ReportConfig(Section):
 class RecommendConfig(Section):
     """User vectors and ranking (paper 3.4)."""
 
-    model: Literal["genre", "blend"] = _key(
+    model: Literal["genre", "network", "blend"] = _key(
         "blend",
-        "what is ranked by: the network's class probabilities (`genre`, the paper's), or the blend "
-        "of signals",
+        "what is ranked by: the network's class probabilities (`genre`, the paper's), its vectors "
+        "of songs and users under the other objectives of `train` (`network`), or the blend of "
+        "signals",
     )
     protocol: Literal["heldout", "oord", "paper"] = _key("heldout", "evaluation protocol")
     top: int = _key(500, "length of each user's list", ge=1, le=10_000)

@@ -10,7 +10,7 @@ STAGES = {
     "embed": "Turn metadata, lyrics and audio into one vector each per song.",
     "fuse": "Scale and concatenate the modalities, and reduce them by PCA.",
     "tune": "Search k, eta, p and more with Ray Tune, judged on the validation songs.",
-    "train": "Train the fusion network under Ray Train and compute F(s) of all songs.",
+    "train": "Train the fusion network under Ray Train, on classes or on taste, and compute F(s).",
     "blend": "Blend all signals of what a user likes, with weights from a simulated cold start.",
     "recommend": "Rank every user's top 500. With --user or --like, print one list, without Ray.",
     "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",

@@ -58,8 +58,23 @@ class Config(Section):
             raise ValueError(
                 f"fuse.modalities names {modality}, but embed.modalities does not: add it there"
             )
+        ranked, objective = self.recommend.model, self.train.objective
+        if ranked == "network" and objective == "genre":
+            raise ValueError(
+                "recommend.model: network ranks by what train.objective factors or ranking "
+                "learns, but it is genre: set train.objective, or recommend.model: genre"
+            )
+        if ranked == "genre" and objective != "genre":
+            raise ValueError(
+                f"recommend.model: genre ranks by classes, which train.objective: {objective} does "
+                "not learn: set recommend.model: network (or blend), or train.objective: genre"
+            )
         group, batch = self.train.norm_group, self.train.batch_size
-        if group is not None and 1 < round(batch / group) < self.train.workers:
+        if (
+            objective != "ranking"
+            and group is not None
+            and 1 < round(batch / group) < self.train.workers
+        ):
             raise ValueError(
                 f"train.batch_size {batch} in groups of {group} songs gives work to "
                 f"{round(batch / group)} workers, not {self.train.workers}: lower "
@@ -67,7 +82,7 @@ class Config(Section):
             )
         if self.train.patience is not None and self.split.validation == 0:
             raise ValueError(
-                "train.patience stops by validation accuracy, but split.validation is 0: "
+                "train.patience stops by the validation songs, but split.validation is 0: "
                 "set split.validation, or train.patience: null"
             )
         if self.recommend.protocol == "paper" and self.label.fit_on != "all":

@@ -21,6 +21,7 @@ from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.runtime import sharding, tasks
+from pipelines.runtime.rows import INDEX, index_of
 from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
@@ -110,7 +111,7 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: FileShard) -> PlaysRepor
 
 
 def _write_users(run: StageRun) -> int:
-    """User ids in order of first appearance, so that codes run along the files.
+    """User ids in order of first appearance, so that codes run along the files; and their index.
 
     Each shard's own users get their codes in `user_codes`, in parts aligned with its plays.
     """
@@ -123,6 +124,7 @@ def _write_users(run: StageRun) -> int:
     run.write(
         pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS), "users"
     )
+    run.write_arrays(index_of(list(codes)), "user_index", INDEX)
     return len(codes)
 
 

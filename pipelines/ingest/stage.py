@@ -7,6 +7,7 @@ songs and a million users the largest hold
 - the catalogue task: (song_id, track_id) of every track, about 100 MB;
 - the lyrics join: the musiXmatch bags, 237,662 x 80 pairs, about 100 MB;
 - the users task: a dictionary of all user ids, about 150 MB;
+- the names task: what all songs are called and 128 bits of a hash of each id, about 250 MB;
 - the artists task, where `source.other_songs` is named: 45,000 artists with their terms, tags and
   similar artists, about 150 MB;
 - the song ids broadcast through the object store, 40 MB.
@@ -23,6 +24,7 @@ from fusionrec import schemas
 from pipelines.config import Config
 from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
+from pipelines.ingest.lookup import write_song_names
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
@@ -60,12 +62,16 @@ _REJECTS = (
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
-    """Read songs, then lyrics, then plays, then what is known of the other songs played."""
+    """Read songs, then lyrics, then plays, then what is known of the other songs played.
+
+    Last comes what finds a song among them.
+    """
     limit = config.ingest.max_reject_share
     songs = read_songs(config, run, limit)
     lyrics = read_lyrics(config, run, limit)
     plays = read_plays(config, run, limit)
     others = describe_others(config, run, limit)
+    tasks.run_task(run, write_song_names, run)
     counts = {**songs, **lyrics, **plays, **others}
     counts |= tasks.run_task(run, _merge_rejects, run)
     run.write_json(counts, "report.json")
@@ -97,7 +103,7 @@ STAGE = Stage(
     },
     work=work,
     source=source_state,
-    version=2,
+    version=3,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),
 )

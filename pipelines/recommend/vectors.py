@@ -1,8 +1,8 @@
 """What the ranking reads of all songs and of the users, whichever model it ranks by.
 
 Under `genre` a song's vector is its class probabilities, and a user's the play-weighted mean of
-those of the profile (paper 3.4); under `blend` both are the blend's, and the profile only says
-which songs are no candidates.
+those of the profile (paper 3.4); under `blend` both are the blend's, under `network` those of a
+training on taste, and the profile only says which songs are no candidates.
 """
 
 from __future__ import annotations
@@ -55,17 +55,31 @@ class Source:
         The Parquet files, in parts aligned with `songs`, and their column of vectors.
     dimension
         The count of the stage's manifest that is their length.
+    users
+        The artifact of the users' vectors; None where they are made of a profile.
+    knows
+        What of a user's history they are made of, for who has none.
     """
 
     stage: Stage
     artifact: str
     column: str
     dimension: str
+    users: str | None = None
+    knows: str = ""
+
+    @property
+    def unknown(self) -> str:
+        """Why a user has no list: all songs would have the same score, or one for everybody."""
+        return f"no play outside the test part that the {self.knows} can use"
 
 
 _SOURCES = {
     "genre": Source(train.STAGE, "song_vectors", "probabilities", "classes"),
-    "blend": Source(blend.STAGE, "songs", "vector", "dimensions"),
+    "network": Source(
+        train.STAGE, "song_vectors", "vector", "dimensions", "user_vectors", "network"
+    ),
+    "blend": Source(blend.STAGE, "songs", "vector", "dimensions", "users", "blend"),
 }
 
 

@@ -58,7 +58,8 @@ class Stage:
     source
         State of outside inputs, for stages that read any.
     refresh_first
-        Quick stages that are redone first where this config asks for another result of them.
+        Quick stages that are redone first where this config asks for another result of them, if
+        it needs them.
     staging
         Artifacts that only the work itself reads; they go once the result is finished.
     published
@@ -171,7 +172,8 @@ class Stage:
             if self.check is not None:
                 self.check(config)
             workspace = workspace or Workspace(config.workspace)
-            for stage in self.refresh_first:
+            needed = self.needs(config)
+            for stage in (each for each in self.refresh_first if each in needed):
                 # Where there are sources, also to note that they are in an earlier state again.
                 if stage.source is not None or stage.plan(config, workspace).manifest is None:
                     stage.run(config, workspace, current=current)

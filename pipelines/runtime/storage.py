@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from fusionrec.errors import WorkspaceError
+from pipelines.runtime.rows import RowsFile
 
 ROW_GROUP = 100_000
 _LOCK = ".lock"
@@ -137,6 +138,19 @@ class Storage(ABC):
         pq.write_table(table, sink, row_group_size=group, compression="zstd")
         self.write_bytes(sink.getvalue(), *parts)
 
+    def write_arrays(self, arrays: Mapping[str, np.ndarray], *parts: str) -> None:
+        """Write one safetensors file atomically."""
+        from safetensors.numpy import save  # not for who only reads
+
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self.write_bytes(save(whole), *parts)
+
+    @contextlib.contextmanager
+    def reading_rows(self, *parts: str) -> Iterator[RowsFile]:
+        """A safetensors file, of which some rows are read."""
+        with self.fs.open_input_file(self.path(*parts)) as stream:
+            yield RowsFile(stream, self.path(*parts))
+
     def delete(self, *parts: str) -> None:
         """Remove a folder and all in it, if it is there."""
         if self.exists(*parts):
@@ -183,23 +197,6 @@ class Storage(ABC):
             filters=filters,
             partitioning=None,
         )
-
-    def read_rows(
-        self, stage: str, artifact: str, part: str, rows: np.ndarray, columns: Sequence[str]
-    ) -> pa.Table:
-        """Some rows of a part, by number and in their order, reading the groups they are in."""
-        with (
-            self.fs.open_input_file(self.path(stage, artifact, part)) as stream,
-            pq.ParquetFile(stream) as file,
-        ):
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            starts = np.cumsum([0, *sizes])
-            group = np.searchsorted(starts, rows, side="right") - 1
-            read = np.unique(group)
-            # Where a group begins in what is read.
-            begins = np.cumsum([0, *np.diff(starts)[read]])[np.searchsorted(read, group)]
-            table = file.read_row_groups(read.tolist(), columns=list(columns))
-            return table.take(pa.array(begins + rows - starts[group]))
 
     def read(
         self,

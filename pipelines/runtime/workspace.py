@@ -23,6 +23,7 @@ from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypedDict, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
@@ -350,6 +351,10 @@ class StageRun:
     ) -> None:
         """Write one part of an artifact, in groups of rows that can be read alone."""
         self.workspace.write_table(table, self.stage, artifact, part_name(part), group=group)
+
+    def write_arrays(self, arrays: Mapping[str, np.ndarray], artifact: str, name: str) -> None:
+        """Write one safetensors file of an artifact, of which rows can be read alone."""
+        self.workspace.write_arrays(arrays, self.stage, artifact, name)
 
     @contextlib.contextmanager
     def writing(

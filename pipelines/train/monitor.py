@@ -6,14 +6,17 @@ import csv
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyarrow import fs as pafs
 from tensorboardX import SummaryWriter
 
-from fusionrec.models.training import Epoch
 from pipelines.runtime.workspace import StageRun
+
+if TYPE_CHECKING:
+    from fusionrec.models.epochs import Row
 
 TENSORBOARD = "tensorboard"
 EPOCHS = "epochs.csv"
@@ -29,12 +32,14 @@ class Monitor:
     ----------
     run
         The stage.
+    rows
+        The class of the curve's rows.
     after
         The epoch the training goes on from; what an interrupted run drew beyond it goes.
     """
 
-    def __init__(self, run: StageRun, after: int = 0) -> None:
-        self.run = run
+    def __init__(self, run: StageRun, rows: type[Row], after: int = 0) -> None:
+        self.run, self.rows = run, rows
         self.aside: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(run.workspace.fs, pafs.LocalFileSystem):
             folder = run.workspace.path(run.stage, TENSORBOARD)
@@ -44,19 +49,19 @@ class Monitor:
         self.folder = Path(folder)
         self.writer = SummaryWriter(folder, purge_step=after + 1, write_to_disk=True)
 
-    def add(self, row: Epoch) -> None:
+    def add(self, row: Row) -> None:
         """Draw one epoch."""
         for name, value in asdict(row).items():
             if value is not None and name != "epoch":
                 self.writer.add_scalar(f"train/{name}", value, row.epoch)
 
-    def flush(self, curve: Sequence[Epoch]) -> None:
+    def flush(self, curve: Sequence[Row]) -> None:
         """Make all that was drawn readable, and write the whole curve as CSV."""
         self.writer.flush()
         if self.aside is not None:
             for path in sorted(self.folder.iterdir()):
                 self.run.write_bytes(path.read_bytes(), TENSORBOARD, path.name)
-        self.run.write_bytes(curve_csv(curve), EPOCHS)
+        self.run.write_bytes(curve_csv(curve, self.rows), EPOCHS)
 
     def close(self) -> None:
         """Release the files."""
@@ -65,10 +70,10 @@ class Monitor:
             self.aside.cleanup()
 
 
-def curve_csv(curve: Sequence[Epoch]) -> bytes:
+def curve_csv(curve: Sequence[Row], rows: type[Row]) -> bytes:
     """The curve as CSV, a row an evaluated epoch."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(Epoch.__dataclass_fields__))
+    writer = csv.DictWriter(text, [field.name for field in fields(rows)])
     writer.writeheader()
     writer.writerows(asdict(row) for row in curve)
     return text.getvalue().encode()

@@ -1,5 +1,7 @@
 """Train: the fusion network under Ray Train, then F(s) of every song by Ray Data.
 
+Here on classes (`train.objective: genre`); on users' taste, in :mod:`pipelines.train.taste`.
+
 Each worker holds the labelled songs' fused features, about 140 MB for the paper's 116,479
 songs and 300 columns; where they are more than `train.in_memory_mb`, Ray Data streams them
 from the workspace. The driver reads none of them. Checkpoints lie in the stage's folder, so a
@@ -9,7 +11,6 @@ replaced worker, a new worker group and a repeated command all go on from the la
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,22 +18,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
-from fusionrec.models.collective import Collective
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import PARTS, Feed, InMemory
-from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import Settings
-from fusionrec.models.training import Training, precision, predict
+from fusionrec.models.training import Training, predict
 from fusionrec.tables import flags, matrix, vectors
-from pipelines import fuse, label, split
-from pipelines.config import Config
+from pipelines import fuse, ingest, label, split
+from pipelines.config import Config, replaced
 from pipelines.runtime import distributed, progress, sharding
 from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
+from pipelines.train import taste
+from pipelines.train.epochs import halves_for_all, kept_row, train_to_the_end
 from pipelines.train.examples import (
     Streamed,
     datasets,
@@ -41,13 +42,11 @@ from pipelines.train.examples import (
     load_training_set,
     write_examples,
 )
-from pipelines.train.monitor import EPOCHS, Monitor
+from pipelines.train.models import DESCRIPTION, WEIGHTS, load_network
+from pipelines.train.monitor import EPOCHS
+from pipelines.train.plays import FACTORS
 
 log = logging.getLogger("fusionrec")
-
-LAST = ("checkpoints", "last.safetensors")
-BEST = ("checkpoints", "best.safetensors")
-_SECONDS_BETWEEN_REPORTS = 30.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,13 @@ class TrainJob:
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
-    """Train, then compute all song vectors."""
+    """Train, then compute all song vectors, and, if it is on taste, all users'."""
+    if config.train.objective != "genre":
+        return taste.work(config, workspace, run)
+    return _on_classes(config, workspace, run)
+
+
+def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     train = config.train
     songs, streams = None, None
     fused = workspace.require("fuse")["counts"]
@@ -144,19 +149,14 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
     torch.set_num_threads(1)
     feed, songs = _feed(job, settings, worker)
     training = Training(feed, settings, collective=collective, device=device)
-    if run.workspace.exists(run.stage, *LAST):
-        training.restore(run.workspace.read_bytes(run.stage, *LAST))
-        log.info("train: goes on from the checkpoint after epoch %d", training.epoch)
-    resumed = training.epoch
-    _run_epochs(training, run, config.train.checkpoint_every or max(1, settings.epochs // 20))
+    resumed = train_to_the_end(training, run, config.train.checkpoint_every)
     network, last = training.result(), training.curve[-1]
     if collective.rank == 0:
-        run.write_bytes(save_safetensors(network.state_dict()), "model", "weights.safetensors")
-        run.write_json(
-            {"network": network.description(), "settings": asdict(settings)}, "model", "config.json"
-        )
+        run.write_bytes(save_safetensors(network.state_dict()), *WEIGHTS)
+        description = {"network": network.description(), "settings": asdict(settings)}
+        run.write_json(description, *DESCRIPTION)
     test = songs["test"]
-    kept = last if settings.patience is None else training.best
+    kept = kept_row(training)
     return {
         "workers": config.train.workers,
         "device": device,
@@ -180,52 +180,6 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
     }
 
 
-def halves_for_all(group: Collective, device: str) -> bool:
-    """Whether `auto` is bfloat16 for every worker: of two kinds of GPU all take what both have."""
-    without = torch.tensor([float(not precision("auto", device)[0])], device=device)
-    return not group.sum(without).item()
-
-
-def _run_epochs(training: Training, run: StageRun, checkpoint_every: int) -> None:
-    """Train to the end, with checkpoints; the first worker writes what there is to see."""
-    first = training.group.rank == 0
-    monitor = Monitor(run, training.epoch) if first else None
-    reporter = progress.Reporter(run) if first else None
-    written_best, reported = 0, time.monotonic()
-    while not training.finished:
-        row = training.run_epoch()
-        if reporter is not None:
-            reporter(training.epoch, training.settings.epochs)
-        if monitor is not None and row is not None:
-            monitor.add(row)
-        if training.epoch % checkpoint_every and not training.finished:
-            continue
-        if monitor is not None:
-            if training.best_epoch > written_best:
-                run.write_bytes(training.save(best=True), *BEST)
-                written_best = training.best_epoch
-            run.write_bytes(training.save(), *LAST)
-            monitor.flush(training.curve)
-        # All workers report or none, as the first one's clock says.
-        due = first and time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS
-        flag = training.group.sum(torch.tensor(float(due), device=training.device))
-        if flag.item() and training.curve:
-            distributed.report(asdict(training.curve[-1]))
-            reported = time.monotonic()
-    if monitor is not None:
-        monitor.close()
-
-
-def load_network(workspace: Workspace) -> FusionNetwork:
-    """The trained network of a workspace, in evaluation mode."""
-    config = workspace.read_json("train", "model", "config.json")
-    network = FusionNetwork.from_description(config["network"])
-    network.load_state_dict(
-        load_safetensors(workspace.read_bytes("train", "model", "weights.safetensors"))
-    )
-    return network.eval()
-
-
 def _write_song_vectors(run: StageRun, shard: Shard) -> Written:
     torch.set_num_threads(1)
     table = run.workspace.read_part("fuse", "fused", part_name(shard.part))
@@ -240,21 +194,40 @@ def _write_song_vectors(run: StageRun, shard: Shard) -> Written:
 
 def key_settings(config: Config) -> dict[str, Any]:
     """What of the config the trained network depends on."""
-    moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+    if config.train.objective == "genre":
+        # The objective is not named, so that its keys are those of before there were others.
+        unread = {"objective", "wmf", "towers"}
+        moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+        train = config.train.model_dump(exclude=moving | unread)
+    else:
+        train = taste.key_settings(config)
     return {
-        "train": config.train.model_dump(exclude=moving),
+        "train": train,
         "fuse": config.fuse.model_dump(include={"operator", "align", "width", "missing"}),
         "seed": config.seed,
     }
 
 
+def of_classes(config: Config) -> Config:
+    """The config with classes as what the network learns, whatever it learns else."""
+    if config.train.objective == "genre":
+        return config
+    return replaced(config, {"train.objective": "genre", "recommend.model": "genre"})
+
+
+def _needs(config: Config) -> tuple[Stage, ...]:
+    if config.train.objective == "genre":
+        return (split.STAGE, label.STAGE, fuse.STAGE)
+    return (ingest.STAGE, split.STAGE, fuse.STAGE)
+
+
 STAGE = Stage(
     name="train",
-    needs=lambda config: (split.STAGE, label.STAGE, fuse.STAGE),
+    needs=_needs,
     settings=key_settings,
     work=work,
     demand=lambda config: distributed.demand("train", config.train.workers, config.train.num_gpus),
     refresh_first=(label.STAGE, fuse.STAGE),
-    staging=tuple(f"examples_{part}" for part in PARTS),
+    staging=(*(f"examples_{part}" for part in PARTS), FACTORS),
     published=(EPOCHS,),
 )

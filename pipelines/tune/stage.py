@@ -110,6 +110,13 @@ def _check(config: Config) -> None:
                 raise ConfigError(f"tune.space: {error}") from None
     if config.split.validation == 0:
         raise ConfigError("tune judges trials on validation songs: set split.validation above 0")
+    objective = config.train.objective
+    if objective != "genre":
+        raise ConfigError(
+            f"tune searches for the best classes, and train.objective is {objective}: what it "
+            "finds would not be for that; set train.objective: genre (and recommend.model: genre, "
+            "or blend)"
+        )
 
 
 # --- what trials share -------------------------------------------------------------------
@@ -353,7 +360,7 @@ STAGE = Stage(
     name="tune",
     needs=lambda config: (ingest.STAGE, split.STAGE, fuse.STAGE),
     settings=lambda config: {
-        **train.key_settings(config),
+        **train.key_settings(train.of_classes(config)),
         "label": config.label.model_dump(),
         "recommend": config.recommend.model_dump(include={"protocol", "top", "weighting"}),
         "tune": config.tune.model_dump(mode="json", exclude={"concurrent", "num_gpus"}),

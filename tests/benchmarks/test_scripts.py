@@ -125,7 +125,19 @@ def test_blend() -> None:
     assert ranking["ratio"] > 0
     assert [why["history"] for why in found["explanations"]] == [50, 300]
     for why in found["explanations"]:
+        assert why["bytes"] > 0
         assert all(each > 0 for each in why["milliseconds"].values())
+
+
+def test_what_an_explanation_reads_does_not_grow_with_the_catalogue(monkeypatch) -> None:
+    """But for where each file that has one of its songs says what is in it."""
+    import blend  # type: ignore[import-not-found]
+
+    few, many = (blend.explanations(songs, rank=8, rounds=1) for songs in (20_000, 160_000))
+    for before, after in zip(few, many, strict=True):
+        files = 3 * (160_000 // blend.ROWS_A_PART)
+        assert after["reads"] <= before["reads"] + files
+        assert after["bytes"] <= 1.1 * before["bytes"] + 1_024 * files
 
 
 def test_blend_scale(tmp_path) -> None:

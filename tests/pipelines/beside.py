@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipelines import blend, compare, report, tune
+from pipelines import blend, compare, report, train, tune
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import MANIFEST, Workspace
 from tests.pipelines.inline import load, without_ray
@@ -48,9 +48,23 @@ SETTINGS: dict[str, dict[str, str | int]] = {
 }
 
 
+TASTE: dict[str, object] = {
+    "recommend__model": "network",
+    "train__wmf__factors": 8,
+    "train__towers__epochs": 4,
+    "train__towers__dimensions": 7,
+    "train__towers__pairs": 64,
+    "train__towers__negatives": 20,
+}
+"""A small training on taste, by either objective."""
+
+
 def finish(corpus: Path, place: Path) -> None:
-    """Finish each of them in a workspace in which a run is finished."""
+    """Finish each of them in a workspace in which a run is finished, and trainings on taste."""
     with without_ray(), inline_search():
+        for objective in ("factors", "ranking"):
+            chosen = load(corpus, place, train__objective=objective, **TASTE)
+            train.STAGE.run(chosen, current=False)
         for name, stage in STAGES.items():
             stage.run(load(corpus, place, **SETTINGS[name]))
 

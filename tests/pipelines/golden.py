@@ -96,7 +96,24 @@ def _train(workspace: Workspace) -> Figures:
         **{name: counts[name] for name in ("parameters", "classes", "train_songs", "epochs")},
         "loss": counts["loss"],
         "entropy": float(entropy),
+        **_on_taste(workspace),
     }
+
+
+def _on_taste(workspace: Workspace) -> Figures:
+    """Of the trainings by the other objectives, which lie beside the current one."""
+    found: Figures = {}
+    for key in workspace.results("train"):
+        reading = workspace.at({"train": key})
+        counts = reading.require("train")["counts"]
+        objective = counts.get("objective")
+        if objective is not None:
+            names = ("dimensions", "users_with_history", "loss", "validation_loss")
+            found |= {f"{objective}_{name}": counts[name] for name in names}
+            for artifact in ("song_vectors", "user_vectors"):
+                rows = matrix(reading.read("train", artifact)["vector"]).astype(np.float64)
+                found[f"{objective}_{artifact}"] = float(np.linalg.norm(rows))
+    return found
 
 
 def _blend(workspace: Workspace) -> Figures:

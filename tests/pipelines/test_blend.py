@@ -23,6 +23,7 @@ from pipelines.blend.vectors import read_users
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
+from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Manifest, Workspace
 from tests.pipelines.inline import load, without_ray
@@ -106,15 +107,15 @@ def test_users_of_whom_the_blend_knows_nothing_are_left_out_and_counted(
     users = Workspace(str(place)).read("ingest", "users")["user_id"].to_pylist()
     unknown = [users.index(user) for user in before["user_id"].to_pylist()[3:6]]
 
-    def some_unknown(workspace: Workspace, start: int, stop: int) -> np.ndarray:
-        V = read_users(workspace, start, stop)
+    def some_unknown(workspace: Workspace, start: int, stop: int, *where: str) -> np.ndarray:
+        V = read_users(workspace, start, stop, *where)
         V[[user - start for user in unknown if start <= user < stop]] = 0
         return V
 
     monkeypatch.setattr(recommend.stage, "read_users", some_unknown)
     chosen = load(small, place, **BLEND, recommend__users_per_shard=13)
     manifest = recommend.STAGE.run(chosen, current=False)
-    assert manifest["counts"]["users_left_out"][recommend.stage.UNKNOWN] == 3
+    assert manifest["counts"]["users_left_out"][source(chosen).unknown] == 3
     assert manifest["counts"]["ranked"] == before.num_rows - 3
     found = Workspace(str(place), {"recommend": manifest["key"]})
     rest = pa.concat_tables([before.slice(0, 3), before.slice(6)])
@@ -226,6 +227,24 @@ def test_shares_add_up_to_the_score(manifests, place, undisturbed, model) -> Non
         similar_to(workspace.uri, f"{titles['artist_name']} - {titles['title']}", 5, why=True)
     )
     json.dumps([song.why.signals for song in found.songs])
+
+
+@pytest.mark.parametrize("model", ["blend", "genre"])
+def test_a_list_and_its_reasons_read_no_artifact_whole(
+    manifests, place, undisturbed, monkeypatch, model
+) -> None:
+    workspace = Workspace(str(place if model == "blend" else undisturbed))
+    lists = workspace.read("recommend", "recommendations").to_pylist()
+
+    def whole(*_: object) -> None:
+        raise AssertionError("a look at all parts")
+
+    monkeypatch.setattr(Workspace, "read", whole)
+    monkeypatch.setattr(Workspace, "parts", whole)
+    for row in lists:
+        found = for_user(workspace.uri, row["user_id"], 3, why=True)
+        assert [song.song_id for song in found.songs] == row["song_ids"][:3]
+        assert [song.score for song in found.songs] == row["scores"][:3]
 
 
 def test_printed_parts_stand_below_the_score_that_they_add_up_to(manifests, place, capsys) -> None:

@@ -87,6 +87,8 @@ def test_overrides_reach_nested_keys_and_parse_numbers() -> None:
         ("split.test_fold=5", "split.test_fold is 5, but with split.folds 5 it must be below 5"),
         ("embed.modalities=[audio]", "needs ingest.segments: stats"),
         ("recommend.protocol=paper", "set label.fit_on: all"),
+        ("train.objective=ranks", "Input should be 'genre', 'factors' or 'ranking'"),
+        ("recommend.model=network", "but it is genre: set train.objective, or recommend.model:"),
         ("train.eta", "write it as section.key=value"),
         ("cluster.resources={ingst: {a: 1}}", "no such stage; did you mean 'ingest'"),
         ("cluster.resources={ingest: {GPU: 1}}", "is no custom resource"),
@@ -128,6 +130,15 @@ def test_one_value_is_a_list_of_one() -> None:
     assert loaded.compare.splits == ("song",)
     with pytest.raises(ConfigError, match=r"source.plays is .* must be a list, as \[a, b\]"):
         config.load(None, ["source.plays={a: 1}"])
+
+
+def test_classes_that_nobody_learns_are_not_ranked_by() -> None:
+    both = ["train.objective=factors", "recommend.model=genre"]
+    with pytest.raises(ConfigError, match=r"set recommend.model: network .or blend., or train"):
+        config.load(None, both)
+    for fitting in ("network", "blend"):
+        found = config.load(None, [both[0], f"recommend.model={fitting}"])
+        assert found.recommend.model == fitting
 
 
 def test_blends_of_one_name_are_refused() -> None:

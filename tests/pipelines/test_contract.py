@@ -23,7 +23,7 @@ from pipelines.run import run
 from pipelines.runtime import lease
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import StageRun, Workspace
-from pipelines.train.stage import halves_for_all
+from pipelines.train.epochs import halves_for_all
 from tests.pipelines.inline import load, without_ray
 
 

@@ -23,6 +23,13 @@ LEARNT = {
     ("train", "parameters"): 0.1,
     ("train", "loss"): 0.3,
     ("train", "entropy"): 0.3,
+    **{
+        ("train", f"{objective}_{name}"): 0.3
+        for objective in ("factors", "ranking")
+        for name in ("loss", "validation_loss", "song_vectors")
+    },
+    ("train", "factors_user_vectors"): 0.02,
+    ("train", "ranking_user_vectors"): 0.1,
     ("blend", "dimensions"): 0.1,
     ("blend", "norm"): 0.3,
     ("evaluate", "map"): 0.3,

@@ -96,6 +96,20 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "train.patience": (5, "train tune report compare"),
     "train.dtype": ("float64", "train tune report compare"),
     "train.in_memory_mb": (1, ""),
+    # Classes are learned here; what the other objectives depend on is below.
+    "train.objective": ("ranking", "train recommend"),
+    "train.wmf.factors": (8, ""),
+    "train.wmf.alpha": (2.0, ""),
+    "train.wmf.epsilon": (2.0, ""),
+    "train.wmf.regularisation": (1.0, ""),
+    "train.wmf.iterations": (3, ""),
+    "train.towers.loss": ("cosine", ""),
+    "train.towers.epochs": (3, ""),
+    "train.towers.dimensions": (8, ""),
+    "train.towers.pairs": (64, ""),
+    "train.towers.negatives": (64, ""),
+    "train.towers.history": (5, ""),
+    "train.towers.cold": (0.9, ""),
     "tune.space": ("{train.p: [0.1]}", "tune"),
     "tune.trials": (3, "tune"),
     "tune.metric": ("accuracy", "tune"),
@@ -144,6 +158,10 @@ def leaves(section: BaseModel, before: str = "") -> Iterator[str]:
             yield before + name
 
 
+TOGETHER = {"train.objective": ("recommend.model=network",)}
+"""What else a key needs."""
+
+
 def load(*overrides: str) -> Config:
     return config.load(None, [*BASE, *overrides])
 
@@ -172,10 +190,40 @@ def test_a_changed_key_redoes_what_depends_on_it(name, tmp_path) -> None:
     value, direct = DIRECTLY[name]
     plans = {stage.name: stage.plan(load(), workspace) for stage in ALL}
     before = {stage: plan.key for stage, plan in plans.items()}
-    after = keys(load(f"{name}={value}"), workspace)
+    after = keys(load(f"{name}={value}", *TOGETHER.get(name, ())), workspace)
     expected = _with_ladder(direct)
     expected |= {stage for stage, plan in plans.items() if expected & set(plan.lineage)}
     assert {stage for stage in before if before[stage] != after[stage]} == expected
+
+
+UNREAD = {
+    "factors": {"class_weights", "label_smoothing"}
+    | {
+        f"towers.{name}"
+        for name in ("epochs", "dimensions", "pairs", "negatives", "history", "cold")
+    },
+    "ranking": {"class_weights", "label_smoothing", "epochs", "batch_size", "towers.loss"},
+}
+"""Keys of `train` that an objective does not read, beside those that only move the work."""
+
+
+@pytest.mark.parametrize("objective", UNREAD)
+def test_training_on_taste_depends_on_what_it_reads(objective, tmp_path) -> None:
+    workspace = Workspace(str(tmp_path))
+    base = ("recommend.model=network", f"train.objective={objective}")
+    before = keys(load(*base), workspace)
+    moving = {name for name, (_, direct) in DIRECTLY.items() if not direct}
+    for name in (name for name in KEYS if name.startswith("train.") and name != "train.objective"):
+        short = name.removeprefix("train.")
+        after = keys(load(*base, f"{name}={DIRECTLY[name][0]}"), workspace)
+        read = short not in UNREAD[objective] and (
+            name not in moving or short.startswith(("wmf.", "towers."))
+        )
+        changed = {stage for stage in before if before[stage] != after[stage]}
+        assert ("train" in changed) == read, name
+        assert {"recommend", "evaluate"} <= changed or not read
+    labels = keys(load(*base, "label.k=3"), workspace)
+    assert labels["train"] == before["train"] != keys(load(), workspace)["train"]
 
 
 def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> None:

@@ -18,7 +18,7 @@ from pipelines.runtime import cleaning, lease
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
-from tests.pipelines.beside import SETTINGS, STAGES, tables, timeless
+from tests.pipelines.beside import SETTINGS, STAGES, TASTE, tables, timeless
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.inline_tune import inline_search
 
@@ -228,6 +228,22 @@ def test_what_stands_beside_a_run_is_killed_again_and_again(
         assert stage.run(chosen) == manifest
     for used, key in manifest["uses"]:
         assert Workspace(str(place), {used: key}).manifest(used) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["factors", "ranking"])
+def test_a_training_on_taste_is_killed_again_and_again(small, undisturbed, tmp_path, objective):
+    whole, place = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("a", "b"))
+    more = {**TASTE, "train__objective": objective}
+    expected = run(load(small, whole, **more))
+    manifests, kills = killed_until_done(lambda: run(load(small, place, **more)), seed=5)
+    assert kills > 0
+    assert manifests["evaluate"]["counts"] == expected["evaluate"]["counts"]
+    for name in ("song_vectors", "user_vectors"):
+        found, there = (Workspace(str(w)).read("train", name) for w in (place, whole))
+        assert found.equals(there), name
+    assert run(load(small, place, **more)) == manifests
+    assert not list(place.glob("train/*/reports")) + list(place.glob("train/*/factors"))
 
 
 @pytest.mark.slow

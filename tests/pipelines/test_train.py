@@ -17,7 +17,7 @@ from fusionrec.models import checkpoint
 from pipelines import config as config_module
 from pipelines import train
 from pipelines.runtime.workspace import Workspace
-from pipelines.train.stage import LAST
+from pipelines.train.epochs import LAST
 from tests.pipelines.conftest import arguments, copied, overrides, result
 from tests.pipelines.deaths import killing, lose_node
 

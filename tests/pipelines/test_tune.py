@@ -15,7 +15,7 @@ from fusionrec.errors import ConfigError
 from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
-from pipelines.train.stage import load_network
+from pipelines.train.models import load_network
 from tests.pipelines.conftest import arguments, copied, overrides
 from tests.pipelines.deaths import killing, lose_node
 

@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -256,14 +255,3 @@ def test_folders_that_are_no_results_are_not_taken_for_some(workspace, tmp_path)
     (tmp_path / "ws" / "MillionSong" / "data").mkdir(parents=True)
     assert workspace.results("fuse") == [run.key]
     assert workspace.results("MillionSong") == []
-
-
-def test_some_rows_are_those_of_the_whole_part_in_any_order(workspace) -> None:
-    table = pa.table({"number": np.arange(23), "twice": 2 * np.arange(23)})
-    workspace.write_table(table, "blend", "songs", "part-00000.parquet", group=5)
-    for rows in ([22], [7, 3, 7, 0, 21], [4, 5], [13, 14], list(range(23))):
-        found = workspace.read_rows(
-            "blend", "songs", "part-00000.parquet", np.array(rows, np.int32), ["twice"]
-        )
-        assert found.column_names == ["twice"]
-        assert found["twice"].to_pylist() == [2 * row for row in rows]

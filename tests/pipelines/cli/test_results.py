@@ -49,6 +49,13 @@ def test_the_results_name_protocol_split_measures_and_how_many() -> None:
     assert "75.0%" in text
 
 
+def test_where_there_are_no_classes_there_is_no_accuracy() -> None:
+    taste = replace(RESULTS, classes=None, train_accuracy=None)
+    text = printed(results.results_table(taste, "heldout", "song", RESULTS), 100)
+    assert "accuracy" not in text
+    assert "mAP@100 by classes alone" in text
+
+
 def test_the_results_of_a_blend_have_those_of_the_classes_beside_them() -> None:
     classes = replace(RESULTS, map=0.0312, map_interval=[0.03, 0.0334], auc=0.6001)
     text = printed(results.results_table(RESULTS, "heldout", "song", classes), 100)

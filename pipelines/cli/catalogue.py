@@ -1,0 +1,72 @@
+"""Songs, users and lists of a finished workspace, a few of them: no more is read for a million."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.runtime.rows import INDEX, NAMES_A_PART, look_up, read_texts, rows_name
+from pipelines.runtime.workspace import Workspace, part_name
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a song is called."""
+
+    artist: str
+    title: str
+    release: str
+
+    @staticmethod
+    def of(song_id: str, artist: str, title: str, release: str) -> Named:
+        """From what is known of a song; "" where nothing is."""
+        return Named(artist or "(no artist)", title or f"({song_id})", release)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All songs, by number: rows of the ingest's `songs`, then those of its `other_songs`."""
+
+    workspace: Workspace
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Numbers of songs, int64 (ids,); -1 of one that is not there."""
+        with self.workspace.reading_rows("ingest", "song_index", INDEX) as file:
+            return look_up(file, ids)
+
+    def ids(self, rows: np.ndarray) -> list[str]:
+        """Ids of songs by number."""
+        return [row[0] for row in self._texts(rows)]
+
+    def names(self, ids: Sequence[str]) -> dict[str, Named]:
+        """What songs are called, by id."""
+        return {row[0]: Named.of(*row) for row in self._texts(self.rows(ids))}
+
+    def _texts(self, rows: np.ndarray) -> list[tuple[str, ...]]:
+        """The columns :data:`fusionrec.schemas.SONG_NAMES` of songs by number."""
+        found: dict[int, tuple[str, ...]] = {}
+        parts = rows // NAMES_A_PART
+        for part in np.unique(parts).tolist():
+            here = rows[parts == part]
+            with self.workspace.reading_rows("ingest", "song_names", rows_name(part)) as file:
+                texts = read_texts(file, here - part * NAMES_A_PART)
+            found |= dict(zip(here.tolist(), texts, strict=True))
+        return [found[row] for row in rows.tolist()]
+
+
+def user_code(workspace: Workspace, user: str) -> int:
+    """Number of a user, a row of the ingest's `users`; -1 if there is none of this id."""
+    with workspace.reading_rows("ingest", "user_index", INDEX) as file:
+        return int(look_up(file, [user])[0])
+
+
+def list_of(workspace: Workspace, code: int, columns: Sequence[str]) -> pa.Table:
+    """A user's row of the recommendations; no row for who has no list."""
+    settings = workspace.require("recommend")["content"]["settings"]["recommend"]
+    part = part_name(code // settings["users_per_shard"])
+    return workspace.read_part(
+        "recommend", "recommendations", part, columns, filters=[("user", "=", code)]
+    )

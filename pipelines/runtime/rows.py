@@ -1,0 +1,199 @@
+"""Rows by number and numbers by id: what is read for some of them does not grow with all of them.
+
+Of a Parquet file groups of rows are read, and first a footer that lists them all. What a person
+waits for, some songs among a million, lies in safetensors files instead: a row is where its number
+says, and an id where its hash says, so that some reads of its own bytes find it. A matrix is cut
+into parts of :data:`ROWS_A_PART` rows, so that its number says in which file a row is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fusionrec.errors import WorkspaceError
+from fusionrec.hashing import wide_hash
+
+if TYPE_CHECKING:
+    from pipelines.runtime.workspace import StageRun, Workspace
+
+ROWS_A_PART = 1 << 14
+"""Rows of a matrix a file: 64 MB where a row has 4 kB. Another number is another form of all
+artifacts that are written so."""
+
+NAMES_A_PART = 1 << 17
+"""The same of songs' names: some 15 MB."""
+
+INDEX = "index.safetensors"
+
+_IDS_A_BUCKET = 32
+_HEAD = 1024
+"""Bytes read of a file at first: a header, as long as tensors are few."""
+
+_TYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1"}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class RowsFile:
+    """An open safetensors file, of which some rows are read.
+
+    Raises
+    ------
+    WorkspaceError
+        If it is damaged; also where rows are read.
+    """
+
+    def __init__(self, stream: pa.NativeFile, path: str) -> None:
+        self._stream, self._path = stream, path
+        head = stream.read_at(_HEAD, 0)
+        length = int.from_bytes(head[:8], "little")
+        self._start = 8 + length
+        if self._start > len(head):
+            head = stream.read_at(min(self._start, stream.size()), 0)
+        try:
+            self._tensors = json.loads(head[8 : self._start])
+        except ValueError:
+            raise self._damaged() from None
+
+    def rows(self, name: str) -> int:
+        """How many rows a tensor has."""
+        return int(self._tensors[name]["shape"][0])
+
+    def take(self, name: str, numbers: NDArray[np.integer]) -> np.ndarray:
+        """Rows of a tensor by number, in this order; those that lie side by side in one read."""
+        distinct, inverse = np.unique(numbers, return_inverse=True)
+        first = np.flatnonzero(np.diff(distinct, prepend=-2) > 1)
+        last = np.append(first[1:], len(distinct))[: len(first)] - 1
+        found: np.ndarray = self.spans(name, distinct[first], distinct[last] + 1)[inverse]
+        return found
+
+    def spans(
+        self, name: str, starts: NDArray[np.integer], stops: NDArray[np.integer]
+    ) -> np.ndarray:
+        """The rows from each of `starts` to before each of `stops`, one span after the other."""
+        tensor = self._tensors[name]
+        dtype, shape = np.dtype(_TYPES[tensor["dtype"]]), tensor["shape"][1:]
+        row = dtype.itemsize * math.prod(shape)
+        begin = self._start + tensor["data_offsets"][0]
+        read = b"".join(
+            [
+                self._stream.read_at((stop - start) * row, begin + start * row)
+                for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+            ]
+        )
+        if len(read) != int((stops - starts).sum()) * row:
+            raise self._damaged()
+        return np.frombuffer(read, dtype).reshape(-1, *shape)
+
+    def _damaged(self) -> WorkspaceError:
+        return WorkspaceError(
+            f"{self._path}: is damaged or cut short; delete the folder above the one that it is "
+            "in and run again"
+        )
+
+
+def rows_name(part: int) -> str:
+    """The file name of part number `part`."""
+    return f"part-{part:05d}.safetensors"
+
+
+# --- matrices ------------------------------------------------------------------------------
+
+
+def write_matrix(run: StageRun, rows: NDArray[np.float32], artifact: str) -> None:
+    """Write a matrix as an artifact of its own, shape (rows, d), to be read by row number."""
+    for part, start in enumerate(range(0, max(len(rows), 1), ROWS_A_PART)):
+        run.write_arrays({"rows": rows[start : start + ROWS_A_PART]}, artifact, rows_name(part))
+
+
+def read_matrix(
+    workspace: Workspace, stage: str, artifact: str, numbers: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Rows of a matrix by number, in their order, float32 (numbers, d)."""
+    parts = numbers // ROWS_A_PART
+    found: np.ndarray | None = None
+    for part in np.unique(parts).tolist() or [0]:
+        here = parts == part
+        with workspace.reading_rows(stage, artifact, rows_name(part)) as file:
+            rows = file.take("rows", numbers[here] - part * ROWS_A_PART)
+        if found is None:
+            found = np.zeros((len(numbers), rows.shape[1]), np.float32)
+        found[here] = rows
+    assert found is not None
+    return found
+
+
+# --- ids -----------------------------------------------------------------------------------
+
+
+def index_of(ids: Sequence[str]) -> Arrays:
+    """What finds the number of an id among `ids`, each of which is there once.
+
+    `entries`, int32 (ids, 5), has the words of an id's hash and its number, in buckets by the first
+    bits of the hash; `starts` where each bucket begins. That two of a million ids share 128 bits
+    happens once in 10^26 catalogues. It takes 20 bytes an id.
+    """
+    hashes = wide_hash(ids)
+    bits = (len(ids) // _IDS_A_BUCKET).bit_length()
+    bucket = _bucket(hashes, bits)
+    order = np.argsort(bucket, kind="stable")
+    starts = np.searchsorted(bucket[order], np.arange((1 << bits) + 1))
+    entries = np.column_stack([hashes[order].view(np.int32), order.astype(np.int32)])
+    return {"entries": entries, "starts": starts.astype(np.int32)}
+
+
+def look_up(file: RowsFile, ids: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of ids by what :func:`index_of` gave, shape (ids,); -1 where an id is not known."""
+    hashes = wide_hash(ids)
+    bucket = _bucket(hashes, (file.rows("starts") - 1).bit_length() - 1)
+    starts, stops = file.spans("starts", bucket, bucket + 2).reshape(-1, 2).T
+    entries = file.spans("entries", starts, stops)
+    of_id = np.repeat(np.arange(len(ids)), stops - starts)
+    same = (entries[:, :-1] == hashes.view(np.int32)[of_id]).all(axis=1)
+    found = np.full(len(ids), -1, np.int64)
+    found[of_id[same]] = entries[same, -1]
+    return found
+
+
+def _bucket(hashes: NDArray[np.uint32], bits: int) -> NDArray[np.int64]:
+    """The first bits of each hash."""
+    return hashes[:, 0].astype(np.int64) >> (32 - bits)
+
+
+# --- texts ---------------------------------------------------------------------------------
+
+
+def texts_of(table: pa.Table) -> Arrays:
+    """Columns of strings as tensors; "" for a null.
+
+    `text` has the bytes of all, row by row; `bounds`, int32 (rows, columns + 1), where in it each
+    string of a row begins, and where the last one ends.
+    """
+    columns = [table[name].combine_chunks().fill_null("") for name in table.column_names]
+    rows = pc.binary_join_element_wise(*columns, "")
+    sizes = [pc.binary_length(column).to_numpy() for column in columns]
+    ends = np.cumsum(np.stack(sizes, axis=1)).reshape(-1, len(columns)).astype(np.int32)
+    starts = np.concatenate([[0], ends[:-1, -1]])[: len(ends)].astype(np.int32)
+    content = np.frombuffer("".join(rows.to_pylist()).encode(), np.uint8)
+    return {"bounds": np.column_stack([starts, ends]), "text": content}
+
+
+def read_texts(file: RowsFile, numbers: NDArray[np.integer]) -> list[tuple[str, ...]]:
+    """Rows by number, each its strings, by what :func:`texts_of` gave."""
+    bounds = file.take("bounds", numbers)
+    texts = file.spans("text", bounds[:, 0], bounds[:, -1]).tobytes()
+    found, start = [], 0
+    for row in bounds.astype(np.int64):
+        ends = (row - row[0] + start).tolist()
+        found.append(tuple(texts[a:b].decode() for a, b in pairwise(ends)))
+        start = ends[-1]
+    return found
