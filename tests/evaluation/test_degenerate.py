@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fusionrec.evaluation.beyond import Catalogue, ListStatistics
@@ -21,6 +20,7 @@ from fusionrec.evaluation.metrics import (
 from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
+from tests.evaluation.second_opinion import by_ranx
 
 
 def song_lists(rows: list[list[int]]) -> SongLists:
@@ -121,27 +121,29 @@ def test_k_beyond_the_candidates() -> None:
     assert measures.popularity_bias == pytest.approx(1)
 
 
-@st.composite
-def at_500(draw: st.DrawFn) -> list[list[int]]:
+RELEVANT = (1, 2, 5, 499, 500, 501, 800)
+
+
+def at_500(seed: int) -> list[list[int]]:
     """Ranks of users with few and with more than 500 relevant songs, of up to 2,000."""
+    rng = np.random.default_rng(seed)
     users = []
-    for _ in range(draw(st.integers(1, 4))):
-        songs = draw(st.sampled_from([1, 499, 500, 501, 2_000]))
-        relevant = draw(st.sampled_from([1, 2, 5, 499, 500, 501, 800]))
-        rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    for songs, relevant in itertools.product((1, 499, 500, 501, 2_000), RELEVANT):
         drawn = rng.choice(songs, min(relevant, songs), replace=False) + 1
-        if draw(st.booleans()):  # at the edge: the last rank that counts and the first not to
-            drawn = np.union1d(drawn, np.array([500, 501]))
-        users.append(np.sort(drawn).tolist())
+        # And with the edge: the last rank that counts and the first not to.
+        users += [np.sort(drawn).tolist(), np.union1d(drawn, [500, 501]).tolist()]
     return users
 
 
-@settings(max_examples=60, deadline=None)
-@given(users=at_500())
-def test_average_precision_at_500_by_brute_force(users: list[list[int]]) -> None:
+def own_at_500(users: list[list[int]]) -> NDArray[np.float64]:
     indptr = np.concatenate([[0], np.cumsum([len(ranks) for ranks in users])])
-    own = average_precision(indptr, np.concatenate(users), 500)
-    for ranks, value in zip(users, own, strict=True):
+    return average_precision(indptr, np.concatenate(users), 500)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_at_500_by_brute_force(seed: int) -> None:
+    users = at_500(seed)
+    for ranks, value in zip(users, own_at_500(users), strict=True):
         found, hits, total = set(ranks), 0, 0.0
         for i in range(1, 501):
             if i in found:
@@ -150,21 +152,10 @@ def test_average_precision_at_500_by_brute_force(users: list[list[int]]) -> None
         assert value == pytest.approx(total / min(len(ranks), 500))
 
 
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None)
-@given(users=at_500())
-def test_average_precision_at_500_against_ranx(users: list[list[int]]) -> None:
+def test_average_precision_at_500_against_ranx() -> None:
     """ranx divides AP@K by R: the same up to the divisor, min(R, K)."""
-    from ranx import Qrels, Run, evaluate
-
-    last = max(max(ranks) for ranks in users)
-    names = [f"u{u:02}" for u in range(len(users))]  # ranx sorts them
-    relevant = {name: {f"s{r}": 1 for r in ranks} for name, ranks in zip(names, users, strict=True)}
-    scores = {f"s{r}": -float(r) for r in range(1, last + 1)}
-    theirs = evaluate(
-        Qrels(relevant), Run(dict.fromkeys(names, scores)), "map@500", return_mean=False
-    )
-    indptr = np.concatenate([[0], np.cumsum([len(ranks) for ranks in users])])
-    own = average_precision(indptr, np.concatenate(users), 500)
-    sizes = np.diff(indptr)
-    assert own * np.minimum(sizes, 500) == pytest.approx(np.asarray(theirs) * sizes)
+    users = at_500(seed=9)
+    orders = [range(1, max(ranks) + 1) for ranks in users]
+    theirs = by_ranx(users, [list(order) for order in orders], ["map@500"])["map@500"]
+    sizes = np.array([len(ranks) for ranks in users])
+    assert own_at_500(users) * np.minimum(sizes, 500) == pytest.approx(theirs * sizes)

@@ -1,4 +1,8 @@
-"""One seed, one result: whatever the run, and within rounding whatever the workers."""
+"""One seed, one result, within rounding, whatever the workers.
+
+That a repeated run gives the same to the last bit is seen where one is disturbed, too:
+tests/pipelines/test_deaths.py compares every artifact, test_resume.py what other processes find.
+"""
 
 import numpy as np
 import pytest
@@ -9,14 +13,6 @@ from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import overrides, without
 
 pytestmark = pytest.mark.slow
-
-COMPARED = ("map", "auc", "test_accuracy", "random_map", "candidates", "relevant", "users")
-
-
-def test_two_runs_with_one_seed_give_the_same_metrics(finished, corpus, ray_session, tmp_path):
-    again = run(config.load(None, overrides(corpus, tmp_path / "again")))["evaluate"]["counts"]
-    first = Workspace(str(finished)).require("evaluate")["counts"]
-    assert {name: again[name] for name in COMPARED} == {name: first[name] for name in COMPARED}
 
 
 def test_one_and_two_ray_train_workers_agree(finished, corpus, ray_session, tmp_path) -> None:

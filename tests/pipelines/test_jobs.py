@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def family(pid: int) -> list[int]:
 class RayNodes:
     """A head and further nodes, each `ray start --block` in a process of its own."""
 
-    def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
+    def __init__(self, scratch: Path, python: Path, environment: dict[str, str]) -> None:
+        self.ray = [python, *RAY]
         self.port, dashboard = free_ports(2)
         self.address = f"http://127.0.0.1:{dashboard}"
         self.environment = environment
@@ -85,7 +87,8 @@ class RayNodes:
         answers(dashboard)
         # The dashboard answers before the agent that starts jobs does.
         for _ in range(60):
-            hello = [*RAY, "job", "submit", "--address", self.address, "--no-wait", "--", "true"]
+            hello = [*self.ray, "job", "submit", "--address", self.address]
+            hello += ["--no-wait", "--", "true"]
             if subprocess.run(hello, env=environment, capture_output=True).returncode == 0:
                 return
         raise TimeoutError("the cluster takes no jobs")
@@ -96,7 +99,7 @@ class RayNodes:
         log = (self.scratch / f"node-{len(self.started)}.log").open("wb")
         process = subprocess.Popen(
             [
-                *RAY,
+                *self.ray,
                 "start",
                 "--block",
                 "--node-ip-address=127.0.0.1",
@@ -131,7 +134,27 @@ class RayNodes:
 
 
 SUBMIT = [sys.executable, "-m", "pipelines.cli", "submit"]
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+RAY = ["-m", "ray.scripts.scripts"]
+
+
+def venv(folder: Path) -> tuple[Path, Path]:
+    """The interpreter of a new environment, and the folder for its packages."""
+    command = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", folder]
+    subprocess.run(command, check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    return folder / "bin" / "python", site
+
+
+def nodes_python(folder: Path) -> Path:
+    """An interpreter that finds all that this one does, in an environment that holds none of it.
+
+    Ray copies its environment for a job that asks for packages, which takes a minute of gigabytes.
+    """
+    python, site = venv(folder)
+    (site / "shared.pth").write_text(
+        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    )
+    return python
 
 
 @pytest.fixture
@@ -145,9 +168,10 @@ def nodes() -> Iterator[RayNodes]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    cluster = RayNodes(scratch, environment)
+    python = nodes_python(scratch / "python")
+    environment["PATH"] = f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    cluster = RayNodes(scratch, python, environment)
     try:
         cluster.join()
         yield cluster
@@ -158,10 +182,7 @@ def nodes() -> Iterator[RayNodes]:
 
 def client_python(folder: Path) -> Path:
     """An interpreter that finds ray[default] and what that needs, and nothing else."""
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", "--symlinks", folder], check=True
-    )
-    [site] = folder.glob("lib/python*/site-packages")
+    python, site = venv(folder)
     wanted, done = [Requirement("ray[default]")], set()
     while wanted:
         requirement = wanted.pop()
@@ -181,7 +202,7 @@ def client_python(folder: Path) -> Path:
             for top in {path.parts[0] for path in found.files or [] if path.parts[0] != ".."}:
                 if (here / top).exists() and not (site / top).exists():
                     (site / top).symlink_to(here / top)
-    return folder / "bin" / "python"
+    return python
 
 
 def _begun(workspace: Workspace) -> bool:
@@ -239,7 +260,7 @@ def test_a_job_of_a_client_outlives_a_node(corpus, finished, nodes, tmp_path) ->
     done = submitted(
         nodes,
         [
-            *(python, *RAY[1:]),
+            *(python, *RAY),
             "job",
             "submit",
             "--address",

@@ -113,19 +113,10 @@ def test_what_is_used_is_what_works_and_is_in_the_log(there: Results) -> None:
 
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_the_tests_that_depend_on_the_processor_pass(level: str) -> None:
-    files = (
-        "ranking/test_on_cpu.py",
-        "ranking/test_on_device.py",
-        "ranking/test_plain.py",
-        "ranking/test_topk.py",
-        "ranking/test_topk_blocks.py",
-        "formats/hdf5/test_direct.py",
-        "features/lyrics/test_encoder.py",
-        "features/lyrics/test_products.py",
-        "features/pretraining/test_loop.py",
-    )
+    folders = ("ranking", "formats/hdf5", "features")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "processor"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *(f"tests/{file}" for file in files)],
+        [*command, *(f"tests/{folder}" for folder in folders)],
         env=environment(level),
         cwd=ROOT,
         capture_output=True,

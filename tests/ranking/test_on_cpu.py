@@ -72,6 +72,7 @@ def test_compiled_code_that_is_wrong_here_is_found_out(
     assert "ranking: NumPy" in caplog.text
 
 
+@pytest.mark.processor
 def test_compiled_code_works_here(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fusionrec"):
         assert on_cpu.compiled_code.__wrapped__().works

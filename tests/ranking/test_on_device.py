@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.on_device import multiply_add, rank_on_device
 from fusionrec.ranking.topk import rank_users
 from tests.ranking.problems import assert_same, exactly, large
+
+pytestmark = pytest.mark.processor
 
 
 def test_the_emulated_multiply_add_rounds_once() -> None:

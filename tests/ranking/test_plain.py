@@ -16,6 +16,8 @@ from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from tests.ranking.problems import Problem, assert_same, exactly, large, problems, song_lists
 
+pytestmark = pytest.mark.processor
+
 
 @contextmanager
 def compiled_code_that(works: bool) -> Iterator[None]:

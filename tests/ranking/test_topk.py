@@ -19,6 +19,8 @@ from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from tests.ranking.problems import Problem, assert_same, large, problems, rounded, song_lists
 
+pytestmark = pytest.mark.processor
+
 
 def by_full_sort(
     V: NDArray[np.float32], F: NDArray[np.float32], excluded: list[list[int]]

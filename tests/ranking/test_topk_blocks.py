@@ -15,6 +15,8 @@ from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.topk_blocks import rank_in_blocks
 from tests.ranking.problems import Problem, assert_same, problems, song_lists
 
+pytestmark = pytest.mark.processor
+
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.lists(st.integers(0, 25), max_size=4))

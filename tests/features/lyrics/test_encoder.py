@@ -69,6 +69,7 @@ def one_by_one(directory: Path, max_length: int = POSITIONS) -> list[torch.Tenso
     return states
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("token_budget", [1, 50, 4096])
 def test_cls_equals_transformers_one_text_at_a_time(directory: Path, token_budget: int) -> None:
     encoder = load_encoder(str(directory))
@@ -81,6 +82,7 @@ def test_cls_equals_transformers_one_text_at_a_time(directory: Path, token_budge
     assert np.abs(expected[0] - expected[4]).max() > 0.05
 
 
+@pytest.mark.processor
 def test_mean_is_over_the_texts_own_tokens(directory: Path) -> None:
     vectors = load_encoder(str(directory)).encode(TEXTS, pooling="mean")
     expected = np.stack([state.mean(0).numpy() for state in one_by_one(directory)])
@@ -111,6 +113,7 @@ def test_batches_stay_within_the_token_budget(
     assert batches == [[POSITIONS]]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_packed_equals_padded_equals_compiled(
     directory: Path, pooling: str, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +178,7 @@ def test_empty_text_and_no_text(directory: Path) -> None:
         encoder.encode(TEXTS, max_tokens=2)
 
 
+@pytest.mark.processor
 def test_bfloat16_is_close_and_is_float32_outside(directory: Path) -> None:
     encoder = load_encoder(str(directory), dtype="bfloat16")
     assert encoder.dtype == "bfloat16"

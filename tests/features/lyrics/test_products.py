@@ -12,6 +12,8 @@ from torch.nn.functional import gelu, linear
 from fusionrec.features.lyrics import products
 from fusionrec.probes import Finding
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
 def kind(request: pytest.FixtureRequest) -> torch.dtype:

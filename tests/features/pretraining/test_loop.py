@@ -85,6 +85,7 @@ def test_too_few_texts(texts: list[str]) -> None:
         pretrain(texts, TOKENIZER, SMALL, seed=0)
 
 
+@pytest.mark.processor
 def test_bfloat16_learns_the_same_within_its_precision() -> None:
     """Losses to 2 % and weights in single precision; "auto" is one of the two."""
     texts = topic_texts(300, seed=0)

@@ -23,6 +23,8 @@ from fusionrec.formats.hdf5 import direct, kernel
 from fusionrec.formats.hdf5.song_batch import SongBatch
 from fusionrec.formats.hdf5.writer import write_track
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture(autouse=True)
 def _no_layouts_known():
