@@ -20,11 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusionrec.models.categories import UNKNOWN, Categories
@@ -32,11 +29,7 @@ from fusionrec.models.collective import Collective
 from fusionrec.models.fusion import Fusion
 from fusionrec.models.network import BatchContext, BatchShare, SharedDropout
 from fusionrec.models.settings import DlrmSettings, Settings
-from fusionrec.models.song_tower import SongInputs
-
-Rows = NDArray[np.integer[Any]]
-
-_AT_ONCE = 8192
+from fusionrec.models.song_tower import SongInputs, Tower
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ class Table(nn.Module):
         return found
 
 
-class DlrmTower(nn.Module):
+class DlrmTower(Tower):
     """Songs given by their rows, as outputs (B, O).
 
     Parameters
@@ -104,9 +97,8 @@ class DlrmTower(nn.Module):
         settings: Settings,
         shape: DlrmSettings,
     ) -> None:
-        super().__init__()
-        self.settings, self.fields, self.shape = settings, fields, shape
-        self.context = BatchContext()
+        super().__init__(songs, settings, BatchContext())
+        self.fields, self.shape = fields, shape
         E, vectors = shape.embedding, 1 + len(fields)
         self.pairs = torch.triu_indices(vectors, vectors, offset=1)
         interacted = E * (vectors if shape.embeddings_too else 1) + self.pairs.shape[1]
@@ -119,8 +111,6 @@ class DlrmTower(nn.Module):
             self.bottom = self._network((self.fusion.out_features, *shape.bottom, E))
             self.bottom.append(nn.ReLU())
             self.top = self._network((interacted, *shape.top, outputs))
-        self.x_ND = torch.from_numpy(songs.x)
-        self.present_NM = torch.from_numpy(songs.present)
 
     def _network(self, widths: Sequence[int]) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -129,24 +119,12 @@ class DlrmTower(nn.Module):
             layers += [nn.Linear(before, width), nn.ReLU(), dropout]
         return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
-    def begin(self, epoch: int) -> None:
-        """Training mode; what is drawn depends on the seed and the epoch alone."""
-        self.train()
-        self.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
-
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs, shape (B, O)."""
         self.context.share = BatchShare.of(len(rows), None, Collective())
         z_BE = self.bottom(self.fusion(self.x_ND[rows], self.present_NM[rows]))
         outputs: Tensor = self.top(self.interaction(z_BE, self.embeddings(rows)))
         return outputs
-
-    @torch.no_grad()
-    def outputs(self, rows: Rows | None = None) -> Tensor:
-        """Outputs in evaluation mode, shape (songs, O), of some songs or all."""
-        self.eval()
-        wanted = torch.arange(len(self.x_ND)) if rows is None else torch.from_numpy(rows)
-        return torch.cat([self(part) for part in torch.split(wanted, _AT_ONCE)])
 
     def embeddings(self, rows: Tensor) -> list[Tensor]:
         """Of each field, shape (B, E); in training mode, of fields drawn to be unknown, too."""

@@ -31,7 +31,7 @@ from fusionrec.baselines.factor_loss import scale_of
 from fusionrec.errors import DataError
 from fusionrec.models.sampled_softmax import candidates, sampled_softmax
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs, SongTower, TowerEpoch, fit_epochs
+from fusionrec.models.song_tower import SongInputs, SongTower, Tower, TowerEpoch, fit_epochs
 from fusionrec.models.user_tower import Attention, Played, histories
 from fusionrec.signals.histories import Histories
 
@@ -47,6 +47,8 @@ class Towers(nn.Module):
 
     Parameters
     ----------
+    tower
+        The songs'; d + 1 outputs.
     collaborative
         Float32, shape (n, F): factors in units of their root mean square; zeros for a song
         without.
@@ -54,14 +56,13 @@ class Towers(nn.Module):
 
     def __init__(
         self,
-        songs: SongInputs,
+        tower: Tower,
         collaborative: NDArray[np.float32],
-        settings: Settings,
         ranking: RankingSettings,
     ) -> None:
         super().__init__()
         self.dimensions = ranking.dimensions
-        self.tower = SongTower(songs, ranking.dimensions + 1, settings)
+        self.tower = tower
         # From zeros: training begins with what the content knows.
         self.map = nn.Linear(collaborative.shape[1], ranking.dimensions + 1, bias=False)
         nn.init.zeros_(self.map.weight)
@@ -121,7 +122,7 @@ class RankingModel:
 
 
 def fit_ranking(
-    songs: SongInputs,
+    songs: SongInputs | Tower,
     plays: Histories,
     factors: NDArray[np.float32],
     *,
@@ -135,7 +136,7 @@ def fit_ranking(
     Parameters
     ----------
     songs
-        All n songs.
+        All n songs, for the fusion network; or another tower of them, with d + 1 outputs.
     plays
         Plays of songs other than `train` and `validation` are not looked at.
     factors
@@ -162,7 +163,9 @@ def fit_ranking(
         raise DataError(
             "no user has played two training songs: there is no example of a song with a history"
         )
-    towers = Towers(songs, collaborative, settings, ranking)
+    if isinstance(songs, SongInputs):
+        songs = SongTower(songs, ranking.dimensions + 1, settings)
+    towers = Towers(songs, collaborative, ranking)
     held = _held(towers, of_train, of_held, validation, settings.seed)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, int]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import BatchShare, FusionNetwork
+from fusionrec.models.network import BatchContext, BatchShare, FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
 
 Rows = NDArray[np.integer[Any]]
@@ -42,17 +42,43 @@ class SongInputs:
     fusion: FusionSettings
 
 
-class SongTower(nn.Module):
-    """The network of the paper's figures with linear outputs, on songs given by their rows."""
+class Tower(nn.Module):
+    """Songs given by their rows, as outputs (B, O): what two towers have for songs.
 
-    def __init__(self, songs: SongInputs, outputs: int, settings: Settings) -> None:
+    Attributes
+    ----------
+    context
+        What its layers know of a batch, and the randomness of their training.
+    """
+
+    def __init__(self, songs: SongInputs, settings: Settings, context: BatchContext) -> None:
         super().__init__()
-        self.settings = settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.network = FusionNetwork(songs.fusion, outputs, settings.p)
+        self.settings, self.context = settings, context
         self.x_ND = torch.from_numpy(songs.x)
         self.present_NM = torch.from_numpy(songs.present)
+
+    def begin(self, epoch: int) -> None:
+        """Training mode; what is drawn depends on the seed and the epoch alone."""
+        self.train()
+        self.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
+
+    @torch.no_grad()
+    def outputs(self, rows: Rows | None = None) -> Tensor:
+        """Outputs in evaluation mode, shape (songs, O), of some songs or all."""
+        self.eval()
+        wanted = torch.arange(len(self.x_ND)) if rows is None else torch.from_numpy(rows)
+        return torch.cat([self(part) for part in torch.split(wanted, _AT_ONCE)])
+
+
+class SongTower(Tower):
+    """The network of the paper's figures with linear outputs."""
+
+    def __init__(self, songs: SongInputs, outputs: int, settings: Settings) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = FusionNetwork(songs.fusion, outputs, settings.p)
+        super().__init__(songs, settings, network.context)
+        self.network = network
 
     @torch.no_grad()
     def predict_always(self, outputs: NDArray[np.floating[Any]]) -> None:
@@ -64,24 +90,12 @@ class SongTower(nn.Module):
         self.network.output.weight.zero_()
         self.network.output.bias.copy_(torch.from_numpy(outputs))
 
-    def begin(self, epoch: int) -> None:
-        """Training mode; dropout depends on the seed and the epoch alone."""
-        self.train()
-        self.network.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
-
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs, shape (B, O), of a batch of at least two songs in training mode."""
         group = self.settings.norm_group
-        self.network.context.share = BatchShare.of(len(rows), group, Collective())
+        self.context.share = BatchShare.of(len(rows), group, Collective())
         outputs: Tensor = self.network(self.x_ND[rows], self.present_NM[rows])
         return outputs
-
-    @torch.no_grad()
-    def outputs(self, rows: Rows | None = None) -> Tensor:
-        """Outputs in evaluation mode, shape (songs, O), of some songs or all."""
-        self.eval()
-        wanted = torch.arange(len(self.x_ND)) if rows is None else torch.from_numpy(rows)
-        return torch.cat([self(part) for part in torch.split(wanted, _AT_ONCE)])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ it sees the content.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 
 from fusionrec.models.ranking import fit_ranking
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs
+from fusionrec.models.song_tower import SongInputs, Tower
 from fusionrec.models.to_factors import fit_factors
 from fusionrec.signals.histories import Histories
 from pipelines.compare import content
@@ -63,19 +63,34 @@ def to_factors(context: Context) -> Scores:
 
 
 def ranking(context: Context) -> Scores:
-    """Two towers."""
+    """Two towers, the song's being the paper's network."""
+    return ranked(context, lambda songs, train, settings: songs)
+
+
+def ranked(
+    context: Context, tower: Callable[[SongInputs, np.ndarray, Settings], SongInputs | Tower]
+) -> Scores:
+    """Two towers.
+
+    Parameters
+    ----------
+    tower
+        Of all songs, the rows of the training songs and the settings: the song tower, or the
+        songs for the paper's network.
+    """
     inputs, known = _inputs(context)
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     users, songs, counts = context.plays(("train", "validation"))
     plays = Histories.of(users, songs, counts, (len(X), len(Y)))
+    settings = _settings(context, context.config.compare.towers.epochs)
     model = fit_ranking(
-        inputs,
+        tower(inputs, train, settings),
         plays,
         Y,
         train=train,
         validation=validation,
-        settings=_settings(context, context.config.compare.towers.epochs),
+        settings=settings,
         ranking=context.config.compare.towers.fill(RankingSettings),
     )
     evaluation = context.evaluation

@@ -9,8 +9,12 @@ import torch
 
 from fusionrec.models.categories import UNKNOWN, categories, singles
 from fusionrec.models.dlrm import DlrmTower, Field
-from fusionrec.models.settings import DlrmSettings, FusionSettings, Settings
+from fusionrec.models.ranking import RankingModel, fit_ranking
+from fusionrec.models.settings import DlrmSettings, FusionSettings, RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs
+from fusionrec.signals.histories import Histories
+from tests.models import planted as planted_corpus
+from tests.models.planted import Planted, planted
 
 SONGS = 60
 TRAIN = np.arange(40)
@@ -139,3 +143,81 @@ def test_the_seed_and_nothing_else_is_random() -> None:
         outputs.append(found(torch.from_numpy(TRAIN)).detach())
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
+
+
+# --- in training -------------------------------------------------------------------------
+
+TRAINING = Settings(epochs=8, eta=0.01, p=0.1, patience=8, dtype="float32")
+RANKING = RankingSettings(dimensions=12, pairs=256, negatives=40, history=6, cold=0.5)
+WIDE = DlrmSettings(embedding=8, rows=30, bottom=(16,), top=(32,), unknown=0.5)
+
+
+@pytest.fixture(scope="module")
+def data() -> Planted:
+    return planted()
+
+
+def fitted(
+    data: Planted, plays: Histories, settings: Settings = TRAINING, tags_alone: bool = False
+) -> RankingModel:
+    """With tags that say which tastes a song is of and how much, and dense features that do.
+
+    With `tags_alone`, there are no dense features, and the top network sees the embeddings.
+    """
+    tags = pa.array(
+        [[f"{d}{'+' if t > 0 else '-'}" for d, t in enumerate(ts)] for ts in data.taste]
+    )
+    shape = replace(WIDE, embeddings_too=tags_alone)
+    votes = pa.array(np.abs(data.taste).round(1).tolist())
+    artists = pa.array([f"artist {song // 3}" for song in range(len(data.taste))])
+    kept = {"train": planted_corpus.TRAIN, "most": WIDE.rows, "seed": 0}
+    found = {
+        "artist": Field(categories(singles(artists), **kept), WIDE.unknown),
+        "tags": Field(categories(tags, votes, **kept), WIDE.untagged),
+    }
+    songs = replace(data.songs, x=np.zeros_like(data.songs.x)) if tags_alone else data.songs
+    return fit_ranking(
+        DlrmTower(songs, found, RANKING.dimensions + 1, settings, shape),
+        plays,
+        data.factors.songs,
+        train=planted_corpus.TRAIN,
+        validation=planted_corpus.VALIDATION,
+        settings=settings,
+        ranking=RANKING,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(data) -> RankingModel:
+    return fitted(data, data.plays)
+
+
+@pytest.mark.parametrize("tags_alone", [False, True])
+def test_cold_songs_are_ranked_by_what_they_are(data, model, tags_alone) -> None:
+    found = fitted(data, data.plays, tags_alone=True) if tags_alone else model
+    V = found.users(data.seen().counts, np.arange(planted_corpus.USERS))
+    F = found.songs(planted_corpus.TEST)
+    chance = data.precision(np.random.default_rng(0).permutation(F), V)
+    assert data.precision(F, V) > 1.5 * chance
+
+
+def test_hidden_plays_and_factors_change_nothing(data, model) -> None:
+    test, users = planted_corpus.TEST, np.arange(planted_corpus.USERS)
+    counts, rng = data.plays.counts.toarray(), np.random.default_rng(0)
+    counts[:, test] = rng.integers(0, 5, (len(counts), len(test)))
+    of, songs = np.nonzero(counts)
+    plays = Histories.of(of, songs, counts[of, songs].astype(int), counts.shape)
+    factors = data.factors.songs.copy()
+    factors[test] = rng.normal(size=(len(test), factors.shape[1]))
+    again = fitted(replace(data, factors=replace(data.factors, songs=factors)), plays)
+    np.testing.assert_array_equal(again.warm, model.warm)
+    np.testing.assert_array_equal(
+        again.users(data.seen().counts, users), model.users(data.seen().counts, users)
+    )
+
+
+def test_a_training_is_that_of_its_seed(data) -> None:
+    short = replace(TRAINING, epochs=1)
+    first = fitted(data, data.plays, short).warm
+    np.testing.assert_array_equal(first, fitted(data, data.plays, short).warm)
+    assert (first != fitted(data, data.plays, replace(short, seed=1)).warm).any()
