@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import Examples, TrainingSet
 from fusionrec.models.network import HIDDEN
 from fusionrec.models.settings import FusionSettings
-from fusionrec.models.training import precision
 
 CLASSES = 6
 

@@ -143,4 +143,5 @@ class FactorLoss:
         )
         listened = indptr, users, confidence.to(y_BF)
         y_BF = y_BF * self.scale
-        return weighted_prediction_error(y_BF, self.gram_FF, *listened, self.X_UF) / self.of_zero
+        gram_FF = self.gram_FF.to(y_BF)
+        return weighted_prediction_error(y_BF, gram_FF, *listened, self.X_UF) / self.of_zero

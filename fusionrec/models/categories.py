@@ -47,6 +47,13 @@ class Categories:
     shares: NDArray[np.float32]
     size: int
 
+    def of(self, songs: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Where the entries of each of some songs begin, (songs,), their rows, and their shares."""
+        sizes = np.diff(self.indptr)[songs]
+        first = np.cumsum(sizes) - sizes
+        where = np.arange(sizes.sum()) + np.repeat(self.indptr[songs] - first, sizes)
+        return first, self.rows[where], self.shares[where]
+
 
 def singles(names: pa.Array | pa.ChunkedArray) -> pa.ListArray:
     """Lists of one name each, or of none where it is null or empty."""

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd import Function
+
+
+class _Sum(Function):
+    """The sum over the workers; a worker's own part has the gradients of all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,20 @@ class Collective:
         each = torch.empty_like(copies)
         dist.all_to_all_single(each, copies)
         return each
+
+    def whole(self, mine: Tensor, start: int, rows: int) -> Tensor:
+        """All `rows` rows, of which this worker's begin at `start`; it can be differentiated.
+
+        The workers' rows are disjoint and together all.
+        """
+        if self.world == 1:
+            return mine
+        before, after = (
+            mine.new_zeros(n, *mine.shape[1:]) for n in (start, rows - start - len(mine))
+        )
+        padded = torch.cat([before, mine, after])
+        whole: Tensor = _Sum.apply(padded)  # type: ignore[no-untyped-call]
+        return whole
 
     def slice(self, items: int) -> tuple[int, int]:
         """The [start, stop) of this worker's share of so many rows, or groups of rows."""

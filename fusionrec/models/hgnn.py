@@ -5,22 +5,17 @@ Layers of GraphSAGE (Hamilton et al. 2017), a matrix for each relation: of a nod
     h' = norm(relu(W_k h_t + b_k + sum_r W_r mean_{s in N_r(t)} h_s)),
 
 over sampled neighbours in training and all of them afterwards. At the bottom a song is a linear
-map of its content, an artist one vector for all. On top a linear map gives a song's vector v and
-bias b; a user's u is an attention-weighted mean of the v of the songs played, and
+map of its content, an artist one vector for all; on top a linear map gives a song's vector. In
+training, songs are cold at random: they then lack the edges that a cold song lacks, so that it is
+ranked by what it has. Users, scores and the loss: :mod:`fusionrec.models.two_towers`.
 
-    score(u, s) = u . v_s / sqrt(d) + b_s,
-
-trained by sampled softmax. In training, songs are cold at random: they then lack the edges that a
-cold song lacks, so that it is ranked by what it has.
-
-Shapes: n songs, U users, B nodes or examples, L neighbours, d dimensions.
+Shapes: n songs, U users, D features, B nodes, L neighbours, d dimensions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,19 +24,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from fusionrec.errors import DataError
+from fusionrec.models.collective import Collective
 from fusionrec.models.graph import Kind, SongGraph
-from fusionrec.models.sampled_softmax import candidates, sampled_softmax
 from fusionrec.models.settings import GraphSettings, RankingSettings, Settings
-from fusionrec.models.song_tower import TowerEpoch, fit_epochs
-from fusionrec.models.user_tower import Attention, Played, histories
+from fusionrec.models.song_tower import TowerEpoch
+from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
+from fusionrec.models.user_tower import user_vectors
 from fusionrec.signals.histories import Histories
 
 Rows = NDArray[np.integer[Any]]
 
 _AT_ONCE = 4096
-_HELD = 20_000
-"""Plays of validation songs, at most, that an epoch is judged by."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +71,8 @@ class Layer(nn.Module):
         return nn.functional.normalize(torch.relu(total), dim=1)
 
 
-class GraphTowers(nn.Module):
-    """Both towers, over the songs of a graph.
+class GraphTowers(TwoTowers):
+    """Both towers, over the songs of a graph; see :class:`TwoTowers`.
 
     Parameters
     ----------
@@ -95,8 +88,9 @@ class GraphTowers(nn.Module):
         ranking: RankingSettings,
         shape: GraphSettings,
     ) -> None:
-        super().__init__()
-        self.graph, self.dimensions, self.p = graph, ranking.dimensions, settings.p
+        super().__init__(ranking.dimensions, Collective())
+        self.graph, self.p = graph, settings.p
+        self.cold, self.sampled = ranking.cold, shape.sampled
         self.x_ND = torch.from_numpy(x)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -106,7 +100,25 @@ class GraphTowers(nn.Module):
                 Layer(graph, ranking.dimensions) for _ in range(shape.layers)
             )
             self.output = nn.Linear(ranking.dimensions, ranking.dimensions + 1)
-        self.attention = Attention(ranking.dimensions)
+
+    def begin(self, epoch: int) -> None:
+        """See :class:`TwoTowers`: all that is random is drawn by a batch's own generator."""
+
+    def vectors(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """See :class:`TwoTowers`."""
+        rng, found = drawn.rng, []
+        # What is played and what is ranked are cold independently.
+        for rows in (drawn.known, drawn.ranked):
+            cold = rng.random(len(self.x_ND)) < self.cold
+            found.append(self.songs(rows, Sampling(self.sampled, rng, cold)))
+        return found[0], found[1]
+
+    @torch.no_grad()
+    def final(self, rows: Rows, *, cold: bool) -> Tensor:
+        """See :class:`TwoTowers`: with all neighbours that songs have, which says how cold."""
+        self.eval()
+        parts = (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
+        return torch.cat([self.songs(part) for part in parts])
 
     def songs(self, rows: Rows, sampling: Sampling | None = None) -> Tensor:
         """Vectors and biases of songs, shape (B, d + 1)."""
@@ -118,7 +130,7 @@ class GraphTowers(nn.Module):
         if not layer:
             if kind == "artist":
                 return self.artist.expand(len(rows), -1)
-            x_BD = self.x_ND[torch.from_numpy(np.asarray(rows, np.int64))]
+            x_BD = self.x_ND[torch.from_numpy(np.asarray(rows, np.int64))].to(self.artist)
             if sampling is not None and self.p:
                 kept = sampling.rng.random(x_BD.shape, dtype=np.float32) >= self.p
                 x_BD = x_BD * torch.from_numpy(kept) / (1 - self.p)
@@ -143,19 +155,6 @@ class GraphTowers(nn.Module):
         found: Tensor = self.layers[layer - 1](kind, own, heard)
         return found
 
-    def users(self, vectors: Tensor, played: Played, columns: Tensor) -> Tensor:
-        """Users' vectors, shape (B, d), histories being rows `columns` of `vectors`."""
-        weights, owner = torch.from_numpy(played.weights), torch.from_numpy(played.owner)
-        v_Ld = vectors[columns, : self.dimensions]
-        pooled: Tensor = self.attention(v_Ld, weights, owner, played.users)
-        return pooled
-
-    def scores(self, users_Bd: Tensor, vectors: Tensor) -> Tensor:
-        """Shape (B, songs)."""
-        v, b = vectors[:, : self.dimensions], vectors[:, self.dimensions]
-        found: Tensor = users_Bd @ v.T / math.sqrt(self.dimensions) + b
-        return found
-
 
 @dataclass(frozen=True)
 class GraphModel:
@@ -173,30 +172,13 @@ class GraphModel:
     vectors: NDArray[np.float32]
     history: tuple[TowerEpoch, ...]
 
-    @torch.no_grad()
     def users(self, counts: csr_array, rows: Rows) -> NDArray[np.float32]:
         """V of some users, float32 (users, d + 1), from all plays in `counts`, (U, n)."""
-        d = self.towers.dimensions
-        found, vectors = np.ones((len(rows), d + 1), np.float32), torch.from_numpy(self.vectors)
-        for start in range(0, len(rows), _AT_ONCE):
-            played = histories(counts, rows[start : start + _AT_ONCE])
-            users = self.towers.users(vectors, played, torch.from_numpy(played.songs))
-            found[start : start + _AT_ONCE, :d] = (users / math.sqrt(d)).numpy()
-        return found
+        return user_vectors(self.towers.attention, self.vectors, counts, rows)
 
 
-def fit_hgnn(
-    x: NDArray[np.float32],
-    plays: Histories,
-    graph: SongGraph,
-    *,
-    train: Rows,
-    validation: Rows,
-    settings: Settings,
-    ranking: RankingSettings,
-    shape: GraphSettings,
-) -> GraphModel:
-    """Train both towers.
+class GraphTraining(TwoTowerTraining[GraphModel]):
+    """Both towers in training, in one process.
 
     Parameters
     ----------
@@ -210,80 +192,70 @@ def fit_hgnn(
         Rows of songs. The latter are cold to the training, and are for early stopping.
     settings, ranking, shape
         Hyperparameters; `settings.p` drops content, class weights, label smoothing, the batch
-        size, the normalisation's groups and the precision mean nothing here.
+        size and the normalisation's groups mean nothing here.
 
     Raises
     ------
     DataError
         No user has played two training songs.
     """
-    n = len(x)
-    counts, held = (
-        plays.without(~np.isin(np.arange(n), rows)).counts for rows in (train, validation)
-    )
-    sizes = np.diff(counts.indptr)
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    several = sizes[owner] > 1
-    users, songs = owner[several], counts.indices[several].astype(np.int64)
-    if not len(songs):
-        raise DataError(
-            "no user has played two training songs: there is no example of a song with a history"
+
+    def __init__(
+        self,
+        x: NDArray[np.float32],
+        plays: Histories,
+        graph: SongGraph,
+        *,
+        train: Rows,
+        validation: Rows,
+        settings: Settings,
+        ranking: RankingSettings,
+        shape: GraphSettings,
+    ) -> None:
+        self.both, self.shape = GraphTowers(x, graph, settings, ranking, shape), shape
+        super().__init__(
+            self.both,
+            plays,
+            train=train,
+            validation=validation,
+            settings=settings,
+            ranking=ranking,
         )
-    share = np.bincount(songs, minlength=n) / len(songs)
-    towers = GraphTowers(x, graph, settings, ranking, shape)
 
-    def batches(epoch: int) -> Iterator[tuple[Tensor, int]]:
-        rng = np.random.default_rng([settings.seed, epoch])
-        order = rng.permutation(len(songs))
-        for start in range(0, len(order), ranking.pairs):
-            some = order[start : start + ranking.pairs]
-            played = histories(
-                counts, users[some], without=songs[some], most=ranking.history, rng=rng
-            )
-            evenly = rng.choice(train, ranking.negatives)
-            ranked, correction = candidates(songs[some], evenly, share, len(train))
-            known, columns = np.unique(played.songs, return_inverse=True)
-            # What is played and what is ranked are cold independently.
-            heard, offered = (
-                towers.songs(rows, Sampling(shape.sampled, rng, rng.random(n) < ranking.cold))
-                for rows in (known, ranked)
-            )
-            scores = towers.scores(towers.users(heard, played, torch.from_numpy(columns)), offered)
-            positive = torch.from_numpy(np.searchsorted(ranked, songs[some]))
-            loss = sampled_softmax(scores, positive, torch.from_numpy(correction))
-            yield loss.mean(), len(some)
+    def validation_loss(self) -> float | None:
+        """See the parent; None where nothing stops early, as it takes all neighbours."""
+        return None if self.settings.patience is None else super().validation_loss()
 
-    curve = fit_epochs(towers, settings, batches, _held(towers, counts, held, validation, settings))
-    return GraphModel(towers, _all(towers, np.arange(n)).numpy(), curve)
+    def result(self) -> GraphModel:
+        """The trained towers: of the last epoch; with early stopping, of the best."""
+        self._trained()
+        vectors = self.both.final(np.arange(len(self.both.x_ND)), cold=False)
+        return GraphModel(self.both, vectors.numpy(), tuple(self.curve))
+
+    def description(self) -> dict[str, Any]:
+        """What makes the towers, but for the songs, the graph and the weights; JSON-able."""
+        return {"ranking": asdict(self.ranking), "shape": asdict(self.shape)}
 
 
-@torch.no_grad()
-def _all(towers: GraphTowers, rows: Rows) -> Tensor:
-    parts = (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
-    return torch.cat([towers.songs(part) for part in parts])
-
-
-def _held(
-    towers: GraphTowers, counts: csr_array, held: csr_array, validation: Rows, settings: Settings
-) -> Callable[[], float | None]:
-    """What judges an epoch: the full softmax over the validation songs, all of them cold."""
-    owner = np.repeat(np.arange(held.shape[0]), np.diff(held.indptr))
-    some = np.flatnonzero(np.diff(counts.indptr)[owner] > 0)
-    if len(some) > _HELD:
-        some = np.sort(np.random.default_rng(settings.seed).choice(some, _HELD, replace=False))
-    users, own = np.unique(owner[some], return_inverse=True)
-    column = np.empty(held.shape[1], np.int64)
-    column[validation] = np.arange(len(validation))
-    positive, row = torch.from_numpy(column[held.indices[some]]), torch.from_numpy(own)
-    played = histories(counts, users)
-    heard, columns = np.unique(played.songs, return_inverse=True)
-
-    @torch.no_grad()
-    def loss() -> float | None:
-        if not len(some) or settings.patience is None:
-            return None
-        U = towers.users(_all(towers, heard), played, torch.from_numpy(columns))
-        logits = towers.scores(U, _all(towers, validation)).log_softmax(dim=1)
-        return -logits[row, positive].mean().item()
-
-    return loss
+def fit_hgnn(
+    x: NDArray[np.float32],
+    plays: Histories,
+    graph: SongGraph,
+    *,
+    train: Rows,
+    validation: Rows,
+    settings: Settings,
+    ranking: RankingSettings,
+    shape: GraphSettings,
+) -> GraphModel:
+    """:class:`GraphTraining` from beginning to end."""
+    return GraphTraining(
+        x,
+        plays,
+        graph,
+        train=train,
+        validation=validation,
+        settings=settings,
+        ranking=ranking,
+        shape=shape,
+    ).run()

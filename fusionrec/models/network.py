@@ -270,20 +270,6 @@ class FusionNetwork(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(HIDDEN[-1], classes)
 
-    @torch.no_grad()
-    def average_running_moments(self, collective: Collective) -> None:
-        """Make the running moments those of all workers' rows; before any evaluation."""
-        if collective.world == 1:
-            return
-        norms = [m for m in self.modules() if isinstance(m, SharedBatchNorm)]
-        tracked = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
-        moments = [x for x in tracked if x is not None]
-        means = collective.sum(torch.cat(moments)) / collective.world
-        for moment, mean in zip(
-            moments, torch.split(means, [len(x) for x in moments]), strict=True
-        ):
-            moment.copy_(mean)
-
     def description(self) -> dict[str, Any]:
         """What makes this network, but for its weights; JSON-able."""
         classes = self.output.out_features
@@ -318,3 +304,16 @@ class FusionNetwork(nn.Module):
         self.eval()
         hidden_BH = self.embedding(x_BD, present_BM)
         return torch.softmax(self.output(hidden_BH), dim=1), hidden_BH
+
+
+@torch.no_grad()
+def average_running_moments(module: nn.Module, collective: Collective) -> None:
+    """Make the running moments those of all workers' rows; before any evaluation."""
+    norms = [m for m in module.modules() if isinstance(m, SharedBatchNorm)]
+    if collective.world == 1 or not norms:
+        return
+    tracked = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+    moments = [x for x in tracked if x is not None]
+    means = collective.sum(torch.cat(moments)) / collective.world
+    for moment, mean in zip(moments, torch.split(means, [len(x) for x in moments]), strict=True):
+        moment.copy_(mean)

@@ -1,13 +1,14 @@
-"""The fusion network as a song tower: any number of outputs instead of classes, and its epochs.
+"""The fusion network as a song tower: any number of outputs instead of classes.
 
 Shapes: n songs, D fused features, M modalities, B songs in a batch, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusionrec.models.collective import Collective
+from fusionrec.models.epochs import EpochTraining, precision
 from fusionrec.models.network import BatchContext, BatchShare, FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
 
 Rows = NDArray[np.integer[Any]]
+Result = TypeVar("Result", covariant=True)
 
 _AT_ONCE = 8192
 
@@ -42,114 +45,166 @@ class SongInputs:
     fusion: FusionSettings
 
 
-class Tower(nn.Module):
-    """Songs given by their rows, as outputs (B, O): what two towers have for songs.
+class Tower(nn.Module, ABC):
+    """What gives songs their vectors: outputs (B, O) of songs given by their rows.
 
-    Attributes
+    Parameters
     ----------
+    songs
+        Held on the device in float32.
+    settings
+        Its seed is that of what is drawn in training.
     context
-        What its layers know of a batch, and the randomness of their training.
+        Of the layers that draw.
+    norm_group
+        Songs that share the moments of normalisation; None where layers have none.
+    collective
+        The data-parallel workers that share a batch.
+    device
+        Of the songs; the tower is to be moved there.
     """
 
-    def __init__(self, songs: SongInputs, settings: Settings, context: BatchContext) -> None:
+    def __init__(
+        self,
+        songs: SongInputs,
+        settings: Settings,
+        context: BatchContext,
+        norm_group: int | None,
+        collective: Collective | None = None,
+        device: str = "cpu",
+    ) -> None:
         super().__init__()
-        self.settings, self.context = settings, context
-        self.x_ND = torch.from_numpy(songs.x)
-        self.present_NM = torch.from_numpy(songs.present)
+        self.settings, self.group = settings, collective or Collective()
+        self.context, self.norm_group = context, norm_group
+        self.autocasts, _ = precision(settings.dtype, device)
+        self.context.generator = torch.Generator(device)
+        self.x_ND = torch.from_numpy(songs.x).to(device)
+        self.present_NM = torch.from_numpy(songs.present).to(device)
 
     def begin(self, epoch: int) -> None:
-        """Training mode; what is drawn depends on the seed and the epoch alone."""
-        self.train()
+        """Seed what is drawn, which depends on the seed and the epoch alone."""
         self.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
 
+    def share(self, rows: int) -> BatchShare:
+        """This worker's part of a global batch, which is the one that is asked for next."""
+        self.context.share = BatchShare.of(rows, self.norm_group, self.group)
+        return self.context.share
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Outputs, shape (B, O), of songs; in training, those of the last :meth:`share`."""
+        rows_B = torch.from_numpy(rows).to(self.x_ND.device)
+        like = next(self.parameters())
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocasts):
+            x_BD, present_BM = self.x_ND[rows_B].to(like), self.present_NM[rows_B]
+            return self.vectors(rows, x_BD, present_BM).to(like.dtype)
+
+    @abstractmethod
+    def vectors(self, rows: Rows, x_BD: Tensor, present_BM: Tensor) -> Tensor:
+        """Outputs, shape (B, O), of songs given by their rows and by their inputs."""
+
     @torch.no_grad()
-    def outputs(self, rows: Rows | None = None) -> Tensor:
-        """Outputs in evaluation mode, shape (songs, O), of some songs or all."""
+    def outputs(self, rows: Rows) -> Tensor:
+        """Outputs in evaluation mode, shape (songs, O)."""
         self.eval()
-        wanted = torch.arange(len(self.x_ND)) if rows is None else torch.from_numpy(rows)
-        return torch.cat([self(part) for part in torch.split(wanted, _AT_ONCE)])
+        return torch.cat([self(rows[part]) for part in _slices(len(rows))])
 
 
 class SongTower(Tower):
-    """The network of the paper's figures with linear outputs."""
+    """The network of the paper's figures with O linear outputs.
 
-    def __init__(self, songs: SongInputs, outputs: int, settings: Settings) -> None:
+    Parameters
+    ----------
+    outputs
+        O.
+    settings
+        Weights are drawn from its seed, too.
+    """
+
+    def __init__(
+        self,
+        songs: SongInputs,
+        outputs: int,
+        settings: Settings,
+        collective: Collective | None = None,
+        device: str = "cpu",
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = FusionNetwork(songs.fusion, outputs, settings.p)
-        super().__init__(songs, settings, network.context)
+            network = FusionNetwork(songs.fusion, outputs, settings.p, collective)
+        super().__init__(songs, settings, network.context, settings.norm_group, collective, device)
         self.network = network
 
-    @torch.no_grad()
-    def predict_always(self, outputs: NDArray[np.floating[Any]]) -> None:
-        """Give these for every song, shape (O,), until trained: no song differs by chance.
-
-        Where training stops early, as it does with few songs, what the output layer's random
-        weights begin with would else outweigh what was learned.
-        """
-        self.network.output.weight.zero_()
-        self.network.output.bias.copy_(torch.from_numpy(outputs))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Outputs, shape (B, O), of a batch of at least two songs in training mode."""
-        group = self.settings.norm_group
-        self.context.share = BatchShare.of(len(rows), group, Collective())
-        outputs: Tensor = self.network(self.x_ND[rows], self.present_NM[rows])
+    def vectors(self, rows: Rows, x_BD: Tensor, present_BM: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        outputs: Tensor = self.network(x_BD, present_BM)
         return outputs
 
 
 @dataclass(frozen=True)
 class TowerEpoch:
-    """Mean losses of an epoch; the validation songs' is None where there are none."""
+    """One row of the training curve.
+
+    Attributes
+    ----------
+    loss, validation_loss
+        Means over the epoch's batches, and over the validation songs after it; None without
+        such songs.
+    eta
+        The epoch's learning rate.
+    seconds
+        Spent in training since the beginning of the run, evaluation left out.
+    """
 
     epoch: int
     loss: float
     validation_loss: float | None
+    eta: float
+    seconds: float
+
+    def better_than(self, other: TowerEpoch) -> bool:
+        """By the validation songs' loss, or by the training's without such songs."""
+        if self.validation_loss is None or other.validation_loss is None:
+            return self.loss < other.loss
+        return self.validation_loss < other.validation_loss
 
 
-def fit_epochs(
-    module: nn.Module,
-    settings: Settings,
-    batches: Callable[[int], Iterator[tuple[Tensor, int]]],
-    held: Callable[[], float | None],
-) -> tuple[TowerEpoch, ...]:
-    """Train by Adam; with `settings.patience`, stop early and keep the best epoch's weights.
+class TowerTraining(EpochTraining[TowerEpoch, Result]):
+    """A training that is judged by the loss of validation songs."""
+
+    rows = TowerEpoch
+
+    @abstractmethod
+    def validation_loss(self) -> float | None:
+        """Mean loss of the validation songs with the weights as they are; None without any."""
+
+    def _evaluated(self, loss: float) -> TowerEpoch:
+        return TowerEpoch(
+            self.epoch,
+            loss,
+            self.validation_loss(),
+            self.settings.eta_of(self.epoch),
+            round(self.seconds, 3),
+        )
+
+
+@torch.no_grad()
+def outputs(
+    network: FusionNetwork, x: NDArray[np.float32], present: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """What a trained network says of any songs, float32 (songs, O).
 
     Parameters
     ----------
-    batches
-        Of an epoch: the mean loss of each batch, and its examples.
-    held
-        Mean loss of the validation songs with the weights as they are.
+    x, present
+        As of :class:`SongInputs`.
     """
-    kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
-    optimiser = kind(module.parameters(), lr=settings.eta, weight_decay=settings.weight_decay)
-    curve: list[TowerEpoch] = []
-    best: TowerEpoch | None = None
-    kept: dict[str, Tensor] = {}
-    for epoch in range(1, settings.epochs + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.eta_of(epoch)
-        total, examples = 0.0, 0
-        for loss, size in batches(epoch):
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            total, examples = total + loss.item() * size, examples + size
-        row = TowerEpoch(epoch, total / max(examples, 1), held())
-        curve.append(row)
-        if settings.patience is None or row.validation_loss is None:
-            continue
-        if best is None or best.validation_loss is None:
-            better = True
-        else:
-            better = row.validation_loss < best.validation_loss
-        if better:
-            best = row
-            kept = {name: value.clone() for name, value in module.state_dict().items()}
-        elif best is not None and epoch - best.epoch >= settings.patience:
-            break
-    if kept:
-        module.load_state_dict(kept)
-    module.eval()
-    return tuple(curve)
+    network.eval()
+    found = [
+        network(torch.from_numpy(x[part]), torch.from_numpy(present[part]))
+        for part in _slices(len(x))
+    ]
+    return np.asarray(torch.cat(found).numpy(), np.float32)
+
+
+def _slices(rows: int) -> Sequence[slice]:
+    return [slice(start, start + _AT_ONCE) for start in range(0, max(rows, 1), _AT_ONCE)]

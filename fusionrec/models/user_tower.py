@@ -1,6 +1,6 @@
 """The user tower: an attention-weighted mean of the vectors of the songs that a user played.
 
-Shapes: B users, L songs of all their histories in a row, d dimensions.
+Shapes: n songs, U users, B of them, L songs of all their histories in a row, d dimensions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 Rows = NDArray[np.integer[Any]]
+
+_USERS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Played:
     weights: NDArray[np.float32]
     owner: NDArray[np.int64]
     users: int
+
+    def of(self, first: int, last: int) -> Played:
+        """The histories of the users from `first` up to `last`."""
+        own = slice(*np.searchsorted(self.owner, [first, last]))
+        return Played(self.songs[own], self.weights[own], self.owner[own] - first, last - first)
 
 
 def histories(
@@ -74,7 +81,12 @@ def histories(
         place = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         chosen = np.sort(order[place < most])
         songs, plays, owner = songs[chosen], plays[chosen], owner[chosen]
-    return Played(songs, np.log1p(plays).astype(np.float32), owner, len(users))
+    return Played(songs, log_plays(plays), owner, len(users))
+
+
+def log_plays(plays: NDArray[np.number[Any]]) -> NDArray[np.float32]:
+    """A song's weight in a history: log(1 + plays)."""
+    return np.log1p(plays).astype(np.float32)
 
 
 class Attention(nn.Module):
@@ -91,11 +103,40 @@ class Attention(nn.Module):
 
     def forward(self, v_Ld: Tensor, weights_L: Tensor, owner_L: Tensor, users: int) -> Tensor:
         """Users' vectors, shape (B, d); zeros without a history."""
+        share_L = self.shares(v_Ld, weights_L, owner_L, users)
+        return v_Ld.new_zeros(users, v_Ld.shape[1]).index_add(0, owner_L, share_L[:, None] * v_Ld)
+
+    def shares(self, v_Ld: Tensor, weights_L: Tensor, owner_L: Tensor, users: int) -> Tensor:
+        """Each song's weight in its user's vector, shape (L,); of a user they add up to 1."""
         scores_L = v_Ld @ self.query / v_Ld.shape[1] ** 0.5 + self.slope * weights_L.log()
         # A constant of each user, for the exponential not to overflow.
         highest_B = scores_L.detach().new_full((users,), -torch.inf)
         highest_B = highest_B.scatter_reduce(0, owner_L, scores_L.detach(), "amax")
         each_L = (scores_L - highest_B[owner_L]).exp()
         total_B = each_L.new_zeros(users).index_add(0, owner_L, each_L)
-        share_L = each_L / total_B[owner_L]
-        return v_Ld.new_zeros(users, v_Ld.shape[1]).index_add(0, owner_L, share_L[:, None] * v_Ld)
+        return each_L / total_B[owner_L]
+
+
+@torch.no_grad()
+def user_vectors(
+    attention: Attention, vectors: NDArray[np.float32], counts: csr_array, rows: Rows
+) -> NDArray[np.float32]:
+    """V of some users, float32 (users, d + 1): a score is its product with a song's vector.
+
+    Parameters
+    ----------
+    vectors
+        Of all n songs, the last number being a bias, float32 (n, d + 1).
+    counts
+        Plays, shape (U, n).
+    """
+    d = vectors.shape[1] - 1
+    found = np.ones((len(rows), d + 1), np.float32)
+    for start in range(0, len(rows), _USERS_AT_ONCE):
+        played = histories(counts, rows[start : start + _USERS_AT_ONCE])
+        v_Ld, weights_L, owner_L = (
+            torch.from_numpy(x) for x in (vectors[played.songs, :d], played.weights, played.owner)
+        )
+        users_Bd = attention(v_Ld, weights_L, owner_L, played.users)
+        found[start : start + _USERS_AT_ONCE, :d] = (users_Bd / d**0.5).numpy()
+    return found

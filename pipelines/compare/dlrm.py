@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from fusionrec.models.categories import categories, singles
-from fusionrec.models.dlrm import DlrmTower, Field
-from fusionrec.models.settings import DlrmSettings, Settings
-from fusionrec.models.song_tower import SongInputs
-from pipelines.compare import towers
+from fusionrec.models.dlrm import DlrmTraining, Field
+from fusionrec.models.settings import DlrmSettings, RankingSettings
+from fusionrec.signals.histories import Histories
+from pipelines.compare import content, towers
 from pipelines.compare.context import Context, Scores
 from pipelines.config import Config
 from pipelines.runtime.stage import Json
@@ -36,14 +36,27 @@ def settings_key(config: Config) -> Mapping[str, Json]:
 
 def scores(context: Context) -> Scores:
     """Train it, and give all candidates and users vectors."""
-    compare = context.config.compare
-
-    def tower(songs: SongInputs, train: np.ndarray, settings: Settings) -> DlrmTower:
-        shape = compare.dlrm.fill(DlrmSettings)
-        outputs = compare.towers.dimensions + 1
-        return DlrmTower(songs, fields(context, train, shape), outputs, settings, shape)
-
-    return towers.ranked(context, tower)
+    compare, evaluation = context.config.compare, context.evaluation
+    inputs, known = towers.song_inputs(context)
+    X, Y = content.targets(context)
+    train, validation = content.parts(context, known, Y)
+    users, songs, counts = context.plays(("train", "validation"))
+    plays = Histories.of(users, songs, counts, (len(X), len(Y)))
+    shape = compare.dlrm.fill(DlrmSettings)
+    model = DlrmTraining(
+        inputs,
+        fields(context, train, shape),
+        plays,
+        Y,
+        train=train,
+        validation=validation,
+        settings=towers.training_settings(context, compare.towers.epochs),
+        ranking=compare.towers.fill(RankingSettings),
+        shape=shape,
+    ).run()
+    V = model.users(plays.counts, evaluation.users)
+    F = model.content[evaluation.candidates]
+    return Scores(F, V, int((~known[evaluation.candidates]).sum()))
 
 
 def fields(context: Context, train: np.ndarray, shape: DlrmSettings) -> Mapping[str, Field]:

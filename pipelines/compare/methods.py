@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import InMemory
-from fusionrec.models.training import Training, precision, predict
+from fusionrec.models.training import Training, predict
 from pipelines import blend, train
 from pipelines.blend.stage import fit
 from pipelines.compare import content as content

@@ -8,7 +8,7 @@ it sees the content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 
 from fusionrec.models.ranking import fit_ranking
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs, Tower
+from fusionrec.models.song_tower import SongInputs
 from fusionrec.models.to_factors import fit_factors
 from fusionrec.signals.histories import Histories
 from pipelines.compare import content
@@ -44,7 +44,7 @@ def settings_key(config: Config, method: Literal["factors", "ranking"]) -> Mappi
 
 def to_factors(context: Context) -> Scores:
     """Factors of the songs predicted from content; users have their own."""
-    inputs, known = _inputs(context)
+    inputs, known = song_inputs(context)
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     loss = context.config.compare.towers.loss
@@ -54,57 +54,46 @@ def to_factors(context: Context) -> Scores:
         train=train,
         validation=validation,
         loss=loss,
-        settings=_settings(context, context.config.train.epochs),
+        settings=training_settings(context, context.config.train.epochs),
         feedback=content.feedback(context, np.arange(len(Y)), X) if loss == "wpe" else None,
     )
     evaluation = context.evaluation
-    F = model.predict(evaluation.candidates)
+    F = model.predict(inputs.x[evaluation.candidates], inputs.present[evaluation.candidates])
     return Scores(F, X[evaluation.users], int((~known[evaluation.candidates]).sum()))
 
 
 def ranking(context: Context) -> Scores:
-    """Two towers, the song's being the paper's network."""
-    return ranked(context, lambda songs, train, settings: songs)
-
-
-def ranked(
-    context: Context, tower: Callable[[SongInputs, np.ndarray, Settings], SongInputs | Tower]
-) -> Scores:
-    """Two towers.
-
-    Parameters
-    ----------
-    tower
-        Of all songs, the rows of the training songs and the settings: the song tower, or the
-        songs for the paper's network.
-    """
-    inputs, known = _inputs(context)
+    """Two towers."""
+    inputs, known = song_inputs(context)
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     users, songs, counts = context.plays(("train", "validation"))
     plays = Histories.of(users, songs, counts, (len(X), len(Y)))
-    settings = _settings(context, context.config.compare.towers.epochs)
     model = fit_ranking(
-        tower(inputs, train, settings),
+        inputs,
         plays,
         Y,
         train=train,
         validation=validation,
-        settings=settings,
+        settings=training_settings(context, context.config.compare.towers.epochs),
         ranking=context.config.compare.towers.fill(RankingSettings),
     )
     evaluation = context.evaluation
-    V = model.users(plays.counts, evaluation.users)
-    F = model.songs(evaluation.candidates)
-    return Scores(F, V, int((~known[evaluation.candidates]).sum()))
+    content_F = model.content(inputs.x, inputs.present)
+    # As in training: of a song without inputs, the factors say nothing either.
+    of_usable = np.zeros_like(Y)
+    for rows in (train, validation):
+        of_usable[rows] = Y[rows]
+    V = model.users(model.warm(content_F, of_usable), plays.counts, evaluation.users)
+    return Scores(content_F[evaluation.candidates], V, int((~known[evaluation.candidates]).sum()))
 
 
-def _settings(context: Context, epochs: int) -> Settings:
+def training_settings(context: Context, epochs: int) -> Settings:
     torch.set_num_threads(1)
     return context.config.train.fill(Settings, seed=context.seed, epochs=epochs)
 
 
-def _inputs(context: Context) -> tuple[SongInputs, np.ndarray]:
+def song_inputs(context: Context) -> tuple[SongInputs, np.ndarray]:
     """Fused features of all songs, zeros for a song without any; who has some, bool (S,)."""
     config = replaced(context.config, {"fuse.operator": "concatenate"})
     workspace = features_workspace(config, context.workspace, config.embed.modalities)

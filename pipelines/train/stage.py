@@ -22,10 +22,11 @@ from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
 from fusionrec.models.collective import Collective
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import Settings
-from fusionrec.models.training import Training, precision, predict
+from fusionrec.models.training import Training, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, label, split
 from pipelines.config import Config

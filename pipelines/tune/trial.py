@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from ray import ObjectRef, tune
 
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import InMemory
 from fusionrec.models.settings import Settings
-from fusionrec.models.training import Training, precision
+from fusionrec.models.training import Training
 from fusionrec.report.trials import Value
 from pipelines import config as config_module
 from pipelines.config import Config

@@ -10,9 +10,10 @@ from fusionrec.baselines.cnn import fit_cnn
 from fusionrec.features.pretraining.loop import pretrain
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
 from fusionrec.models.settings import FusionSettings, Settings
-from fusionrec.models.training import Training, fit, precision, predict
+from fusionrec.models.training import Training, fit, predict
 from tests.gpu.conftest import WORDS
 
 pytestmark = pytest.mark.gpu

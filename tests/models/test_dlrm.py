@@ -1,6 +1,7 @@
 """DLRM's form as a song tower: its forward pass, and fields that are drawn to be unknown."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,7 @@ import pytest
 import torch
 
 from fusionrec.models.categories import UNKNOWN, categories, singles
-from fusionrec.models.dlrm import DlrmTower, Field
-from fusionrec.models.ranking import RankingModel, fit_ranking
+from fusionrec.models.dlrm import DlrmModel, DlrmTower, DlrmTraining, Field
 from fusionrec.models.settings import DlrmSettings, FusionSettings, RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs
 from fusionrec.signals.histories import Histories
@@ -48,6 +48,13 @@ def tower(shape: DlrmSettings = SHAPE, settings: Settings = SETTINGS, **rates: f
     return DlrmTower(songs(), fields(**rates), 4, settings, shape)
 
 
+def begin(tower: DlrmTower, epoch: int, songs: int) -> None:
+    """Training mode, before a batch of so many songs."""
+    tower.train()
+    tower.begin(epoch)
+    tower.share(songs)
+
+
 def dense(tower: DlrmTower, song: int) -> np.ndarray:
     """A song's output, by loops over layers, table rows and pairs."""
     state = {name: value.numpy().astype(float) for name, value in tower.state_dict().items()}
@@ -84,7 +91,7 @@ def test_the_forward_pass_is_dlrms(shape) -> None:
     rows = np.array([3, 59, 3, 20, 45])
     expected = np.array([dense(found, song) for song in rows])
     np.testing.assert_allclose(found.outputs(rows).numpy(), expected, rtol=1e-4, atol=1e-5)
-    everything = found.outputs().numpy()
+    everything = found.outputs(np.arange(SONGS)).numpy()
     assert everything.shape == (SONGS, 4)
     np.testing.assert_allclose(everything[rows], expected, rtol=1e-4, atol=1e-5)
 
@@ -92,9 +99,9 @@ def test_the_forward_pass_is_dlrms(shape) -> None:
 def test_a_field_drawn_to_be_unknown_is_that_of_a_cold_song() -> None:
     """Of a song of an artist, release and tags that no training song has."""
     found = tower(unknown=1.0, untagged=1.0)
-    found.begin(1)
+    begin(found, 1, SONGS)
     with torch.no_grad():
-        drawn = found.embeddings(torch.arange(SONGS))
+        drawn = found.embeddings(np.arange(SONGS))
     for table, vectors in zip(found.tables.values(), drawn, strict=True):
         expected = table.weight[UNKNOWN].detach().expand(SONGS, -1)
         torch.testing.assert_close(vectors, expected, rtol=0, atol=0)
@@ -102,14 +109,14 @@ def test_a_field_drawn_to_be_unknown_is_that_of_a_cold_song() -> None:
 
 def test_fields_are_drawn_as_often_as_told_and_a_release_not_without_its_artist() -> None:
     found = tower(unknown=0.4, untagged=0.2)
-    rows = torch.from_numpy(np.random.default_rng(0).choice(TRAIN, 20_000))
+    rows = np.random.default_rng(0).choice(TRAIN, 20_000)
     with torch.no_grad():
         known = found.eval().embeddings(rows)
-        found.begin(1)
+        begin(found, 1, len(rows))
         drawn = found.embeddings(rows)
-        found.begin(1)
+        begin(found, 1, len(rows))
         again = found.embeddings(rows)
-        found.begin(2)
+        begin(found, 2, len(rows))
         other = found.embeddings(rows)
     artist, release, tags = ((a != b).any(dim=1) for a, b in zip(known, drawn, strict=True))
     assert artist.float().mean().item() == pytest.approx(0.4, abs=0.02)
@@ -126,8 +133,8 @@ def test_what_is_unknown_is_learned_from_training_songs() -> None:
     """Its row has a gradient only where songs are drawn to be without the field."""
     for unknown in (0.0, 1.0):
         found = tower(unknown=unknown)
-        found.begin(1)
-        found(torch.from_numpy(TRAIN)).square().mean().backward()
+        begin(found, 1, len(TRAIN))
+        found(TRAIN).square().mean().backward()
         gradients = (found.tables["artist"].weight.grad != 0).any(dim=1)
         assert gradients[UNKNOWN].item() is bool(unknown)
         assert gradients[1:].any().item() is not bool(unknown)
@@ -139,8 +146,8 @@ def test_the_seed_and_nothing_else_is_random() -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(len(outputs))
         found = tower(settings=replace(settings, seed=seed))
-        found.begin(1)
-        outputs.append(found(torch.from_numpy(TRAIN)).detach())
+        begin(found, 1, len(TRAIN))
+        outputs.append(found(TRAIN).detach())
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
 
@@ -157,9 +164,13 @@ def data() -> Planted:
     return planted()
 
 
-def fitted(
-    data: Planted, plays: Histories, settings: Settings = TRAINING, tags_alone: bool = False
-) -> RankingModel:
+def training(
+    data: Planted,
+    plays: Histories,
+    settings: Settings = TRAINING,
+    tags_alone: bool = False,
+    **workers: Any,
+) -> DlrmTraining:
     """With tags that say which tastes a song is of and how much, and dense features that do.
 
     With `tags_alone`, there are no dense features, and the top network sees the embeddings.
@@ -176,19 +187,26 @@ def fitted(
         "tags": Field(categories(tags, votes, **kept), WIDE.untagged),
     }
     songs = replace(data.songs, x=np.zeros_like(data.songs.x)) if tags_alone else data.songs
-    return fit_ranking(
-        DlrmTower(songs, found, RANKING.dimensions + 1, settings, shape),
+    return DlrmTraining(
+        songs,
+        found,
         plays,
         data.factors.songs,
         train=planted_corpus.TRAIN,
         validation=planted_corpus.VALIDATION,
         settings=settings,
         ranking=RANKING,
+        shape=shape,
+        **workers,
     )
 
 
+def fitted(data: Planted, plays: Histories, *more: Settings, tags_alone: bool = False) -> DlrmModel:
+    return training(data, plays, *more, tags_alone=tags_alone).run()
+
+
 @pytest.fixture(scope="module")
-def model(data) -> RankingModel:
+def model(data) -> DlrmModel:
     return fitted(data, data.plays)
 
 
@@ -196,7 +214,7 @@ def model(data) -> RankingModel:
 def test_cold_songs_are_ranked_by_what_they_are(data, model, tags_alone) -> None:
     found = fitted(data, data.plays, tags_alone=True) if tags_alone else model
     V = found.users(data.seen().counts, np.arange(planted_corpus.USERS))
-    F = found.songs(planted_corpus.TEST)
+    F = found.content[planted_corpus.TEST]
     chance = data.precision(np.random.default_rng(0).permutation(F), V)
     assert data.precision(F, V) > 1.5 * chance
 

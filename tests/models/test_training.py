@@ -11,10 +11,11 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
+from fusionrec.models.epochs import precision
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
-from fusionrec.models.training import Training, class_weights, fit, precision, predict
+from fusionrec.models.training import Training, class_weights, fit, predict
 
 SETTINGS = Settings(6, 64, p=0.3, norm_group=None, dtype="float32", seed=3)
 BLOCKS = (7, 5)
