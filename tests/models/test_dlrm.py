@@ -239,3 +239,13 @@ def test_a_training_is_that_of_its_seed(data) -> None:
     first = fitted(data, data.plays, short).warm
     np.testing.assert_array_equal(first, fitted(data, data.plays, short).warm)
     assert (first != fitted(data, data.plays, replace(short, seed=1)).warm).any()
+
+
+def test_a_restored_training_goes_on_as_if_it_had_never_stopped(data) -> None:
+    settings = replace(TRAINING, epochs=2)
+    first = training(data, data.plays, settings)
+    first.run_epoch()
+    second = training(data, data.plays, settings)
+    second.restore(first.save())
+    np.testing.assert_array_equal(second.run().warm, first.run().warm)
+    assert second.curve[1].loss == first.curve[1].loss
