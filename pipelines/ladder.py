@@ -66,7 +66,7 @@ def _context(config: Config, rung: Rung) -> ladder.Context:
     if rung.blend is not None:
         return "all" if rung.blend.context else "none"
     fed = rung.fusion.modalities if rung.fusion else ()
-    if rung.method in ("linear-features", "fusion-factors", "fusion-ranking", "hgnn"):
+    if rung.method in ("linear-features", "fusion-factors", "fusion-ranking", "hgnn", "dlrm"):
         fed = config.embed.modalities
     return "hotttnesss" if rung.method == "hotttnesss" or "metadata" in fed else "none"
 

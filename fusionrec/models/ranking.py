@@ -1,9 +1,9 @@
 """Objective `ranking`: two towers that rank the songs that a user plays.
 
-A song's vector is the fusion network's of its content, and, where its plays are known, a linear map
-of its collaborative vector added to it; that is left out at random in training (as DropoutNet,
-Volkovs et al. 2017, does), so that songs with plays and cold ones share a space. Users, scores and
-the loss: :mod:`fusionrec.models.two_towers`.
+A song's vector is a tower's of its content, the fusion network's by default, and, where its plays
+are known, a linear map of its collaborative vector added to it; that is left out at random in
+training (as DropoutNet, Volkovs et al. 2017, does), so that songs with plays and cold ones share a
+space. Users, scores and the loss: :mod:`fusionrec.models.two_towers`.
 
 Shapes: n songs, D fused features, M modalities, U users, F factors, S songs in a batch, d
 dimensions.
@@ -25,7 +25,14 @@ from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs, SongTower, TowerEpoch, outputs, unit_of
+from fusionrec.models.song_tower import (
+    SongInputs,
+    SongTower,
+    Tower,
+    TowerEpoch,
+    outputs,
+    unit_of,
+)
 from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
 from fusionrec.models.user_tower import Attention, log_plays, user_vectors
 from fusionrec.signals.histories import Histories
@@ -51,7 +58,7 @@ class Towers(TwoTowers):
 
     def __init__(
         self,
-        tower: SongTower,
+        tower: Tower,
         collaborative: NDArray[np.float32],
         ranking: RankingSettings,
         device: str = "cpu",
@@ -99,6 +106,20 @@ class Towers(TwoTowers):
         row, kept = (torch.from_numpy(x).to(device) for x in (songs[column], warm[column]))
         added: Tensor = self.map(self.collaborative_NF[row].to(content))
         return content[torch.from_numpy(column).to(device)] + added * kept[:, None]
+
+
+def in_units(
+    factors: NDArray[np.float32], train: Rows, validation: Rows
+) -> tuple[NDArray[np.float32], float]:
+    """Factors of these songs in units of the training songs' root mean square, and the unit.
+
+    Zeros for all other songs, whose plays are not to be seen; float32, shape (n, F).
+    """
+    scale = unit_of(factors[train]) or 1.0
+    found = np.zeros_like(factors)
+    for rows in (train, validation):
+        found[rows] = factors[rows] / np.float32(scale)
+    return found, scale
 
 
 @dataclass(frozen=True)
@@ -251,12 +272,9 @@ class RankingTraining(TwoTowerTraining[RankingModel]):
         collective: Collective | None = None,
         device: str = "cpu",
     ) -> None:
-        self.scale = unit_of(factors[train]) or 1.0
-        collaborative = np.zeros_like(factors)
-        for rows in (train, validation):
-            collaborative[rows] = factors[rows] / np.float32(self.scale)
-        tower = SongTower(songs, ranking.dimensions + 1, settings, collective, device)
-        self.both = Towers(tower, collaborative, ranking, device)
+        collaborative, self.scale = in_units(factors, train, validation)
+        self.tower = SongTower(songs, ranking.dimensions + 1, settings, collective, device)
+        self.both = Towers(self.tower, collaborative, ranking, device)
         super().__init__(
             self.both,
             plays,
@@ -279,7 +297,7 @@ class RankingTraining(TwoTowerTraining[RankingModel]):
     def _model(self) -> RankingModel:
         both = self.both
         return RankingModel(
-            both.tower.network, both.map, both.attention, self.scale, tuple(self.curve)
+            self.tower.network, both.map, both.attention, self.scale, tuple(self.curve)
         )
 
 

@@ -85,6 +85,37 @@ class GraphSettings:
 
 
 @dataclass(frozen=True)
+class DlrmSettings:
+    """A song tower of DLRM's form.
+
+    Attributes
+    ----------
+    embedding
+        Dimensions of an embedding, and of the bottom network's output.
+    rows
+        Of an embedding table, at most: rarer names share rows.
+    bottom, top
+        Hidden widths of the two networks.
+    embeddings_too
+        The top network sees the embeddings themselves beside their products, and not only the
+        bottom's output.
+    unknown
+        How often a training song is drawn to be of an unknown artist; or, its artist being
+        known, of an unknown release.
+    untagged
+        How often it is drawn to be without a kind of tags.
+    """
+
+    embedding: int = 32
+    rows: int = 10_000
+    bottom: tuple[int, ...] = (256,)
+    top: tuple[int, ...] = (256, 128)
+    embeddings_too: bool = False
+    unknown: float = 0.5
+    untagged: float = 0.1
+
+
+@dataclass(frozen=True)
 class FusionSettings:
     """How the modalities become one vector.
 

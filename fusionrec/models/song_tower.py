@@ -5,7 +5,7 @@ Shapes: n songs, D fused features, M modalities, B songs in a batch, O outputs.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fusionrec.baselines.factor_loss import scale_of
 from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import EpochTraining, precision
-from fusionrec.models.network import BatchShare, FusionNetwork
+from fusionrec.models.network import BatchContext, BatchShare, FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
 
 Rows = NDArray[np.integer[Any]]
@@ -46,21 +46,79 @@ class SongInputs:
     fusion: FusionSettings
 
 
-class SongTower(nn.Module):
-    """The network of the paper's figures with linear outputs, on songs given by their rows.
+class Tower(nn.Module, ABC):
+    """What gives songs their vectors: outputs (B, O) of songs given by their rows.
 
     Parameters
     ----------
     songs
         Held on the device in float32.
-    outputs
-        O.
     settings
-        Weights are drawn from its seed.
+        Its seed is that of what is drawn in training.
+    context
+        Of the layers that draw.
+    norm_group
+        Songs that share the moments of normalisation; None where layers have none.
     collective
         The data-parallel workers that share a batch.
     device
-        Of the songs; the network is to be moved there.
+        Of the songs; the tower is to be moved there.
+    """
+
+    def __init__(
+        self,
+        songs: SongInputs,
+        settings: Settings,
+        context: BatchContext,
+        norm_group: int | None,
+        collective: Collective | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.settings, self.group = settings, collective or Collective()
+        self.context, self.norm_group = context, norm_group
+        self.autocasts, _ = precision(settings.dtype, device)
+        self.context.generator = torch.Generator(device)
+        self.x_ND = torch.from_numpy(songs.x).to(device)
+        self.present_NM = torch.from_numpy(songs.present).to(device)
+
+    def begin(self, epoch: int) -> None:
+        """Seed what is drawn, which depends on the seed and the epoch alone."""
+        self.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
+
+    def share(self, rows: int) -> BatchShare:
+        """This worker's part of a global batch, which is the one that is asked for next."""
+        self.context.share = BatchShare.of(rows, self.norm_group, self.group)
+        return self.context.share
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Outputs, shape (B, O), of songs; in training, those of the last :meth:`share`."""
+        rows_B = torch.from_numpy(rows).to(self.x_ND.device)
+        like = next(self.parameters())
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocasts):
+            x_BD, present_BM = self.x_ND[rows_B].to(like), self.present_NM[rows_B]
+            return self.vectors(rows, x_BD, present_BM).to(like.dtype)
+
+    @abstractmethod
+    def vectors(self, rows: Rows, x_BD: Tensor, present_BM: Tensor) -> Tensor:
+        """Outputs, shape (B, O), of songs given by their rows and by their inputs."""
+
+    @torch.no_grad()
+    def outputs(self, rows: Rows) -> Tensor:
+        """Outputs in evaluation mode, shape (songs, O)."""
+        self.eval()
+        return torch.cat([self(rows[part]) for part in _slices(len(rows))])
+
+
+class SongTower(Tower):
+    """The network of the paper's figures with O linear outputs.
+
+    Parameters
+    ----------
+    outputs
+        O.
+    settings
+        Weights are drawn from its seed, too.
     """
 
     def __init__(
@@ -71,39 +129,16 @@ class SongTower(nn.Module):
         collective: Collective | None = None,
         device: str = "cpu",
     ) -> None:
-        super().__init__()
-        self.settings, self.group = settings, collective or Collective()
-        self.autocasts, _ = precision(settings.dtype, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = FusionNetwork(songs.fusion, outputs, settings.p, self.group)
-        self.network.context.generator = torch.Generator(device)
-        self.x_ND = torch.from_numpy(songs.x).to(device)
-        self.present_NM = torch.from_numpy(songs.present).to(device)
+            network = FusionNetwork(songs.fusion, outputs, settings.p, collective)
+        super().__init__(songs, settings, network.context, settings.norm_group, collective, device)
+        self.network = network
 
-    def begin(self, epoch: int) -> None:
-        """Seed the dropout, which depends on the seed and the epoch alone."""
-        self.network.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
-
-    def share(self, rows: int) -> BatchShare:
-        """This worker's part of a global batch, which is the one that is asked for next."""
-        share = BatchShare.of(rows, self.settings.norm_group, self.group)
-        self.network.context.share = share
-        return share
-
-    def forward(self, rows: Rows) -> Tensor:
-        """Outputs, shape (B, O), of songs; in training, those of the last :meth:`share`."""
-        rows_B = torch.from_numpy(rows).to(self.x_ND.device)
-        like = self.network.output.weight
-        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocasts):
-            outputs: Tensor = self.network(self.x_ND[rows_B].to(like), self.present_NM[rows_B])
-        return outputs.to(like.dtype)
-
-    @torch.no_grad()
-    def outputs(self, rows: Rows) -> Tensor:
-        """Outputs in evaluation mode, shape (songs, O)."""
-        self.eval()
-        return torch.cat([self(rows[part]) for part in _slices(len(rows))])
+    def vectors(self, rows: Rows, x_BD: Tensor, present_BM: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        outputs: Tensor = self.network(x_BD, present_BM)
+        return outputs
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
@@ -64,29 +65,38 @@ def inverse_frequency(X: csr_array) -> csr_array:
 
 
 def bags(songs: Songs, column: str, weights: str | None = None) -> csr_array:
-    """A column of lists as a matrix, shape (n, distinct items), of their weights or of ones.
+    """A column of lists as a matrix; see :func:`item_weights`."""
+    return item_weights(songs.table[column], None if weights is None else songs.table[weights])[0]
+
+
+def item_weights(
+    lists: pa.ChunkedArray | pa.ListArray, weights: pa.ChunkedArray | pa.ListArray | None = None
+) -> tuple[csr_array, pa.Array]:
+    """Lists as a matrix, shape (n, distinct items), of their weights or of ones, and the items.
 
     Of an item that is twice in a list, the larger weight counts; where a list has fewer weights
     than items, all of its weights are 1.
     """
-    lists = songs.table[column].combine_chunks()
     sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    rows = np.repeat(np.arange(len(songs)), sizes)
-    items = pc.list_flatten(lists).dictionary_encode()
+    rows = np.repeat(np.arange(len(lists)), sizes)
+    items = _combined(pc.list_flatten(lists)).dictionary_encode()
     columns = items.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     values = np.ones(len(rows))
     if weights is not None:
-        given = songs.table[weights].combine_chunks()
-        same = pc.fill_null(pc.list_value_length(given), 0).to_numpy() == sizes
-        flat = pc.fill_null(pc.list_flatten(given).cast("float64"), 1.0).to_numpy()
-        lengths = pc.fill_null(pc.list_value_length(given), 0).to_numpy()
+        lengths = pc.fill_null(pc.list_value_length(weights), 0).to_numpy()
+        same = lengths == sizes
+        flat = pc.fill_null(pc.list_flatten(weights).cast("float64"), 1.0).to_numpy()
         values[np.repeat(same, sizes)] = flat[np.repeat(same, lengths)]
-    shape = (len(songs), max(len(items.dictionary), 1))
+    shape = (len(lists), max(len(items.dictionary), 1))
     order = np.lexsort((-values, columns, rows))
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(rows[order]) != 0) | (np.diff(columns[order]) != 0)
     kept = order[first]
-    return csr_array((values[kept], (rows[kept], columns[kept])), shape=shape)
+    return csr_array((values[kept], (rows[kept], columns[kept])), shape=shape), items.dictionary
+
+
+def _combined(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def one_hot(groups: NDArray[np.int64]) -> csr_array:

@@ -19,7 +19,7 @@ from fusionrec.models.training import Training, predict
 from pipelines import blend, train
 from pipelines.blend.stage import fit
 from pipelines.compare import content as content
-from pipelines.compare import hgnn, towers
+from pipelines.compare import dlrm, hgnn, towers
 from pipelines.compare.context import Context, Scores
 from pipelines.compare.folds import (
     features_workspace,
@@ -271,6 +271,7 @@ SPECS: dict[Method, MethodSpec] = {
         lambda config: towers.settings_key(config, "ranking"),
     ),
     "hgnn": MethodSpec(hgnn.scores, True, _fused_inputs, hgnn.settings_key),
+    "dlrm": MethodSpec(dlrm.scores, True, _fused_inputs, dlrm.settings_key),
     "blend": MethodSpec(
         _blend,
         True,

@@ -46,7 +46,7 @@ def settings_key(config: Config, method: Literal["factors", "ranking"]) -> Mappi
 
 def to_factors(context: Context) -> Scores:
     """Factors of the songs predicted from content; users have their own."""
-    inputs, known = _inputs(context)
+    inputs, known = song_inputs(context)
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     loss = context.config.compare.towers.loss
@@ -56,7 +56,7 @@ def to_factors(context: Context) -> Scores:
         train=train,
         validation=validation,
         loss=loss,
-        settings=_settings(context, context.config.train.epochs),
+        settings=training_settings(context, context.config.train.epochs),
         feedback=content.feedback(context, np.arange(len(Y)), X) if loss == "wpe" else None,
     )
     evaluation = context.evaluation
@@ -66,7 +66,7 @@ def to_factors(context: Context) -> Scores:
 
 def ranking(context: Context) -> Scores:
     """Two towers."""
-    inputs, known = _inputs(context)
+    inputs, known = song_inputs(context)
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     users, songs, counts = context.plays(("train", "validation"))
@@ -77,7 +77,7 @@ def ranking(context: Context) -> Scores:
         Y,
         train=train,
         validation=validation,
-        settings=_settings(context, context.config.compare.towers.epochs),
+        settings=training_settings(context, context.config.compare.towers.epochs),
         ranking=context.config.compare.towers.fill(RankingSettings),
     )
     evaluation = context.evaluation
@@ -90,12 +90,12 @@ def ranking(context: Context) -> Scores:
     return Scores(content_F[evaluation.candidates], V, int((~known[evaluation.candidates]).sum()))
 
 
-def _settings(context: Context, epochs: int) -> Settings:
+def training_settings(context: Context, epochs: int) -> Settings:
     torch.set_num_threads(1)
     return context.config.train.fill(Settings, seed=context.seed, epochs=epochs)
 
 
-def _inputs(context: Context) -> tuple[SongInputs, np.ndarray]:
+def song_inputs(context: Context) -> tuple[SongInputs, np.ndarray]:
     """Fused features of all songs, zeros for a song without any; who has some, bool (S,)."""
     config = replaced(context.config, {"fuse.operator": "concatenate"})
     workspace = features_workspace(config, context.workspace, config.embed.modalities)

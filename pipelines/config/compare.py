@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
-from fusionrec.models.settings import GraphSettings
+from fusionrec.models.settings import DlrmSettings, GraphSettings
 from pipelines.config.blend import BlendRun
 from pipelines.config.features import Modality, Operator
 from pipelines.config.section import Section, key
@@ -26,6 +26,7 @@ Method = Literal[
     "fusion-factors",
     "fusion-ranking",
     "hgnn",
+    "dlrm",
     "blend",
     "wmf",
     "classes",
@@ -35,7 +36,7 @@ Method = Literal[
 METHODS: tuple[Method, ...] = get_args(Method)
 """Every method of the comparison."""
 
-ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking", "hgnn")
+ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking", "hgnn", "dlrm")
 """Those that are compared only if `compare.methods` names them: they pay with many songs."""
 
 REFERENCES: tuple[Method, ...] = ("wmf", "classes", "popularity-oracle")
@@ -117,6 +118,34 @@ class HgnnConfig(Section):
     )
 
 
+class DlrmConfig(Section):
+    """Two towers with a song tower of DLRM's form; the rest of its settings are `towers`'."""
+
+    embedding: int = key(DlrmSettings.embedding, "dimensions of an embedding", ge=1)
+    rows: int = key(
+        DlrmSettings.rows, "of an embedding table, at most: rarer names share rows", ge=2
+    )
+    bottom: tuple[PositiveInt, ...] = key(
+        DlrmSettings.bottom, "hidden widths of the network of dense features"
+    )
+    top: tuple[PositiveInt, ...] = key(
+        DlrmSettings.top, "hidden widths of the network of the embeddings' products"
+    )
+    embeddings_too: bool = key(
+        DlrmSettings.embeddings_too,
+        "the top network sees the embeddings beside their products, as DLRM's does not",
+    )
+    unknown: float = key(
+        DlrmSettings.unknown,
+        "how often a training song is drawn to be of an unknown artist, or else release",
+        ge=0,
+        le=1,
+    )
+    untagged: float = key(
+        DlrmSettings.untagged, "how often it is drawn to be without a kind of tags", ge=0, le=1
+    )
+
+
 class CompareConfig(Section):
     """The comparison of all methods by van den Oord's protocol, `oord`."""
 
@@ -165,6 +194,7 @@ class CompareConfig(Section):
     neural: NeuralConfig = NeuralConfig()
     towers: TowersConfig = TowersConfig()
     hgnn: HgnnConfig = HgnnConfig()
+    dlrm: DlrmConfig = DlrmConfig()
     mlr: MlrConfig = MlrConfig()
 
     @model_validator(mode="after")

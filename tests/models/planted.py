@@ -20,6 +20,7 @@ class Planted:
     """Songs of three parts, plays of all of them, and factors of those but the test songs'."""
 
     songs: SongInputs
+    taste: np.ndarray
     plays: Histories
     factors: Factors
 
@@ -62,4 +63,4 @@ def planted(seed: int = 0) -> Planted:
     present = np.ones((SONGS, 2), bool)
     present[::9, 1] = False
     inputs = SongInputs(x.astype(np.float32), present, FusionSettings((8, 2)))
-    return Planted(inputs, Histories.of(users, songs, counts, (USERS, SONGS)), factors)
+    return Planted(inputs, taste, Histories.of(users, songs, counts, (USERS, SONGS)), factors)

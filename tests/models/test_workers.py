@@ -12,8 +12,8 @@ import torch.multiprocessing as mp
 from fusionrec.models.collective import Collective
 from fusionrec.models.settings import LossName, RankingSettings, Settings
 from fusionrec.models.to_factors import FactorTraining
-from tests.models import test_ranking, test_to_factors
-from tests.models.planted import Planted, planted
+from tests.models import test_dlrm, test_ranking, test_to_factors
+from tests.models.planted import USERS, Planted, planted
 
 WORLD = 2
 FACTORS: tuple[LossName, ...] = ("mse", "wpe", "cosine")
@@ -52,6 +52,14 @@ def ranking(data: Planted, norm_group: int | None, group: Collective) -> Learned
     return Learned(losses, said.warm, said.users)
 
 
+def dlrm(data: Planted, group: Collective) -> Learned:
+    training = test_dlrm.training(data, data.plays, settings(None), collective=group)
+    model = training.run()
+    losses = [(row.loss, row.validation_loss) for row in training.curve]
+    users = model.users(data.seen().counts, np.arange(USERS))
+    return Learned(losses, model.warm, users)
+
+
 def everything(data: Planted, group: Collective) -> dict[str, Learned]:
     """90 songs in batches of 40 leave one of 10; the last batch of plays is of a few."""
     torch.set_num_threads(1)
@@ -60,6 +68,7 @@ def everything(data: Planted, group: Collective) -> dict[str, Learned]:
         for loss in FACTORS:
             found[f"{loss}, {norm_group}"] = factors(data, loss, norm_group, group)
         found[f"ranking, {norm_group}"] = ranking(data, norm_group, group)
+    found["dlrm"] = dlrm(data, group)
     return found
 
 
@@ -89,10 +98,12 @@ def learned(tmp_path_factory) -> tuple[Mapping[str, Learned], Mapping[str, Learn
     return alone, together
 
 
-@pytest.mark.parametrize("norm_group", [None, 16])
-@pytest.mark.parametrize("objective", [*FACTORS, "ranking"])
-def test_two_workers_learn_what_one_does(learned, objective, norm_group) -> None:
-    one, two = (by[f"{objective}, {norm_group}"] for by in learned)
+@pytest.mark.parametrize(
+    "name",
+    [*(f"{name}, {group}" for name in (*FACTORS, "ranking") for group in (None, 16)), "dlrm"],
+)
+def test_two_workers_learn_what_one_does(learned, name) -> None:
+    one, two = (by[name] for by in learned)
     np.testing.assert_allclose(two.losses, one.losses, atol=1e-6)
     np.testing.assert_allclose(two.songs, one.songs, atol=1e-5)
     np.testing.assert_allclose(two.users, one.users, atol=1e-5)

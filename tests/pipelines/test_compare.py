@@ -75,7 +75,7 @@ def test_every_method_is_measured_under_both_splits(tables) -> None:
         seeded = {name for name, row in found.items() if row["seeds"] == 2}
         networks = {"fusion k=4 metadata", "fusion k=6 metadata+audio"}
         blend = "blend neighbours-terms+popularity, other plays"
-        networks |= {"fusion-factors", "fusion-ranking", "hgnn"}
+        networks |= {"fusion-factors", "fusion-ranking", "hgnn", "dlrm"}
         assert seeded == {"random", "mlp", "cnn-mse", "cnn-wpe", blend} | networks
 
 

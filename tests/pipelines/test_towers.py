@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusionrec.models.settings import DlrmSettings
 from pipelines import compare
-from pipelines.compare import hgnn, towers
+from pipelines.compare import dlrm, hgnn, towers
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace
 from pipelines.config import Config
@@ -78,6 +79,45 @@ def test_a_setting_redoes_the_methods_that_have_it(small, place, change, redone)
     assert len(rankings(place) - before) == redone
 
 
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        ({"compare__dlrm": "{unknown: 0.9}"}, True),
+        ({"compare__towers": "{cold: 0.9}"}, True),
+        ({"compare__wmf": "{factors: 9}"}, True),
+        ({"train__p": 0.1}, True),
+        ({"compare__towers": "{loss: wpe}"}, False),
+        ({"train__norm_group": "null"}, False),
+        ({"train__epochs": 3}, False),
+    ],
+)
+def test_dlrm_depends_on_the_settings_that_it_has(tmp_path, change, redone) -> None:
+    before, after = (dlrm.settings_key(load(tmp_path, tmp_path, **more)) for more in ({}, change))
+    assert (before != after) is redone
+
+
+def test_an_artists_release_is_not_another_artists_of_that_title(small, place) -> None:
+    """And what no training song has is unknown: under a split by artist, all of test songs."""
+    with without_ray():
+        config = Fold("artist", 0).config(chosen(small, place))
+        context = Context(config, fold_workspace(config, Workspace(str(place))), seed=0)
+    part = context.evaluation.part
+    train = np.flatnonzero(part == "train")
+    found = dlrm.fields(context, train, DlrmSettings())
+    columns = [context.column(name).to_pylist() for name in ("artist_id", "release")]
+    pairs = list(zip(*columns, strict=True))
+    for name, values in (("artist", columns[0]), ("release", pairs)):
+        rows = found[name].categories.rows
+        assert len(rows) == len(part)
+        assert (rows[part == "test"] == 0).all()
+        assert (rows[train] > 0).all()
+        by_row = {row: values[song] for song, row in enumerate(rows) if row}
+        assert all(values[song] == by_row[rows[song]] for song in train)
+        assert len(by_row) == len({values[song] for song in train})
+    for name in ("mbtags", "terms"):
+        assert (found[name].categories.rows > 0).mean() > 0.5
+
+
 def vectors(corpus: Path, place: Path) -> list[np.ndarray]:
     """F of each method, and V of every user of the fold by id."""
     fold = Fold("artist", 0)
@@ -85,7 +125,8 @@ def vectors(corpus: Path, place: Path) -> list[np.ndarray]:
         compare.STAGE.run(chosen(corpus, place))
         config = fold.config(chosen(corpus, place))
         context = Context(config, fold_workspace(config, Workspace(str(place))), seed=0)
-        found = [f(context) for f in (towers.to_factors, towers.ranking, hgnn.scores)]
+        methods = (towers.to_factors, towers.ranking, hgnn.scores, dlrm.scores)
+        found = [method(context) for method in methods]
         names = context.workspace.read("ingest", "users")["user_id"]
         users = names.take(context.evaluation.users).to_pylist()
     return [(scores.F, dict(zip(users, scores.V, strict=True))) for scores in found]
