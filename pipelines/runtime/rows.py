@@ -8,7 +8,7 @@ into parts of :data:`ROWS_A_PART` rows, so that its number says in which file a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +30,8 @@ NAMES_A_PART = 1 << 17
 INDEX = "index.safetensors"
 
 _IDS_A_BUCKET = 32
+_ROWS_A_BLOCK = 1 << 10
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -62,6 +64,17 @@ def read_matrix(
         found[here] = rows
     assert found is not None
     return found
+
+
+def matrix_blocks(
+    workspace: Workspace, stage: str, artifact: str, rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """All rows of a matrix that has so many, one after the other, in blocks of few megabytes."""
+    for part in range(-(-rows // ROWS_A_PART)):
+        with workspace.reading_rows(stage, artifact, rows_name(part)) as file:
+            starts = np.arange(0, file.rows("rows"), _ROWS_A_BLOCK)
+            for start, stop in pairwise([*starts.tolist(), file.rows("rows")]):
+                yield file.spans("rows", np.array([start]), np.array([stop]))
 
 
 # --- ids -----------------------------------------------------------------------------------
