@@ -40,9 +40,10 @@ def stable_hash(ids: Iterable[object], *, seed: int, purpose: str) -> NDArray[np
 
 def wide_hash(ids: Iterable[str]) -> NDArray[np.uint32]:
     """Hash ids to 128 bits, by which they are told apart: shape (ids, 4), uint32."""
-    encoded = (item.encode(errors="surrogateescape") for item in ids)
-    digests = b"".join([blake2b(each, digest_size=16).digest() for each in encoded])
-    return np.frombuffer(digests, dtype="<u4").astype(np.uint32).reshape(-1, 4)
+    digests = bytearray()
+    for item in ids:
+        digests += blake2b(item.encode(errors="surrogateescape"), digest_size=16).digest()
+    return np.frombuffer(bytes(digests), dtype="<u4").astype(np.uint32).reshape(-1, 4)
 
 
 _CHUNK = 16 << 20

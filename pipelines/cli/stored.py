@@ -17,7 +17,7 @@ from fusionrec.tables import matrix
 from pipelines.cli.catalogue import Catalogue, list_of, user_code
 from pipelines.cli.networked import Networked
 from pipelines.cli.why import SONGS, Reason
-from pipelines.runtime.rows import ROWS_A_PART, read_matrix
+from pipelines.runtime.rows import matrix_blocks, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
 if TYPE_CHECKING:
@@ -254,11 +254,8 @@ class Blended:
         if self.v is not None:
             table = workspace.read("blend", "songs", ["vector"])
             return songs, matrix(table["vector"]) @ self.v
-        found = []
-        for start in range(0, len(songs), ROWS_A_PART):
-            rows = np.arange(start, min(start + ROWS_A_PART, len(songs)))
-            found.append(read_matrix(workspace, "blend", "features", rows) @ self._user)
-        return songs, np.concatenate(found)
+        blocks = matrix_blocks(workspace, "blend", "features", len(songs))
+        return songs, np.concatenate([block @ self._user for block in blocks])
 
     def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """By signal; exact but for the rounding of float32."""

@@ -6,7 +6,7 @@ songs and a million users the largest hold
 
 - the catalogue task: (song_id, track_id) of every track, about 100 MB;
 - the lyrics join: the musiXmatch bags, 237,662 x 80 pairs, about 100 MB;
-- the users task: a dictionary of all user ids, about 150 MB;
+- the users task: a dictionary of all user ids, and 128 bits of a hash of each, about 200 MB;
 - the names task: what all songs are called and 128 bits of a hash of each id, about 250 MB;
 - the artists task, where `source.other_songs` is named: 45,000 artists with their terms, tags and
   similar artists, about 150 MB;

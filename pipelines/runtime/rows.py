@@ -8,22 +8,17 @@ into parts of :data:`ROWS_A_PART` rows, so that its number says in which file a 
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fusionrec.errors import WorkspaceError
 from fusionrec.hashing import wide_hash
-
-if TYPE_CHECKING:
-    from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.runtime.rows_file import RowsFile
+from pipelines.runtime.workspace import StageRun, Workspace
 
 ROWS_A_PART = 1 << 14
 """Rows of a matrix a file: 64 MB where a row has 4 kB. Another number is another form of all
@@ -35,70 +30,9 @@ NAMES_A_PART = 1 << 17
 INDEX = "index.safetensors"
 
 _IDS_A_BUCKET = 32
-_HEAD = 1024
-"""Bytes read of a file at first: a header, as long as tensors are few."""
-
-_TYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1"}
+_ROWS_A_BLOCK = 1 << 10
 
 Arrays = Mapping[str, np.ndarray]
-
-
-class RowsFile:
-    """An open safetensors file, of which some rows are read.
-
-    Raises
-    ------
-    WorkspaceError
-        If it is damaged; also where rows are read.
-    """
-
-    def __init__(self, stream: pa.NativeFile, path: str) -> None:
-        self._stream, self._path = stream, path
-        head = stream.read_at(_HEAD, 0)
-        length = int.from_bytes(head[:8], "little")
-        self._start = 8 + length
-        if self._start > len(head):
-            head = stream.read_at(min(self._start, stream.size()), 0)
-        try:
-            self._tensors = json.loads(head[8 : self._start])
-        except ValueError:
-            raise self._damaged() from None
-
-    def rows(self, name: str) -> int:
-        """How many rows a tensor has."""
-        return int(self._tensors[name]["shape"][0])
-
-    def take(self, name: str, numbers: NDArray[np.integer]) -> np.ndarray:
-        """Rows of a tensor by number, in this order; those that lie side by side in one read."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        first = np.flatnonzero(np.diff(distinct, prepend=-2) > 1)
-        last = np.append(first[1:], len(distinct))[: len(first)] - 1
-        found: np.ndarray = self.spans(name, distinct[first], distinct[last] + 1)[inverse]
-        return found
-
-    def spans(
-        self, name: str, starts: NDArray[np.integer], stops: NDArray[np.integer]
-    ) -> np.ndarray:
-        """The rows from each of `starts` to before each of `stops`, one span after the other."""
-        tensor = self._tensors[name]
-        dtype, shape = np.dtype(_TYPES[tensor["dtype"]]), tensor["shape"][1:]
-        row = dtype.itemsize * math.prod(shape)
-        begin = self._start + tensor["data_offsets"][0]
-        read = b"".join(
-            [
-                self._stream.read_at((stop - start) * row, begin + start * row)
-                for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
-            ]
-        )
-        if len(read) != int((stops - starts).sum()) * row:
-            raise self._damaged()
-        return np.frombuffer(read, dtype).reshape(-1, *shape)
-
-    def _damaged(self) -> WorkspaceError:
-        return WorkspaceError(
-            f"{self._path}: is damaged or cut short; delete the folder above the one that it is "
-            "in and run again"
-        )
 
 
 def rows_name(part: int) -> str:
@@ -130,6 +64,17 @@ def read_matrix(
         found[here] = rows
     assert found is not None
     return found
+
+
+def matrix_blocks(
+    workspace: Workspace, stage: str, artifact: str, rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """All rows of a matrix that has so many, one after the other, in blocks of few megabytes."""
+    for part in range(-(-rows // ROWS_A_PART)):
+        with workspace.reading_rows(stage, artifact, rows_name(part)) as file:
+            starts = np.arange(0, file.rows("rows"), _ROWS_A_BLOCK)
+            for start, stop in pairwise([*starts.tolist(), file.rows("rows")]):
+                yield file.spans("rows", np.array([start]), np.array([stop]))
 
 
 # --- ids -----------------------------------------------------------------------------------

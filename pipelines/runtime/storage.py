@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from fusionrec.errors import WorkspaceError
-from pipelines.runtime.rows import RowsFile
+from pipelines.runtime.rows_file import RowsFile
 
 ROW_GROUP = 100_000
 _LOCK = ".lock"

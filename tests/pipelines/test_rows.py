@@ -10,6 +10,7 @@ from pipelines.runtime.rows import (
     INDEX,
     index_of,
     look_up,
+    matrix_blocks,
     read_matrix,
     read_texts,
     texts_of,
@@ -34,6 +35,17 @@ def test_some_rows_are_those_of_the_whole_matrix_in_any_order(run, monkeypatch, 
     write_matrix(run, matrix, "features")
     found = read_matrix(run.workspace, "blend", "features", np.array(numbers, np.int32))
     np.testing.assert_array_equal(found, matrix[numbers])
+
+
+@pytest.mark.parametrize("count", [1, 5, 10, 23])
+def test_blocks_are_all_rows_in_their_order(run, monkeypatch, count) -> None:
+    monkeypatch.setattr(rows, "ROWS_A_PART", 5)
+    monkeypatch.setattr(rows, "_ROWS_A_BLOCK", 2)
+    matrix = np.arange(3 * count, dtype=np.float32).reshape(-1, 3)
+    write_matrix(run, matrix, "features")
+    blocks = list(matrix_blocks(run.workspace, "blend", "features", count))
+    assert max(map(len, blocks)) <= 2
+    np.testing.assert_array_equal(np.concatenate(blocks), matrix)
 
 
 def test_a_matrix_without_rows_keeps_its_width(run) -> None:

@@ -377,7 +377,9 @@ def test_features_that_are_to_be_streamed_are_refused(small, places, objective, 
 
 
 def with_ray(corpus: Path, place: Path, objective: str, **more: object) -> Config:
-    settings = {"train__objective": objective, **TASTE, **more}
+    # Of the many plays of this corpus each once, in a few batches.
+    few = {"train__towers__pairs": 1024, "train__towers__history": 5, "train__towers__epochs": 1}
+    settings = {"train__objective": objective, **TASTE, **few, **more}
     return config_module.load(None, overrides(corpus, place, **settings))
 
 
