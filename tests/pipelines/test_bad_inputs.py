@@ -27,14 +27,6 @@ def complaint(capsys, *command: str) -> str:
     return lines[0]
 
 
-@pytest.fixture
-def copy(corpus, tmp_path) -> Path:
-    """A copy of the corpus that a test may damage."""
-    place = tmp_path / "copy"
-    shutil.copytree(corpus, place)
-    return place
-
-
 def damage_root(root: Path) -> None:
     shutil.rmtree(root)
 
@@ -50,7 +42,7 @@ def damage_every_track(root: Path) -> None:
 
 
 def damage_many_tracks(root: Path) -> None:
-    for path in sorted((root / "MillionSong").rglob("*.h5"))[:80]:
+    for path in sorted((root / "MillionSong").rglob("*.h5"))[:10]:
         path.write_bytes(path.read_bytes()[:3000])
 
 
@@ -116,9 +108,11 @@ def nothing(root: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_damaged_source(ray_session, copy, tmp_path, capsys, damage, settings, message) -> None:
-    damage(copy)
-    line = complaint(capsys, "ingest", *arguments(copy, tmp_path / "ws", **settings))
+def test_a_damaged_source(
+    ray_session, own_corpus, tmp_path, capsys, damage, settings, message
+) -> None:
+    damage(own_corpus)
+    line = complaint(capsys, "ingest", *arguments(own_corpus, tmp_path / "ws", **settings))
     assert message in line
     assert not list((tmp_path / "ws" / "ingest").glob("**/manifest.json"))
 
