@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from fusionrec.baselines.factor_loss import scale_of
 from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import SongInputs, SongTower, Tower, TowerEpoch, outputs
+from fusionrec.models.song_tower import SongInputs, SongTower, Tower, TowerEpoch, outputs, unit_of
 from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
 from fusionrec.models.user_tower import Attention, log_plays, user_vectors
 from fusionrec.signals.histories import Histories
@@ -109,7 +108,7 @@ def in_units(
 
     Zeros for all other songs, whose plays are not to be seen; float32, shape (n, F).
     """
-    scale = scale_of(factors[train]) or 1.0
+    scale = unit_of(factors[train]) or 1.0
     found = np.zeros_like(factors)
     for rows in (train, validation):
         found[rows] = factors[rows] / np.float32(scale)

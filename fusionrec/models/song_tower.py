@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusionrec.baselines.factor_loss import scale_of
 from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import EpochTraining, precision
 from fusionrec.models.network import BatchContext, BatchShare, FusionNetwork
@@ -204,6 +205,14 @@ def outputs(
         for part in _slices(len(x))
     ]
     return np.asarray(torch.cat(found).numpy(), np.float32)
+
+
+def unit_of(factors: NDArray[np.float32]) -> float:
+    """Root mean square of factors, in which towers have them.
+
+    Of float32, for a checkpoint to be gone on with on a processor that adds in another order.
+    """
+    return float(np.float32(scale_of(factors)))
 
 
 def _slices(rows: int) -> Sequence[slice]:

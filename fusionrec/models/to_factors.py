@@ -15,13 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusionrec.baselines.factor_loss import FactorLoss, Feedback, scale_of
+from fusionrec.baselines.factor_loss import FactorLoss, Feedback
 from fusionrec.errors import DataError
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import cuts
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import LossName, Settings
-from fusionrec.models.song_tower import SongInputs, SongTower, TowerEpoch, TowerTraining, outputs
+from fusionrec.models.song_tower import (
+    SongInputs,
+    SongTower,
+    TowerEpoch,
+    TowerTraining,
+    outputs,
+    unit_of,
+)
 
 Rows = NDArray[np.integer[Any]]
 
@@ -59,7 +66,8 @@ class FactorTower:
         """
         y = outputs(self.network, x, present)
         if self.loss == "cosine":
-            return y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), np.float32(1e-12))
+            lengths = np.linalg.norm(y, axis=1, keepdims=True)
+            return np.asarray(y / np.maximum(lengths, 1e-12), np.float32)
         return y * np.float32(self.scale)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -122,7 +130,7 @@ class FactorTraining(TowerTraining[FactorTower]):
                 f"{len(self.fitted)} of {len(train)} training songs have factors: the network "
                 "needs 2; check that the plays are of these songs"
             )
-        self.loss, self.scale = loss, scale_of(targets[self.fitted])
+        self.loss, self.scale = loss, unit_of(targets[self.fitted])
         self.error = FactorLoss(loss, targets, self.scale, feedback, self.fitted, device)
         self.tower = SongTower(songs, targets.shape[1], settings, collective, device)
         _predict_always(self.tower.network, targets[self.fitted].mean(axis=0) / self.scale)

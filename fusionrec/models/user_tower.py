@@ -86,7 +86,7 @@ def histories(
 
 def log_plays(plays: NDArray[np.number[Any]]) -> NDArray[np.float32]:
     """A song's weight in a history: log(1 + plays)."""
-    return np.log1p(plays).astype(np.float32)
+    return np.asarray(np.log1p(plays), np.float32)
 
 
 class Attention(nn.Module):
@@ -114,7 +114,8 @@ class Attention(nn.Module):
         highest_B = highest_B.scatter_reduce(0, owner_L, scores_L.detach(), "amax")
         each_L = (scores_L - highest_B[owner_L]).exp()
         total_B = each_L.new_zeros(users).index_add(0, owner_L, each_L)
-        return each_L / total_B[owner_L]
+        share_L: Tensor = each_L / total_B[owner_L]
+        return share_L
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from pipelines.runtime.stage import Json
 
 def settings_key(config: Config) -> Mapping[str, Json]:
     """What of the config the method depends on, besides the factors' stage."""
-    shared = {"eta", "p", "weight_decay", "schedule", "patience"}
+    shared = {"eta", "p", "weight_decay", "schedule", "patience", "evaluate_every", "dtype"}
     compare = config.compare
     return {
         "train": config.train.model_dump(mode="json", include=shared),

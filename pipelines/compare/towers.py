@@ -26,7 +26,9 @@ from pipelines.config import Config, replaced
 from pipelines.runtime.stage import Json
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
 
-_SHARED = {"eta", "p", "weight_decay", "norm_group", "schedule", "patience"}
+_SHARED = {
+    *("eta", "p", "weight_decay", "norm_group", "schedule", "patience", "evaluate_every", "dtype")
+}
 """The settings of the paper's network that both have, too."""
 
 
