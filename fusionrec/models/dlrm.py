@@ -147,7 +147,7 @@ class DlrmTower(Tower):
             known[name] = draws_B >= field.unknown
             if field.within is not None:
                 known[name] = known[name] & known[field.within]
-            nothing_E = self.tables[name].weight[UNKNOWN]
+            nothing_E = self.tables.get_parameter(f"{name}.weight")[UNKNOWN]
             found[name] = torch.where(known[name][:, None], found[name], nothing_E)
         return list(found.values())
 
