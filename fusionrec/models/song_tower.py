@@ -131,7 +131,9 @@ class SongTower(Tower):
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = FusionNetwork(songs.fusion, outputs, settings.p, collective)
+            network = FusionNetwork(
+                songs.fusion, outputs, settings.p, collective, settings.modality_dropout
+            )
         super().__init__(songs, settings, network.context, settings.norm_group, collective, device)
         self.network = network
 

@@ -25,10 +25,9 @@ from pipelines.runtime.stage import Json
 
 def settings_key(config: Config) -> Mapping[str, Json]:
     """What of the config the method depends on, besides the factors' stage."""
-    shared = {"eta", "p", "weight_decay", "schedule", "patience"}
     compare = config.compare
     return {
-        "train": config.train.model_dump(mode="json", include=shared),
+        "train": config.train.model_dump(mode="json", include=towers.SHARED - {"norm_group"}),
         "towers": compare.towers.model_dump(mode="json", exclude={"loss"}),
         "dlrm": compare.dlrm.model_dump(mode="json"),
         "wmf": compare.wmf.model_dump(mode="json"),

@@ -21,6 +21,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
+from fusionrec.errors import ConfigError
 from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import precision
 from fusionrec.models.examples import PARTS, Feed, InMemory
@@ -249,6 +250,16 @@ def key_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def check(config: Config) -> None:
+    """Raise a ConfigError for modalities to be left out that are not told apart."""
+    if config.train.modality_dropout and not config.fuse.blockwise:
+        raise ConfigError(
+            f"train.modality_dropout: {config.train.modality_dropout} leaves out modalities, which "
+            f"fuse.operator: concatenate with fuse.missing: {config.fuse.missing} mixes by one "
+            "PCA: set fuse.missing: learned, another fuse.operator, or train.modality_dropout: 0"
+        )
+
+
 STAGE = Stage(
     name="train",
     needs=lambda config: (split.STAGE, label.STAGE, fuse.STAGE),
@@ -258,4 +269,5 @@ STAGE = Stage(
     refresh_first=(label.STAGE, fuse.STAGE),
     staging=tuple(f"examples_{part}" for part in PARTS),
     published=(EPOCHS,),
+    check=check,
 )
