@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from fusionrec.models.categories import UNKNOWN, Categories
 from fusionrec.models.collective import Collective
 from fusionrec.models.fusion import Fusion
-from fusionrec.models.network import BatchContext, SharedDropout
+from fusionrec.models.network import BatchContext, ModalityDropout, SharedDropout
 from fusionrec.models.ranking import Towers, in_units
 from fusionrec.models.settings import DlrmSettings, RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs, Tower, TowerEpoch
@@ -107,6 +107,7 @@ class DlrmTower(Tower):
     ) -> None:
         super().__init__(songs, settings, BatchContext(), None, collective)
         self.fields, self.shape = fields, shape
+        self.modality_dropout = ModalityDropout(settings.modality_dropout, self.context)
         E, vectors = shape.embedding, 1 + len(fields)
         self.pairs = torch.triu_indices(vectors, vectors, offset=1)
         interacted = E * (vectors if shape.embeddings_too else 1) + self.pairs.shape[1]
@@ -129,7 +130,7 @@ class DlrmTower(Tower):
 
     def vectors(self, rows: Rows, x_BD: Tensor, present_BM: Tensor) -> Tensor:
         """See :class:`fusionrec.models.song_tower.Tower`."""
-        z_BE = self.bottom(self.fusion(x_BD, present_BM))
+        z_BE = self.bottom(self.fusion(x_BD, self.modality_dropout(present_BM)))
         outputs: Tensor = self.top(self.interaction(z_BE, self.embeddings(rows)))
         return outputs
 
@@ -147,7 +148,7 @@ class DlrmTower(Tower):
             known[name] = draws_B >= field.unknown
             if field.within is not None:
                 known[name] = known[name] & known[field.within]
-            nothing_E = self.tables[name].weight[UNKNOWN]
+            nothing_E = self.tables.get_parameter(f"{name}.weight")[UNKNOWN]
             found[name] = torch.where(known[name][:, None], found[name], nothing_E)
         return list(found.values())
 

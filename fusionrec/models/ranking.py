@@ -25,14 +25,7 @@ from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import RankingSettings, Settings
-from fusionrec.models.song_tower import (
-    SongInputs,
-    SongTower,
-    Tower,
-    TowerEpoch,
-    outputs,
-    unit_of,
-)
+from fusionrec.models.song_tower import SongInputs, SongTower, Tower, TowerEpoch, outputs, unit_of
 from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
 from fusionrec.models.user_tower import Attention, log_plays, user_vectors
 from fusionrec.signals.histories import Histories

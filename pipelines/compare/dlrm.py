@@ -8,6 +8,7 @@ have; test songs are looked up in them when it is trained.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,10 +25,9 @@ from pipelines.runtime.stage import Json
 
 def settings_key(config: Config) -> Mapping[str, Json]:
     """What of the config the method depends on, besides the factors' stage."""
-    shared = {"eta", "p", "weight_decay", "schedule", "patience"}
     compare = config.compare
     return {
-        "train": config.train.model_dump(mode="json", include=shared),
+        "train": config.train.model_dump(mode="json", include=towers.SHARED - {"norm_group"}),
         "towers": compare.towers.model_dump(mode="json", exclude={"loss"}),
         "dlrm": compare.dlrm.model_dump(mode="json"),
         "wmf": compare.wmf.model_dump(mode="json"),
@@ -61,7 +61,7 @@ def scores(context: Context) -> Scores:
 
 def fields(context: Context, train: np.ndarray, shape: DlrmSettings) -> Mapping[str, Field]:
     """Of all songs, by name; `train` are rows of the training songs."""
-    kept = {"train": train, "most": shape.rows, "seed": context.seed}
+    of = partial(categories, train=train, most=shape.rows, seed=context.seed)
     artists, releases = context.column("artist_id"), context.column("release")
     # A title as "Greatest Hits" is a release of each of its artists; null where either is.
     known = pc.and_(pc.not_equal(artists, ""), pc.not_equal(releases, ""))
@@ -69,8 +69,8 @@ def fields(context: Context, train: np.ndarray, shape: DlrmSettings) -> Mapping[
     tags, votes = context.column("mbtags"), context.column("mbtag_counts")
     terms, weights = context.column("terms"), context.column("term_weights")
     return {
-        "artist": Field(categories(singles(artists), **kept), shape.unknown),
-        "release": Field(categories(singles(albums), **kept), shape.unknown, "artist"),
-        "mbtags": Field(categories(tags, votes, **kept), shape.untagged),
-        "terms": Field(categories(terms, weights, **kept), shape.untagged),
+        "artist": Field(of(singles(artists)), shape.unknown),
+        "release": Field(of(singles(albums)), shape.unknown, "artist"),
+        "mbtags": Field(of(tags, votes), shape.untagged),
+        "terms": Field(of(terms, weights), shape.untagged),
     }

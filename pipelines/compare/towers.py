@@ -26,21 +26,21 @@ from pipelines.config import Config, replaced
 from pipelines.runtime.stage import Json
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
 
-_SHARED = {
+SHARED = {
     *("eta", "p", "weight_decay", "norm_group", "schedule", "patience", "evaluate_every", "dtype"),
     "modality_dropout",
 }
-"""The settings of the paper's network that both have, too."""
+"""The settings of the paper's network that these have, too."""
 
 
 def settings_key(config: Config, method: Literal["factors", "ranking"]) -> Mapping[str, Json]:
     """What of the config a method depends on, besides the factors' stage."""
     train, towers = config.train, config.compare.towers
     if method == "factors":
-        of_train = train.model_dump(mode="json", include=_SHARED | {"epochs", "batch_size"})
+        of_train = train.model_dump(mode="json", include=SHARED | {"epochs", "batch_size"})
         own = towers.model_dump(mode="json", include={"loss"})
     else:
-        of_train = train.model_dump(mode="json", include=_SHARED)
+        of_train = train.model_dump(mode="json", include=SHARED)
         own = towers.model_dump(mode="json", exclude={"loss"})
     return {"train": of_train, "towers": own, "wmf": config.compare.wmf.model_dump(mode="json")}
 

@@ -140,6 +140,23 @@ def test_what_is_unknown_is_learned_from_training_songs() -> None:
         assert gradients[1:].any().item() is not bool(unknown)
 
 
+def test_a_modality_that_is_dropped_is_absent() -> None:
+    """Of two modalities one is left, and nothing else is drawn."""
+    found = tower(settings=replace(SETTINGS, modality_dropout=1.0), unknown=0.0, untagged=0.0)
+    rows = np.flatnonzero(songs().present.all(axis=1))
+    begin(found, 1, len(rows))
+    with torch.no_grad():
+        drawn = found(rows)
+    alone = []
+    for modality in range(2):
+        found.present_NM = torch.zeros(SONGS, 2, dtype=torch.bool)
+        found.present_NM[:, modality] = True
+        alone.append(found.outputs(rows))
+    is_of = torch.stack([torch.isclose(drawn, each).all(dim=1) for each in alone])
+    assert (is_of.sum(dim=0) == 1).all()
+    assert is_of.any(dim=1).all()
+
+
 def test_the_seed_and_nothing_else_is_random() -> None:
     settings = Settings(p=0.3)
     outputs = []
