@@ -191,8 +191,8 @@ class GraphTraining(TwoTowerTraining[GraphModel]):
     train, validation
         Rows of songs. The latter are cold to the training, and are for early stopping.
     settings, ranking, shape
-        Hyperparameters; `settings.p` drops content, class weights, label smoothing, the batch
-        size and the normalisation's groups mean nothing here.
+        Hyperparameters; `settings.p` drops content; class weights, label smoothing, the batch
+        size, the normalisation's groups, the modalities' dropout and bfloat16 mean nothing here.
 
     Raises
     ------

@@ -97,6 +97,30 @@ class SharedDropout(nn.Module):
         return f"p={self.p}"
 
 
+class ModalityDropout(nn.Module):
+    """Modalities of songs that are absent in training though the songs have them.
+
+    A song keeps one where the number drawn for it is at least `rate`, and that of the largest
+    number, so that it never loses all. Drawn as in :class:`SharedDropout`; nothing where `rate`
+    is 0.
+    """
+
+    def __init__(self, rate: float, context: BatchContext) -> None:
+        super().__init__()
+        self.rate = rate
+        self.context = context
+
+    def forward(self, present_BM: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return present_BM
+        context, share = self.context, self.context.share
+        shape = (share.rows, present_BM.shape[1])
+        u = torch.rand(shape, generator=context.generator, device=present_BM.device)
+        own_BM = u[share.start : share.stop].masked_fill(~present_BM, -1.0)
+        largest_BM = own_BM == own_BM.amax(dim=1, keepdim=True)
+        return present_BM & ((own_BM >= self.rate) | largest_BM)
+
+
 class _Normalise(Function):
     """Batch normalisation with the global batch's moments, and the gradient through them."""
 
@@ -244,6 +268,8 @@ class FusionNetwork(nn.Module):
         Dropout probability.
     collective
         The data-parallel workers that share a batch; alone by default.
+    modality_dropout
+        How often a modality of a song is left out in training; see :class:`ModalityDropout`.
     """
 
     def __init__(
@@ -252,12 +278,14 @@ class FusionNetwork(nn.Module):
         classes: int,
         p: float,
         collective: Collective | None = None,
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         group = collective or Collective()
         self.context = BatchContext()
         settings = FusionSettings((features,)) if isinstance(features, int) else features
         self.p = p
+        self.modality_dropout = ModalityDropout(modality_dropout, self.context)
         self.fusion = Fusion(settings)
         layers: list[nn.Module] = []
         widths = (self.fusion.out_features, *HIDDEN[:-1])
@@ -295,7 +323,7 @@ class FusionNetwork(nn.Module):
         if present_BM is None:
             modalities = len(self.fusion.settings.blocks)
             present_BM = x_BD.new_ones(len(x_BD), modalities, dtype=torch.bool)
-        hidden_BH: Tensor = self.hidden(self.fusion(x_BD, present_BM))
+        hidden_BH: Tensor = self.hidden(self.fusion(x_BD, self.modality_dropout(present_BM)))
         return hidden_BH
 
     @torch.inference_mode()

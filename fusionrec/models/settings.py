@@ -23,6 +23,7 @@ class Settings:
     batch_size: int = 256
     eta: float = 0.001
     p: float = 0.5
+    modality_dropout: float = 0.0
     class_weights: bool = True
     label_smoothing: float = 0.0
     weight_decay: float = 0.0

@@ -76,7 +76,9 @@ class SongTower(nn.Module):
         self.autocasts, _ = precision(settings.dtype, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = FusionNetwork(songs.fusion, outputs, settings.p, self.group)
+            self.network = FusionNetwork(
+                songs.fusion, outputs, settings.p, self.group, settings.modality_dropout
+            )
         self.network.context.generator = torch.Generator(device)
         self.x_ND = torch.from_numpy(songs.x).to(device)
         self.present_NM = torch.from_numpy(songs.present).to(device)

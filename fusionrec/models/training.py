@@ -95,7 +95,9 @@ class Training(EpochTraining[Epoch, FusionNetwork]):
         # Weights are drawn from torch's global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = FusionNetwork(feed.fusion, classes, settings.p, collective)
+            self.network = FusionNetwork(
+                feed.fusion, classes, settings.p, collective, settings.modality_dropout
+            )
         super().__init__(self.network, settings, collective=collective, device=device)
         self.network.context.generator = torch.Generator(self.device)
         weights = class_weights(feed.counts) if settings.class_weights else np.ones(classes)

@@ -27,7 +27,8 @@ from pipelines.runtime.stage import Json
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
 
 _SHARED = {
-    *("eta", "p", "weight_decay", "norm_group", "schedule", "patience", "evaluate_every", "dtype")
+    *("eta", "p", "weight_decay", "norm_group", "schedule", "patience", "evaluate_every", "dtype"),
+    "modality_dropout",
 }
 """The settings of the paper's network that both have, too."""
 

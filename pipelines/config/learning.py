@@ -38,6 +38,15 @@ class TrainConfig(Section):
     )
     eta: float = _key(Settings.eta, "Adam's learning rate", gt=0, le=1)
     p: float = _key(Settings.p, "dropout probability", ge=0, lt=1)
+    modality_dropout: float = _key(
+        Settings.modality_dropout,
+        "how often a modality that a song has is left out in training, though never all of a "
+        "song's: 76 % of the full data's tracks have no lyrics, and the network learns to do "
+        "without what others have. Where PCA is fitted for each modality: fuse.missing: learned, "
+        "or a fuse.operator other than concatenate",
+        ge=0,
+        le=1,
+    )
     class_weights: bool = _key(
         Settings.class_weights, "weigh the cross-entropy by inverse class frequency"
     )

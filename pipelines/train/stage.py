@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from fusionrec import schemas
+from fusionrec.errors import ConfigError
 from fusionrec.models.epochs import precision
 from fusionrec.models.examples import PARTS, Feed, InMemory
 from fusionrec.models.settings import Settings
@@ -221,6 +222,16 @@ def _needs(config: Config) -> tuple[Stage, ...]:
     return (ingest.STAGE, split.STAGE, fuse.STAGE)
 
 
+def check(config: Config) -> None:
+    """Raise a ConfigError for modalities to be left out that are not told apart."""
+    if config.train.modality_dropout and not config.fuse.blockwise:
+        raise ConfigError(
+            f"train.modality_dropout: {config.train.modality_dropout} leaves out modalities, which "
+            f"fuse.operator: concatenate with fuse.missing: {config.fuse.missing} mixes by one "
+            "PCA: set fuse.missing: learned, another fuse.operator, or train.modality_dropout: 0"
+        )
+
+
 STAGE = Stage(
     name="train",
     needs=_needs,
@@ -230,4 +241,5 @@ STAGE = Stage(
     refresh_first=(label.STAGE, fuse.STAGE),
     staging=(*(f"examples_{part}" for part in PARTS), FACTORS),
     published=(EPOCHS,),
+    check=check,
 )

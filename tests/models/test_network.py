@@ -1,3 +1,6 @@
+from itertools import product
+
+import pytest
 import torch
 from torch import nn
 
@@ -7,8 +10,10 @@ from fusionrec.models.network import (
     BatchContext,
     BatchShare,
     FusionNetwork,
+    ModalityDropout,
     SharedBatchNorm,
 )
+from fusionrec.models.settings import Absent, FusionSettings
 
 
 def expected_parameters(features: int, classes: int) -> int:
@@ -104,3 +109,72 @@ def test_a_worker_without_a_group_has_no_rows() -> None:
         (0, 15, (15,)),
         (15, 30, (15,)),
     ]
+
+
+def dropout(rate: float, songs: int, collective: Collective | None = None) -> ModalityDropout:
+    context = BatchContext(share=BatchShare.of(songs, None, collective or Collective()))
+    context.generator.manual_seed(7)
+    return ModalityDropout(rate, context).train()
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("modalities", [1, 2, 3])
+def test_modalities_are_left_out_as_often_as_is_asked_for_but_never_all(rate, modalities) -> None:
+    """u >= rate, or u below it and the largest of all: 1 - rate + rate^m / m of m modalities."""
+    songs = 40_000
+    # Of three columns a song has the last ones.
+    present = torch.arange(3).expand(songs, -1) >= 3 - modalities
+    kept = dropout(rate, songs)(present)
+    assert not (kept & ~present).any()
+    assert kept.any(dim=1).all()
+    expected = 1 - rate + rate**modalities / modalities
+    share = kept[:, 3 - modalities :].double().mean(dim=0)
+    torch.testing.assert_close(share, torch.full_like(share, expected), rtol=0, atol=0.01)
+    if rate == 1.0:
+        assert (kept.sum(dim=1) == 1).all()
+
+
+def test_a_song_without_any_modality_gains_none() -> None:
+    assert not dropout(0.5, 50)(torch.zeros(50, 3, dtype=torch.bool)).any()
+
+
+def test_what_is_left_out_depends_on_the_row_in_the_global_batch() -> None:
+    present = torch.rand(30, 3) > 0.2
+    whole, parts = dropout(0.5, 30)(present), []
+    for rank in range(3):
+        layer = dropout(0.5, 30, Collective(rank, 3))
+        share = layer.context.share
+        parts.append(layer(present[share.start : share.stop]))
+    assert (whole != present).any()
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_nothing_is_left_out_nor_drawn_at_rate_0_or_in_evaluation() -> None:
+    present = torch.rand(30, 3) > 0.2
+    for layer in (dropout(0.0, 30), dropout(0.5, 30).eval()):
+        before = layer.context.generator.get_state()
+        assert layer(present) is present
+        assert torch.equal(layer.context.generator.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("operator", "absent"), product(["concatenate", "gated"], ["neutral", "learned"])
+)
+def test_a_modality_that_is_left_out_is_an_absent_one(operator, absent: Absent) -> None:
+    fusion = FusionSettings((4, 3), operator, width=5, absent=absent)
+    torch.manual_seed(0)
+    network = FusionNetwork(fusion, 3, 0.0, modality_dropout=0.6).train()
+    plain = FusionNetwork(fusion, 3, 0.0).train()
+    if absent == "learned":
+        with torch.no_grad():
+            for learned in network.fusion.absent:
+                learned.normal_()
+    plain.load_state_dict(network.state_dict())
+    network.context.share = plain.context.share = BatchShare(20, 0, 20)
+    x, present = torch.randn(20, 7), torch.ones(20, 2, dtype=torch.bool)
+    network.context.generator.manual_seed(3)
+    kept = network.modality_dropout(present)
+    network.context.generator.manual_seed(3)
+    assert not kept.all()
+    assert torch.equal(network(x, present), plain(x, kept))
+    assert not torch.equal(network(x, present), plain(x, present))

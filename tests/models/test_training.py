@@ -99,6 +99,7 @@ def test_same_seed_same_network() -> None:
         {"schedule": "cosine"},
         {"class_weights": False},
         {"p": 0.6},
+        {"modality_dropout": 0.5},
         {"norm_group": 20},
         {"dtype": "bfloat16"},
         {"dtype": "bfloat16", "norm_group": 20},
@@ -217,24 +218,24 @@ def _worker(rank: int, world: int, store: str, data: TrainingSet, settings: Sett
 
 
 @pytest.mark.parametrize(
-    ("world", "fusion", "norm_group"),
+    ("world", "fusion", "norm_group", "modality_dropout"),
     [
-        (2, FusionSettings(BLOCKS), None),
-        (3, FusionSettings(BLOCKS), None),
-        (2, GATED, None),
-        (2, GATED, 16),
-        (3, FusionSettings(BLOCKS), 16),
+        (2, FusionSettings(BLOCKS), None, 0.0),
+        (3, FusionSettings(BLOCKS), None, 0.0),
+        (2, GATED, None, 0.0),
+        (2, GATED, 16, 0.3),
+        (3, FusionSettings(BLOCKS), 16, 0.0),
     ],
 )
 def test_curve_does_not_depend_on_the_number_of_workers(
-    tmp_path, world, fusion, norm_group
+    tmp_path, world, fusion, norm_group, modality_dropout
 ) -> None:
     """The same loss curve to 1e-6 and F(s) to 1e-5 after 6 epochs, in double precision.
 
     210 songs in batches of 64 leave one of 18: one group, or two workers without any.
     """
     data = replace(blobs(), fusion=fusion)
-    settings = replace(DOUBLE, norm_group=norm_group)
+    settings = replace(DOUBLE, norm_group=norm_group, modality_dropout=modality_dropout)
     network, curve = trained(settings, data)
     context = mp.get_context("spawn")
     out, store = context.Queue(), str(tmp_path / "store")

@@ -7,7 +7,7 @@ import pytest
 from fusionrec.errors import ConfigError
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.settings import FusionSettings, Settings
-from pipelines import config
+from pipelines import config, train
 from pipelines.config.features import FuseConfig, PretrainConfig
 from pipelines.config.learning import TrainConfig
 from pipelines.pretrain import settings_of
@@ -165,3 +165,10 @@ def test_blends_of_one_name_are_refused() -> None:
 def test_a_blend_of_nothing_and_settings_out_of_bounds_are_refused(key, value) -> None:
     with pytest.raises(ConfigError, match=key.split(".")[1]):
         config.load(overrides=[f"{key}={value}"])
+
+
+def test_modalities_that_one_pca_mixes_cannot_be_left_out() -> None:
+    with pytest.raises(ConfigError, match=r"fuse\.missing: neutral mixes .* set fuse\.missing"):
+        train.STAGE.check(config.load(None, ["train.modality_dropout=0.3"]))
+    for other in ("fuse.missing=learned", "fuse.operator=gated", "train.modality_dropout=0"):
+        train.STAGE.check(config.load(None, ["train.modality_dropout=0.3", other]))

@@ -88,6 +88,7 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "train.checkpoint_every": (2, ""),
     "train.eta": (0.01, "train tune report compare"),
     "train.p": (0.1, "train tune report compare"),
+    "train.modality_dropout": (0.3, "train tune report compare"),
     "train.class_weights": ("false", "train tune report compare"),
     "train.label_smoothing": (0.1, "train tune report compare"),
     "train.weight_decay": (0.1, "train tune report compare"),
