@@ -39,7 +39,7 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
         Songs of the catalogue, which come first.
     """
     _write_songs(run, blend.F)
-    write_matrix(run, blend.features, "features")
+    write_matrix(run, blend.features[:own], "features")
     write_matrix(run, blend.atoms, "history")
     _write_users(run, blend, histories)
     description = {

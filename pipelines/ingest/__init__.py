@@ -1,8 +1,9 @@
 """Ingest: the data sets' official files to Parquet, every rejection listed.
 
 `stage` puts it together: `songs`, `lyrics` and `plays` read one kind of source each, `others` says
-what is known of songs that have plays and nothing else, `sources` is what they share; `listing`
-says in which state the sources are, and `crashes` which files workers died on.
+what is known of songs that have plays and nothing else, `lookup` writes what finds songs by id and
+by number, `sources` is what they share; `listing` says in which state the sources are, and
+`crashes` which files workers died on.
 """
 
 from pipelines.ingest.stage import STAGE

@@ -23,7 +23,7 @@ class RowsFile:
     Raises
     ------
     WorkspaceError
-        If it is damaged; also where rows are read.
+        If it is damaged, or has not the rows that are asked for.
     """
 
     def __init__(self, stream: pa.NativeFile, path: str) -> None:
@@ -55,7 +55,9 @@ class RowsFile:
     ) -> np.ndarray:
         """The rows from each of `starts` to before each of `stops`, one span after the other."""
         tensor = self._tensors[name]
-        dtype, shape = np.dtype(_TYPES[tensor["dtype"]]), tensor["shape"][1:]
+        dtype, (rows, *shape) = np.dtype(_TYPES[tensor["dtype"]]), tensor["shape"]
+        if len(starts) and (starts.min() < 0 or stops.max() > rows):
+            raise self._damaged()
         row = dtype.itemsize * math.prod(shape)
         begin = self._start + tensor["data_offsets"][0]
         read = b"".join(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusionrec.errors import ConfigError
+from fusionrec.errors import ConfigError, WorkspaceError
 from fusionrec.signals.explain import REST
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.songs import Songs
@@ -20,11 +20,13 @@ from pipelines import blend, compare, embed, ladder, pretrain, recommend, split
 from pipelines.blend.inputs import hidden_songs, read_inputs
 from pipelines.blend.stage import fit
 from pipelines.blend.vectors import read_users
+from pipelines.cli.catalogue import Catalogue
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
+from pipelines.runtime.rows import read_matrix
 from pipelines.runtime.workspace import Manifest, Workspace
 from tests.pipelines.inline import load, without_ray
 
@@ -245,6 +247,28 @@ def test_a_list_and_its_reasons_read_no_artifact_whole(
         found = for_user(workspace.uri, row["user_id"], 3, why=True)
         assert [song.song_id for song in found.songs] == row["song_ids"][:3]
         assert [song.score for song in found.songs] == row["scores"][:3]
+
+
+def test_songs_like_a_song_are_all_others_of_the_catalogue(manifests, place) -> None:
+    """Songs that have plays and nothing else are in histories, and in no list."""
+    workspace = Workspace(str(place))
+    songs = workspace.read("ingest", "songs").to_pylist()
+    found = similar_to(workspace.uri, f"{songs[3]['artist_name']} - {songs[3]['title']}", 9_999)
+    listed = [song.song_id for song in found.songs]
+    assert sorted(listed) == sorted(row["song_id"] for row in songs if row is not songs[3])
+
+
+def test_a_history_has_the_songs_outside_the_catalogue_behind_its_own(manifests, place) -> None:
+    workspace = Workspace(str(place)).of("recommend")
+    own = workspace.read("ingest", "songs", ["song_id"])["song_id"].to_pylist()
+    other = workspace.read("ingest", "other_songs", ["song_id"])["song_id"].to_pylist()
+    ids, rows = [*own, *other], np.arange(len(own) + len(other))
+    catalogue = Catalogue(workspace)
+    np.testing.assert_array_equal(catalogue.rows(ids), rows)
+    assert catalogue.ids(rows[::-1]) == ids[::-1]
+    assert len(read_matrix(workspace, "blend", "history", rows)) == len(ids)
+    with pytest.raises(WorkspaceError):
+        read_matrix(workspace, "blend", "features", rows)
 
 
 def test_printed_parts_stand_below_the_score_that_they_add_up_to(manifests, place, capsys) -> None:
