@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fusionrec.formats.sample.corpus import write_sample
-from pipelines import config
+from pipelines import config, fuse
+from pipelines.run import STAGES
+from tests.pipelines.inline import without_ray
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -55,11 +57,10 @@ def test_embed(corpus) -> None:
 
 
 def test_ingest_scale(corpus) -> None:
-    found = result("ingest_scale.py", corpus, "--files", 60, 110)
-    first, second = found["runs"]
-    assert 60 <= first["files"] < second["files"]
-    assert first["worker_mb"] > 10
-    assert first["driver_mb"] > 10
+    (run,) = result("ingest_scale.py", corpus, "--files", 60)["runs"]
+    assert 60 <= run["files"] < 100  # of 120
+    assert run["worker_mb"] > 10
+    assert run["driver_mb"] > 10
 
 
 def test_plays_scale(corpus) -> None:
@@ -69,20 +70,10 @@ def test_plays_scale(corpus) -> None:
 
 
 def test_train() -> None:
-    small = ("--songs", 600, "--columns", 20, "--epochs", 1, "--rounds", 1, "--workers", 1, 2)
+    small = ("--songs", 600, "--columns", 20, "--epochs", 1, "--rounds", 1, "--workers", 0, 2)
     found = result("train.py", *small)
-    assert found["against_plain"].keys() == {"plain", "1 worker(s)", "2 worker(s)"}
+    assert found["against_plain"].keys() == {"plain", "0 worker(s)", "2 worker(s)"}
     assert all(ratio > 0 for ratio in found["against_plain"].values())
-
-
-FUSE = """
-import sys
-from pipelines import config
-from pipelines.run import STAGES
-loaded = config.load(sys.argv[1])
-for stage in STAGES[:6]:
-    stage.run(loaded)
-"""
 
 
 def test_tune(corpus, tmp_path) -> None:
@@ -96,11 +87,15 @@ def test_tune(corpus, tmp_path) -> None:
     chosen |= {"ingest.max_reject_share": 0.3, "embed.lyrics.words": 10}
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(config.load(None, [f"{k}={v}" for k, v in chosen.items()])))
-    subprocess.run([sys.executable, "-c", FUSE, str(path)], check=True, cwd=BENCHMARKS.parent)
-    found = result("tune.py", tmp_path / "w", "--config", path, "--trials", 2, 3)
-    assert [run["trials"] for run in found["runs"]] == [2, 3]
-    assert all(0 < run["outside"] < 1 for run in found["runs"])
-    assert found["worker_memory_ratio"] > 0
+    with without_ray():  # the script's own runs start Ray
+        for stage in STAGES[: STAGES.index(fuse.STAGE) + 1]:
+            stage.run(config.load(path))
+    found = result("tune.py", tmp_path / "w", "--config", path, "--trials", 2)
+    (run,) = found["runs"]
+    assert run["trials"] == 2
+    assert 0 < run["outside"] < 1
+    assert min(run["worker_mb"], run["driver_mb"]) > 10
+    assert found["worker_memory_ratio"] == 1
 
 
 def test_signals(corpus, tmp_path) -> None:

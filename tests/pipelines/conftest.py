@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -27,6 +28,11 @@ SETTINGS = {
     "recommend.model": "genre",
     "evaluate.resamples": 500,
 }
+
+BEFORE_TRAIN = ("ingest", "split", "label", "pretrain", "embed", "fuse")
+
+LONG_TRAINING = {"train__epochs": 150, "train__checkpoint_every": 5, "train__evaluate_every": 5}
+"""Long enough to be disturbed."""
 
 
 def overrides(corpus: Path, workspace: Path, **more: object) -> list[str]:
@@ -63,6 +69,12 @@ def without(finished: Path, target: Path, *stages: str) -> Path:
     return copied(finished, target, *(stage for stage in current if stage not in stages))
 
 
+def probabilities(workspace: Path) -> np.ndarray:
+    """F(s) of the songs, of shape (n_songs, n_classes)."""
+    table = Workspace(str(workspace)).read("train", "song_vectors", ["probabilities"])
+    return np.array(table["probabilities"].to_pylist())
+
+
 def ingest_run(workspace: Path) -> StageRun:
     """The stage of an empty workspace, begun."""
     run = Workspace(str(workspace)).begin("ingest", {})
@@ -89,6 +101,16 @@ def finished(corpus, ray_session, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("finished") / "workspace"
     run(config.load(None, overrides(corpus, place)))
     return place
+
+
+@pytest.fixture(scope="session")
+def long_training(finished, corpus, tmp_path_factory) -> np.ndarray:
+    """F(s) of the long training that nothing disturbs."""
+    from pipelines import config, train
+
+    place = copied(finished, tmp_path_factory.mktemp("long") / "w", *BEFORE_TRAIN)
+    train.STAGE.run(config.load(None, overrides(corpus, place, **LONG_TRAINING)))
+    return probabilities(place)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 import contextlib
 import glob
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
@@ -49,17 +50,18 @@ def killing(title: str, sign: Path, times: int = 2) -> Iterator[list[int]]:
         thread.join()
 
 
-def lose_node(stage: str, settings: list[str]) -> None:
-    """Run a stage on two nodes, one of which is removed; in a process of its own."""
+def lose_nodes(settings: Mapping[str, Sequence[str]]) -> None:
+    """Run stages on two nodes, of which each loses one; in a process of its own."""
     script = Path(__file__).with_name("node_loss.py")
     done = subprocess.run(
-        [sys.executable, str(script), stage, *settings],
+        [sys.executable, str(script), json.dumps(settings)],
         # A node that does not answer five times is lost; Ray asks every three seconds else.
         env={**os.environ, "PYTHONPATH": os.getcwd(), "RAY_health_check_period_ms": "500"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "removed a node" in done.stdout
+    for stage in settings:
+        assert f"{stage}: removed a node" in done.stdout

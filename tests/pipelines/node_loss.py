@@ -1,9 +1,10 @@
-"""A stage on a cluster of two nodes, of which one that works on it is removed.
+"""Stages on a cluster of two nodes, of which one that works on each is removed.
 
-A program of its own, since a process has one Ray: `node_loss.py STAGE section.key=value ...`
+A program of its own, since a process has one Ray: `node_loss.py '{STAGE: [KEY=VALUE, ...]}'`
 """
 
 import importlib
+import json
 import sys
 import threading
 import time
@@ -36,28 +37,37 @@ def busy_node(nodes: list[Any], title: str) -> Any:
     return nodes[0]
 
 
-def main() -> None:
-    name = sys.argv[1]
+def lose(cluster: Cluster, nodes: list[Any], name: str, settings: list[str]) -> None:
+    """Run a stage; one of the nodes goes meanwhile, and another comes when it is over."""
     sign, title = BUSY[name]
-    # The driver's own node has no CPU, so it has no part in the work.
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
-    cluster.wait_for_nodes()
-    settings = [o for o in sys.argv[2:] if not o.startswith("cluster.")]
-    loaded = config_module.load(None, [*settings, f"cluster.address={cluster.address}"])
+    own = [setting for setting in settings if not setting.startswith("cluster.")]
+    loaded = config_module.load(None, [*own, f"cluster.address={cluster.address}"])
     folder = Path(loaded.workspace) / name
 
     def remove() -> None:
         while not list(folder.glob(f"*/{sign}")):
             time.sleep(0.005)
-        cluster.remove_node(busy_node(nodes, title), allow_graceful=False)
+        node = busy_node(nodes, title)
+        nodes.remove(node)
+        cluster.remove_node(node, allow_graceful=False)
         # A search keeps standard output for its results.
-        print("removed a node", file=sys.__stdout__, flush=True)
+        print(f"{name}: removed a node", file=sys.__stdout__, flush=True)
 
     thread = threading.Thread(target=remove, daemon=True)
     thread.start()
     importlib.import_module(f"pipelines.{name}").STAGE.run(loaded)
     thread.join()
+    nodes.append(cluster.add_node(num_cpus=2))
+    cluster.wait_for_nodes()
+
+
+def main() -> None:
+    # The driver's own node has no CPU, so it has no part in the work.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    cluster.wait_for_nodes()
+    for name, settings in json.loads(sys.argv[1]).items():
+        lose(cluster, nodes, name, settings)
     ray.shutdown()
     cluster.shutdown()
 

@@ -24,7 +24,8 @@ RUNS = "[{k: 4, modalities: [metadata]}, {k: 6, modalities: [metadata, audio]}]"
 COMPARE = {
     "ingest__segments": "full",
     "embed__modalities": "[metadata, audio]",
-    "train__epochs": 20,
+    # Of what learns by epochs, nothing is asserted that a few do not show.
+    "train__epochs": 5,
     "compare__test_folds": "[0]",
     "compare__fusion": RUNS,
     "compare__blends": "[{signals: [neighbours-terms, popularity], context: false}]",
@@ -33,9 +34,9 @@ COMPARE = {
     "compare__wmf": "{factors: 12}",
     "compare__audio_words": "{codewords: 60, frames: 30}",
     "compare__methods": list(METHODS),
-    "compare__neural": "{hidden: 50, epochs: 5, cnn_epochs: 2, segments: 32}",
+    "compare__neural": "{hidden: 20, epochs: 2, cnn_epochs: 1, segments: 32}",
     "compare__towers": "{epochs: 3, dimensions: 8}",
-    "compare__mlr": "{queries: 150, iterations: 5}",
+    "compare__mlr": "{queries: 60, iterations: 3}",
 }
 
 

@@ -22,7 +22,7 @@ from pipelines import embed, ingest, run
 from pipelines.runtime import failures, sharding
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import copied, overrides
-from tests.pipelines.deaths import killing, lose_node, ray_processes
+from tests.pipelines.deaths import killing, ray_processes
 
 
 def artifact(workspace: Path, stage: str, name: str) -> pa.Table:
@@ -240,23 +240,6 @@ def test_every_stage_survives_the_death_of_a_worker(
         found, expected = (artifact(w, stage, name) for w in (tmp_path, finished))
         assert found.equals(expected), (stage, name)
     assert counts["evaluate"]["counts"] == Workspace(str(finished)).require("evaluate")["counts"]
-
-
-@pytest.mark.slow
-def test_a_node_is_lost_in_ingest(corpus, finished, tmp_path) -> None:
-    lose_node("ingest", overrides(corpus, tmp_path / "w", ingest__files_per_shard=4))
-    for name in ("songs", "users"):
-        found, expected = (artifact(w, "ingest", name) for w in (tmp_path / "w", finished))
-        assert found.equals(expected), name
-
-
-@pytest.mark.slow
-def test_a_node_is_lost_in_embed(corpus, finished, tmp_path) -> None:
-    workspace = copied(finished, tmp_path / "w", "ingest", "split", "pretrain")
-    lose_node("embed", overrides(corpus, workspace))
-    for name in ("metadata", "lyrics"):
-        found, expected = (artifact(w, "embed", name) for w in (workspace, finished))
-        assert found.equals(expected), name
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("division by zero"), KeyError("no such")])

@@ -18,27 +18,28 @@ from pipelines import config as config_module
 from pipelines import train
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.epochs import LAST
-from tests.pipelines.conftest import arguments, copied, overrides, result
-from tests.pipelines.deaths import killing, lose_node
-
-STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
+from tests.pipelines.conftest import (
+    BEFORE_TRAIN,
+    LONG_TRAINING,
+    arguments,
+    copied,
+    overrides,
+    probabilities,
+    result,
+)
+from tests.pipelines.deaths import killing
 
 
 @pytest.fixture
 def untrained(finished, tmp_path) -> Path:
     """A workspace in which training comes next."""
-    return copied(finished, tmp_path / "workspace", *STAGES)
+    return copied(finished, tmp_path / "workspace", *BEFORE_TRAIN)
 
 
 def trained(corpus: Path, workspace: Path, **settings: object) -> dict:
     return train.STAGE.run(config_module.load(None, overrides(corpus, workspace, **settings)))[
         "counts"
     ]
-
-
-def probabilities(workspace: Path) -> np.ndarray:
-    table = Workspace(str(workspace)).read("train", "song_vectors", ["probabilities"])
-    return np.array(table["probabilities"].to_pylist())
 
 
 def test_the_curve_is_in_csv_tensorboard_and_checkpoints(finished) -> None:
@@ -124,31 +125,26 @@ def test_train_makes_the_classes_its_config_asks_for(corpus, untrained, ray_sess
 
 # --- killed ------------------------------------------------------------------------------
 
-LONG = {"train__epochs": 150, "train__checkpoint_every": 5, "train__evaluate_every": 5}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(finished, corpus, ray_session, tmp_path_factory) -> np.ndarray:
-    """F of a training of 150 epochs that nothing disturbs."""
-    place = copied(finished, tmp_path_factory.mktemp("undisturbed") / "w", *STAGES)
-    trained(corpus, place, **LONG)
-    return probabilities(place)
-
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced(corpus, untrained, undisturbed, ray_session) -> None:
+def test_a_killed_worker_is_replaced(corpus, untrained, long_training, ray_session) -> None:
     """Ray Train starts a new worker, which goes on from the checkpoint."""
     sign = untrained / "train" / "*" / "checkpoints" / "last.safetensors"
     with killing("RayTrainWorker", sign, times=1) as killed:
-        counts = trained(corpus, untrained, **LONG, train__workers=1)
+        counts = trained(corpus, untrained, **LONG_TRAINING, train__workers=1)
     assert killed
     assert 0 < counts["resumed_after_epoch"] < 150
-    np.testing.assert_allclose(probabilities(untrained), undisturbed, atol=1e-6)
+    np.testing.assert_allclose(probabilities(untrained), long_training, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_killed_driver_is_repeated(corpus, untrained, undisturbed) -> None:
-    command = [sys.executable, "-m", "pipelines.train", *arguments(corpus, untrained, **LONG)]
+def test_a_killed_driver_is_repeated(corpus, untrained, long_training) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.train",
+        *arguments(corpus, untrained, **LONG_TRAINING),
+    ]
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -165,15 +161,7 @@ def test_a_killed_driver_is_repeated(corpus, untrained, undisturbed) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert Workspace(str(untrained)).require("train")["counts"]["resumed_after_epoch"] > 0
-    np.testing.assert_allclose(probabilities(untrained), undisturbed, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_a_node_is_lost_in_training(corpus, untrained, undisturbed) -> None:
-    """The node of the only worker is removed; another one takes its place."""
-    lose_node("train", overrides(corpus, untrained, **LONG, train__workers=1))
-    assert Workspace(str(untrained)).require("train")["counts"]["resumed_after_epoch"] > 0
-    np.testing.assert_allclose(probabilities(untrained), undisturbed, atol=1e-6)
+    np.testing.assert_allclose(probabilities(untrained), long_training, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -16,10 +16,9 @@ from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.models import load_network
-from tests.pipelines.conftest import arguments, copied, overrides
-from tests.pipelines.deaths import killing, lose_node
+from tests.pipelines.conftest import BEFORE_TRAIN, arguments, copied, overrides
+from tests.pipelines.deaths import killing
 
-STAGES = ("ingest", "split", "label", "pretrain", "embed", "fuse")
 SPACE = "{label.k: [3, 6], train.eta: {low: 0.0005, high: 0.005, log: true}, train.p: [0.0, 0.4]}"
 SMALL = {"tune__trials": 4, "train__epochs": 8, "tune__reports": 4, "tune__space": SPACE}
 
@@ -27,7 +26,7 @@ SMALL = {"tune__trials": 4, "train__epochs": 8, "tune__reports": 4, "tune__space
 @pytest.fixture
 def untuned(finished, tmp_path) -> Path:
     """A workspace in which a search can begin."""
-    return copied(finished, tmp_path / "workspace", *STAGES)
+    return copied(finished, tmp_path / "workspace", *BEFORE_TRAIN)
 
 
 def test_the_axes_of_a_search_follow_its_scales() -> None:
@@ -206,19 +205,19 @@ def test_a_killed_trial_is_tried_again(corpus, untuned, ray_session) -> None:
     assert all(row["epoch"] == 60 for row in rows)
 
 
-@pytest.mark.slow
-def test_a_node_is_lost_in_a_search(corpus, untuned) -> None:
-    """Its trials are tried again elsewhere, and what they share is made again if it lay there."""
-    settings = {**SMALL, "train__epochs": 60, "tune__scheduler": "none"}
-    lose_node("tune", overrides(corpus, untuned, **settings))
-    rows = Workspace(str(untuned)).read_json("tune", "trials.json")
-    assert len(rows) == 4
-    assert all(row["error"] is None and row["epoch"] == 60 for row in rows)
+def ended_in_the_state_of(workspace: Path) -> int:
+    """Trials that have ended, by the newest state of an interrupted search; -1 without one."""
+    states = sorted(workspace.glob("tune/*/ray/search/experiment_state-*.json"))
+    try:
+        trials = json.loads(states[-1].read_text())["trial_data"]
+    except (IndexError, ValueError):  # not yet, or half written
+        return -1
+    return sum(json.loads(trial)["status"] == "TERMINATED" for trial, _ in trials)
 
 
 @pytest.mark.slow
-def test_a_killed_search_is_repeated_and_keeps_its_trials(corpus, untuned) -> None:
-    settings = {**SMALL, "tune__trials": 6, "train__epochs": 60, "tune__concurrent": 1}
+def test_a_killed_search_is_repeated_and_keeps_its_trials(corpus, untuned, tmp_path) -> None:
+    settings = {**SMALL, "tune__trials": 6, "train__epochs": 32, "tune__concurrent": 1}
     settings["tune__scheduler"] = "none"
     command = [
         sys.executable,
@@ -226,21 +225,19 @@ def test_a_killed_search_is_repeated_and_keeps_its_trials(corpus, untuned) -> No
         "pipelines.tune",
         *arguments(corpus, untuned, **settings),
     ]
-    process = subprocess.Popen(
-        command,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    ended = 0
-    for line in process.stderr:
-        ended += ": trial " in line
-        if ended == 2:
-            break
-    # The state of the search is written every few seconds.
-    time.sleep(12)
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command,
+            # The state of the search is written every ten seconds else.
+            env={**os.environ, "TUNE_GLOBAL_CHECKPOINT_S": "1"},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+        )
+    while ended_in_the_state_of(untuned) < 2:
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
