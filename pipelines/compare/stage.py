@@ -36,7 +36,7 @@ from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
 from pipelines.compare.methods import SPECS, diversity_vectors, inputs, key
 from pipelines.compare.summary import summarise
-from pipelines.config import Config
+from pipelines.config import Config, replaced
 from pipelines.config.compare import Method
 from pipelines.runtime import tasks
 from pipelines.runtime.run_id import run_id
@@ -49,6 +49,7 @@ _USERS_AT_ONCE = 1_000
 _VERSION = 5
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
+_ON_TASTE: set[Method] = {"fusion-factors", "fusion-ranking", "dlrm"}
 
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
@@ -98,6 +99,16 @@ def _of_split(outcomes: list[Outcome], by: By) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.job.fold.by == by]
 
 
+def _check_dropout(config: Config) -> None:
+    """Raise a ConfigError where a network would be to leave out what its inputs mix."""
+    compare = config.compare
+    operators = {run.operator for run in compare.fusion} if "fusion" in compare.methods else set()
+    if _ON_TASTE & set(compare.methods):
+        operators.add("concatenate")
+    for operator in sorted(operators):
+        train.check(replaced(config, {"fuse.operator": operator}))
+
+
 def check(config: Config) -> None:
     compare = config.compare
     segments = sorted(_NEED_SEGMENTS & set(compare.methods))
@@ -114,6 +125,8 @@ def check(config: Config) -> None:
                     f"compare.fusion has {fusion.name!r}, but embed.modalities has no {modality}: "
                     "add it there, or leave the run out"
                 )
+    if config.train.modality_dropout:
+        _check_dropout(config)
     if "blend" in compare.methods:
         for run in compare.blends:
             blend.check_run(run, "compare.blends")

@@ -6,6 +6,6 @@ and `users` makes the users' vectors. Of either, `epochs` runs the epochs, with 
 `monitor` writes the curves.
 """
 
-from pipelines.train.stage import STAGE, key_settings, of_classes, settings_of
+from pipelines.train.stage import STAGE, check, key_settings, of_classes, settings_of
 
-__all__ = ["STAGE", "key_settings", "of_classes", "settings_of"]
+__all__ = ["STAGE", "check", "key_settings", "of_classes", "settings_of"]

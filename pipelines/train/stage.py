@@ -196,7 +196,7 @@ def _write_song_vectors(run: StageRun, shard: Shard) -> Written:
 def key_settings(config: Config) -> dict[str, Any]:
     """What of the config the trained network depends on."""
     if config.train.objective == "genre":
-        # The objective is not named, so that its keys are those of before there were others.
+        # Without its name: what a training on taste has there tells the two apart.
         unread = {"objective", "wmf", "towers"}
         moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
         train = config.train.model_dump(exclude=moving | unread)

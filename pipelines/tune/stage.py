@@ -105,9 +105,13 @@ def _check(config: Config) -> None:
         each = (values.low, values.high) if isinstance(values, Range) else values
         for value in each:
             try:
-                config_module.replaced(config, {name: value})
+                chosen = config_module.replaced(config, {name: value})
+                if name == "fuse.operator":
+                    train.check(chosen)
             except ConfigError as error:
                 raise ConfigError(f"tune.space: {error}") from None
+    if "fuse.operator" not in config.tune.space:
+        train.check(config)
     if config.split.validation == 0:
         raise ConfigError("tune judges trials on validation songs: set split.validation above 0")
     objective = config.train.objective

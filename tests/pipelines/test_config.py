@@ -7,7 +7,7 @@ import pytest
 from fusionrec.errors import ConfigError
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.settings import FusionSettings, Settings
-from pipelines import config, train
+from pipelines import compare, config, train, tune
 from pipelines.config.features import FuseConfig, PretrainConfig
 from pipelines.config.learning import TrainConfig
 from pipelines.pretrain import settings_of
@@ -165,6 +165,21 @@ def test_blends_of_one_name_are_refused() -> None:
 def test_a_blend_of_nothing_and_settings_out_of_bounds_are_refused(key, value) -> None:
     with pytest.raises(ConfigError, match=key.split(".")[1]):
         config.load(overrides=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        (tune.STAGE, ()),
+        (tune.STAGE, ("tune.space={fuse.operator: [gated, concatenate]}",)),
+        (compare.STAGE, ("compare.methods=[fusion]", "fuse.operator=gated")),
+        (compare.STAGE, ("compare.methods=[fusion-ranking]", "fuse.operator=gated")),
+    ],
+)
+def test_no_row_or_trial_leaves_out_what_its_inputs_mix(stage, more) -> None:
+    with pytest.raises(ConfigError, match="mixes by one"):
+        stage.check(config.load(None, ["train.modality_dropout=0.3", *more]))
+    stage.check(config.load(None, ["train.modality_dropout=0.3", "fuse.missing=learned", *more]))
 
 
 def test_modalities_that_one_pca_mixes_cannot_be_left_out() -> None:
