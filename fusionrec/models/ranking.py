@@ -27,7 +27,7 @@ from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs, SongTower, Tower, TowerEpoch, outputs, unit_of
 from fusionrec.models.two_towers import Drawn, TwoTowers, TwoTowerTraining
-from fusionrec.models.user_tower import Attention, log_plays, user_vectors
+from fusionrec.models.user_tower import Attention, user_vectors
 from fusionrec.signals.histories import Histories
 
 Rows = NDArray[np.integer[Any]]
@@ -172,25 +172,6 @@ class RankingModel:
             Of all n songs, of :meth:`warm`.
         """
         return user_vectors(self.attention, warm, counts, rows)
-
-    @torch.no_grad()
-    def shares(
-        self, warm: NDArray[np.float32], plays: NDArray[np.number[Any]]
-    ) -> NDArray[np.float32]:
-        """What each song of one user's history has of the user's vector, float32 (L,), of sum 1.
-
-        The vector is the sum of share times v, so that a score is one of scores of such songs.
-
-        Parameters
-        ----------
-        warm
-            Of these songs, (L, d + 1).
-        plays
-            Shape (L,), above 0.
-        """
-        v_Ld, weights_L = torch.from_numpy(warm[:, :-1]), torch.from_numpy(log_plays(plays))
-        owner_L = torch.zeros(len(plays), dtype=torch.int64)
-        return np.asarray(self.attention.shares(v_Ld, weights_L, owner_L, 1).numpy(), np.float32)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that was learned."""

@@ -81,12 +81,7 @@ def histories(
         place = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         chosen = np.sort(order[place < most])
         songs, plays, owner = songs[chosen], plays[chosen], owner[chosen]
-    return Played(songs, log_plays(plays), owner, len(users))
-
-
-def log_plays(plays: NDArray[np.number[Any]]) -> NDArray[np.float32]:
-    """A song's weight in a history: log(1 + plays)."""
-    return np.asarray(np.log1p(plays), np.float32)
+    return Played(songs, np.log1p(plays).astype(np.float32), owner, len(users))
 
 
 class Attention(nn.Module):
@@ -103,19 +98,14 @@ class Attention(nn.Module):
 
     def forward(self, v_Ld: Tensor, weights_L: Tensor, owner_L: Tensor, users: int) -> Tensor:
         """Users' vectors, shape (B, d); zeros without a history."""
-        share_L = self.shares(v_Ld, weights_L, owner_L, users)
-        return v_Ld.new_zeros(users, v_Ld.shape[1]).index_add(0, owner_L, share_L[:, None] * v_Ld)
-
-    def shares(self, v_Ld: Tensor, weights_L: Tensor, owner_L: Tensor, users: int) -> Tensor:
-        """Each song's weight in its user's vector, shape (L,); of a user they add up to 1."""
         scores_L = v_Ld @ self.query / v_Ld.shape[1] ** 0.5 + self.slope * weights_L.log()
         # A constant of each user, for the exponential not to overflow.
         highest_B = scores_L.detach().new_full((users,), -torch.inf)
         highest_B = highest_B.scatter_reduce(0, owner_L, scores_L.detach(), "amax")
         each_L = (scores_L - highest_B[owner_L]).exp()
         total_B = each_L.new_zeros(users).index_add(0, owner_L, each_L)
-        share_L: Tensor = each_L / total_B[owner_L]
-        return share_L
+        share_L = each_L / total_B[owner_L]
+        return v_Ld.new_zeros(users, v_Ld.shape[1]).index_add(0, owner_L, share_L[:, None] * v_Ld)
 
 
 @torch.no_grad()

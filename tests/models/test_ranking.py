@@ -8,6 +8,7 @@ import pytest
 from fusionrec.errors import DataError
 from fusionrec.models.ranking import RankingModel, RankingTraining
 from fusionrec.models.settings import RankingSettings, Settings
+from fusionrec.models.shares import of_attention
 from fusionrec.signals.histories import Histories
 from tests.models.planted import SONGS, TEST, TRAIN, USERS, VALIDATION, Planted, planted
 
@@ -71,7 +72,13 @@ def test_a_score_is_that_of_the_songs_played_by_their_shares(data, model) -> Non
     counts, d = data.seen().counts, RANKING.dimensions
     for user in (5, 9):
         songs = counts[[user]].indices
-        shares = model.model.shares(model.warm[songs], counts[[user]].data)
+        attention = model.model.attention
+        shares = of_attention(
+            model.warm[songs, :d],
+            counts[[user]].data,
+            attention.query.detach().numpy(),
+            attention.slope.item(),
+        )
         assert shares.sum() == pytest.approx(1, rel=1e-5)
         F = model.content[TEST]
         each = model.warm[songs, :d] @ F[:, :d].T / np.sqrt(d)
