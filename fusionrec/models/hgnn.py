@@ -235,27 +235,3 @@ class GraphTraining(TwoTowerTraining[GraphModel]):
     def description(self) -> dict[str, Any]:
         """What makes the towers, but for the songs, the graph and the weights; JSON-able."""
         return {"ranking": asdict(self.ranking), "shape": asdict(self.shape)}
-
-
-def fit_hgnn(
-    x: NDArray[np.float32],
-    plays: Histories,
-    graph: SongGraph,
-    *,
-    train: Rows,
-    validation: Rows,
-    settings: Settings,
-    ranking: RankingSettings,
-    shape: GraphSettings,
-) -> GraphModel:
-    """:class:`GraphTraining` from beginning to end."""
-    return GraphTraining(
-        x,
-        plays,
-        graph,
-        train=train,
-        validation=validation,
-        settings=settings,
-        ranking=ranking,
-        shape=shape,
-    ).run()

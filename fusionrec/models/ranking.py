@@ -273,25 +273,3 @@ class RankingTraining(TwoTowerTraining[RankingModel]):
         return RankingModel(
             self.tower.network, both.map, both.attention, self.scale, tuple(self.curve)
         )
-
-
-def fit_ranking(
-    songs: SongInputs,
-    plays: Histories,
-    factors: NDArray[np.float32],
-    *,
-    train: Rows,
-    validation: Rows,
-    settings: Settings,
-    ranking: RankingSettings,
-) -> RankingModel:
-    """:class:`RankingTraining` from beginning to end."""
-    return RankingTraining(
-        songs,
-        plays,
-        factors,
-        train=train,
-        validation=validation,
-        settings=settings,
-        ranking=ranking,
-    ).run()

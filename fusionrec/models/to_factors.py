@@ -172,25 +172,3 @@ def _predict_always(network: FusionNetwork, always: NDArray[np.floating[Any]]) -
     """
     network.output.weight.zero_()
     network.output.bias.copy_(torch.from_numpy(always))
-
-
-def fit_factors(
-    songs: SongInputs,
-    targets: NDArray[np.float32],
-    *,
-    train: Rows,
-    validation: Rows,
-    loss: LossName,
-    settings: Settings,
-    feedback: Feedback | None = None,
-) -> FactorTower:
-    """:class:`FactorTraining` from beginning to end."""
-    return FactorTraining(
-        songs,
-        targets,
-        train=train,
-        validation=validation,
-        loss=loss,
-        settings=settings,
-        feedback=feedback,
-    ).run()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from fusionrec.models.graph import song_graph
-from fusionrec.models.hgnn import fit_hgnn
+from fusionrec.models.hgnn import GraphTraining
 from fusionrec.models.settings import GraphSettings, RankingSettings, Settings
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.songs import codes
@@ -53,7 +53,7 @@ def scores(context: Context) -> Scores:
         unseen_artists=config.split.by == "artist",
     )
     torch.set_num_threads(1)
-    model = fit_hgnn(
+    model = GraphTraining(
         inputs.x,
         plays,
         graph,
@@ -64,7 +64,7 @@ def scores(context: Context) -> Scores:
         ),
         ranking=config.compare.towers.fill(RankingSettings),
         shape=shape,
-    )
+    ).run()
     F = model.vectors[evaluation.candidates]
     unknown = int((~inputs.known[evaluation.candidates]).sum())
     return Scores(F, model.users(plays.counts, evaluation.users), unknown)

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fusionrec.models.ranking import fit_ranking
+from fusionrec.models.ranking import RankingTraining
 from fusionrec.models.settings import RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs
-from fusionrec.models.to_factors import fit_factors
+from fusionrec.models.to_factors import FactorTraining
 from fusionrec.signals.histories import Histories
 from pipelines.compare import content
 from pipelines.compare.context import Context, Scores
@@ -51,7 +51,7 @@ def to_factors(context: Context) -> Scores:
     X, Y = content.targets(context)
     train, validation = content.parts(context, known, Y)
     loss = context.config.compare.towers.loss
-    model = fit_factors(
+    model = FactorTraining(
         inputs,
         Y,
         train=train,
@@ -59,7 +59,7 @@ def to_factors(context: Context) -> Scores:
         loss=loss,
         settings=training_settings(context, context.config.train.epochs),
         feedback=content.feedback(context, np.arange(len(Y)), X) if loss == "wpe" else None,
-    )
+    ).run()
     evaluation = context.evaluation
     F = model.predict(inputs.x[evaluation.candidates], inputs.present[evaluation.candidates])
     return Scores(F, X[evaluation.users], int((~known[evaluation.candidates]).sum()))
@@ -72,7 +72,7 @@ def ranking(context: Context) -> Scores:
     train, validation = content.parts(context, known, Y)
     users, songs, counts = context.plays(("train", "validation"))
     plays = Histories.of(users, songs, counts, (len(X), len(Y)))
-    model = fit_ranking(
+    model = RankingTraining(
         inputs,
         plays,
         Y,
@@ -80,7 +80,7 @@ def ranking(context: Context) -> Scores:
         validation=validation,
         settings=training_settings(context, context.config.compare.towers.epochs),
         ranking=context.config.compare.towers.fill(RankingSettings),
-    )
+    ).run()
     evaluation = context.evaluation
     content_F = model.content(inputs.x, inputs.present)
     # As in training: of a song without inputs, the factors say nothing either.

@@ -8,7 +8,7 @@ import torch
 
 from fusionrec.errors import DataError
 from fusionrec.models.graph import SongGraph, song_graph
-from fusionrec.models.hgnn import GraphModel, GraphTowers, Sampling, fit_hgnn
+from fusionrec.models.hgnn import GraphModel, GraphTowers, GraphTraining, Sampling
 from fusionrec.models.settings import GraphSettings, RankingSettings, Settings
 from fusionrec.signals.histories import Histories
 from tests.models.planted import SONGS, TEST, TRAIN, USERS, VALIDATION, Planted, planted
@@ -36,7 +36,7 @@ def graph(data: Planted, plays: Histories, unseen_artists: bool = True) -> SongG
 
 
 def fitted(data: Planted, plays: Histories, settings=SETTINGS, train=TRAIN) -> GraphModel:
-    return fit_hgnn(
+    return GraphTraining(
         data.songs.x,
         plays,
         graph(data, plays),
@@ -45,7 +45,7 @@ def fitted(data: Planted, plays: Histories, settings=SETTINGS, train=TRAIN) -> G
         settings=settings,
         ranking=RANKING,
         shape=SHAPE,
-    )
+    ).run()
 
 
 @pytest.fixture(scope="module")
