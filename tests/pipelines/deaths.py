@@ -13,14 +13,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
-def ray_processes(title: str) -> list[int]:
-    """Processes of this machine's Ray that run something of this title."""
-    found = []
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            command = (folder / "cmdline").read_bytes()
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def ray_processes(title: str) -> list[int]:
+    """Processes of the Ray that this one or one below it has started, that run such a title.
+
+    Not of whatever else runs on this machine.
+    """
+    found = []
+    for pid in family(os.getpid()):
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
             if command.startswith(b"ray::") and title.encode() in command:
-                found.append(int(folder.name))
+                found.append(pid)
     return found
 
 

@@ -26,6 +26,7 @@ from fusionrec.errors import ConfigError, InputError
 from pipelines.cli import jobs
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments
+from tests.pipelines.deaths import family
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,19 +51,6 @@ def answers(port: int, seconds: float = 90) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            stat = (folder / "stat").read_text()
-            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found
 
 
 class RayNodes:
