@@ -13,12 +13,16 @@ from typing import Any
 
 import ray
 
+from fusionrec.errors import ResourceError
 from pipelines.config import ClusterConfig
 from pipelines.runtime import joining, local, tokens
 from pipelines.runtime.environment import RETRIES, set_environment
 from pipelines.runtime.run_id import VARIABLE, run_id
 
 log = logging.getLogger("fusionrec")
+
+_TOO_SLOW = "timed out during startup"
+"""Of the plain Exception that Ray raises."""
 
 _WORKER_ENVIRONMENT = {
     # A reused worker runs each trial in a thread of its own; glibc's arena a thread would keep
@@ -41,6 +45,8 @@ def start(config: ClusterConfig) -> None:
         If the address is of a kind that cannot be joined.
     InputError
         If no cluster answers there, or not to our token.
+    ResourceError
+        If a local Ray does not start in time.
     """
     if ray.is_initialized():
         return
@@ -67,15 +73,24 @@ def _start_here(config: ClusterConfig, options: dict[str, Any]) -> None:
     if config.object_store_mb is not None:
         options["object_store_memory"] = config.object_store_mb << 20
     with local.without_uv():
-        _init(
-            # Else Ray joins any cluster that it finds on this machine, another user's too.
-            address="local",
-            num_cpus=config.num_cpus,
-            include_dashboard=config.dashboard,
-            dashboard_host="127.0.0.1",
-            _temp_dir=local.folder(),
-            **options,
-        )
+        try:
+            _init(
+                # Else Ray joins any cluster that it finds on this machine, another user's too.
+                address="local",
+                num_cpus=config.num_cpus,
+                include_dashboard=config.dashboard,
+                dashboard_host="127.0.0.1",
+                _temp_dir=local.folder(),
+                **options,
+            )
+        except Exception as error:
+            if _TOO_SLOW not in str(error):
+                raise
+            raise ResourceError(
+                "Ray's processes did not start here within half a minute: too much else runs on "
+                "this machine, or something stops them (what they say is in the newest session_* "
+                f"of {local.folder() or 'the temporary folder ray'}); run the command again"
+            ) from error
     if config.dashboard and token:
         log.info("the dashboard asks for this session's token: %s", token)
 

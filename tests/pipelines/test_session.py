@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray._private import ray_constants
 
-from fusionrec.errors import ConfigError, InputError
+from fusionrec.errors import ConfigError, InputError, ResourceError
 from pipelines.config import ClusterConfig
 from pipelines.runtime import joining, local, session, tokens
 
@@ -93,6 +93,25 @@ def test_a_ray_that_is_started_here_gets_nothing_of_this_machine(monkeypatch, tm
     assert not given["uv"]
     assert Path(str(given["_temp_dir"])).name == f"ray-{os.getuid()}"
     assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        ("The current node timed out during startup. This", ResourceError, "too much else runs"),
+        ("something else", Exception, "something else"),
+    ],
+)
+def test_a_ray_that_takes_too_long_to_start_is_told(monkeypatch, said, kind, told) -> None:
+    def init(**options: object) -> None:
+        raise Exception(said)  # as plain as Ray's own
+
+    monkeypatch.setattr(session, "_init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    with pytest.raises(Exception, match=told) as raised:
+        session.start(ClusterConfig(num_cpus=1))
+    assert raised.type is kind
 
 
 def test_a_token_that_is_there_is_used(monkeypatch, tmp_path) -> None:
