@@ -14,24 +14,27 @@ log = logging.getLogger("fusionrec")
 
 @contextlib.contextmanager
 def stdout_for_results() -> Iterator[None]:
-    """While it lasts, only the main thread writes to standard output.
+    """While it lasts, only the main thread writes to standard output, and nothing of Ray in it.
 
-    Ray's threads print there what its nodes have to say, such as of memory that is short.
+    Ray prints there what its nodes have to say, such as of memory that is short: from threads of
+    its own, and where it is called.
     """
     stream = sys.stdout
-    sys.stdout = cast(TextIO, _MainThreadOnly(stream))
+    sys.stdout = cast(TextIO, _WithoutRay(stream))
     try:
         yield
     finally:
         sys.stdout = stream
 
 
-class _MainThreadOnly:
+class _WithoutRay:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        if threading.current_thread() is threading.main_thread():
+        caller = str(sys._getframe(1).f_globals.get("__name__"))
+        of_ray = caller == "ray" or caller.startswith("ray.")
+        if threading.current_thread() is threading.main_thread() and not of_ray:
             return self._stream.write(text)
         if text.strip():
             log.debug("%s", text.rstrip())

@@ -293,5 +293,5 @@ def test_memory_that_is_short_ends_the_stage_by_name(tmp_path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert line.startswith("label: memory was short (")
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    assert done.stdout.startswith("label: memory was short (")

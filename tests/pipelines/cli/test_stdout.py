@@ -22,6 +22,13 @@ def test_what_rays_threads_print_is_no_result(capsys) -> None:
     assert capsys.readouterr().out == "a result\nanother\n"
 
 
+def test_what_ray_prints_where_it_is_called_is_no_result(capsys) -> None:
+    with stdout_for_results():
+        exec("print('a node has died')", {"__name__": "ray._private.worker"})
+        exec("print('a result')", {"__name__": "rays"})
+    assert capsys.readouterr().out == "a result\n"
+
+
 def test_so_it_is_while_a_command_runs(capsys, monkeypatch) -> None:
     monkeypatch.setattr(cli, "_run", lambda *_, **__: told("memory is short"))
     cli.main(["version"])
