@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, TextIO, cast
 
 log = logging.getLogger("fusionrec")
@@ -27,14 +28,25 @@ def stdout_for_results() -> Iterator[None]:
         sys.stdout = stream
 
 
+_PRINT = "ray.experimental.tqdm_ray"
+"""Where Ray has the function that it puts in place of `print`, for everybody."""
+
+
+def _by_ray() -> bool:
+    """Whether whoever writes, the caller's caller, is a function of Ray."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == _PRINT:
+        frame = frame.f_back
+    caller = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return caller.partition(".")[0] == "ray"
+
+
 class _WithoutRay:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        caller = str(sys._getframe(1).f_globals.get("__name__"))
-        of_ray = caller == "ray" or caller.startswith("ray.")
-        if threading.current_thread() is threading.main_thread() and not of_ray:
+        if threading.current_thread() is threading.main_thread() and not _by_ray():
             return self._stream.write(text)
         if text.strip():
             log.debug("%s", text.rstrip())

@@ -2,8 +2,14 @@
 
 import threading
 
+import pytest
+from ray.experimental import tqdm_ray
+
 from pipelines.cli import main as cli
 from pipelines.cli.stdout import stdout_for_results
+
+PRINT = tqdm_ray._print
+"""Python's own."""
 
 
 def told(what: str) -> None:
@@ -22,7 +28,9 @@ def test_what_rays_threads_print_is_no_result(capsys) -> None:
     assert capsys.readouterr().out == "a result\nanother\n"
 
 
-def test_what_ray_prints_where_it_is_called_is_no_result(capsys) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_ray_prints_where_it_is_called_is_no_result(capsys, monkeypatch, replaced) -> None:
+    monkeypatch.setattr("builtins.print", tqdm_ray.safe_print if replaced else PRINT)
     with stdout_for_results():
         exec("print('a node has died')", {"__name__": "ray._private.worker"})
         exec("print('a result')", {"__name__": "rays"})
