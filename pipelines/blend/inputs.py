@@ -70,7 +70,7 @@ def read_inputs(
     own, *others = (workspace.read("ingest", artifact, COLUMNS) for artifact in artifacts)
     table = pa.concat_tables([own, *others])
     songs = Songs(
-        table=table.combine_chunks(),
+        table=table,
         own=own.num_rows,
         lyrics=_lyrics(workspace, artifacts, table.num_rows),
         vectors={name: _vectors(workspace, name, own, table.num_rows) for name in modalities},

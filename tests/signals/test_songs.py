@@ -25,6 +25,20 @@ def test_columns_that_are_missing_are_unknown() -> None:
     assert np.isnan(songs.numbers("year")).all()
 
 
+def test_similar_artists_of_more_songs_than_one_array_can_hold() -> None:
+    of_one = pa.array([[f"AR{number:018}" for number in range(100_000)]])  # 2 MB
+    chunks = pa.chunked_array([of_one] * 1_100)  # more than 2 GiB, if it had to be one array
+    with pytest.raises(pa.ArrowInvalid, match="overflow"):
+        chunks.combine_chunks()
+    ids = [str(number) for number in range(len(chunks))]
+    artists = [None, *("xy"[number % 2] for number in range(1, len(chunks)))]
+    table = pa.table({"song_id": ids, "artist_id": artists, "similar_artists": chunks})
+    songs = Songs(table, own=len(chunks))
+    kept = songs.table["similar_artists"].is_valid().to_numpy()
+    assert np.flatnonzero(kept).tolist() == [1, 2]  # the first of each artist
+    assert songs.table["similar_artists"][1].as_py() == of_one[0].as_py()
+
+
 def test_albums_are_releases_of_an_artist() -> None:
     table = {
         "song_id": list("abcde"),
