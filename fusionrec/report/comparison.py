@@ -39,7 +39,7 @@ def published(row: Row) -> tuple[float, str] | None:
     """
     if row["method"] in _BASELINES:
         return _BASELINES[row["method"]], VAN_DEN_OORD
-    if row["method"] == "fusion" and row["k"] is not None:
+    if row["method"] == "fusion" and row["k"] is not None and row["operator"] == "concatenate":
         value = _NETWORKS.get((row["k"], tuple(row["modalities"] or ())))
         return None if value is None else (value, PAPER)
     return None

@@ -20,17 +20,18 @@ class ClassMeasures(TypedDict, total=False):
 class Measured(ClassMeasures):
     """A method as measured; means over users, and over seeds.
 
-    `k` and `modalities` are those of a method that has them, `by_seed` the mAP of each seed and
-    `spread` its standard deviation, `without_input` the candidates that it knows nothing of.
-    `recall_short` and `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU, are
-    of all its `rankings` (folds and seeds), learning included, without statistics
-    of the lists, and `ranking_seconds` those of ranking alone; `dimensions` are a song vector's.
+    `k`, `modalities` and `operator` are those of a method that has them, `by_seed` the mAP of each
+    seed and `spread` its standard deviation, `without_input` the candidates that it knows nothing
+    of. `recall_short` and `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU,
+    are of all its `rankings` (folds and seeds), learning included, without statistics of the lists,
+    and `ranking_seconds` those of ranking alone; `dimensions` are a song vector's.
     """
 
     name: str
     method: str
     k: int | None
     modalities: list[str] | None
+    operator: str | None
     reference: bool
     seeds: int
     average_precision: float

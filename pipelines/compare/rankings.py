@@ -111,6 +111,7 @@ def measured(
         precision.append(np.concatenate(parts))
     outcomes = [outcome for of_seed in seeds.values() for outcome in of_seed]
     first = outcomes[0].job
+    network = first.fusion if first.method == "fusion" else None
     maps = [means["average_precision"] for means in by_seed]
     means = {name: float(np.mean([means[name] for means in by_seed])) for name in by_seed[0]}
     lists = {
@@ -120,9 +121,8 @@ def measured(
         "name": first.name,
         "method": first.method,
         "k": first.fusion.k if first.fusion else None,
-        "modalities": (
-            list(first.fusion.modalities) if first.fusion and first.method == "fusion" else None
-        ),
+        "modalities": list(network.modalities) if network else None,
+        "operator": network.operator if network else None,
         "reference": first.method in REFERENCES,
         "seeds": len(seeds),
         "average_precision": means["average_precision"],
