@@ -118,7 +118,13 @@ def settle(run: StageRun, use: GpuUse | None, config: Config, demand: Demand) ->
     else:
         resources.require(name, use.added(demand, asked), patience=patience)
         if asked:
-            _require_sight(run, use, asked, patience)
+            sight = look(run, asked, patience)
+            if sight is None:
+                raise ResourceError(
+                    f"{name}: {_in_vain(patience)} ({use.key}: {asked:g}); wait until others have "
+                    f"finished, or set {use.key}: 0 to run on CPUs"
+                )
+            _require_sight(use, asked, sight)
         found = _as_configured(use, asked)
     log.info("%s: %s", name, found.why)
     if begun[-1:] != [found]:
@@ -139,7 +145,7 @@ def foresee(
     Raises
     ------
     ConfigError
-        The cluster will never have what is asked for.
+        The cluster will never have what is asked for, or PyTorch sees none of its GPUs.
     """
     if use is None or not use.applies(config):
         resources.refuse(name, demand)
@@ -147,6 +153,9 @@ def foresee(
     asked = use.asked(config)
     if asked != "auto":
         resources.refuse(name, use.added(demand, asked))
+        sight = look(None, asked, 0.0) if 0 < asked <= resources.free_gpus() else None
+        if sight is not None:
+            _require_sight(use, asked, sight)
         return _as_configured(use, asked)
     resources.refuse(name, demand)
     why = _lacking(use, use.added(demand, use.auto))
@@ -160,7 +169,11 @@ def foresee(
             f"{_there()}, none free now: waits for it, {config.cluster.patience:g} s at most "
             "(cluster.patience), then CPU",
         )
-    return _seen(use, None, 0.0, lambda rate: inputs and use.on_cpus(config, inputs, rate))
+
+    def on_cpus(rate: float) -> str | None:
+        return None if inputs is None else use.on_cpus(config, inputs, rate)
+
+    return _seen(use, None, 0.0, on_cpus)
 
 
 def _auto(
@@ -220,13 +233,7 @@ def _seen(
     return Settled(use.auto, f"{_there()}, {each} for {use.worker}")
 
 
-def _require_sight(run: StageRun, use: GpuUse, asked: float, patience: float) -> None:
-    sight = look(run, asked, patience)
-    if sight is None:
-        raise ResourceError(
-            f"{run.stage}: {_in_vain(patience)} ({use.key}: {asked:g}); wait until others have "
-            f"finished, or set {use.key}: 0 to run on CPUs"
-        )
+def _require_sight(use: GpuUse, asked: float, sight: Sight) -> None:
     if not sight.gpu:
         raise ConfigError(
             f"{use.key}: {asked:g}, but PyTorch {sight.version} sees no GPU in a worker that holds "

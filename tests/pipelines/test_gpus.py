@@ -265,7 +265,7 @@ def test_no_result_is_of_two_precisions(small, undisturbed, tmp_path, monkeypatc
 
 
 def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch) -> None:
-    """Of all five stages: whatever the key says, the work asks for what was settled."""
+    """Of all five stages: the work asks for what was settled, whatever the key says."""
     asked: dict[str, set[float]] = {}
 
     def noted(function: Callable[..., object]) -> Callable[..., object]:
@@ -279,7 +279,8 @@ def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch)
     from tests.pipelines.inline import each, each_on_actors, run_task
     from tests.pipelines.inline_tune import inline_search
 
-    chosen = load(small, tmp_path / "w", tune__trials=1, tune__space="{label.k: [4]}")
+    place = copied(undisturbed, tmp_path / "w", "ingest", "split", "label", "fuse")
+    chosen = load(small, place, tune__trials=1, tune__space="{label.k: [4]}")
     with without_ray(), inline_search(), monkeypatch.context() as patched:
         for name, function in (
             ("tasks.run_task", run_task),
@@ -290,9 +291,8 @@ def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch)
             patched.setattr(f"pipelines.runtime.{name}", noted(function))
         patched.setattr(resources, "gpus", lambda: 1.0)
         patched.setattr(gpus, "settle", lambda run, use, *_: use.auto if use else 0.0)
-        for stage in (*stages(chosen), tune.STAGE):
-            if stage.name != "evaluate":
-                stage.run(chosen)
+        for stage in (pretrain, embed, train, tune, recommend):
+            stage.STAGE.run(chosen)
     assert asked == {
         "pretrain": {1.0},
         "embed": {1.0},
@@ -354,6 +354,21 @@ def test_what_auto_would_choose_is_foreseen_without_a_wait(cluster, has, expecte
         assert found.each == 0
         assert expected in found.why
     assert not any(line.startswith("require") for line in done)
+
+
+def test_a_number_that_will_be_refused_is_foreseen(cluster) -> None:
+    chosen = config.load(None, ["train.num_gpus=2"])
+    demand = Demand(({"CPU": 1.0},), {})
+    cluster(2)
+    assert gpus.foresee("train", USE, chosen, demand, None) == Settled(
+        2, "2 GPU for a worker (train.num_gpus: 2)"
+    )
+    cluster(2, sees=False)
+    with pytest.raises(ConfigError, match=r"train.num_gpus: 2, but PyTorch .* sees no GPU"):
+        gpus.foresee("train", USE, chosen, demand, None)
+    cluster(1)
+    with pytest.raises(ConfigError, match=r"asks for 2 GPU \(train.num_gpus\)"):
+        gpus.foresee("train", USE, chosen, demand, None)
 
 
 def test_ranking_takes_gpus_that_are_worth_all_cpus(undisturbed, cluster, small, caplog) -> None:
