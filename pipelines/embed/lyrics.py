@@ -36,6 +36,7 @@ GPUS = GpuUse(
     "an encoder",
     applies=lambda config: "lyrics" in config.embed.modalities,
 )
+"""What encodes on GPUs; no other modality does."""
 
 
 @dataclass(frozen=True)
