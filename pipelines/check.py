@@ -18,7 +18,7 @@ from pipelines import embed, ingest
 from pipelines.config import Config
 from pipelines.embed.lyrics import PRETRAIN, check_encoder
 from pipelines.ingest.sources import source_path
-from pipelines.runtime import lease, resources, session
+from pipelines.runtime import gpus, lease, resources, session
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Plan, Plans, Stage
 from pipelines.runtime.workspace import Workspace
@@ -73,6 +73,7 @@ def check(
         ("lease", lambda: _lease(config, plans)),
         ("cluster", lambda: _cluster(config)),
         ("resources", lambda: _resources(config, plans)),
+        ("GPUs", lambda: _gpus(config, plans)),
     ]
     if embed.STAGE in stages and "lyrics" in config.embed.modalities:
         looks.append(("lyrics encoder", lambda: _encoder(config)))
@@ -171,10 +172,28 @@ def _resources(config: Config, pending: Sequence[Plan]) -> str:
     return "what each stage asks for is there, or may come"
 
 
+def _gpus(config: Config, pending: Sequence[Plan]) -> str:
+    """What each stage would have, as far as it can be told now; those of one reason together."""
+    found: dict[str, list[str]] = {}
+    for plan in pending:
+        settled = _foreseen(config, plan.stage, plan)
+        if settled is not None:
+            found.setdefault(settled.why, []).append(plan.stage.name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in found.items()) or "none needed"
+
+
+def _foreseen(config: Config, stage: Stage, plan: Plan | None) -> gpus.Settled | None:
+    inputs = None
+    if plan is not None and all(each.manifest is not None for each in plan.inputs):
+        inputs = plan.reading(Workspace(config.workspace))
+    return gpus.foresee(stage.name, stage.gpus, config, stage.demanded(config), inputs)
+
+
 def _encoder(config: Config) -> str:
     if config.embed.lyrics.encoder == PRETRAIN:
         return "is pre-trained on the corpus's own lyrics"
-    return check_encoder(config)
+    settled = _foreseen(config, embed.STAGE, None)
+    return check_encoder(config, settled.each if settled is not None else 0.0)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pipelines import ingest, split
 from pipelines.config import Config
 from pipelines.runtime import distributed, progress
 from pipelines.runtime.command import as_command
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.words import lyrics_weights, training_lyrics
@@ -49,7 +50,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             job,
             run,
             workers=settings.workers,
-            num_gpus=settings.num_gpus,
+            num_gpus=run.gpus,
             patience=config.cluster.patience,
         )
 
@@ -139,9 +140,8 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    demand=lambda config: distributed.demand(
-        "pretrain", config.pretrain.workers, config.pretrain.num_gpus
-    ),
+    demand=lambda config: distributed.demand("pretrain", config.pretrain.workers),
+    gpus=GpuUse("pretrain.num_gpus", "a worker"),
 )
 
 

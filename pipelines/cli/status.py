@@ -6,7 +6,7 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,7 @@ from pipelines.cli.headlines import headline
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, counts_table, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.config import STAGES
-from pipelines.runtime.workspace import Workspace
+from pipelines.runtime.workspace import SETTLED, Workspace
 
 if TYPE_CHECKING:
     from pipelines.runtime.progress import ProgressFile
@@ -33,7 +33,7 @@ class StageStatus:
     """A stage of a workspace: `state` is finished, stale, at work, unfinished, refused or missing.
 
     `stale` says why its result is not to be used: what it was made from has changed, or another
-    release wrote it.
+    release wrote it. `gpus` says on what it ran or runs and why, of work that may use GPUs.
     """
 
     stage: str
@@ -43,6 +43,7 @@ class StageStatus:
     wall_seconds: float | None
     counts: Counts
     progress: ProgressFile | None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def stage_table(row: StageStatus) -> Table:
         "state": row.state,
         **({"why": row.stale} if row.stale else {}),
         **({"at": line} if (line := _progress_line(row)) else {}),
+        **({"on": "; then ".join(row.gpus)} if row.gpus else {}),
         **({"finished": row.finished} if row.finished else {}),
         **({"took": _duration(row.wall_seconds)} if row.finished else {}),
     }
@@ -168,7 +170,8 @@ def _progress_line(row: StageStatus) -> str:
     progress = row.progress
     if progress is None or row.state not in ("at work", "unfinished"):
         return ""
-    return f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
+    where = f"{progress['what']}: {progress['step']:,} of {progress['total']:,}"
+    return f"{where}; {row.gpus[-1]}" if row.gpus else where
 
 
 def _duration(seconds: float | None) -> str:
@@ -188,7 +191,7 @@ def status(uri: str) -> Status:
     current = workspace.current()
     rows = []
     for stage in STAGES:
-        state, why, manifest, progress = "missing", "", None, None
+        state, why, manifest, progress, settled = "missing", "", None, None, None
         try:
             manifest = workspace.manifest(stage)
         except SchemaVersionError as error:
@@ -198,12 +201,16 @@ def status(uri: str) -> Status:
             state = "stale" if others else "finished"
             why = f"of another {', '.join(others)}" if others else ""
         begun = _unfinished(workspace, stage)
+        if manifest is not None:
+            settled = manifest.get("gpus")
         if begun:
             progress = _progress(begun[-1], stage)
             if progress is not None and time.time() - progress["time"] < _SECONDS_OF_SILENCE:
                 state = "at work"
             elif state == "missing":
                 state = "unfinished"
+            if state in ("at work", "unfinished"):
+                settled = _json_of(begun[-1], stage, *SETTLED)
         rows.append(
             StageStatus(
                 stage,
@@ -213,6 +220,7 @@ def status(uri: str) -> Status:
                 manifest["wall_seconds"] if manifest else None,
                 manifest["counts"] if manifest else {},
                 progress,
+                tuple(each["why"] for each in settled or ()),
             )
         )
     return Status(workspace.uri, rows)
@@ -229,8 +237,13 @@ def _unfinished(workspace: Workspace, stage: str) -> list[Workspace]:
 
 
 def _progress(workspace: Workspace, stage: str) -> ProgressFile | None:
+    progress: ProgressFile | None = _json_of(workspace, stage, "progress", "now.json")
+    return progress if progress is not None and "time" in progress else None
+
+
+def _json_of(workspace: Workspace, stage: str, *parts: str) -> Any:
+    """A file of an unfinished result; None where there is none, or it has just gone."""
     try:
-        progress: ProgressFile = workspace.read_json(stage, "progress", "now.json")
+        return workspace.read_json(stage, *parts)
     except (OSError, WorkspaceError):
         return None
-    return progress if "time" in progress else None

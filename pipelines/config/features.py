@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.settings import FusionSettings
-from pipelines.config.section import Section
+from pipelines.config.section import Gpus, Section
 from pipelines.config.section import key as _key
 
 Modality = Literal["metadata", "lyrics", "audio"]
@@ -71,7 +71,11 @@ class LyricsConfig(Section):
         "compile the model with torch.compile, for architectures that cannot be packed "
         "(RoBERTa's and BERT's can, which is quicker)",
     )
-    num_gpus: float = _key(0.0, "GPUs of one encoder actor; 0 runs it on the CPU", ge=0)
+    num_gpus: Gpus = _key(
+        "auto",
+        "GPUs of one encoder actor; auto: one where the cluster has or may bring a GPU that "
+        "PyTorch sees; 0 runs it on the CPU",
+    )
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -100,7 +104,11 @@ class PretrainConfig(Section):
     workers: int = _key(
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
-    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
+    num_gpus: Gpus = _key(
+        "auto",
+        "GPUs of one worker; auto: one each where the cluster has or may bring as many as there "
+        "are workers; 0 trains on CPUs",
+    )
     hidden_size: int = _key(MlmSettings.hidden_size, "width of the encoder", ge=8)
     layers: int = _key(MlmSettings.layers, "transformer layers", ge=1)
     heads: int = _key(MlmSettings.heads, "attention heads; divides hidden_size", ge=1)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from fusionrec.models.settings import Settings
-from pipelines.config.section import Section
+from pipelines.config.section import Gpus, Section
 from pipelines.config.section import key as _key
 from pipelines.config.taste import FactorsConfig, TowersConfig
 
@@ -25,7 +25,11 @@ class TrainConfig(Section):
     workers: int = _key(
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
-    num_gpus: float = _key(0.0, "GPUs of one worker", ge=0)
+    num_gpus: Gpus = _key(
+        "auto",
+        "GPUs of one worker; auto: one each where the cluster has or may bring as many as there "
+        "are workers; 0 trains on CPUs",
+    )
     epochs: int = _key(Settings.epochs, "passes over the training songs (the paper: 2,000)", ge=1)
     batch_size: int = _key(Settings.batch_size, "songs in a batch, over all workers", ge=2)
     evaluate_every: int | None = _key(
@@ -139,9 +143,13 @@ class TuneConfig(Section):
     reduction: float = _key(3.0, "asha keeps one in so many trials from rung to rung", gt=1)
     grace: float = _key(0.2, "share of the epochs no trial is stopped before", gt=0, le=1)
     users: int = _key(20_000, "users whose validation songs give the mAP, chosen by hash", ge=1)
-    num_gpus: float = _key(0.0, "GPUs of one trial", ge=0)
+    num_gpus: Gpus = _key(
+        "auto",
+        "GPUs of one trial; auto: 0.25, so that four share a GPU, where the cluster has or may "
+        "bring one; 0 trains on CPUs",
+    )
     concurrent: int | None = _key(
-        None, "trials at a time; null for as many as the cluster has CPUs (or GPUs)", ge=1
+        None, "trials at a time; null for as many as the cluster has CPUs and GPUs for", ge=1
     )
 
     @model_validator(mode="after")

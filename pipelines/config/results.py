@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipelines.config.section import Section
+from pipelines.config.section import Gpus, Section
 from pipelines.config.section import key as _key
 
 
@@ -49,11 +49,11 @@ class RecommendConfig(Section):
     block_mb: int = _key(
         2048, "song vectors a task holds at once; more are ranked in blocks and merged", ge=0
     )
-    num_gpus: float = _key(
-        0.0,
-        "GPUs of one ranking task, for a catalogue of one block; 0 ranks on CPUs, with the same "
-        "lists",
-        ge=0,
+    num_gpus: Gpus = _key(
+        "auto",
+        "GPUs of one ranking task, for a catalogue of one block; auto: 0.25, so that four share a "
+        "GPU, where the cluster has or may bring GPUs that rank faster than all its CPUs, which "
+        "takes large ones with few CPUs; 0 ranks on CPUs, with the same lists",
     )
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -46,3 +54,18 @@ class Section(BaseModel):
 def key(default: Any, doc: str, **bounds: Any) -> Any:
     """A value with its default, its line of documentation and its bounds."""
     return Field(default, description=doc, **bounds)
+
+
+def _as_gpus(value: object) -> float | str:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
+    if value == "auto":
+        return "auto"
+    if number < 0 or not math.isfinite(number) or (number > 1 and number != int(number)):
+        raise ValueError(
+            "must be auto, 0 for CPUs, a share of a GPU (0.5), or a whole number of them"
+        )
+    return float(number)
+
+
+Gpus = Annotated[float | Literal["auto"], BeforeValidator(_as_gpus)]
+"""GPUs of one worker; `auto` is settled when the stage begins (:mod:`pipelines.runtime.gpus`)."""

@@ -20,6 +20,7 @@ from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import lyrics_features
 from pipelines.config import Config, LyricsConfig
 from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -29,6 +30,13 @@ log = logging.getLogger("fusionrec")
 
 PRETRAIN = "pretrain"
 """The value of `embed.lyrics.encoder` that asks for the workspace's own encoder."""
+
+GPUS = GpuUse(
+    "embed.lyrics.num_gpus",
+    "an encoder",
+    applies=lambda config: "lyrics" in config.embed.modalities,
+)
+"""What encodes on GPUs; no other modality does."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
         parts,
         description="encoding lyrics",
         actor=f"the lyrics encoder {settings.encoder}",
-        num_gpus=settings.num_gpus,
+        num_gpus=run.gpus,
     )
     processor = processor_lines(reports)
     with_lyrics = sum(report.songs_with_lyrics for report in reports)
@@ -87,7 +95,7 @@ def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
         return settings, "as configured"
     dtype, why = run.choose(
         "lyrics_precision",
-        lambda: tasks.run_task(run, _precision, run, settings, num_gpus=settings.num_gpus),
+        lambda: tasks.run_task(run, _precision, run, settings, num_gpus=run.gpus),
     )
     return settings.model_copy(update={"dtype": dtype}), why
 
@@ -96,11 +104,16 @@ def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
     from fusionrec.features.lyrics.encoder import dtype_for, hidden_size_of
 
     with _encoder_folder(run, settings) as name:
-        return dtype_for(settings.dtype, _device(settings), hidden_size_of(name))
+        return dtype_for(settings.dtype, _device(run.gpus), hidden_size_of(name))
 
 
-def check_encoder(config: Config) -> str:
+def check_encoder(config: Config, gpus: float) -> str:
     """Load the encoder in a worker like those that will use it, and encode something tiny.
+
+    Parameters
+    ----------
+    gpus
+        Of that worker.
 
     Raises
     ------
@@ -108,17 +121,17 @@ def check_encoder(config: Config) -> str:
         It would not work.
     """
     settings = config.embed.lyrics
-    return tasks.run_task(None, _checked, settings, num_gpus=settings.num_gpus)
+    return tasks.run_task(None, _checked, settings, gpus, num_gpus=gpus)
 
 
-def _checked(settings: LyricsConfig) -> str:
+def _checked(settings: LyricsConfig, gpus: float) -> str:
     from fusionrec.features.lyrics import check
 
     found = check.check_encoder(
         settings.encoder,
         pooling=settings.pooling,
         dtype=settings.dtype,
-        device=_device(settings),
+        device=_device(gpus),
     )
     return (
         f"{settings.encoder}: vectors of {found.hidden_size}, up to {found.max_tokens} tokens, "
@@ -126,11 +139,11 @@ def _checked(settings: LyricsConfig) -> str:
     )
 
 
-def _device(settings: LyricsConfig) -> str:
+def _device(gpus: float) -> str:
     import torch
 
     torch.set_num_threads(1)
-    return "cuda" if settings.num_gpus and torch.cuda.is_available() else "cpu"
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -150,7 +163,7 @@ def _lyrics_encoder(
     # Imported here, so that only encoder actors pay for torch and transformers.
     from fusionrec.features.lyrics.encoder import load_encoder
 
-    device = _device(settings)
+    device = _device(run.gpus)
     with _encoder_folder(run, settings) as name:
         encoder = load_encoder(
             name, device=device, dtype=settings.dtype, compiled=settings.compiled

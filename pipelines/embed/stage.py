@@ -12,8 +12,7 @@ from fusionrec.features.lyrics.hub import encoder_fingerprint
 from fusionrec.features.words import vectors_fingerprint
 from pipelines import ingest, pretrain, split
 from pipelines.config import Config
-from pipelines.embed.lyrics import PRETRAIN
-from pipelines.runtime import resources
+from pipelines.embed.lyrics import GPUS, PRETRAIN
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -44,12 +43,6 @@ def _source(config: Config) -> dict[str, str]:
     return found
 
 
-def _demand(config: Config) -> resources.Demand:
-    """That of one encoder; there are as many as fit."""
-    gpus = config.embed.lyrics.num_gpus if "lyrics" in config.embed.modalities else 0.0
-    return resources.Demand(({"CPU": 1.0, "GPU": gpus},), {"GPU": "embed.lyrics.num_gpus"})
-
-
 STAGE = Stage(
     name="embed",
     needs=lambda config: (
@@ -65,5 +58,5 @@ STAGE = Stage(
     },
     work=work,
     source=_source,
-    demand=_demand,
+    gpus=GPUS,
 )

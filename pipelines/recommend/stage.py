@@ -39,6 +39,7 @@ from pipelines.recommend.vectors import (
     source,
 )
 from pipelines.runtime import metrics, resources, tasks
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
@@ -47,6 +48,9 @@ from pipelines.runtime.workspace import StageRun, Workspace
 USERS_A_GROUP = 250
 """Users whose lists are read for one of them: 125,000 songs, in 6 ms. A file has the ids of its
 songs once a group, and is a tenth to two fifths larger than with one group."""
+
+_SECONDS_A_SCORE = 3e-11
+"""Of one core, for one dimension of the score of one user and song (`benchmarks/topk.py`)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         ),
         shards_of_rows(users, config.recommend.users_per_shard),
         description="ranking users",
-        num_gpus=config.recommend.num_gpus,
+        num_gpus=run.gpus,
     )
     if config.recommend.model == "genre":
         tasks.run_task(run, _write_vectors, run, tuple(blocks))
@@ -136,6 +140,7 @@ def _rank(
     V: np.ndarray | None,
     catalogue_reference: Any,
     blocks: tuple[Any, ...],
+    gpus: float,
 ) -> RankedLists:
     """Rank a shard's users, with one block of songs in memory at a time.
 
@@ -150,7 +155,7 @@ def _rank(
         F, packed = _prepared(blocks[0], catalogue_reference)
         if V is None:
             V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
-        device = _device(settings.num_gpus)
+        device = _device(gpus)
         return rank_users(
             V, packed, settings.top, exclude=exclude, relevant=relevant, device=device
         )
@@ -222,7 +227,7 @@ def _rank_shard(
         known = (V != 0).any(axis=1)
         left_out[where.unknown] = int((~known).sum())
         users, V = users.of(known), V[known]
-    ranked = _rank(config, users, V, reference, blocks)
+    ranked = _rank(config, users, V, reference, blocks, run.gpus)
     table = _table(ranked, users, start, user_ids.take(users.users), catalogue)
     run.write(table, "recommendations", shard.part, group=USERS_A_GROUP)
     metrics.count("fusionrec_users_ranked", len(users.users))
@@ -272,6 +277,20 @@ def _table(
     )
 
 
+def _on_cpus(config: Config, workspace: Workspace, rate: float) -> str | None:
+    """Why lists are ranked on CPUs though there is a GPU.
+
+    A GPU adds one dimension of all scores at a time, 8 bytes of its memory a score; so an H100 is
+    worth some 10 cores, by this arithmetic, and a small one is worth one.
+    """
+    cpus, gpus, worth = resources.cpus(), resources.gpus(), rate / 8 * _SECONDS_A_SCORE
+    if cpus > gpus * worth:
+        return f"{gpus:g} GPU, worth {worth:.0f} CPUs each in ranking, beside {cpus} CPUs"
+    if len(song_blocks(config, workspace)) > 1:
+        return "a catalogue of several blocks (recommend.block_mb) is ranked on CPUs"
+    return None
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """Without the weights of a profile's songs where a user's vector is not made of them."""
     moving = {"block_mb", "num_gpus"}
@@ -284,8 +303,6 @@ STAGE = Stage(
     needs=lambda config: (ingest.STAGE, split.STAGE, source(config).stage),
     settings=_settings,
     work=work,
-    demand=lambda config: resources.Demand(
-        ({"CPU": 1.0, "GPU": config.recommend.num_gpus},), {"GPU": "recommend.num_gpus"}
-    ),
+    gpus=GpuUse("recommend.num_gpus", "a task", auto=0.25, on_cpus=_on_cpus),
     version=3,
 )

@@ -67,11 +67,9 @@ class _Packed(Generic[J]):
     gpu: bool
 
 
-def demand(stage: str, workers: int, num_gpus: float) -> resources.Demand:
-    """What :func:`run` asks for, beside custom resources and the tasks that stream to it."""
-    bundle = {"CPU": 1.0, "GPU": num_gpus}
-    keys = {"CPU": f"{stage}.workers", "GPU": f"{stage}.num_gpus"}
-    return resources.Demand((bundle,) * max(1, workers), keys)
+def demand(stage: str, workers: int) -> resources.Demand:
+    """What :func:`run` asks for, beside GPUs, custom resources and tasks that stream to it."""
+    return resources.Demand(({"CPU": 1.0},) * max(1, workers), {"CPU": f"{stage}.workers"})
 
 
 def run(
@@ -114,7 +112,7 @@ def run(
     count = max(1, workers)
     cpus = resources.cpus_beside_ray_data(count) if streams else 1.0
     each = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
-    asked = demand(name, workers, num_gpus).keys
+    asked = {**demand(name, workers).keys, "GPU": f"{name}.num_gpus"}
     bundles = (*(count * [each]), *({"CPU": 1.0} for _ in range(bool(streams))))
     resources.require(name, resources.Demand(bundles, asked), patience=patience)
     if workers == 0:

@@ -52,6 +52,17 @@ def gpus() -> float:
     return max(_resource("GPU"), _autoscaled("GPU"))
 
 
+def gpus_there() -> float:
+    """GPUs of the nodes that are there."""
+    return _resource("GPU")
+
+
+def free_gpus() -> float:
+    """GPUs that nobody uses now."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return free.get("GPU", 0.0)
+
+
 def node_cpus() -> int:
     """CPUs of the largest node: no task may ask for more."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]

@@ -12,11 +12,13 @@ import numpy as np
 
 from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
-from pipelines.runtime import differences, lease, logs, metrics, resources, session, watchdog
+from pipelines.runtime import differences, gpus, lease, logs, metrics, resources, session, watchdog
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import (
     KEPT,
+    SETTLED,
     Manifest,
     StageRun,
     Workspace,
@@ -54,7 +56,9 @@ class Stage:
     work
         Does the work and returns the counts for the manifest.
     demand
-        What it asks the cluster for at one time, where that is more than a CPU.
+        What it asks the cluster for at one time, where that is more than a CPU, beside GPUs.
+    gpus
+        What it does with GPUs, if anything.
     source
         State of outside inputs, for stages that read any.
     refresh_first
@@ -77,6 +81,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     work: Callable[[Config, Workspace, StageRun], Counts]
     demand: Callable[[Config], resources.Demand] | None = None
+    gpus: GpuUse | None = None
     source: Callable[[Config], Any] | None = None
     refresh_first: Sequence[Stage] = ()
     staging: Sequence[str] = ()
@@ -142,7 +147,7 @@ class Stage:
         return None if manifest is None else manifest["content"]["source"]
 
     def demanded(self, config: Config) -> resources.Demand:
-        """What it asks the cluster for at one time, with its custom resources."""
+        """What it asks the cluster for at one time beside GPUs, with its custom resources."""
         custom = config.cluster.resources.get(self.name, {})
         asked = (
             resources.Demand(({"CPU": 1.0},), {}) if self.demand is None else self.demand(config)
@@ -204,7 +209,8 @@ class Stage:
                 return manifest  # by another run, before this one held the lease
             run.keep(plan.lineage.items(), "inputs")
             session.start(config.cluster)
-            resources.require(self.name, self.demanded(config), patience=config.cluster.patience)
+            each = gpus.settle(run, self.gpus, config, self.demanded(config))
+            run = replace(run, gpus=each)
             log.info("%s: started", self.name)
             with watchdog.watching(run, config.cluster.patience):
                 counts = self.work(config, reading, run)
@@ -291,7 +297,7 @@ class Plan:
 
 Plans = dict[str, Plan]
 
-_STAGING = ("reports", "progress", KEPT)
+_STAGING = ("reports", "progress", KEPT, SETTLED[0])
 
 
 def _as_json(value: Any) -> Any:

@@ -105,7 +105,8 @@ class _Watch(threading.Thread):
                 continue
             told = now
             where = f" ({self.run_.pulse.where})" if self.run_.pulse.where else ""
-            line = f"{self.run_.stage}: no progress for {silent:.0f} s{where}"
+            gpus = f", with {self.run_.gpus:g} GPU for each worker" if self.run_.gpus else ""
+            line = f"{self.run_.stage}: no progress for {silent:.0f} s{where}{gpus}"
             try:
                 self._look(line, silent)
             except Exception as error:  # Ray ends, or has another API
@@ -121,9 +122,10 @@ class _Watch(threading.Thread):
         log.info("%s; free: %s", line, free)
         never = [bundle for bundle, _ in waiting if not resources.fits_a_node(bundle)]
         if never and silent >= self.patience and self.owner is threading.main_thread():
+            less = " (under num_gpus: auto, run the command again)" if "GPU" in never[0] else ""
             self.error = ResourceError(
                 f"{line}: no node has {_shown(never[0])}; it was waited for cluster.patience "
-                "seconds: bring such a node back, or ask for less"
+                f"seconds: bring such a node back, or ask for less{less}"
             )
             with interrupts.not_by_the_user():
                 ended = False

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,8 @@ T = TypeVar("T")
 _POINTER, _SEEN, _MANIFEST = "current.json", "seen", "manifest.json"
 _NO_RESULT = "none"
 _CHOICES = "choices"
+SETTLED = ("gpus", "settled.json")
+"""In an unfinished result, what was settled about GPUs, each time that it was gone on with."""
 KEPT = "kept_results"
 """The folder of an unfinished result that names those that its work needs."""
 MANIFEST = "manifest.json"
@@ -61,7 +63,9 @@ class Manifest(TypedDict):
     `key` is the hash of `content`, which is all that the result depends on but the choices of its
     environment, `choices`; `identity` covers both, and is what later stages depend on. `lineage`
     has the key of each stage that it was made from, directly or not, and `uses` other results that
-    it was made from, as pairs of stage and key. `counts` are what the stage reports of its work.
+    it was made from, as pairs of stage and key. `counts` are what the stage reports of its work;
+    `gpus` says how many each worker had and why, of work that may have some, once for each time
+    that it was settled otherwise (:mod:`pipelines.runtime.gpus`).
     """
 
     schema_version: int
@@ -73,6 +77,7 @@ class Manifest(TypedDict):
     lineage: dict[str, str]
     uses: list[list[str]]
     counts: dict[str, Any]
+    gpus: NotRequired[list[dict[str, Any]]]
     seed: int
     run: str
     finished: str
@@ -305,6 +310,8 @@ class StageRun:
         All that the result depends on; `key` is its hash.
     resources
         Custom resources that its work asks for, wherever it runs.
+    gpus
+        GPUs that each worker of its work asks for.
     used
         Stage and key of other results that it is made from.
     pulse
@@ -318,6 +325,7 @@ class StageRun:
     lineage: dict[str, str]
     started: float
     resources: Mapping[str, float] = field(default_factory=dict)
+    gpus: float = 0.0
     used: set[tuple[str, str]] = field(default_factory=set)
     pulse: Pulse = field(default_factory=Pulse)
 
@@ -393,6 +401,7 @@ class StageRun:
             for info in self.workspace.files(self.stage, _CHOICES)
             if not info.base_name.startswith(".")
         }
+        settled = self.workspace.exists(self.stage, *SETTLED)
         manifest: Manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.stage,
@@ -403,6 +412,7 @@ class StageRun:
             "lineage": self.lineage,
             "uses": [list(pair) for pair in sorted(self.used)],
             "counts": dict(counts),
+            **({"gpus": self.read_json(*SETTLED)} if settled else {}),  # type: ignore[typeddict-item]
             "seed": seed,
             "run": run,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

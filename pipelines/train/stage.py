@@ -30,6 +30,7 @@ from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, ingest, label, split
 from pipelines.config import Config, replaced
 from pipelines.runtime import distributed, progress, sharding
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -87,7 +88,7 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             TrainJob(config, run, songs),
             run,
             workers=train.workers,
-            num_gpus=train.num_gpus,
+            num_gpus=run.gpus,
             patience=config.cluster.patience,
             datasets=streams,
         )
@@ -237,7 +238,8 @@ STAGE = Stage(
     needs=_needs,
     settings=key_settings,
     work=work,
-    demand=lambda config: distributed.demand("train", config.train.workers, config.train.num_gpus),
+    demand=lambda config: distributed.demand("train", config.train.workers),
+    gpus=GpuUse("train.num_gpus", "a worker"),
     refresh_first=(label.STAGE, fuse.STAGE),
     staging=(*(f"examples_{part}" for part in PARTS), FACTORS),
     published=(EPOCHS,),

@@ -94,7 +94,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             TasteJob(config, run),
             run,
             workers=config.train.workers,
-            num_gpus=config.train.num_gpus,
+            num_gpus=run.gpus,
             patience=config.cluster.patience,
         )
     sharding.map_shards(

@@ -29,6 +29,7 @@ from pipelines import config as config_module
 from pipelines import embed, fuse, ingest, label, pretrain, split, train
 from pipelines.config import Config, Range
 from pipelines.runtime import failures, interrupts, progress, resources, tasks
+from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.tune.shared import class_labels, load_features
@@ -156,19 +157,17 @@ def _prepare(config: Config, run: StageRun) -> Shared:
     log.info(
         "tune: %d trials over %s; classes for k in %s", config.tune.trials, ", ".join(space), ks
     )
-    gpus = config.tune.num_gpus
-    fitting = resources.gpus() / gpus if gpus else resources.cpus()
-    limit = config.tune.concurrent or math.inf
-    return Shared(config, features, labels, max(1, int(min(fitting, limit, config.tune.trials))))
+    fitting = resources.gpus() / run.gpus if run.gpus else math.inf
+    most = min(fitting, resources.cpus(), config.tune.concurrent or math.inf, config.tune.trials)
+    return Shared(config, features, labels, max(1, int(most)), run.gpus)
 
 
 def _with_precision(config: Config, run: StageRun) -> Config:
     """The config with one precision for all trials, which else could not be compared."""
     if config.train.dtype != "auto":
         return config
-    gpus = config.tune.num_gpus
     halves = run.choose(
-        "precision", lambda: tasks.run_task(run, trial_halves, config, num_gpus=gpus)
+        "precision", lambda: tasks.run_task(run, trial_halves, run.gpus, num_gpus=run.gpus)
     )
     return config_module.replaced(config, {"train.dtype": "bfloat16" if halves else "float32"})
 
@@ -205,7 +204,7 @@ def _search(config: Config, run: StageRun, shared: Shared) -> list[Trial]:
         tune.with_parameters(train_trial, shared=shared),
         {
             "cpu": 1,
-            **({"gpu": settings.num_gpus} if settings.num_gpus else {}),
+            **({"gpu": run.gpus} if run.gpus else {}),
             **tasks.placement(run),
         },
     )
@@ -371,9 +370,7 @@ STAGE = Stage(
     },
     work=work,
     check=_check,
-    demand=lambda config: resources.Demand(
-        ({"CPU": 1.0, "GPU": config.tune.num_gpus},), {"GPU": "tune.num_gpus"}
-    ),
+    gpus=GpuUse("tune.num_gpus", "a trial", auto=0.25),
     does=(label.STAGE, train.STAGE),
     refresh_first=(fuse.STAGE,),
     published=("best.yaml", "trials.*", "search.*"),

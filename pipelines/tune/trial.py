@@ -38,12 +38,15 @@ class Shared:
         By label embedding: the classes for each k.
     concurrent
         Trials at a time.
+    gpus
+        Of each trial.
     """
 
     config: Config
     features: dict[str, ObjectRef[object]]
     labels: dict[str, ObjectRef[object]]
     concurrent: int
+    gpus: float
 
 
 def objective(config: Config) -> str:
@@ -61,7 +64,7 @@ def train_trial(values: Values, shared: Shared) -> None:
     started = time.perf_counter()
     torch.set_num_threads(1)
     config = config_module.replaced(shared.config, values)
-    device = trial_device(config)
+    device = trial_device(shared.gpus)
     features: Features = tasks.gather([shared.features[features_key(config)]])[0]
     of_k: dict[int, ClassLabels] = tasks.gather([shared.labels[config.label.embedding]])[0]
     labels = of_k[config.label.k]
@@ -100,14 +103,14 @@ def train_trial(values: Values, shared: Shared) -> None:
         started += time.perf_counter() - before
 
 
-def trial_device(config: Config) -> str:
-    """Where a trial trains."""
-    return "cuda" if config.tune.num_gpus and torch.cuda.is_available() else "cpu"
+def trial_device(gpus: float) -> str:
+    """Where a trial trains that holds so many GPUs."""
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
 
 
-def trial_halves(config: Config) -> bool:
+def trial_halves(gpus: float) -> bool:
     """Whether `auto` is bfloat16 where this is called."""
-    return precision("auto", trial_device(config))[0]
+    return precision("auto", trial_device(gpus))[0]
 
 
 def trial_settings(config: Config) -> Settings:
