@@ -19,10 +19,11 @@ from fusionrec.formats import taste_profile
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
+from pipelines.ingest import by_user
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.runtime import sharding, tasks
 from pipelines.runtime.rows import INDEX, index_of
-from pipelines.runtime.shards import Written
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
 
@@ -60,9 +61,10 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
     users = tasks.run_task(run, _write_users, run)
     others = tasks.run_task(run, _write_others, run, config.ingest.rows_per_shard)
-    sharding.map_shards(run, partial(_code_plays, run), shards, description="coding plays")
     on_songs = sum(found.on_songs for found in reports)
     on_mismatched = sum(found.on_mismatched for found in reports)
+    on_others = sum(found.on_others for found in reports)
+    by_user.plays_by_user(run, shards, partial(_coded, run), users, on_songs + on_others)
     return {
         "triplets": total.rows,
         "triplets_rejected": total.dropped,
@@ -71,7 +73,7 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         "plays": on_songs,
         "users": users,
         "other_songs": others,
-        "other_plays": sum(found.on_others for found in reports),
+        "other_plays": on_others,
         "play_rejects": total.reasons,
     }
 
@@ -121,9 +123,9 @@ def _write_users(run: StageRun) -> int:
         here = workspace.read_part(stage, "raw_users", part)["user_id"].to_pylist()
         found = pa.array([codes.setdefault(user, len(codes)) for user in here], pa.int32())
         run.write(pa.table({"code": found}), "user_codes", part_number(part))
-    run.write(
-        pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS), "users"
-    )
+    table = pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS)
+    for number, start in enumerate(range(0, max(1, len(codes)), by_user.USERS_A_PART)):
+        run.write(table.slice(start, by_user.USERS_A_PART), "users", number)
     run.write_arrays(index_of(list(codes)), "user_index", INDEX)
     return len(codes)
 
@@ -153,19 +155,17 @@ def _write_others(run: StageRun, size: int) -> int:
     return int(table.num_rows)
 
 
-def _code_plays(run: StageRun, shard: FileShard) -> Written:
+def _coded(run: StageRun, shard: Shard) -> dict[str, pa.Table]:
+    """A shard's plays, with codes of all users and songs."""
     workspace, stage, part = run.workspace, run.stage, part_name(shard.part)
     users = workspace.read_part(stage, "user_codes", part)["code"]
     others = workspace.read_part(stage, "other_codes", part)["code"]
-    written = 0
+    tables = {}
     for artifact, codes in (("plays", None), ("other_plays", others)):
         raw = workspace.read_part(stage, f"raw_{artifact}", part)
         songs = raw["song"] if codes is None else codes.take(raw["song"])
-        table = pa.table(
+        tables[artifact] = pa.table(
             {"user": users.take(raw["user"]), "song": songs, "plays": raw["plays"]},
             schema=schemas.PLAYS,
         )
-        table = table.sort_by([("user", "ascending"), ("song", "ascending")])
-        run.write(table, artifact, shard.part)
-        written += table.num_rows
-    return Written(written)
+    return tables

@@ -42,6 +42,8 @@ _STAGING = (
     "raw_plays",
     "raw_users",
     "user_codes",
+    "sent_plays",
+    "sent_other_plays",
     "raw_other_plays",
     "raw_others",
     "other_ids",
@@ -103,7 +105,7 @@ STAGE = Stage(
     },
     work=work,
     source=source_state,
-    version=3,
+    version=4,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),
 )
