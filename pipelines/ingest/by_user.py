@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
+from pipelines.ingest.user_codes import Users, ids_of
 from pipelines.runtime import tasks
 from pipelines.runtime.exchange import gather, scatter
 from pipelines.runtime.shards import Shard, Written
@@ -53,10 +54,10 @@ def plays_by_user(
     run: StageRun,
     shards: Sequence[Shard],
     coded: Callable[[Shard], dict[str, pa.Table]],
-    users: int,
+    users: Users,
     plays: int,
 ) -> None:
-    """Write `plays` and `other_plays`.
+    """Write `users`, `plays` and `other_plays`.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def plays_by_user(
     plays
         How many there are, by which the pieces are made.
     """
-    parts = -(-users // USERS_A_PART)
+    parts = -(-len(users) // USERS_A_PART)
     width = max(1, -(-parts // max(1, -(-plays // PLAYS_A_PIECE))))
     count = max(1, -(-parts // width))
     sent = tasks.map_tasks(
@@ -85,7 +86,7 @@ def plays_by_user(
     ]
     tasks.map_tasks(
         run,
-        resumable(run, "plays_by_user", partial(_collect, run), Written),
+        resumable(run, "plays_by_user", partial(_collect, run, users), Written),
         pieces,
         description="plays by user",
     )
@@ -106,8 +107,11 @@ def _send(
     return Sent(np.flatnonzero(touched).tolist())
 
 
-def _collect(run: StageRun, piece: Piece) -> Written:
+def _collect(run: StageRun, users: Users, piece: Piece) -> Written:
     written = 0
+    for part in range(piece.start, piece.stop):
+        start = part * USERS_A_PART
+        run.write(ids_of(run, users, start, start + USERS_A_PART), "users", part)
     for name in _ARTIFACTS:
         found = gather(run, f"sent_{name}", piece.part, piece.shards)
         table = pa.concat_tables([schemas.PLAYS.empty_table(), *found]).combine_chunks()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from fusionrec.schemas import SONG_NAMES
-from pipelines.runtime.rows import INDEX, NAMES_A_PART, index_of, rows_name, texts_of
+from pipelines.runtime.rows import NAMES_A_PART, rows_name, texts_of, write_index
 from pipelines.runtime.workspace import StageRun
 
 
@@ -23,7 +23,7 @@ def write_song_names(run: StageRun) -> None:
             for name in workspace.parts(stage, artifact)
         ]
     )
-    run.write_arrays(index_of(table["song_id"].to_pylist()), "song_index", INDEX)
+    write_index(run, "song_index", table["song_id"].to_pylist())
     for part, start in enumerate(range(0, table.num_rows, NAMES_A_PART)):
         names = texts_of(table.slice(start, NAMES_A_PART))
         run.write_arrays(names, "song_names", rows_name(part))

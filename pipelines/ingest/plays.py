@@ -21,8 +21,8 @@ from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest import by_user
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
+from pipelines.ingest.user_codes import Users, code_users, codes_of
 from pipelines.runtime import sharding, tasks
-from pipelines.runtime.rows import INDEX, index_of
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name, part_number
@@ -32,8 +32,9 @@ _OTHERS = pa.schema([("song_id", pa.string()), ("rows", pa.int64())])
 
 @dataclass(frozen=True)
 class PlaysReport(ReadReport):
-    """With the triplets on songs, on songs of mismatched tracks, and on songs of no track."""
+    """With the users, and triplets on songs, on songs of mismatched tracks, and of no track."""
 
+    users: int
     on_songs: int
     on_mismatched: int
     on_others: int
@@ -59,19 +60,19 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         description="reading plays",
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
-    users = tasks.run_task(run, _write_users, run)
+    users = code_users(run, shards, sum(found.users for found in reports))
     others = tasks.run_task(run, _write_others, run, config.ingest.rows_per_shard)
     on_songs = sum(found.on_songs for found in reports)
     on_mismatched = sum(found.on_mismatched for found in reports)
     on_others = sum(found.on_others for found in reports)
-    by_user.plays_by_user(run, shards, partial(_coded, run), users, on_songs + on_others)
+    by_user.plays_by_user(run, shards, partial(_coded, run, users), users, on_songs + on_others)
     return {
         "triplets": total.rows,
         "triplets_rejected": total.dropped,
         "triplets_on_corpus": on_songs + on_mismatched,
         "triplets_on_mismatched_songs": on_mismatched,
         "plays": on_songs,
-        "users": users,
+        "users": len(users),
         "other_songs": others,
         "other_plays": on_others,
         "play_rejects": total.reasons,
@@ -106,28 +107,11 @@ def _read_plays_shard(run: StageRun, songs: Any, shard: FileShard) -> PlaysRepor
     run.write(batch.rejects, "play_rejects", shard.part)
     return PlaysReport(
         **vars(report(batch)),
+        users=len(listeners.dictionary),
         on_songs=pc.sum(known).as_py() or 0,
         on_mismatched=pc.sum(mismatched).as_py() or 0,
         on_others=len(others),
     )
-
-
-def _write_users(run: StageRun) -> int:
-    """User ids in order of first appearance, so that codes run along the files; and their index.
-
-    Each shard's own users get their codes in `user_codes`, in parts aligned with its plays.
-    """
-    workspace, stage = run.workspace, run.stage
-    codes: dict[str, int] = {}
-    for part in workspace.parts(stage, "raw_users"):
-        here = workspace.read_part(stage, "raw_users", part)["user_id"].to_pylist()
-        found = pa.array([codes.setdefault(user, len(codes)) for user in here], pa.int32())
-        run.write(pa.table({"code": found}), "user_codes", part_number(part))
-    table = pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS)
-    for number, start in enumerate(range(0, max(1, len(codes)), by_user.USERS_A_PART)):
-        run.write(table.slice(start, by_user.USERS_A_PART), "users", number)
-    run.write_arrays(index_of(list(codes)), "user_index", INDEX)
-    return len(codes)
 
 
 def _write_others(run: StageRun, size: int) -> int:
@@ -155,10 +139,10 @@ def _write_others(run: StageRun, size: int) -> int:
     return int(table.num_rows)
 
 
-def _coded(run: StageRun, shard: Shard) -> dict[str, pa.Table]:
+def _coded(run: StageRun, found: Users, shard: Shard) -> dict[str, pa.Table]:
     """A shard's plays, with codes of all users and songs."""
     workspace, stage, part = run.workspace, run.stage, part_name(shard.part)
-    users = workspace.read_part(stage, "user_codes", part)["code"]
+    users = codes_of(run, found, shard.part)
     others = workspace.read_part(stage, "other_codes", part)["code"]
     tables = {}
     for artifact, codes in (("plays", None), ("other_plays", others)):

@@ -29,6 +29,7 @@ from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
 from pipelines.ingest.songs import read_songs
+from pipelines.ingest.user_codes import STAGING as USER_CODES
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -41,7 +42,7 @@ _STAGING = (
     "raw_lyrics",
     "raw_plays",
     "raw_users",
-    "user_codes",
+    *USER_CODES,
     "sent_plays",
     "sent_other_plays",
     "raw_other_plays",

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fusionrec.ranking.protocols import candidate_songs
-from pipelines.ingest import STAGE, by_user
+from pipelines.cli.catalogue import user_code
+from pipelines.ingest import STAGE, by_user, user_codes
 from pipelines.recommend import stage
 from pipelines.recommend.vectors import Catalogue
 from pipelines.runtime.shards import shards_of_rows
@@ -51,6 +52,7 @@ def test_plays_do_not_depend_on_how_the_work_is_cut(
 ) -> None:
     monkeypatch.setattr(by_user, "USERS_A_PART", a_part)
     monkeypatch.setattr(by_user, "PLAYS_A_PIECE", a_piece)
+    monkeypatch.setattr(user_codes, "IDS_A_PIECE", a_piece)
     workspace = ingested(scattered, tmp_path / "w", ingest__bytes_per_shard=kilobytes << 10)
     users = workspace.require("ingest")["counts"]["users"]
     for name in ARTIFACTS:
@@ -62,6 +64,20 @@ def test_plays_do_not_depend_on_how_the_work_is_cut(
         user, song, _ = (column.to_numpy() for column in table.columns)
         assert set(user // a_part) <= {number}
         assert all(a <= b for a, b in pairwise(zip(user, song, strict=True)))
+
+
+def test_users_are_numbered_along_the_files(scattered, whole, tmp_path, monkeypatch) -> None:
+    """Also where their ids fall into many pieces, of which an index finds them."""
+    monkeypatch.setattr(user_codes, "IDS_A_PIECE", 60)
+    workspace = ingested(scattered, tmp_path / "w", ingest__bytes_per_shard=2 << 10)
+    lines = (scattered / "tasteprofile/train_triplets.txt").read_text().splitlines()
+    sound = [line.split("\t") for line in lines if line.count("\t") == 2]
+    expected = dict.fromkeys(user for user, _, plays in sound if plays.isdigit())
+    assert workspace.read("ingest", "users")["user_id"].to_pylist() == list(expected)
+    assert len(list((Path(workspace.path("ingest", "user_index"))).iterdir())) > 5
+    for indexed in (whole, workspace):
+        found = [user_code(indexed, user) for user in [*expected, "nobody"]]
+        assert found == [*range(len(expected)), -1]
 
 
 def test_what_is_asked_of_some_users_is_theirs(scattered, whole, tmp_path, monkeypatch) -> None:
