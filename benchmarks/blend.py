@@ -54,7 +54,7 @@ from fusionrec.tables import matrix, vectors
 from pipelines.blend.vectors import USERS_A_GROUP as USERS_OF_BLEND_A_GROUP
 from pipelines.blend.vectors import USERS_A_PART
 from pipelines.cli.recommend import for_user
-from pipelines.ingest.lookup import write_song_names
+from pipelines.ingest.lookup import parts_of_names, write_names
 from pipelines.recommend.stage import USERS_A_GROUP, _table
 from pipelines.recommend.vectors import Catalogue
 from pipelines.runtime.rows import ROWS_A_PART, rows_name, write_index
@@ -192,7 +192,10 @@ def written(place: str, songs: int, block: np.ndarray, histories: list[np.ndarra
             for name in SONG_NAMES[1:]:
                 columns[name] = pc.binary_join_element_wise(some, f"the {name}", " ")
             run.write(pa.table(columns), "songs", part)
-        write_song_names(run)
+        sizes = [min(SONGS_A_PART, songs - start) for start in range(0, songs, SONGS_A_PART)]
+        for group in parts_of_names((sizes, ())):
+            write_names(run, group)
+        write_index(run, "song_index", ids.to_pylist())
         write_index(run, "user_index", users)
     shape = layout(block.shape[1] // WIDTH)
     with begun(workspace, "blend") as run:

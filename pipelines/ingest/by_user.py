@@ -31,13 +31,14 @@ result."""
 PLAYS_A_PIECE = 1 << 22
 """Plays that one task puts in order, on average: some 300 MB at most."""
 
-_ARTIFACTS = ("plays", "other_plays")
+ARTIFACTS = ("plays", "other_plays")
 
 
 @dataclass(frozen=True)
 class Sent:
-    """The pieces that a shard has plays for."""
+    """The rows of a shard's tables, and the pieces that it has any for."""
 
+    rows: dict[str, int]
     pieces: list[int]
 
 
@@ -56,7 +57,7 @@ def plays_by_user(
     coded: Callable[[Shard], dict[str, pa.Table]],
     users: Users,
     plays: int,
-) -> None:
+) -> dict[str, int]:
     """Write `users`, `plays` and `other_plays`.
 
     Parameters
@@ -64,7 +65,11 @@ def plays_by_user(
     coded
         The two tables of a shard, by name, schema :data:`fusionrec.schemas.PLAYS`.
     plays
-        How many there are, by which the pieces are made.
+        How many there are at most, by which the pieces are made.
+
+    Returns
+    -------
+    The rows of both.
     """
     parts = -(-len(users) // USERS_A_PART)
     width = max(1, -(-parts // max(1, -(-plays // PLAYS_A_PIECE))))
@@ -90,6 +95,7 @@ def plays_by_user(
         pieces,
         description="plays by user",
     )
+    return {name: sum(report.rows[name] for report in sent) for name in ARTIFACTS}
 
 
 def _send(
@@ -100,11 +106,13 @@ def _send(
     shard: Shard,
 ) -> Sent:
     touched = np.zeros(count, bool)
-    for name, table in coded(shard).items():
+    tables = coded(shard)
+    for name, table in tables.items():
         pieces = table["user"].to_numpy() // width
         touched[pieces] = True
         scatter(run, table, pieces, count, f"sent_{name}", shard.part)
-    return Sent(np.flatnonzero(touched).tolist())
+    rows = {name: table.num_rows for name, table in tables.items()}
+    return Sent(rows, np.flatnonzero(touched).tolist())
 
 
 def _collect(run: StageRun, users: Users, piece: Piece) -> Written:
@@ -112,7 +120,7 @@ def _collect(run: StageRun, users: Users, piece: Piece) -> Written:
     for part in range(piece.start, piece.stop):
         start = part * USERS_A_PART
         run.write(ids_of(run, users, start, start + USERS_A_PART), "users", part)
-    for name in _ARTIFACTS:
+    for name in ARTIFACTS:
         found = gather(run, f"sent_{name}", piece.part, piece.shards)
         table = pa.concat_tables([schemas.PLAYS.empty_table(), *found]).combine_chunks()
         user, song = (table[column].to_numpy() for column in ("user", "song"))

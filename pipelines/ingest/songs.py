@@ -77,8 +77,11 @@ class SongsReport(ReadReport):
     processor: dict[str, int]
 
 
-def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
-    """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out."""
+def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, list[int]]:
+    """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out.
+
+    Also how many songs each part has.
+    """
     shards, refused = song_shards(config, run)
     attempt = uuid.uuid4().hex
     reports = sharding.map_shards(
@@ -106,7 +109,8 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
     finished = sharding.map_shards(
         run, partial(_keep_catalogued, run), shards, description="writing the catalogue"
     )
-    return {
+    sizes = [shard.rows for shard in finished]
+    counts: Counts = {
         "tracks": total.rows,
         "tracks_with_mbtags": sum(shard.with_mbtags for shard in reports),
         "tracks_with_terms": sum(shard.with_terms for shard in reports),
@@ -114,11 +118,12 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
         "song_files_or_rows": total.read,
         "song_files_read_directly": total.direct,
         **catalogue,
-        "songs": sum(shard.rows for shard in finished),
+        "songs": sum(sizes),
         "songs_damaged_text": total.damaged_text,
         "song_rejects": total.reasons,
         "song_reader": processor,
     }
+    return counts, sizes
 
 
 def song_shards(config: Config, run: StageRun) -> tuple[Sequence[SongShard], ReadReport]:

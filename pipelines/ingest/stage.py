@@ -24,10 +24,12 @@ from fusionrec import schemas
 from pipelines.config import Config
 from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
+from pipelines.ingest.lookup import STAGING as LOOKUP
 from pipelines.ingest.lookup import write_song_names
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
+from pipelines.ingest.song_codes import STAGING as SONG_CODES
 from pipelines.ingest.songs import read_songs
 from pipelines.ingest.user_codes import STAGING as USER_CODES
 from pipelines.runtime import metrics, tasks
@@ -45,10 +47,10 @@ _STAGING = (
     *USER_CODES,
     "sent_plays",
     "sent_other_plays",
-    "raw_other_plays",
-    "raw_others",
+    "raw_played",
+    *SONG_CODES,
+    *LOOKUP,
     "other_ids",
-    "other_codes",
     "artists",
 )
 _REJECTS = (
@@ -70,11 +72,11 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     Last comes what finds a song among them.
     """
     limit = config.ingest.max_reject_share
-    songs = read_songs(config, run, limit)
+    songs, sizes = read_songs(config, run, limit)
     lyrics = read_lyrics(config, run, limit)
-    plays = read_plays(config, run, limit)
-    others = describe_others(config, run, limit)
-    tasks.run_task(run, write_song_names, run)
+    plays = read_plays(config, run, limit, sizes)
+    others, other_sizes = describe_others(config, run, limit)
+    write_song_names(run, (sizes, other_sizes))
     counts = {**songs, **lyrics, **plays, **others}
     counts |= tasks.run_task(run, _merge_rejects, run)
     run.write_json(counts, "report.json")

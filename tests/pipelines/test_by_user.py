@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from fusionrec.ranking.protocols import candidate_songs
-from pipelines.cli.catalogue import user_code
-from pipelines.ingest import STAGE, by_user, user_codes
-from pipelines.recommend import stage
-from pipelines.recommend.vectors import Catalogue
+from pipelines.cli.catalogue import Catalogue, user_code
+from pipelines.ingest import STAGE, by_user, lookup, song_codes, song_groups, user_codes
+from pipelines.recommend import stage, vectors
 from pipelines.runtime.shards import shards_of_rows
 from pipelines.runtime.workspace import Workspace, part_number
 from tests.pipelines.inline import Held, load, without_ray
@@ -53,12 +52,31 @@ def test_plays_do_not_depend_on_how_the_work_is_cut(
     monkeypatch.setattr(by_user, "USERS_A_PART", a_part)
     monkeypatch.setattr(by_user, "PLAYS_A_PIECE", a_piece)
     monkeypatch.setattr(user_codes, "IDS_A_PIECE", a_piece)
+    monkeypatch.setattr(song_codes, "IDS_A_PIECE", a_piece)
+    monkeypatch.setattr(lookup, "IDS_A_PIECE", a_piece)
+    monkeypatch.setattr(song_groups, "SONGS_A_GROUP", a_piece)
     workspace = ingested(scattered, tmp_path / "w", ingest__bytes_per_shard=kilobytes << 10)
     users = workspace.require("ingest")["counts"]["users"]
     for name in ARTIFACTS:
         assert workspace.read("ingest", name).equals(whole.read("ingest", name)), name
         parts = [part_number(part) for part in workspace.parts("ingest", name)]
         assert parts == list(range(-(-users // a_part))), name
+    counts = [{**each.require("ingest")["counts"]} for each in (workspace, whole)]
+    for each in counts:
+        del each["song_files_read_directly"]  # not the first of a process
+    assert counts[0] == counts[1]
+    for name in ("songs", "other_songs"):
+        assert workspace.read("ingest", name).equals(whole.read("ingest", name)), name
+    ids = [*workspace.read("ingest", "songs")["song_id"].to_pylist()]
+    ids += workspace.read("ingest", "other_songs")["song_id"].to_pylist()
+    songs = Catalogue(workspace)
+    assert songs.rows([*ids, "no song"]).tolist() == [*range(len(ids)), -1]
+    assert songs.names(ids) == Catalogue(whole).names(ids)
+    listed = [
+        sorted(tuple(row.values()) for row in each.read("ingest", "rejects").to_pylist())
+        for each in (workspace, whole)
+    ]
+    assert listed[0] == listed[1]
     for number, name in enumerate(workspace.parts("ingest", "plays")):
         table = workspace.read_part("ingest", "plays", name)
         user, song, _ = (column.to_numpy() for column in table.columns)
@@ -110,7 +128,7 @@ def test_a_ranking_task_reads_the_part_of_its_users(scattered, tmp_path, monkeyp
     ids = workspace.read("ingest", "songs")["song_id"].combine_chunks()
     part = np.where(np.arange(len(ids)) % 2, "test", "train").astype(object)
     usable = np.ones(len(ids), bool)
-    catalogue = Catalogue(ids, part, usable, candidate_songs(part, usable))
+    catalogue = vectors.Catalogue(ids, part, usable, candidate_songs(part, usable))
     F = np.random.default_rng(0).random((len(ids), 4), np.float32)
     run = workspace.begin("recommend", {})
     assert run is not None
