@@ -14,7 +14,8 @@ import pyarrow as pa
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import StageRun, part_name
 
-SONGS_A_GROUP = 1 << 18
+SONGS_A_GROUP = 1 << 15
+"""Rows of `songs` or `raw_songs` at least; one task reads them all, part by part."""
 
 
 @dataclass(frozen=True)

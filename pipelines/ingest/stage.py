@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from pipelines.config import Config
+from pipelines.ingest.catalogue import STAGING as CATALOGUE
 from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
 from pipelines.ingest.lookup import STAGING as LOOKUP
 from pipelines.ingest.lookup import write_song_names
+from pipelines.ingest.lyrics import STAGING as LYRICS
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
@@ -38,10 +40,10 @@ from pipelines.runtime.workspace import StageRun, Workspace
 
 _STAGING = (
     "raw_songs",
-    "kept",
+    *CATALOGUE,
     "mismatched",
     "mismatched_pairs",
-    "raw_lyrics",
+    *LYRICS,
     "raw_plays",
     "raw_users",
     *USER_CODES,
@@ -72,11 +74,11 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     Last comes what finds a song among them.
     """
     limit = config.ingest.max_reject_share
-    songs, sizes = read_songs(config, run, limit)
-    lyrics = read_lyrics(config, run, limit)
-    plays = read_plays(config, run, limit, sizes)
+    songs, catalogued = read_songs(config, run, limit)
+    lyrics = read_lyrics(config, run, limit, catalogued)
+    plays = read_plays(config, run, limit, catalogued.sizes)
     others, other_sizes = describe_others(config, run, limit)
-    write_song_names(run, (sizes, other_sizes))
+    write_song_names(run, (catalogued.sizes, other_sizes))
     counts = {**songs, **lyrics, **plays, **others}
     counts |= tasks.run_task(run, _merge_rejects, run)
     run.write_json(counts, "report.json")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fusionrec import schemas
 from fusionrec.hashing import piece_of
 from pipelines.runtime import tasks
-from pipelines.runtime.exchange import gather, scatter
+from pipelines.runtime.exchange import first_of, gather, scatter
 from pipelines.runtime.rows import write_index
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import resumable
@@ -127,15 +127,9 @@ def _distinct(
     return found.dictionary, found.indices.to_numpy(), shard
 
 
-def _first(places: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Rows in which something appears first, where places are given by first appearance."""
-    before = np.concatenate([[-1], np.maximum.accumulate(places)[:-1]]) if len(places) else places
-    return np.asarray(places > before)
-
-
 def _find_first(run: StageRun, shards: int, piece: Shard) -> Written:
     ids, places, shard = _distinct(run, piece.part, shards)
-    table = pa.table({"first": _first(places)})
+    table = pa.table({"first": first_of(places)})
     scatter(run, table, shard, shards, "first_users", piece.part)
     return Written(len(ids))
 
@@ -164,7 +158,7 @@ def _tell(run: StageRun, users: Users, piece: Shard) -> Written:
     rank = pa.chunked_array(
         [chunk for table in ranks for chunk in table["rank"].chunks], pa.int32()
     ).to_numpy()
-    codes = (users.firsts[shard[_first(places)]] + rank).astype(np.int32)
+    codes = (users.firsts[shard[first_of(places)]] + rank).astype(np.int32)
     table = pa.table({"code": codes[places]})
     scatter(run, table, shard, len(users.shards), "user_codes", piece.part)
     write_index(run, "user_index", ids.to_pylist(), codes, piece=piece.part)

@@ -68,5 +68,13 @@ def gather(run: StageRun, artifact: str, piece: int, parts: Iterable[int]) -> li
     return found
 
 
+def first_of(places: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Rows in which something appears first, where its place says how many others did before."""
+    if not len(places):
+        return np.zeros(0, np.bool_)
+    found: NDArray[np.bool_] = places > np.concatenate([[-1], np.maximum.accumulate(places)[:-1]])
+    return found
+
+
 def _name(part: int) -> str:
     return f"part-{part:05d}.arrow"
