@@ -22,7 +22,7 @@ from pipelines.runtime.rows import NAMES_A_PART, rows_name, texts_of, write_inde
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.workspace import StageRun
 
-IDS_A_PIECE = 1 << 20
+IDS_A_PIECE = 1 << 19
 """Songs of one file of the index, on average."""
 
 STAGING = ("numbered_songs",)

@@ -26,8 +26,8 @@ from pipelines.runtime.shards import RowsShard, Shard, Written, shards_of_rows
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
-IDS_A_PIECE = 1 << 20
-"""Ids that one task joins, on average, those of each shard counted: some 300 MB."""
+IDS_A_PIECE = 1 << 19
+"""Ids that one task joins, on average, those of each shard counted: some 200 MB."""
 
 SAMPLES = 64
 """Ids that stand for all of a shard or group, evenly spaced in their order."""

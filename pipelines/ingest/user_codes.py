@@ -25,8 +25,8 @@ from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
-IDS_A_PIECE = 1 << 20
-"""Ids that one task tells apart, on average, those of each shard counted: some 300 MB."""
+IDS_A_PIECE = 1 << 19
+"""Ids that one task tells apart, on average, those of each shard counted: some 200 MB."""
 
 STAGING = ("sent_users", "first_users", "user_ranks", "user_codes", "new_users")
 
