@@ -12,7 +12,8 @@ import pytest
 
 from fusionrec.ranking.protocols import candidate_songs
 from pipelines.cli.catalogue import Catalogue, user_code
-from pipelines.ingest import STAGE, by_user, lookup, song_codes, song_groups, user_codes
+from pipelines.ingest import STAGE, by_user, catalogue, lookup, song_codes, song_groups, user_codes
+from pipelines.ingest import stage as ingest_stage
 from pipelines.recommend import stage, vectors
 from pipelines.runtime.shards import shards_of_rows
 from pipelines.runtime.workspace import Workspace, part_number
@@ -25,6 +26,12 @@ ARTIFACTS = ("users", "plays", "other_plays")
 def scattered(small, tmp_path_factory) -> Path:
     """The corpus with its triplets in no order: every shard has plays of almost every user."""
     place = Path(shutil.copytree(small, tmp_path_factory.mktemp("scattered") / "corpus"))
+    lyrics = [place / f"musixmatch/mxm_dataset_{part}.txt" for part in ("train", "test")]
+    with lyrics[1].open("a") as test:
+        for line in lyrics[0].read_text().splitlines()[-3:]:  # tracks that come again
+            print(line, file=test)
+        rest = line.split(",", 1)[1]
+        print(f"TRZZZZZ128F0000001,{rest}", file=test)  # and one that the corpus does not have
     file = place / "tasteprofile/train_triplets.txt"
     lines = file.read_text().splitlines()
     lines += [line for line in lines[:40] if line.count("\t") == 2]  # pairs that come again
@@ -55,6 +62,8 @@ def test_plays_do_not_depend_on_how_the_work_is_cut(
     monkeypatch.setattr(song_codes, "IDS_A_PIECE", a_piece)
     monkeypatch.setattr(lookup, "IDS_A_PIECE", a_piece)
     monkeypatch.setattr(song_groups, "SONGS_A_GROUP", a_piece)
+    monkeypatch.setattr(catalogue, "TRACKS_A_PIECE", a_piece)
+    monkeypatch.setattr(ingest_stage, "_REJECTS_AT_ONCE", a_piece)
     workspace = ingested(scattered, tmp_path / "w", ingest__bytes_per_shard=kilobytes << 10)
     users = workspace.require("ingest")["counts"]["users"]
     for name in ARTIFACTS:
@@ -65,7 +74,7 @@ def test_plays_do_not_depend_on_how_the_work_is_cut(
     for each in counts:
         del each["song_files_read_directly"]  # not the first of a process
     assert counts[0] == counts[1]
-    for name in ("songs", "other_songs"):
+    for name in ("songs", "other_songs", "lyrics", "other_lyrics"):
         assert workspace.read("ingest", name).equals(whole.read("ingest", name)), name
     ids = [*workspace.read("ingest", "songs")["song_id"].to_pylist()]
     ids += workspace.read("ingest", "other_songs")["song_id"].to_pylist()
@@ -128,14 +137,14 @@ def test_a_ranking_task_reads_the_part_of_its_users(scattered, tmp_path, monkeyp
     ids = workspace.read("ingest", "songs")["song_id"].combine_chunks()
     part = np.where(np.arange(len(ids)) % 2, "test", "train").astype(object)
     usable = np.ones(len(ids), bool)
-    catalogue = vectors.Catalogue(ids, part, usable, candidate_songs(part, usable))
+    candidates = vectors.Catalogue(ids, part, usable, candidate_songs(part, usable))
     F = np.random.default_rng(0).random((len(ids), 4), np.float32)
     run = workspace.begin("recommend", {})
     assert run is not None
     users = workspace.require("ingest")["counts"]["users"]
     with without_ray():
         monkeypatch.setattr(Workspace, "read_part", counted)
-        references = Held(lambda: catalogue), (Held(lambda: F),)
+        references = Held(lambda: candidates), (Held(lambda: F),)
         for shard in shards_of_rows(users, 20):
             ranked = stage._rank_shard(chosen, run, *references, shard)
             assert 0 < ranked.ranked <= ranked.users
