@@ -1,12 +1,14 @@
 """Ever more ids: is the memory of each process of ingest flat, and its time in proportion?
 
-    python benchmarks/ids_scale.py --songs 500000 2000000 8000000 [--json]
+    python benchmarks/ids_scale.py --songs 500000 2000000 8000000 [--divided 1] [--json]
 
 For each size a catalogue of made-up songs and as many users with four plays each are written, one
 play in ten by a user who was there before and one in ten on a song that is not in the catalogue. No
 file of a song is read: what is measured is all that brings ids together. The memory is each
 process's own (anonymous resident memory, without Ray's shared object store); time is CPU seconds of
-all processes, less what an empty session takes.
+all processes, from when the files are there. Memory stands still from where there is more than one
+piece of everything; `--divided 16` makes shards and pieces a sixteenth as large, so that a small
+machine sees it at a sixteenth of the ids.
 """
 
 from __future__ import annotations
@@ -28,10 +30,16 @@ from processes import Watcher
 from fusionrec import schemas
 from fusionrec.hashing import mix
 from pipelines import config as config_module
-from pipelines.ingest.catalogue import catalogue
-from pipelines.ingest.lookup import write_song_names
-from pipelines.ingest.others import describe_others
-from pipelines.ingest.plays import read_plays
+from pipelines.ingest import (
+    by_user,
+    catalogue,
+    lookup,
+    others,
+    plays,
+    song_codes,
+    song_groups,
+    user_codes,
+)
 from pipelines.runtime import session, tasks
 from pipelines.runtime.shards import RowsShard, Written, shards_of_rows
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -70,35 +78,45 @@ def write_triplets(folder: Path, users: int, songs: int, shard: RowsShard) -> st
     return str(path)
 
 
-def one(songs: int, cpus: int, place: Path) -> None:
+def divide(by: int) -> None:
+    """Make pieces smaller. All of these are looked at by the driver alone."""
+    catalogue.TRACKS_A_PIECE //= by
+    song_groups.SONGS_A_GROUP //= by
+    by_user.PLAYS_A_PIECE //= by
+    for module in (user_codes, song_codes, lookup):
+        module.IDS_A_PIECE //= by
+
+
+def one(songs: int, cpus: int, by: int, place: Path) -> None:
     """Run one size; say on standard output when each step ends."""
+    divide(by)
     triplets = songs * PLAYS_A_USER
     session.start(config_module.load(None, [f"cluster.num_cpus={cpus}"]).cluster)
     run = Workspace(str(place / "w")).begin("ingest", {})
     assert run is not None
-    parts = shards_of_rows(songs, SONGS_A_PART)
+    parts = shards_of_rows(songs, SONGS_A_PART // by)
     tasks.map_tasks(run, partial(write_songs, run), parts, description="songs")
-    files = shards_of_rows(triplets, _LINES_A_FILE)
+    files = shards_of_rows(triplets, _LINES_A_FILE // by)
     writing = partial(write_triplets, place, songs, songs)
     named = tasks.map_tasks(run, writing, files, description="triplets")
-    settings = [f"source.plays=[{','.join(named)}]", f"cluster.num_cpus={cpus}"]
+    settings = [f"source.plays=[{','.join(named)}]", f"ingest.rows_per_shard={20_000 // by}"]
     chosen = config_module.load(None, settings)
     print("made", flush=True)
-    _, catalogued = catalogue(run, [shard.stop - shard.start for shard in parts], None)
+    _, catalogued = catalogue.catalogue(run, [shard.stop - shard.start for shard in parts], None)
     print("catalogue", flush=True)
-    counts = read_plays(chosen, run, 0.0, catalogued.sizes)
+    counts = plays.read_plays(chosen, run, 0.0, catalogued.sizes)
     print("plays", flush=True)
-    _, sizes = describe_others(chosen, run, 0.0)
-    write_song_names(run, (catalogued.sizes, sizes))
+    _, sizes = others.describe_others(chosen, run, 0.0)
+    lookup.write_song_names(run, (catalogued.sizes, sizes))
     print("names", flush=True)
     print(json.dumps({**counts, "songs": sum(catalogued.sizes)}), flush=True)
 
 
-def measured(songs: int, cpus: int) -> dict[str, Any]:
+def measured(songs: int, cpus: int, by: int) -> dict[str, Any]:
     """One size in a process of its own, watched."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, __file__, "--songs", str(songs), "--cpus", str(cpus)]
-        command += ["--one", scratch]
+        command += ["--divided", str(by), "--one", scratch]
         # Not behind whatever else runs: Ray's workers give way to it.
         environment = {**os.environ, "RAY_worker_niceness": "0"}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -144,15 +162,16 @@ def main() -> None:
     sizes = [500_000, 2_000_000, 8_000_000]
     parser.add_argument("--songs", type=int, nargs="+", default=sizes)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--divided", type=int, default=1, help="make pieces so many times smaller")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object, last")
     options = parser.parse_args()
     if options.one is not None:
-        one(options.songs[0], options.cpus, options.one)
+        one(options.songs[0], options.cpus, options.divided, options.one)
         return
     runs = []
     for songs in options.songs:
-        runs.append(measured(songs, options.cpus))
+        runs.append(measured(songs, options.cpus, options.divided))
         found = runs[-1]
         steps = ", ".join(f"{name} {value:.1f}" for name, value in found["cpu_seconds"].items())
         print(
