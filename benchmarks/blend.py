@@ -54,10 +54,10 @@ from fusionrec.tables import matrix, vectors
 from pipelines.blend.vectors import USERS_A_GROUP as USERS_OF_BLEND_A_GROUP
 from pipelines.blend.vectors import USERS_A_PART
 from pipelines.cli.recommend import for_user
-from pipelines.ingest.lookup import write_song_names
+from pipelines.ingest.lookup import parts_of_names, write_names
 from pipelines.recommend.stage import USERS_A_GROUP, _table
 from pipelines.recommend.vectors import Catalogue
-from pipelines.runtime.rows import INDEX, ROWS_A_PART, index_of, rows_name
+from pipelines.runtime.rows import ROWS_A_PART, rows_name, write_index
 from pipelines.runtime.workspace import StageRun, Workspace
 
 K, RELEVANT, PROFILE = 500, 20, 40
@@ -192,8 +192,11 @@ def written(place: str, songs: int, block: np.ndarray, histories: list[np.ndarra
             for name in SONG_NAMES[1:]:
                 columns[name] = pc.binary_join_element_wise(some, f"the {name}", " ")
             run.write(pa.table(columns), "songs", part)
-        write_song_names(run)
-        run.write_arrays(index_of(users), "user_index", INDEX)
+        sizes = [min(SONGS_A_PART, songs - start) for start in range(0, songs, SONGS_A_PART)]
+        for group in parts_of_names((sizes, ())):
+            write_names(run, group)
+        write_index(run, "song_index", ids.to_pylist())
+        write_index(run, "user_index", users)
     shape = layout(block.shape[1] // WIDTH)
     with begun(workspace, "blend") as run:
         repeated = np.broadcast_to(block, (songs // len(block) + 1, *block.shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of all schemas below; a workspace of another version is refused by name."""
 
 SONGS = pa.schema(

@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fusionrec import hashing
-from fusionrec.hashing import content_hash, stable_hash, word_hash
+from fusionrec.hashing import content_hash, piece_of, stable_hash, word_hash
 
 
 def test_stable_hash_is_the_published_function() -> None:
@@ -46,3 +47,17 @@ def test_content_hash_is_the_published_function(
     files[0].write_bytes(b"12345679")
     assert content_hash(files) != expected.hexdigest()
     assert content_hash(files[1:]) != content_hash(files)
+
+
+@pytest.mark.parametrize("length", [3, 8, 18, 40])
+def test_pieces_are_alike_in_size_and_the_same_for_an_id_wherever_it_stands(length) -> None:
+    ids = [f"{number:0{length}x}" for number in range(4_000)]
+    found = piece_of(pa.array(ids), 7)
+    assert abs(np.bincount(found, minlength=7) - 4_000 / 7).max() < 120
+    # Among ids of other lengths, in another form of Arrow, and in a slice.
+    mixed = pa.chunked_array([["", "é", *ids[:9]], ["a longer one than them all", *ids[9:]]])
+    places = piece_of(mixed.slice(1), 7)
+    assert places[1:10].tolist() + places[11:].tolist() == found.tolist()
+    assert piece_of(pa.array([i.encode() for i in ids], pa.binary()), 7).tolist() == found.tolist()
+    assert not piece_of(mixed, 1).any()
+    assert piece_of(pa.array([], pa.string()), 5).tolist() == []

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError
-from fusionrec.hashing import stable_hash
+from fusionrec.hashing import mix, stable_hash
 
 Protocol = Literal["heldout", "oord", "paper"]
 
@@ -231,7 +231,7 @@ def _visible(
     user_key = _hash_codes(user, user_ids, seed, "visible user")
     song_key = _hash_codes(song, song_ids, seed, "visible song")
     # Mixed, not only combined: the order of two songs must not be the same for all users.
-    order = np.lexsort((song, _mix(user_key ^ song_key), user))
+    order = np.lexsort((song, mix(user_key ^ song_key), user))
     _, start, size = np.unique(user, return_index=True, return_counts=True)
     rank = np.arange(len(user)) - np.repeat(start, size)
     visible = np.empty(len(user), dtype=np.bool_)
@@ -242,10 +242,3 @@ def _visible(
 def _hash_codes(codes: NDArray[np.int32], ids: Ids, seed: int, purpose: str) -> NDArray[np.uint64]:
     distinct, inverse = np.unique(codes, return_inverse=True)
     return stable_hash((ids[int(c)] for c in distinct), seed=seed, purpose=purpose)[inverse]
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64: every bit of the input moves every bit of the output."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.runtime.rows import INDEX, NAMES_A_PART, look_up, read_texts, rows_name
+from pipelines.runtime.rows import NAMES_A_PART, find, read_texts, rows_name
 from pipelines.runtime.workspace import Workspace, part_name
 
 
@@ -34,8 +34,7 @@ class Catalogue:
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Numbers of songs, int64 (ids,); -1 of one that is not there."""
-        with self.workspace.reading_rows("ingest", "song_index", INDEX) as file:
-            return look_up(file, ids)
+        return find(self.workspace, "ingest", "song_index", ids)
 
     def ids(self, rows: np.ndarray) -> list[str]:
         """Ids of songs by number."""
@@ -59,8 +58,7 @@ class Catalogue:
 
 def user_code(workspace: Workspace, user: str) -> int:
     """Number of a user, a row of the ingest's `users`; -1 if there is none of this id."""
-    with workspace.reading_rows("ingest", "user_index", INDEX) as file:
-        return int(look_up(file, [user])[0])
+    return int(find(workspace, "ingest", "user_index", [user])[0])
 
 
 def list_of(workspace: Workspace, code: int, columns: Sequence[str]) -> pa.Table:

@@ -26,6 +26,7 @@ from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
 from pipelines.config.features import Modality, Operator
+from pipelines.ingest.by_user import plays_of, user_ids_of
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Plans, Stage, resumable
@@ -197,11 +198,11 @@ def _users_shard(config: Config, run: StageRun, shard: RowsShard) -> UsersReport
     """A range of users; the `compare.users` first by hash are written."""
     start, stop = shard.start, shard.stop
     workspace = run.workspace
-    plays = workspace.read("ingest", "plays", filters=[("user", ">=", start), ("user", "<", stop)])
+    plays = plays_of(workspace, start, stop)
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    names = workspace.read("ingest", "users")["user_id"]
+    names = user_ids_of(workspace, start, stop)
     found = profiles_and_relevant(
-        plays["user"].to_numpy(),
+        plays["user"].to_numpy() - start,
         plays["song"].to_numpy(),
         plays["plays"].to_numpy(),
         part=part,
@@ -215,7 +216,7 @@ def _users_shard(config: Config, run: StageRun, shard: RowsShard) -> UsersReport
         names.take(pa.array(found.users)).to_pylist(), seed=config.seed, purpose="comparison"
     )
     columns = [
-        pa.array(found.users),
+        pa.array(found.users + start, pa.int32()),
         *(
             pa.ListArray.from_arrays(pa.array(lists.indptr, pa.int32()), pa.array(values))
             for lists, values in (

@@ -51,6 +51,7 @@ class Databases:
 class OthersReport(ReadReport):
     """Of the tracks looked up, with the songs that something is known of."""
 
+    songs: int
     with_metadata: int
     mismatched: int
     with_artist: int
@@ -59,8 +60,11 @@ class OthersReport(ReadReport):
     with_similar_artists: int
 
 
-def describe_others(config: Config, run: StageRun, limit: float) -> Counts:
-    """`other_songs`, a row for each of the `other_ids`, with nulls for what no source knows."""
+def describe_others(config: Config, run: StageRun, limit: float) -> tuple[Counts, list[int]]:
+    """`other_songs`, a row for each of the `other_ids`, with nulls for what no source knows.
+
+    Also how many each part has.
+    """
     name = config.source.other_songs
     path = source_path(config, name) if name else None
     if path is not None:
@@ -75,7 +79,7 @@ def describe_others(config: Config, run: StageRun, limit: float) -> Counts:
         description="describing other songs",
     )
     total = totals(reports, limit, "other songs", name or "")
-    return {
+    counts: Counts = {
         "other_songs_with_metadata": sum(found.with_metadata for found in reports),
         "other_songs_mismatched": sum(found.mismatched for found in reports),
         "other_songs_with_artist": sum(found.with_artist for found in reports),
@@ -84,6 +88,7 @@ def describe_others(config: Config, run: StageRun, limit: float) -> Counts:
         "other_songs_with_similar_artists": sum(found.with_similar_artists for found in reports),
         "other_song_rejects": total.reasons,
     }
+    return counts, [found.songs for found in reports]
 
 
 def _write_artists(run: StageRun) -> None:
@@ -121,6 +126,7 @@ def _describe(run: StageRun, databases: Databases, shard: Shard) -> OthersReport
     run.write(batch.rejects, "other_song_rejects", shard.part)
     return OthersReport(
         **vars(report(batch)),
+        songs=len(songs),
         with_metadata=batch.table.num_rows,
         mismatched=wrong,
         with_artist=len(songs) - songs["artist_id"].null_count,

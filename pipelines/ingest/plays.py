@@ -6,9 +6,9 @@ what their listeners have in common can be learned from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,33 +16,37 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.formats import taste_profile
-from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
+from pipelines.ingest.by_user import ARTIFACTS, plays_by_user
+from pipelines.ingest.song_codes import PLAYED, Songs, code_songs, samples_of, song_codes_of
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
+from pipelines.ingest.user_codes import Users, code_users, codes_of
 from pipelines.runtime import sharding, tasks
-from pipelines.runtime.rows import INDEX, index_of
-from pipelines.runtime.shards import Written
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, resumable
-from pipelines.runtime.workspace import StageRun, part_name, part_number
-
-_OTHERS = pa.schema([("song_id", pa.string()), ("rows", pa.int64())])
+from pipelines.runtime.workspace import StageRun, part_name
 
 
 @dataclass(frozen=True)
 class PlaysReport(ReadReport):
-    """With the triplets on songs, on songs of mismatched tracks, and on songs of no track."""
+    """With the triplets' users and songs, and songs that stand for these in their order."""
 
-    on_songs: int
-    on_mismatched: int
-    on_others: int
+    users: int
+    songs: int
+    samples: list[str]
 
 
-def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
+def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]) -> Counts:
     """Triplets as codes: a user's row in `users`, a song's in `songs` or among the `other_ids`.
 
     Those on the catalogue go to `plays` and those on other songs to `other_plays`; those on songs
     that the catalogue lost, as all their tracks are mismatched, to neither.
+
+    Parameters
+    ----------
+    sizes
+        Songs of each part of the catalogue.
     """
     ranges: list[tuple[str, int, int]] = []
     for path in config.source.plays:
@@ -50,122 +54,72 @@ def read_plays(config: Config, run: StageRun, limit: float) -> Counts:
         found = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
         ranges += [(file, start, stop) for start, stop in found]
     shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
-    songs = tasks.submit(run, _song_ids, run)
     reports = sharding.map_shards(
         run,
-        resumable(run, "plays", partial(_read_plays_shard, run, songs), PlaysReport),
+        resumable(run, "plays", partial(_read_plays_shard, run), PlaysReport),
         shards,
         description="reading plays",
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
-    users = tasks.run_task(run, _write_users, run)
-    others = tasks.run_task(run, _write_others, run, config.ingest.rows_per_shard)
-    sharding.map_shards(run, partial(_code_plays, run), shards, description="coding plays")
-    on_songs = sum(found.on_songs for found in reports)
-    on_mismatched = sum(found.on_mismatched for found in reports)
+    users = code_users(run, shards, sum(found.users for found in reports))
+    songs = code_songs(
+        run,
+        shards,
+        sum(found.songs for found in reports),
+        [found.samples for found in reports],
+        sizes,
+        config.ingest.rows_per_shard,
+    )
+    rows = plays_by_user(run, shards, partial(_coded, run, users, songs), users, total.rows)
+    on_songs, on_others = rows["plays"], rows["other_plays"]
+    on_mismatched = total.rows - on_songs - on_others
     return {
         "triplets": total.rows,
         "triplets_rejected": total.dropped,
         "triplets_on_corpus": on_songs + on_mismatched,
         "triplets_on_mismatched_songs": on_mismatched,
         "plays": on_songs,
-        "users": users,
-        "other_songs": others,
-        "other_plays": sum(found.on_others for found in reports),
+        "users": len(users),
+        "other_songs": int(songs.others[-1]),
+        "other_plays": on_others,
         "play_rejects": total.reasons,
     }
 
 
-def _song_ids(run: StageRun) -> tuple[pa.Array, pa.Array]:
-    songs = run.workspace.read(run.stage, "songs", ["song_id"])["song_id"].combine_chunks()
-    wrong = run.workspace.read(run.stage, "mismatched")["song_id"].combine_chunks()
-    return songs, wrong
-
-
-def _read_plays_shard(run: StageRun, songs: Any, shard: FileShard) -> PlaysReport:
+def _read_plays_shard(run: StageRun, shard: FileShard) -> PlaysReport:
+    """Users and songs are written once a shard, and its rows as positions among them."""
     batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
-    song_ids, wrong = tasks.gather([songs])[0]
     table = batch.table
-    codes = pc.index_in(table["song_id"], value_set=song_ids).cast(pa.int32())
-    known = pc.is_valid(codes)
-    mismatched = pc.is_in(table["song_id"], value_set=wrong)
-    strange = pc.and_not(pc.invert(known), mismatched)
-    others = table["song_id"].filter(strange).combine_chunks().dictionary_encode()
-    # Users and other songs are written once a shard, and their rows as positions among them.
     listeners = table["user_id"].combine_chunks().dictionary_encode()
-    raw = pa.table({"user": listeners.indices, "song": codes, "plays": table["plays"]})
-    run.write(raw.filter(known), "raw_plays", shard.part)
+    played = table["song_id"].combine_chunks().dictionary_encode()
+    order = pc.sort_indices(played.dictionary)
+    place = np.empty(len(order), np.int32)
+    place[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    songs = place[played.indices.to_numpy()]
+    raw = pa.table({"user": listeners.indices, "song": songs, "plays": table["plays"]})
+    run.write(raw, "raw_plays", shard.part)
     run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard.part)
-    of_others = raw.filter(strange).set_column(1, "song", others.indices)
-    run.write(of_others, "raw_other_plays", shard.part)
-    rows = np.bincount(others.indices.to_numpy(), minlength=len(others.dictionary))
-    counted = pa.table({"song_id": others.dictionary, "rows": rows}, schema=_OTHERS)
-    run.write(counted, "raw_others", shard.part)
+    ids = played.dictionary.take(order)
+    rows = np.bincount(songs, minlength=len(ids))
+    run.write(pa.table({"song_id": ids, "rows": rows}, schema=PLAYED), "raw_played", shard.part)
     run.write(batch.rejects, "play_rejects", shard.part)
     return PlaysReport(
         **vars(report(batch)),
-        on_songs=pc.sum(known).as_py() or 0,
-        on_mismatched=pc.sum(mismatched).as_py() or 0,
-        on_others=len(others),
+        users=len(listeners.dictionary),
+        songs=len(ids),
+        samples=samples_of(ids),
     )
 
 
-def _write_users(run: StageRun) -> int:
-    """User ids in order of first appearance, so that codes run along the files; and their index.
-
-    Each shard's own users get their codes in `user_codes`, in parts aligned with its plays.
-    """
-    workspace, stage = run.workspace, run.stage
-    codes: dict[str, int] = {}
-    for part in workspace.parts(stage, "raw_users"):
-        here = workspace.read_part(stage, "raw_users", part)["user_id"].to_pylist()
-        found = pa.array([codes.setdefault(user, len(codes)) for user in here], pa.int32())
-        run.write(pa.table({"code": found}), "user_codes", part_number(part))
-    run.write(
-        pa.table({"user_id": pa.array(list(codes), pa.string())}, schema=schemas.USERS), "users"
-    )
-    run.write_arrays(index_of(list(codes)), "user_index", INDEX)
-    return len(codes)
-
-
-def _write_others(run: StageRun, size: int) -> int:
-    """Ids of the songs outside the catalogue in their order, in parts of `size`: `other_ids`.
-
-    Each shard's own get their codes, which are rows of all parts together, in `other_codes`. Each
-    song is listed among what matches nothing.
-    """
-    workspace, stage = run.workspace, run.stage
-    names = workspace.parts(stage, "raw_others")
-    found = [workspace.read_part(stage, "raw_others", name) for name in names]
-    table = pa.concat_tables([_OTHERS.empty_table(), *found])
-    table = table.group_by("song_id").aggregate([("rows", "sum")])
-    table = table.sort_by("song_id").combine_chunks()
-    for part, start in enumerate(range(0, max(1, table.num_rows), size)):
-        run.write(table.select(["song_id"]).slice(start, size), "other_ids", part)
-    for name in names:
-        here = workspace.read_part(stage, "raw_others", name)["song_id"]
-        codes = pc.index_in(here, value_set=table["song_id"].combine_chunks()).cast(pa.int32())
-        run.write(pa.table({"code": codes}), "other_codes", part_number(name))
-    rejects = Rejects()
-    for song, rows in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
-        rejects.add("plays", song, "song id not in the corpus", f"{rows} rows", "unmatched")
-    run.write(rejects.to_table(), "play_unmatched")
-    return int(table.num_rows)
-
-
-def _code_plays(run: StageRun, shard: FileShard) -> Written:
-    workspace, stage, part = run.workspace, run.stage, part_name(shard.part)
-    users = workspace.read_part(stage, "user_codes", part)["code"]
-    others = workspace.read_part(stage, "other_codes", part)["code"]
-    written = 0
-    for artifact, codes in (("plays", None), ("other_plays", others)):
-        raw = workspace.read_part(stage, f"raw_{artifact}", part)
-        songs = raw["song"] if codes is None else codes.take(raw["song"])
-        table = pa.table(
-            {"user": users.take(raw["user"]), "song": songs, "plays": raw["plays"]},
-            schema=schemas.PLAYS,
-        )
-        table = table.sort_by([("user", "ascending"), ("song", "ascending")])
-        run.write(table, artifact, shard.part)
-        written += table.num_rows
-    return Written(written)
+def _coded(run: StageRun, users: Users, songs: Songs, shard: Shard) -> dict[str, pa.Table]:
+    """A shard's plays, with codes of all users and songs."""
+    raw = run.workspace.read_part(run.stage, "raw_plays", part_name(shard.part))
+    user = codes_of(run, users, shard.part).take(raw["user"])
+    codes = song_codes_of(run, songs, shard.part)
+    tables = {}
+    for artifact, of_songs in zip(ARTIFACTS, codes, strict=True):
+        song = of_songs[raw["song"].to_numpy()]
+        arrays = [user, pa.array(song, pa.int32()), raw["plays"]]
+        table = pa.Table.from_arrays(arrays, schema=schemas.PLAYS)
+        tables[artifact] = table.filter(pa.array(song >= 0))
+    return tables

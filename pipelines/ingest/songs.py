@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
 from fusionrec.errors import SourceError
 from fusionrec.features.audio import segment_statistics
-from fusionrec.formats import files, hdf5, msd_sqlite, taste_profile
-from fusionrec.formats.batch import Batch, Rejects
+from fusionrec.formats import files, hdf5, msd_sqlite
+from fusionrec.formats.batch import Batch
 from pipelines.config import Config
+from pipelines.ingest.catalogue import Catalogued, catalogue
 from pipelines.ingest.crashes import CrashNotes
 from pipelines.ingest.listing import take_listing
 from pipelines.ingest.sources import (
@@ -34,17 +33,15 @@ from pipelines.ingest.sources import (
     totals,
 )
 from pipelines.runtime import metrics, sharding, tasks
-from pipelines.runtime.shards import Shard, Written, shards_of_rows
+from pipelines.runtime.shards import Shard, shards_of_rows
 from pipelines.runtime.stage import Counts, processor_lines, resumable
-from pipelines.runtime.workspace import StageRun, part_name, part_number
+from pipelines.runtime.workspace import StageRun, part_name
 
 _AT_ONCE = 250
 """Tracks in memory at once where their segments are read, about 100 kB each."""
 
 _WRITERS = 16
 """Parts of the listing written at a time: on a remote filesystem each is a request."""
-
-_IDS = ["song_id", "track_id"]
 
 Segments = Literal["none", "stats", "full"]
 
@@ -77,8 +74,11 @@ class SongsReport(ReadReport):
     processor: dict[str, int]
 
 
-def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
-    """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out."""
+def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, Catalogued]:
+    """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out.
+
+    Also how they lie.
+    """
     shards, refused = song_shards(config, run)
     attempt = uuid.uuid4().hex
     reports = sharding.map_shards(
@@ -100,25 +100,25 @@ def read_songs(config: Config, run: StageRun, limit: float) -> Counts:
             f"{total.read:,} files or rows; point source.songs at the Million Song Dataset"
         )
     mismatches = config.source.mismatches
-    catalogue = tasks.run_task(
-        run, _catalogue, run, source_path(config, mismatches) if mismatches else None
+    excluded, songs = catalogue(
+        run,
+        [shard.rows for shard in reports],
+        source_path(config, mismatches) if mismatches else None,
     )
-    finished = sharding.map_shards(
-        run, partial(_keep_catalogued, run), shards, description="writing the catalogue"
-    )
-    return {
+    counts: Counts = {
         "tracks": total.rows,
         "tracks_with_mbtags": sum(shard.with_mbtags for shard in reports),
         "tracks_with_terms": sum(shard.with_terms for shard in reports),
         "tracks_rejected": total.dropped,
         "song_files_or_rows": total.read,
         "song_files_read_directly": total.direct,
-        **catalogue,
-        "songs": sum(shard.rows for shard in finished),
+        **excluded,
+        "songs": sum(songs.sizes),
         "songs_damaged_text": total.damaged_text,
         "song_rejects": total.reasons,
         "song_reader": processor,
     }
+    return counts, songs
 
 
 def song_shards(config: Config, run: StageRun) -> tuple[Sequence[SongShard], ReadReport]:
@@ -227,69 +227,3 @@ def _check_none_is_gone(path: str, batch: Batch) -> None:
             f"{files.join(path, gone['source'][0].as_py())}: was there when this run began and is "
             "gone now; leave the source alone and run the command again"
         )
-
-
-def _catalogue(run: StageRun, mismatches: str | None) -> Counts:
-    """Decide which rows stay, one a song: `kept`, by part and row within it.
-
-    Mismatched pairs leave, and all but the first track of a song id in the order of track ids;
-    of one track's rows the first stays, in the order of parts and rows. Each is listed.
-    """
-    table = _raw_songs(run)
-    rejects = Rejects()
-    wrong = np.zeros(len(table), bool)
-    rejected = 0
-    if mismatches is not None:
-        batch = taste_profile.read_mismatches(mismatches)
-        rejected = batch.rejects.num_rows
-        run.write(batch.rejects, "mismatch_rejects")
-        run.write(batch.table, "mismatched_pairs")
-        pairs = set(zip(*(batch.table[name].to_pylist() for name in _IDS), strict=True))
-        found = zip(table.song_id, table.track_id, strict=True)
-        wrong = np.fromiter((pair in pairs for pair in found), bool, len(table))
-
-    def exclude(rows: pd.DataFrame, reason: str, details: Iterable[str]) -> None:
-        for track, detail in zip(rows.track_id, details, strict=True):
-            rejects.add("songs", str(track), reason, detail, "excluded")
-
-    mismatched = table[wrong]
-    exclude(mismatched, "known mismatch", (f"of song {song}" for song in mismatched.song_id))
-    right = table[~wrong].sort_values(["track_id", "part", "row"])
-    repeated = right[right.duplicated("track_id")]
-    places = zip(repeated.row, repeated.part, strict=True)
-    exclude(repeated, "track read before", (f"row {r} of shard {p}" for r, p in places))
-    tracks = right.drop_duplicates("track_id")
-    kept = tracks.drop_duplicates("song_id")
-    sharing = tracks[tracks.duplicated("song_id")]
-    stays = dict(zip(kept.song_id, kept.track_id, strict=True))
-    details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
-    exclude(sharing, "song of another track", details)
-    run.write(rejects.to_table(), "song_exclusions")
-    run.write(pa.table({"part": kept.part.to_numpy(), "row": kept.row.to_numpy()}), "kept")
-    lost = sorted(set(mismatched.song_id) - set(kept.song_id))
-    run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched")
-    return {
-        "tracks_mismatched": len(mismatched),
-        "tracks_repeated": len(repeated),
-        "tracks_sharing_a_song_id": len(sharing),
-        "mismatch_lines_rejected": rejected,
-    }
-
-
-def _raw_songs(run: StageRun) -> pd.DataFrame:
-    """The ids of every row of every part, and where it stands."""
-    frames: list[pd.DataFrame] = []
-    for name in run.workspace.parts(run.stage, "raw_songs"):
-        ids = run.workspace.read_part(run.stage, "raw_songs", name, _IDS).to_pandas()
-        frames.append(ids.assign(part=part_number(name), row=np.arange(len(ids))))
-    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return table
-
-
-def _keep_catalogued(run: StageRun, shard: Shard) -> Written:
-    part = shard.part
-    kept = run.workspace.read(run.stage, "kept", ["row"], pc.field("part") == part)
-    raw = run.workspace.read_part(run.stage, "raw_songs", part_name(part))
-    table = raw.take(np.sort(kept["row"].to_numpy()))
-    run.write(table, "songs", part)
-    return Written(table.num_rows)

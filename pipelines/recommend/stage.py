@@ -31,6 +31,7 @@ from fusionrec.ranking.users import user_vectors
 from pipelines import ingest, split
 from pipelines.blend.vectors import read_users
 from pipelines.config import Config
+from pipelines.ingest.by_user import plays_of, user_ids_of
 from pipelines.recommend.vectors import (
     Catalogue,
     read_block,
@@ -204,10 +205,8 @@ def _rank_shard(
     catalogue = _catalogue(reference)
     settings = config.recommend
     start, stop = shard.start, shard.stop
-    plays = run.workspace.read(
-        "ingest", "plays", filters=[("user", ">=", start), ("user", "<", stop)]
-    )
-    user_ids = run.workspace.read("ingest", "users")["user_id"].slice(start, stop - start)
+    plays = plays_of(run.workspace, start, stop)
+    user_ids = user_ids_of(run.workspace, start, stop)
     users = profiles_and_relevant(
         plays["user"].to_numpy() - start,
         plays["song"].to_numpy(),

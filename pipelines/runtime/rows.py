@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fusionrec.hashing import wide_hash
+from fusionrec.hashing import piece_of, wide_hash
 from pipelines.runtime.rows_file import RowsFile
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -26,8 +26,6 @@ artifacts that are written so."""
 
 NAMES_A_PART = 1 << 17
 """The same of songs' names: some 15 MB."""
-
-INDEX = "index.safetensors"
 
 _IDS_A_BUCKET = 32
 _ROWS_A_BLOCK = 1 << 10
@@ -80,8 +78,48 @@ def matrix_blocks(
 # --- ids -----------------------------------------------------------------------------------
 
 
-def index_of(ids: Sequence[str]) -> Arrays:
-    """What finds the number of an id among `ids`, each of which is there once.
+def write_index(
+    run: StageRun,
+    artifact: str,
+    ids: Sequence[str],
+    numbers: NDArray[np.integer] | None = None,
+    *,
+    piece: int = 0,
+) -> None:
+    """Write what finds the numbers of ids, each of which is there once.
+
+    Parameters
+    ----------
+    numbers
+        Of each id, shape (ids,); its place among `ids`, if none are given.
+    piece
+        Where there are several files, `ids` are all those of this one
+        (:func:`fusionrec.hashing.piece_of`).
+    """
+    if numbers is None:
+        numbers = np.arange(len(ids))
+    run.write_arrays(_index_of(ids, numbers), artifact, rows_name(piece))
+
+
+def find(workspace: Workspace, stage: str, artifact: str, ids: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of ids by what :func:`write_index` wrote, shape (ids,); -1 of one not known."""
+    names = sorted(
+        info.base_name
+        for info in workspace.files(stage, artifact)
+        if info.base_name.startswith("part-")
+    )
+    binary = [identity.encode(errors="surrogateescape") for identity in ids]
+    pieces = piece_of(pa.array(binary, pa.binary()), max(1, len(names)))
+    found = np.full(len(ids), -1, np.int64)
+    for piece in np.unique(pieces).tolist():
+        here = np.flatnonzero(pieces == piece)
+        with workspace.reading_rows(stage, artifact, rows_name(piece)) as file:
+            found[here] = _look_up(file, [ids[row] for row in here.tolist()])
+    return found
+
+
+def _index_of(ids: Sequence[str], numbers: NDArray[np.integer]) -> Arrays:
+    """What finds the number of an id.
 
     `entries`, int32 (ids, 5), has the words of an id's hash and its number, in buckets by the first
     bits of the hash; `starts` where each bucket begins. That two of a million ids share 128 bits
@@ -92,12 +130,12 @@ def index_of(ids: Sequence[str]) -> Arrays:
     bucket = _bucket(hashes, bits)
     order = np.argsort(bucket, kind="stable")
     starts = np.searchsorted(bucket[order], np.arange((1 << bits) + 1))
-    entries = np.column_stack([hashes[order].view(np.int32), order.astype(np.int32)])
+    found = numbers[order].astype(np.int32)
+    entries = np.column_stack([hashes[order].view(np.int32), found])
     return {"entries": entries, "starts": starts.astype(np.int32)}
 
 
-def look_up(file: RowsFile, ids: Sequence[str]) -> NDArray[np.int64]:
-    """Numbers of ids by what :func:`index_of` gave, shape (ids,); -1 where an id is not known."""
+def _look_up(file: RowsFile, ids: Sequence[str]) -> NDArray[np.int64]:
     hashes = wide_hash(ids)
     bucket = _bucket(hashes, (file.rows("starts") - 1).bit_length() - 1)
     starts, stops = file.spans("starts", bucket, bucket + 2).reshape(-1, 2).T

@@ -16,6 +16,7 @@ from fusionrec.baselines.factorisation import factorise, factorise_in_blocks
 from fusionrec.signals.taste import BLOCK
 from pipelines.blend.blocks import InTasks
 from pipelines.config import Config
+from pipelines.ingest.by_user import plays_of
 from pipelines.runtime import tasks
 from pipelines.runtime.rows import matrix_blocks, write_matrix
 from pipelines.runtime.shards import Shard, Written
@@ -55,10 +56,9 @@ def read_plays(workspace: Workspace, start: int = 0, stop: int | None = None) ->
         None for all users.
     """
     users = workspace.require("ingest")["counts"]["users"]
-    filters = None if stop is None else [("user", ">=", start), ("user", "<", stop)]
     part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
     seen = np.isin(part, ("train", "validation"))
-    table = workspace.read("ingest", "plays", filters=filters)
+    table = workspace.read("ingest", "plays") if stop is None else plays_of(workspace, start, stop)
     table = table.filter(pa.array(seen[table["song"].to_numpy()]))
     user, song, plays = (table[name].to_numpy() for name in ("user", "song", "plays"))
     return Plays(user, song, plays, (users, len(seen)))

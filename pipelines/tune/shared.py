@@ -24,6 +24,7 @@ from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import Weighting, user_vectors
 from pipelines.config import Config, replaced
+from pipelines.ingest.by_user import plays_of_users
 from pipelines.label import embed_lists, fit_classes, tagged_songs
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import Songs, fused_blocks, read_songs
@@ -157,13 +158,7 @@ def _validation_users(config: Config, workspace: Workspace) -> _Users:
     user_ids = workspace.read("ingest", "users")["user_id"].combine_chunks()
     keys = stable_hash(user_ids, seed=config.seed, purpose="tune users")
     chosen = np.sort(np.argsort(keys, kind="stable")[: config.tune.users])
-    plays = pa.concat_tables(
-        [
-            table.filter(pc.is_in(table["user"], value_set=pa.array(chosen, pa.int32())))
-            for name in workspace.parts("ingest", "plays")
-            for table in [workspace.read_part("ingest", "plays", name)]
-        ]
-    )
+    plays = plays_of_users(workspace, chosen)
     users = profiles_and_relevant(
         plays["user"].to_numpy(),
         plays["song"].to_numpy(),

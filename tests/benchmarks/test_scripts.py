@@ -63,6 +63,18 @@ def test_ingest_scale(corpus) -> None:
     assert run["driver_mb"] > 10
 
 
+def test_ids_scale() -> None:
+    found = result("ids_scale.py", "--songs", 3_000, 6_000, "--divided", 256)
+    assert [run["songs"] for run in found["runs"]] == [3_000, 6_000]
+    for run in found["runs"]:
+        assert run["triplets"] == 4 * run["songs"]
+        assert 0 < run["plays"] < run["triplets"]
+        assert 0 < run["users"] <= run["songs"]
+        assert run["cpu_seconds"].keys() == {"catalogue", "plays", "names"}
+        assert min(run["driver_mb"], run["worker_mb"]) > 50
+    assert found["exponents"].keys() == {"catalogue", "plays", "names", "all"}
+
+
 def test_plays_scale(corpus) -> None:
     found = result("plays_scale.py", corpus, "--rows", 2_000, 300_000)
     assert [run["rows"] for run in found["runs"]] == [2_000, 300_000]

@@ -1,19 +1,21 @@
 """Rows by number and numbers by id: what is read is what was written."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from fusionrec.errors import WorkspaceError
+from fusionrec.hashing import piece_of
 from pipelines.runtime import rows
 from pipelines.runtime.rows import (
-    INDEX,
-    index_of,
-    look_up,
+    find,
     matrix_blocks,
     read_matrix,
     read_texts,
     texts_of,
+    write_index,
     write_matrix,
 )
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -54,16 +56,22 @@ def test_a_matrix_without_rows_keeps_its_width(run) -> None:
     assert read_matrix(run.workspace, "blend", "features", none).shape == (0, 7)
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 5_000])
-def test_each_id_is_found_and_no_other(run, count) -> None:
+def test_each_id_is_found_and_no_other(run, count, pieces) -> None:
     ids = [f"SO{number * 7919:x}" for number in range(count)]
-    run.write_arrays(index_of(ids), "song_index", INDEX)
+    numbers = np.random.default_rng(2).permutation(count) + 5
+    place = piece_of(pa.array(ids, pa.string()), pieces)
+    for piece in range(pieces):
+        here = np.flatnonzero(place == piece)
+        write_index(run, "song_index", [ids[n] for n in here], numbers[here], piece=piece)
+    run.write_bytes(b"half", "song_index", ".tmp-dead-part-00009.safetensors")
+    look_up = partial(find, run.workspace, "blend", "song_index")
     order = np.random.default_rng(1).permutation(count)
-    with run.workspace.reading_rows("blend", "song_index", INDEX) as file:
-        assert look_up(file, [ids[number] for number in order]).tolist() == order.tolist()
-        strange = ["", "SO", "no song", "\udcff"]
-        assert look_up(file, [*ids[:2], *strange]).tolist() == [0, 1][:count] + [-1] * 4
-        assert look_up(file, []).tolist() == []
+    assert look_up([ids[number] for number in order]).tolist() == numbers[order].tolist()
+    strange = ["", "SO", "no song", "\udcff"]
+    assert look_up([*ids[:2], *strange]).tolist() == numbers[:2].tolist() + [-1] * 4
+    assert look_up([]).tolist() == []
 
 
 def test_texts_are_those_of_the_table_with_nothing_for_a_null(run) -> None:

@@ -1,0 +1,220 @@
+"""Ingest: which tracks are songs, decided by pieces, so that no task holds the ids of all.
+
+Tracks first come together by track id, then what is left of them by song id, each time in pieces by
+a hash; last, every group of parts is told which of its rows stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.formats import taste_profile
+from fusionrec.formats.batch import Rejects
+from fusionrec.hashing import piece_of
+from pipelines.ingest.song_groups import SongGroup, song_groups
+from pipelines.runtime import tasks
+from pipelines.runtime.exchange import gather, scatter
+from pipelines.runtime.shards import Shard, Written
+from pipelines.runtime.stage import Counts, resumable
+from pipelines.runtime.workspace import StageRun, part_name
+
+TRACKS_A_PIECE = 1 << 19
+"""Tracks that one task tells apart, on average: some 300 MB."""
+
+STAGING = ("sent_tracks", "sent_of_songs", "kept_rows", "kept_tracks")
+
+_IDS = ["song_id", "track_id"]
+
+
+@dataclass(frozen=True)
+class Catalogued:
+    """How the songs lie.
+
+    Attributes
+    ----------
+    pieces
+        Into how many pieces the tracks fell, by a hash of their ids: `sent_tracks` has those that
+        were read, `kept_tracks` those that are songs.
+    groups
+        Of the parts of `songs`.
+    sizes
+        Songs of each part.
+    """
+
+    pieces: int
+    groups: tuple[SongGroup, ...]
+    sizes: tuple[int, ...]
+
+    def group_of(self, parts: np.ndarray) -> np.ndarray:
+        """The group of each of some parts."""
+        return _group_of(self.groups, parts)
+
+
+@dataclass(frozen=True)
+class TracksReport:
+    """Tracks of a piece that are left out."""
+
+    mismatched: int
+    repeated: int
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """Songs of each part of a group."""
+
+    rows: list[int]
+
+
+def catalogue(
+    run: StageRun, tracks: Sequence[int], mismatches: str | None
+) -> tuple[Counts, Catalogued]:
+    """Write `songs`: which rows of `raw_songs` stay, one a song.
+
+    Mismatched pairs leave, and all but the first track of a song id in the order of track ids;
+    of one track's rows the first stays, in the order of parts and rows. Each is listed.
+
+    Parameters
+    ----------
+    tracks
+        The rows of each part of `raw_songs`.
+    """
+    rejected = tasks.run_task(run, _write_mismatches, run, mismatches) if mismatches else 0
+    groups = tuple(song_groups(["raw_songs"], [tracks]))
+    pieces = max(1, -(-sum(tracks) // TRACKS_A_PIECE))
+    each = [Shard(piece) for piece in range(pieces)]
+    what = "the catalogue"
+    send = resumable(run, "sent_tracks", partial(_send, run, pieces), Written)
+    tasks.map_tasks(run, send, groups, description=what)
+    by_track = partial(_by_track, run, pieces, len(groups))
+    found = tasks.map_tasks(
+        run, resumable(run, "by_track", by_track, TracksReport), each, description=what
+    )
+    by_song = partial(_by_song, run, pieces, groups)
+    sharing = tasks.map_tasks(
+        run, resumable(run, "by_song", by_song, Written), each, description=what
+    )
+    keep = resumable(run, "songs_kept", partial(_keep, run, pieces), GroupReport)
+    kept = tasks.map_tasks(run, keep, groups, description="writing the catalogue")
+    sizes = tuple(rows for report in kept for rows in report.rows)
+    counts: Counts = {
+        "tracks_mismatched": sum(report.mismatched for report in found),
+        "tracks_repeated": sum(report.repeated for report in found),
+        "tracks_sharing_a_song_id": sum(report.rows for report in sharing),
+        "mismatch_lines_rejected": rejected,
+    }
+    return counts, Catalogued(pieces, groups, sizes)
+
+
+def _group_of(groups: Sequence[SongGroup], parts: np.ndarray) -> np.ndarray:
+    firsts = [group.parts[0][1] for group in groups]
+    found: np.ndarray = np.searchsorted(firsts, parts, "right") - 1
+    return found
+
+
+def _write_mismatches(run: StageRun, path: str) -> int:
+    batch = taste_profile.read_mismatches(path)
+    run.write(batch.rejects, "mismatch_rejects")
+    run.write(batch.table, "mismatched_pairs")
+    return int(batch.rejects.num_rows)
+
+
+def _send(run: StageRun, pieces: int, group: SongGroup) -> Written:
+    """Ids of a group's rows and where each stands."""
+    tables = []
+    for artifact, part in group.parts:
+        table = run.workspace.read_part(run.stage, artifact, part_name(part), _IDS)
+        table = table.append_column("part", pa.array(np.full(len(table), part, np.int32)))
+        tables.append(table.append_column("row", pa.array(np.arange(len(table), dtype=np.int32))))
+    table = pa.concat_tables(tables)
+    scatter(run, table, piece_of(table["track_id"], pieces), pieces, "sent_tracks", group.part)
+    return Written(table.num_rows)
+
+
+def _exclude(rejects: Rejects, tracks: Iterable[str], reason: str, details: Iterable[str]) -> None:
+    for track, detail in zip(tracks, details, strict=True):
+        rejects.add("songs", str(track), reason, detail, "excluded")
+
+
+def _by_track(run: StageRun, pieces: int, groups: int, piece: Shard) -> TracksReport:
+    """The first row of each track, and the pairs that are mismatched, by song."""
+    sent = pa.concat_tables(gather(run, "sent_tracks", piece.part, range(groups)))
+    table = sent.to_pandas()
+    wrong = np.zeros(len(table), bool)
+    if run.workspace.parts(run.stage, "mismatched_pairs"):
+        known = run.workspace.read(run.stage, "mismatched_pairs")
+        pairs = set(zip(*(known[name].to_pylist() for name in _IDS), strict=True))
+        found = zip(table.song_id, table.track_id, strict=True)
+        wrong = np.fromiter((pair in pairs for pair in found), bool, len(table))
+    rejects = Rejects()
+    mismatched = table[wrong]
+    details = (f"of song {song}" for song in mismatched.song_id)
+    _exclude(rejects, mismatched.track_id, "known mismatch", details)
+    right = table[~wrong].sort_values(["track_id", "part", "row"])
+    again = right.duplicated("track_id")
+    places = (f"{r} of shard {p}" for r, p in zip(right.row[again], right.part[again], strict=True))
+    details = (f"row {place}" for place in places)
+    _exclude(rejects, right.track_id[again], "track read before", details)
+    run.write(rejects.to_table(), "song_exclusions", piece.part)
+    rows = pd.concat([right[~again].assign(wrong=False), mismatched.assign(wrong=True)])
+    passed = pa.Table.from_pandas(
+        rows, sent.schema.append(pa.field("wrong", pa.bool_())), preserve_index=False
+    )
+    where = piece_of(passed["song_id"], pieces)
+    scatter(run, passed, where, pieces, "sent_of_songs", piece.part)
+    return TracksReport(len(mismatched), int(again.sum()))
+
+
+def _by_song(run: StageRun, pieces: int, groups: Sequence[SongGroup], piece: Shard) -> Written:
+    """The first track of each song: to the group that it is of, and to the piece of its track."""
+    sent = pa.concat_tables(gather(run, "sent_of_songs", piece.part, range(pieces)))
+    table = sent.to_pandas()
+    tracks = table[~table.wrong].sort_values("track_id")
+    again = tracks.duplicated("song_id")
+    kept, sharing = tracks[~again], tracks[again]
+    stays = dict(zip(kept.song_id, kept.track_id, strict=True))
+    rejects = Rejects()
+    details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
+    _exclude(rejects, sharing.track_id, "song of another track", details)
+    run.write(rejects.to_table(), "song_exclusions", pieces + piece.part)
+    lost = sorted(set(table.song_id[table.wrong]) - set(kept.song_id))
+    run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched", piece.part)
+    schema = pa.schema([sent.schema.field(name) for name in ("track_id", "part", "row")])
+    places = pa.Table.from_pandas(kept[schema.names], schema, preserve_index=False)
+    group = _group_of(groups, kept.part.to_numpy())
+    rows = places.drop_columns(["track_id"])
+    scatter(run, rows, group, len(groups), "kept_rows", piece.part)
+    where = piece_of(places["track_id"], pieces)
+    scatter(run, places, where, pieces, "kept_tracks", piece.part)
+    return Written(len(sharing))
+
+
+def _keep(run: StageRun, pieces: int, group: SongGroup) -> GroupReport:
+    """The rows of a group's parts that stay."""
+    kept = pa.concat_tables(gather(run, "kept_rows", group.part, range(pieces)))
+    parts, rows = (kept[name].to_numpy() for name in ("part", "row"))
+    written = []
+    for artifact, part in group.parts:
+        raw = run.workspace.read_part(run.stage, artifact, part_name(part))
+        table = raw.take(pa.array(np.sort(rows[parts == part])))
+        run.write(table, "songs", part)
+        written.append(table.num_rows)
+    return GroupReport(written)
+
+
+def places_of(run: StageRun, songs: Catalogued, piece: int, tracks: pa.Array) -> pa.Table:
+    """Where tracks of a piece are: `known` if one was read; `part` and `row`, if it is a song's."""
+    read = gather(run, "sent_tracks", piece, range(len(songs.groups)))
+    kept = pa.concat_tables(gather(run, "kept_tracks", piece, range(songs.pieces)))
+    value_set = pa.concat_tables(read)["track_id"].combine_chunks()
+    known = pc.is_in(tracks, value_set=value_set)
+    places = pc.index_in(tracks, value_set=kept["track_id"].combine_chunks())
+    return pa.table(
+        {"known": known, "part": kept["part"].take(places), "row": kept["row"].take(places)}
+    )
