@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fusionrec.errors import DataError
 from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import average_running_moments
+from fusionrec.models.layers import average_running_moments
 from fusionrec.models.settings import Settings
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fusionrec.errors import DataError
+from fusionrec.models.batch import BatchShare
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import BatchShare
 from fusionrec.models.settings import FusionSettings
 
 Part = Literal["train", "validation", "test"]
@@ -158,7 +158,13 @@ class InMemory:
             rows = order_N[first:last]
             share = BatchShare.of(len(rows), self.norm_group, self.group)
             mine, batch_y = rows[share.start : share.stop], y_N[rows]
-            yield Batch(x_ND[mine], present_NM[mine], y_N[mine], share, batch_y)
+            yield Batch(
+                x_ND.index_select(0, mine),
+                present_NM.index_select(0, mine),
+                y_N.index_select(0, mine),
+                share,
+                batch_y,
+            )
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`Feed`."""

@@ -138,7 +138,7 @@ class Training(EpochTraining[Epoch, FusionNetwork]):
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         context = self.network.context
-        context.generator.manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+        context.reseed(self.settings.seed * 1_000_003 + self.epoch)
         for batch in self.feed.batches(self.epoch):
             context.share = batch.share
             loss = self._loss(batch)

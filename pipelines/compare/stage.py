@@ -46,7 +46,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 log = logging.getLogger("fusionrec")
 
 _USERS_AT_ONCE = 1_000
-_VERSION = 5
+_VERSION = 6
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 _ON_TASTE: set[Method] = {"fusion-factors", "fusion-ranking", "dlrm"}

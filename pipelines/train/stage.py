@@ -234,6 +234,7 @@ def check(config: Config) -> None:
 
 STAGE = Stage(
     name="train",
+    version=2,
     needs=_needs,
     settings=key_settings,
     work=work,
