@@ -42,9 +42,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x_BH: Tensor) -> Tensor:
         # In training a normalisation and all that follows it up to a product are one step.
         first, norm, _, dropout, second, last = self.body
+        assert isinstance(norm, SharedBatchNorm)
+        assert isinstance(dropout, SharedDropout)
+        assert isinstance(last, SharedBatchNorm)
         hidden_BH = norm.rectified(first(x_BH), dropout=dropout)
-        out_BH: Tensor = last.rectified(second(hidden_BH), skip_BH=x_BH)
-        return out_BH
+        return last.rectified(second(hidden_BH), skip_BH=x_BH)
 
 
 class FusionNetwork(nn.Module):

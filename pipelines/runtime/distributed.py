@@ -65,12 +65,16 @@ class _Packed(Generic[J]):
     job: J
     run: StageRun
     gpu: bool
+    threads: int | None
 
 
-def demand(stage: str, workers: int, num_gpus: float) -> resources.Demand:
+def demand(
+    stage: str, workers: int, num_gpus: float, *, threads: int | None = None
+) -> resources.Demand:
     """What :func:`run` asks for, beside custom resources and the tasks that stream to it."""
-    bundle = {"CPU": 1.0, "GPU": num_gpus}
-    keys = {"CPU": f"{stage}.workers", "GPU": f"{stage}.num_gpus"}
+    bundle = {"CPU": float(threads or 1), "GPU": num_gpus}
+    cpus = f"{stage}.workers" if (threads or 1) == 1 else f"{stage}.workers and {stage}.threads"
+    keys = {"CPU": cpus, "GPU": f"{stage}.num_gpus"}
     return resources.Demand((bundle,) * max(1, workers), keys)
 
 
@@ -82,6 +86,7 @@ def run(
     workers: int,
     num_gpus: float,
     patience: float,
+    threads: int | None = None,
     datasets: dict[str, ray.data.Dataset] | None = None,
 ) -> Counts:
     """Run `work` on `workers` workers (0: in one task) and return the first one's result.
@@ -93,6 +98,9 @@ def run(
         JSON, is written to the stage's folder and returned.
     num_gpus
         GPUs of one worker.
+    threads
+        Of a worker, for each of which it asks for a CPU; where None, it asks for one and takes
+        its share of the node's cores, as nothing else of the pipeline runs meanwhile.
     patience
         Seconds to wait for CPUs and GPUs (`cluster.patience`).
     datasets
@@ -109,12 +117,14 @@ def run(
         A worker failed otherwise, more often than Ray Train retries.
     """
     name = stage_run.stage
-    packed = _Packed(work, job, stage_run, num_gpus > 0)
+    packed = _Packed(work, job, stage_run, num_gpus > 0, threads)
     streams = datasets or {}
     count = max(1, workers)
-    cpus = resources.cpus_beside_ray_data(count) if streams else 1.0
+    cpus = float(threads or 1)
+    if streams and cpus == 1:
+        cpus = resources.cpus_beside_ray_data(count)
     each = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
-    asked = demand(name, workers, num_gpus).keys
+    asked = demand(name, workers, num_gpus, threads=threads).keys
     bundles = (*(count * [each]), *({"CPU": 1.0} for _ in range(bool(streams))))
     resources.require(name, resources.Demand(bundles, asked), patience=patience)
     if workers == 0:
@@ -215,8 +225,8 @@ def _work(
     on_this_node: int,
 ) -> None:
     device = _device() if packed.gpu and torch.cuda.is_available() else "cpu"
-    # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
+    share = max(1, (os.cpu_count() or 1) // on_this_node)
+    torch.set_num_threads(packed.threads or share)
     try:
         result = packed.work(packed.job, Worker(collective, device, streams))
     except DataError as error:
