@@ -4,7 +4,8 @@
                                [--shapes 1x1 1x2 2x1] [--gpu]
 
 All train the paper's network on the same random tensors with Adam and the class-weighted
-cross-entropy. A shape is workers x threads of each. `plain` is the loop one would write without a
+cross-entropy. A shape is workers x threads of each; 0x1 is one in a task, without Ray
+Train. `plain` is the loop one would write without a
 cluster: one process and thread, torch's own layers, no Ray. The time is that of the epochs, after
 start-up and a first epoch that warms up; rounds take turns, the medians count.
 
@@ -151,7 +152,7 @@ def measured(options: argparse.Namespace, batch: int) -> list[dict[str, float | 
             name = f"{workers} x {threads}"
             rate, limit = under_ray(job, workers, threads, gpu=options.gpu)
             rates.setdefault(name, []).append(rate)
-            share = rate * operations(options.columns) / (limit * workers * threads)
+            share = rate * operations(options.columns) / (limit * max(1, workers) * threads)
             shares.setdefault(name, []).append(share)
     median = {name: statistics.median(values) for name, values in rates.items()}
     first = next((median[name] for name in median if name != "plain"), median["plain"])

@@ -5,7 +5,8 @@ import torch
 
 from fusionrec.errors import ConfigError
 from fusionrec.models.training import fit, predict
-from pipelines.config import TrainConfig
+from pipelines import config, tune
+from pipelines.config import Config, TrainConfig
 from pipelines.runtime import distributed, resources
 from pipelines.train import threads
 from pipelines.train.threads import share, threads_of
@@ -72,3 +73,8 @@ def test_the_number_of_threads_is_rounding_only() -> None:
         torch.set_num_threads(before)
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], abs=1e-5)
+
+
+def test_trials_of_a_search_may_share_a_gpu() -> None:
+    chosen = config.replaced(Config(), {"tune.num_gpus": 0.25})
+    assert tune.STAGE.demand(chosen).bundles == ({"CPU": 1.0, "GPU": 0.25},)
