@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import ray
-
 from pipelines.config.learning import SONGS_A_THREAD, TrainConfig
+from pipelines.runtime import resources
 
 
 def threads_of(train: TrainConfig, *, num_gpus: float, streamed: bool = False) -> int:
@@ -28,9 +27,7 @@ def threads_of(train: TrainConfig, *, num_gpus: float, streamed: bool = False) -
     songs = train.towers.pairs if train.objective == "ranking" else train.batch_size
     workers = max(1, train.workers)
     most = max(1, songs // workers // SONGS_A_THREAD)
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
-    return share(cpus, workers, most, spare=int(streamed))
+    return share(resources.cpus_of_nodes(), workers, most, spare=int(streamed))
 
 
 def share(cpus: Iterable[int], workers: int, most: int, *, spare: int = 0) -> int:

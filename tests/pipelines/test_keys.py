@@ -205,7 +205,10 @@ UNREAD = {
         f"towers.{name}"
         for name in ("epochs", "dimensions", "pairs", "negatives", "history", "cold")
     },
-    "ranking": {"class_weights", "label_smoothing", "epochs", "batch_size", "towers.loss"},
+    "ranking": {
+        *("class_weights", "label_smoothing", "epochs"),
+        *("batch_size", "eta_batch", "towers.loss"),
+    },
 }
 """Keys of `train` that an objective does not read, beside those that only move the work."""
 

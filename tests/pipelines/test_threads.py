@@ -1,6 +1,7 @@
 """How many cores a worker of a training takes."""
 
 import pytest
+import ray
 import torch
 
 from fusionrec.errors import ConfigError
@@ -8,7 +9,6 @@ from fusionrec.models.training import fit, predict
 from pipelines import config, tune
 from pipelines.config import Config, TrainConfig
 from pipelines.runtime import distributed, resources
-from pipelines.train import threads
 from pipelines.train.threads import share, threads_of
 from tests.models.test_training import DOUBLE, blobs, feed
 
@@ -35,7 +35,7 @@ def test_workers_share_the_cores_of_their_nodes(cpus, workers, most, spare, each
 
 def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 32.0}}, {"Alive": False, "Resources": {}}]
-    monkeypatch.setattr(threads.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
     found = {
         name: threads_of(TrainConfig(**options), num_gpus=options.get("num_gpus", 0.0))
         for name, options in {
