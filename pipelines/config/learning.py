@@ -29,7 +29,7 @@ class TrainConfig(Section):
         1, "Ray Train data-parallel workers; 0 trains in one task without Ray Train", ge=0
     )
     threads: int | None = _key(
-        None,
+        1,
         "cores of one worker, which Ray keeps for it; null for its share of a node's, but one a "
         f"{SONGS_A_THREAD} songs of its share of a batch, and one beside a GPU. In float64 the "
         "number changes the result by less than 1e-5, as that of the workers does",

@@ -37,9 +37,12 @@ def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 32.0}}, {"Alive": False, "Resources": {}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     found = {
-        name: threads_of(TrainConfig(**options), num_gpus=options.get("num_gpus", 0.0))
+        name: threads_of(
+            TrainConfig(**{"threads": None, **options}), num_gpus=options.get("num_gpus", 0.0)
+        )
         for name, options in {
-            "default": {},
+            "batch of 256": {},
+            "as it is": {"threads": 1},
             "large": {"batch_size": 4096},
             "two": {"batch_size": 1024, "workers": 2},
             "small": {"batch_size": 32},
@@ -49,7 +52,8 @@ def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
         }.items()
     }
     assert found == {
-        "default": 4, "large": 32, "two": 8, "small": 1, "told": 3, "gpu": 1, "plays": 16
+        "batch of 256": 4, "as it is": 1, "large": 32, "two": 8, "small": 1,
+        "told": 3, "gpu": 1, "plays": 16,
     }  # fmt: skip
 
 
