@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from fusionrec.models.batch import BatchContext
 from fusionrec.models.categories import UNKNOWN, Categories
 from fusionrec.models.collective import Collective
 from fusionrec.models.fusion import Fusion
-from fusionrec.models.network import BatchContext, ModalityDropout, SharedDropout
+from fusionrec.models.layers import ModalityDropout, SharedDropout
 from fusionrec.models.ranking import Towers, in_units
 from fusionrec.models.settings import DlrmSettings, RankingSettings, Settings
 from fusionrec.models.song_tower import SongInputs, Tower, TowerEpoch

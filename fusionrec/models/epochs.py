@@ -8,6 +8,7 @@ those of the global batch, so that the number of workers changes a run by roundi
 from __future__ import annotations
 
 import json
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fusionrec.errors import DataError
 from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import average_running_moments
+from fusionrec.models.layers import average_running_moments
 from fusionrec.models.settings import Settings
 
 
@@ -101,6 +102,7 @@ class EpochTraining(ABC, Generic[R, Result]):
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         self.epoch = 0
         self.seconds = self.seconds_here = 0.0
         self.curve: list[R] = []
@@ -127,12 +129,15 @@ class EpochTraining(ABC, Generic[R, Result]):
         """
         self.epoch += 1
         started = time.perf_counter()
-        loss = self._train_epoch()
+        sums = self._train_epoch()
+        every = self.settings.evaluate_every or max(1, self.settings.epochs // 100)
+        evaluates = self.epoch % every == 0 or self.epoch >= self.settings.epochs
+        # A GPU is waited for here alone: until then it has work, and nothing comes back from it.
+        loss = self._mean(sums) if evaluates else math.nan
         spent = time.perf_counter() - started
         self.seconds += spent
         self.seconds_here += spent
-        every = self.settings.evaluate_every or max(1, self.settings.epochs // 100)
-        if self.epoch % every and self.epoch < self.settings.epochs:
+        if not evaluates:
             return None
         row = self._evaluated(loss)
         self.curve.append(row)
@@ -223,20 +228,35 @@ class EpochTraining(ABC, Generic[R, Result]):
     def _evaluated(self, loss: float) -> R:
         """The curve's row of this epoch; `loss` is the mean over its batches."""
 
-    def _train_epoch(self) -> float:
+    def _train_epoch(self) -> Tensor:
+        """Train an epoch; sums over its batches of the loss and of weights, still on the device."""
         self.model.train()
+        eta = self.settings.eta_of(self.epoch)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.eta_of(self.epoch)
-        sums = torch.zeros(2, device=self.device, dtype=torch.float64)
-        for loss, weight in self._batches():
-            self.optimiser.zero_grad(set_to_none=True)
-            # DDP averages gradients; times the world it is the global batch's weighted mean.
-            torch.autograd.backward(loss * (self.group.world / weight))
-            self.optimiser.step()
-            sums[0] += loss.detach()
-            # The sum over the workers again, below, so each adds its share of it.
-            sums[1] += weight / self.group.world
+            if isinstance(group["lr"], Tensor):  # of a recorded step, which reads it where it lies
+                group["lr"].fill_(eta)
+            else:
+                group["lr"] = eta
+        self.sums.zero_()
+        self._run_batches()
         average_running_moments(self.module, self.group)
+        return self.sums
+
+    def _run_batches(self) -> None:
+        for loss, weight in self._batches():
+            self._step(loss, weight)
+
+    def _step(self, loss: Tensor, weight: Tensor | float) -> None:
+        """Learn from a batch, and add it to the epoch's sums."""
+        self.optimiser.zero_grad(set_to_none=True)
+        # DDP averages gradients; times the world it is the global batch's weighted mean.
+        torch.autograd.backward(loss * (self.group.world / weight))
+        self.optimiser.step()
+        self.sums[0] += loss.detach()
+        # The sum over the workers again, in `_mean`, so each adds its share of it.
+        self.sums[1] += weight / self.group.world
+
+    def _mean(self, sums: Tensor) -> float:
         total, weights = self.group.sum(sums).tolist()
         return float(total / weights)
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fusionrec.errors import DataError
+from fusionrec.models.batch import BatchShare
 from fusionrec.models.collective import Collective
-from fusionrec.models.network import BatchShare
 from fusionrec.models.settings import FusionSettings
 
 Part = Literal["train", "validation", "test"]
@@ -151,14 +151,29 @@ class InMemory:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """See :class:`Feed`."""
-        x_ND, present_NM, y_N = self.tensors["train"]
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(y_N))
+        for rows_B in self.rows(epoch):
+            yield self.batch(rows_B)
+
+    def rows(self, epoch: int) -> Iterator[Tensor]:
+        """Of each global batch of an epoch the songs, int64 (B,), on the device."""
+        songs = len(self.tensors["train"][-1])
+        order = np.random.default_rng([self.seed, epoch]).permutation(songs)
         order_N = torch.from_numpy(order).to(self.device)
-        for first, last in cuts(len(order), self.batch_size):
-            rows = order_N[first:last]
-            share = BatchShare.of(len(rows), self.norm_group, self.group)
-            mine, batch_y = rows[share.start : share.stop], y_N[rows]
-            yield Batch(x_ND[mine], present_NM[mine], y_N[mine], share, batch_y)
+        for first, last in cuts(songs, self.batch_size):
+            yield order_N[first:last]
+
+    def batch(self, rows_B: Tensor) -> Batch:
+        """This worker's part of the global batch of these songs."""
+        x_ND, present_NM, y_N = self.tensors["train"]
+        share = BatchShare.of(len(rows_B), self.norm_group, self.group)
+        mine = rows_B[share.start : share.stop]
+        return Batch(
+            x_ND.index_select(0, mine),
+            present_NM.index_select(0, mine),
+            y_N.index_select(0, mine),
+            share,
+            y_N.index_select(0, rows_B),
+        )
 
     def scan(self, part: Part) -> Iterator[Batch]:
         """See :class:`Feed`."""

@@ -14,6 +14,9 @@ Align = Literal["project", "pad", "truncate"]
 Absent = Literal["neutral", "learned"]
 LossName = Literal["mse", "wpe", "cosine"]
 
+WARM_UP = 5
+"""Epochs in which a learning rate that was raised for the batch is reached."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,6 +25,7 @@ class Settings:
     epochs: int = 200
     batch_size: int = 256
     eta: float = 0.001
+    eta_batch: int | None = None
     p: float = 0.5
     modality_dropout: float = 0.0
     class_weights: bool = True
@@ -34,11 +38,31 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     seed: int = 0
 
-    def eta_of(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
-        if self.schedule == "constant":
+    @property
+    def eta_of_batch(self) -> float:
+        """The learning rate for this size of batch, after the warm-up.
+
+        Where `eta_batch` says for which size `eta` was chosen, it grows with the square root of
+        the batch over that: the rule of adaptive methods (Malladi et al. 2022), where that of
+        plain descent is linear. An epoch of larger batches has fewer steps, each of less noise.
+        """
+        if self.eta_batch is None:
             return self.eta
-        return self.eta * 0.5 * (1.0 + math.cos(math.pi * ((epoch - 1) / self.epochs)))
+        return self.eta * math.sqrt(self.batch_size / self.eta_batch)
+
+    def eta_of(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1.
+
+        One that `eta_batch` has raised is reached from `eta` in equal steps over the first epochs
+        (Goyal et al. 2017): five, or a tenth of them where that is fewer.
+        """
+        highest = self.eta_of_batch
+        rising = min(WARM_UP, self.epochs // 10)
+        if highest > self.eta and epoch <= rising:
+            highest = self.eta + (highest - self.eta) * (epoch / (rising + 1))
+        if self.schedule == "constant":
+            return highest
+        return highest * 0.5 * (1.0 + math.cos(math.pi * ((epoch - 1) / self.epochs)))
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusionrec.baselines.factor_loss import scale_of
+from fusionrec.models.batch import BatchContext, BatchShare
 from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import EpochTraining, precision
-from fusionrec.models.network import BatchContext, BatchShare, FusionNetwork
+from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
 
 Rows = NDArray[np.integer[Any]]
@@ -84,7 +85,7 @@ class Tower(nn.Module, ABC):
 
     def begin(self, epoch: int) -> None:
         """Seed what is drawn, which depends on the seed and the epoch alone."""
-        self.context.generator.manual_seed(self.settings.seed * 1_000_003 + epoch)
+        self.context.reseed(self.settings.seed * 1_000_003 + epoch)
 
     def share(self, rows: int) -> BatchShare:
         """This worker's part of a global batch, which is the one that is asked for next."""

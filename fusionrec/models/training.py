@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import EpochTraining
-from fusionrec.models.examples import Batch, Feed, Part
+from fusionrec.models.examples import Batch, Feed, InMemory, Part
 from fusionrec.models.network import FusionNetwork
+from fusionrec.models.recorded import RecordedStep
 from fusionrec.models.settings import Settings
 
 
@@ -102,6 +103,7 @@ class Training(EpochTraining[Epoch, FusionNetwork]):
         self.network.context.generator = torch.Generator(self.device)
         weights = class_weights(feed.counts) if settings.class_weights else np.ones(classes)
         self.weights_K = torch.from_numpy(weights).to(self.device, self.dtype)
+        self._recorded = self._recorder()
 
     def accuracy(self, part: Part) -> float | None:
         """Share of songs whose most probable class is their own (paper 3.3); None without songs."""
@@ -136,17 +138,53 @@ class Training(EpochTraining[Epoch, FusionNetwork]):
             round(self.seconds, 3),
         )
 
+    def restore(self, content: bytes) -> None:
+        """See :meth:`EpochTraining.restore`."""
+        super().restore(content)
+        # A recorded step has the optimiser's old moments.
+        self._recorded = self._recorder()
+
+    def _recorder(self, *, anywhere: bool = False) -> RecordedStep | None:
+        """What takes the steps where songs lie on a GPU (or `anywhere`) and one worker learns."""
+        on_gpu = self.device.type == "cuda"
+        if not (on_gpu or anywhere) or self.group.world > 1 or not isinstance(self.feed, InMemory):
+            return None
+        for group in self.optimiser.param_groups:
+            group["capturable"] = on_gpu
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+        for state in self.optimiser.state.values():
+            state["step"] = state["step"].to(self.device, torch.float32)
+        feed = self.feed
+
+        def step(rows_B: Tensor) -> None:
+            self._step(*self._of_batch(feed.batch(rows_B)))
+
+        size, generator = feed.batch_size, self.network.context.generator
+        return RecordedStep(step, size, generator, record=on_gpu)
+
+    def _run_batches(self) -> None:
+        if self._recorded is None or not isinstance(self.feed, InMemory):
+            super()._run_batches()
+            return
+        self._reseed()
+        for rows_B in self.feed.rows(self.epoch):
+            self._recorded(rows_B)
+
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        context = self.network.context
-        context.generator.manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+        self._reseed()
         for batch in self.feed.batches(self.epoch):
-            context.share = batch.share
-            loss = self._loss(batch)
-            if batch.batch_y is not None:
-                weight = self.weights_K[batch.batch_y].sum()
-            else:
-                weight = self.group.sum(self.weights_K[batch.y_B].sum())
-            yield loss, weight
+            yield self._of_batch(batch)
+
+    def _reseed(self) -> None:
+        self.network.context.reseed(self.settings.seed * 1_000_003 + self.epoch)
+
+    def _of_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch's loss and its weight; see :meth:`EpochTraining._batches`."""
+        self.network.context.share = batch.share
+        loss = self._loss(batch)
+        if batch.batch_y is not None:
+            return loss, self.weights_K.index_select(0, batch.batch_y).sum()
+        return loss, self.group.sum(self.weights_K[batch.y_B].sum())
 
     def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocasts):

@@ -65,11 +65,13 @@ class _Packed(Generic[J]):
     job: J
     run: StageRun
     gpu: bool
+    threads: int | None
 
 
-def demand(stage: str, workers: int) -> resources.Demand:
+def demand(stage: str, workers: int, *, threads: int | None = None) -> resources.Demand:
     """What :func:`run` asks for, beside GPUs, custom resources and tasks that stream to it."""
-    return resources.Demand(({"CPU": 1.0},) * max(1, workers), {"CPU": f"{stage}.workers"})
+    cpus = f"{stage}.workers" if (threads or 1) == 1 else f"{stage}.workers and {stage}.threads"
+    return resources.Demand(({"CPU": float(threads or 1)},) * max(1, workers), {"CPU": cpus})
 
 
 def run(
@@ -80,6 +82,7 @@ def run(
     workers: int,
     num_gpus: float,
     patience: float,
+    threads: int | None = None,
     datasets: dict[str, ray.data.Dataset] | None = None,
 ) -> Counts:
     """Run `work` on `workers` workers (0: in one task) and return the first one's result.
@@ -91,6 +94,9 @@ def run(
         JSON, is written to the stage's folder and returned.
     num_gpus
         GPUs of one worker.
+    threads
+        Of a worker, for each of which it asks for a CPU; where None, it asks for one and takes
+        its share of the node's cores, as nothing else of the pipeline runs meanwhile.
     patience
         Seconds to wait for CPUs and GPUs (`cluster.patience`).
     datasets
@@ -107,12 +113,14 @@ def run(
         A worker failed otherwise, more often than Ray Train retries.
     """
     name = stage_run.stage
-    packed = _Packed(work, job, stage_run, num_gpus > 0)
+    packed = _Packed(work, job, stage_run, num_gpus > 0, threads)
     streams = datasets or {}
     count = max(1, workers)
-    cpus = resources.cpus_beside_ray_data(count) if streams else 1.0
+    cpus = float(threads or 1)
+    if streams and cpus == 1:
+        cpus = resources.cpus_beside_ray_data(count)
     each = {"CPU": cpus, "GPU": num_gpus, **placement(stage_run)}
-    asked = {**demand(name, workers).keys, "GPU": f"{name}.num_gpus"}
+    asked = {**demand(name, workers, threads=threads).keys, "GPU": f"{name}.num_gpus"}
     bundles = (*(count * [each]), *({"CPU": 1.0} for _ in range(bool(streams))))
     resources.require(name, resources.Demand(bundles, asked), patience=patience)
     if workers == 0:
@@ -213,8 +221,8 @@ def _work(
     on_this_node: int,
 ) -> None:
     device = _device() if packed.gpu and torch.cuda.is_available() else "cpu"
-    # Nothing else of the pipeline runs meanwhile, so the workers share the node's cores.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_this_node))
+    share = max(1, (os.cpu_count() or 1) // on_this_node)
+    torch.set_num_threads(packed.threads or share)
     try:
         result = packed.work(packed.job, Worker(collective, device, streams))
     except DataError as error:

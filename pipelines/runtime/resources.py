@@ -69,6 +69,12 @@ def node_cpus() -> int:
     return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
 
 
+def cpus_of_nodes() -> list[int]:
+    """CPUs of each node that is there."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+
+
 def refuse(stage: str, demand: Demand) -> None:
     """Refuse what will never fit into the cluster; Ray itself waits for it, without a word.
 

@@ -14,9 +14,9 @@ import ray.data
 import torch
 
 from fusionrec import schemas
+from fusionrec.models.batch import BatchShare
 from fusionrec.models.collective import Collective
 from fusionrec.models.examples import PARTS, Batch, Examples, Part, TrainingSet, require_songs
-from fusionrec.models.network import BatchShare
 from fusionrec.models.settings import FusionSettings
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.config import Config
@@ -231,7 +231,10 @@ class Streamed:
             # All workers have as many rows, and cut their own into groups.
             own = BatchShare.of(rows, self.norm_group, Collective())
             sizes = (rows,) if self.norm_group and own.sizes is None else own.sizes
-            share = BatchShare(rows * world, before, before + rows, sizes, own.groups * world)
+            share = BatchShare(
+                *(rows * world, before, before + rows),
+                *(sizes, own.groups * world, own.groups * self.group.rank),
+            )
             yield self._batch(table, share)
 
     def scan(self, part: Part) -> Iterator[Batch]:

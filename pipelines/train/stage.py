@@ -47,6 +47,7 @@ from pipelines.train.examples import (
 from pipelines.train.models import DESCRIPTION, WEIGHTS, load_network
 from pipelines.train.monitor import EPOCHS
 from pipelines.train.plays import FACTORS
+from pipelines.train.threads import threads_of
 
 log = logging.getLogger("fusionrec")
 
@@ -89,6 +90,7 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             run,
             workers=train.workers,
             num_gpus=run.gpus,
+            threads=threads_of(train, num_gpus=run.gpus, streamed=streams is not None),
             patience=config.cluster.patience,
             datasets=streams,
         )
@@ -147,8 +149,6 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
         halves = halves_for_all(collective, device)
         halves = run.choose("precision", lambda: halves)
         settings = replace(settings, dtype="bfloat16" if halves else "float32")
-    # The layers are too small for more threads.
-    torch.set_num_threads(1)
     feed, songs = _feed(job, settings, worker)
     training = Training(feed, settings, collective=collective, device=device)
     resumed = train_to_the_end(training, run, config.train.checkpoint_every)
@@ -161,6 +161,7 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
     kept = kept_row(training)
     return {
         "workers": config.train.workers,
+        "threads": torch.get_num_threads(),
         "device": device,
         "epochs": training.epoch,
         "kept_epoch": kept.epoch,
@@ -199,7 +200,7 @@ def key_settings(config: Config) -> dict[str, Any]:
     if config.train.objective == "genre":
         # Without its name: what a training on taste has there tells the two apart.
         unread = {"objective", "wmf", "towers"}
-        moving = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+        moving = {"workers", "threads", "num_gpus", "in_memory_mb", "checkpoint_every"}
         train = config.train.model_dump(exclude=moving | unread)
     else:
         train = taste.key_settings(config)
@@ -235,10 +236,13 @@ def check(config: Config) -> None:
 
 STAGE = Stage(
     name="train",
+    version=2,
     needs=_needs,
     settings=key_settings,
     work=work,
-    demand=lambda config: distributed.demand("train", config.train.workers),
+    demand=lambda config: distributed.demand(
+        "train", config.train.workers, threads=config.train.threads
+    ),
     gpus=GpuUse("train.num_gpus", "a worker"),
     refresh_first=(label.STAGE, fuse.STAGE),
     staging=(*(f"examples_{part}" for part in PARTS), FACTORS),

@@ -48,10 +48,13 @@ from pipelines.train.plays import (
     read_vectors,
     write_factors,
 )
+from pipelines.train.threads import threads_of
 from pipelines.train.users import write_users
 
-_MOVING = {"workers", "num_gpus", "in_memory_mb", "checkpoint_every"}
+_MOVING = {"workers", "threads", "num_gpus", "in_memory_mb", "checkpoint_every"}
 _OF_CLASSES = {"class_weights", "label_smoothing"}
+_OF_SONGS = {"epochs", "batch_size", "eta_batch"}
+"""What trainings on songs read: those on plays have their own."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             run,
             workers=config.train.workers,
             num_gpus=run.gpus,
+            threads=threads_of(config.train, num_gpus=run.gpus),
             patience=config.cluster.patience,
         )
     sharding.map_shards(
@@ -123,7 +127,7 @@ def key_settings(config: Config) -> dict[str, Any]:
     if train.objective == "factors":
         own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers"})
         return {**own, "towers": train.towers.model_dump(include={"loss"})}
-    own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers", "epochs", "batch_size"})
+    own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers", *_OF_SONGS})
     return {**own, "towers": train.towers.model_dump(exclude={"loss"})}
 
 
@@ -133,7 +137,7 @@ def settings_of(config: Config) -> Settings:
     unread = _OF_CLASSES
     if config.train.objective == "ranking":
         settings = replace(settings, epochs=config.train.towers.epochs)
-        unread = unread | {"batch_size"}
+        unread = unread | {"batch_size", "eta_batch"}
     return replace(settings, **{name: getattr(Settings(), name) for name in unread})
 
 
@@ -168,8 +172,6 @@ def _train(job: TasteJob, worker: distributed.Worker) -> Counts:
         halves = halves_for_all(worker.collective, worker.device)
         halves = run.choose("precision", lambda: halves)
         settings = replace(settings, dtype="bfloat16" if halves else "float32")
-    # More workers use more cores; the result does not depend on the number of threads.
-    torch.set_num_threads(1)
     inputs = read_inputs(config, run.workspace)
     training = _OF[config.train.objective](config, run.workspace, inputs, settings, worker)
     resumed = train_to_the_end(training, run, config.train.checkpoint_every)

@@ -82,10 +82,13 @@ def test_plays_scale(corpus) -> None:
 
 
 def test_train() -> None:
-    small = ("--songs", 600, "--columns", 20, "--epochs", 1, "--rounds", 1, "--workers", 0, 2)
-    found = result("train.py", *small)
-    assert found["against_plain"].keys() == {"plain", "0 worker(s)", "2 worker(s)"}
-    assert all(ratio > 0 for ratio in found["against_plain"].values())
+    small = ("--songs", 600, "--columns", 20, "--epochs", 1, "--rounds", 1)
+    rows = result("train.py", *small, "--batch", 64, "--shapes", "0x1", "2x1")["rows"]
+    assert [(row["batch"], row["shape"]) for row in rows] == [
+        (64, name) for name in ("plain", "0 x 1", "2 x 1")
+    ]
+    assert all(row["against_plain"] > 0 for row in rows)
+    assert all(0 < row["of_the_peak"] < 1 for row in rows if row["shape"] != "plain")
 
 
 def test_tune(corpus, tmp_path) -> None:

@@ -97,6 +97,21 @@ def test_a_checkpoint_moves_between_devices(data, device, onto_cpu) -> None:
     assert {p.device.type for p in moved.result().parameters()} == {"cpu"}
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_recorded_steps_learn_what_steps_one_by_one_do(data, device, dtype) -> None:
+    """With dropout: a replay draws on from where the generator is."""
+    recorded, single = (training(data, device, p=0.3, dtype=dtype, epochs=6) for _ in range(2))
+    single._recorded = None
+    for one in (recorded, single):
+        while not one.finished:
+            one.run_epoch()
+    if device == "cuda":
+        assert recorded._recorded is not None
+        assert recorded._recorded.graph is not None, "no step could be recorded"
+    for one, other in zip(recorded.curve, single.curve, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-6 if dtype == "float64" else 0.02)
+
+
 def test_mixed_precision_with_dropout_learns(data, device) -> None:
     settings = Settings(epochs=30, batch_size=64, eta=0.003, p=0.3, norm_group=16)
     feed = InMemory(data, batch_size=64, seed=0, norm_group=16, device=device)

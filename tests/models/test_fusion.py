@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from fusionrec.models.batch import BatchShare
 from fusionrec.models.fusion import Fusion
-from fusionrec.models.network import BatchShare, FusionNetwork
+from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import FusionSettings
 
 BLOCKS = (3, 5, 2)

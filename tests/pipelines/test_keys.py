@@ -81,12 +81,14 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "fuse.width": (64, "train tune report compare"),
     "fuse.missing": ("drop", "fuse train tune report compare"),
     "train.workers": (2, ""),
+    "train.threads": (2, ""),
     "train.num_gpus": (1, ""),
     "train.epochs": (10, "train tune report compare"),
     "train.batch_size": (128, "train tune report compare"),
     "train.evaluate_every": (2, "train tune report compare"),
     "train.checkpoint_every": (2, ""),
     "train.eta": (0.01, "train tune report compare"),
+    "train.eta_batch": (256, "train tune report compare"),
     "train.p": (0.1, "train tune report compare"),
     "train.modality_dropout": (0.3, "train tune report compare"),
     "train.class_weights": ("false", "train tune report compare"),
@@ -203,7 +205,10 @@ UNREAD = {
         f"towers.{name}"
         for name in ("epochs", "dimensions", "pairs", "negatives", "history", "cold")
     },
-    "ranking": {"class_weights", "label_smoothing", "epochs", "batch_size", "towers.loss"},
+    "ranking": {
+        *("class_weights", "label_smoothing", "epochs"),
+        *("batch_size", "eta_batch", "towers.loss"),
+    },
 }
 """Keys of `train` that an objective does not read, beside those that only move the work."""
 
