@@ -99,7 +99,7 @@ def test_groups_are_of_a_size_or_more() -> None:
 
 
 def test_operators_are_not_made_one_and_leave_a_cpu_to_tasks(ray_session, monkeypatch) -> None:
-    """Made one with the actors, tasks would read while actors wait; without a CPU, nothing would."""
+    """Made one with actors, tasks would read while these wait; without a CPU, nothing would."""
     for cpus, expected in ((2, 0.0), (9, 1.0)):
         monkeypatch.setattr(resources, "cpus", lambda cpus=cpus: cpus)
         dataset = stream._dataset(None, [[(i, i)] for i in range(4)], **of(Path()))
