@@ -84,6 +84,14 @@ def asleep(tokens: int) -> float:
     return seconds
 
 
+def vectors(texts: int) -> np.ndarray:
+    """Numbers as long to write as vectors are, float32 (texts, WIDTH)."""
+    return np.resize(_NUMBERS, (texts, WIDTH))
+
+
+_NUMBERS = np.random.default_rng(0).standard_normal(100_003).astype(np.float32)
+
+
 # --- the stage's form ------------------------------------------------------------------------
 
 
@@ -97,7 +105,7 @@ def sleeper() -> Callable[[Iterator[stream.Arrays]], Iterator[stream.Arrays]]:
             yield {
                 "song_id": part["song_id"],
                 "row": part["row"],
-                "value": pa.array(np.zeros(len(part["row"]) * WIDTH, np.float32)),
+                "value": pa.array(vectors(len(part["row"])).ravel()),
                 "encoder": pa.array([about]),
             }
 
@@ -176,18 +184,18 @@ def does_it_all(
         spoken = [i for i, text in enumerate(texts) if text]
         ids = tokenise([texts[i] for i in spoken], 512)
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
-        rows = [ids[i] for i in order]
+        longest_first = [ids[i] for i in order]
         # As lists became tensors: token ids, and positions a text at a time.
-        torch.tensor([token for row in rows for token in row])
-        torch.cat([torch.arange(len(row)) for row in rows])
-        tokens = sum(map(len, rows))
+        torch.tensor([token for row in longest_first for token in row])
+        torch.cat([torch.arange(len(row)) for row in longest_first])
+        tokens = sum(map(len, longest_first))
         slept = asleep(tokens)
         where = pa.compute.index_in(
             bags["track_id"].take(spoken).combine_chunks(),
             value_set=songs["track_id"].combine_chunks(),
         ).to_numpy()
-        vectors = np.zeros((len(spoken), WIDTH), np.float32)
-        table = features(songs["song_id"].combine_chunks(), where.astype(np.int64), vectors)
+        rows = where.astype(np.int64)
+        table = features(songs["song_id"].combine_chunks(), rows, vectors(len(rows)))
         run.write(table, "earlier", shard.part)
         run.write_json({"songs": SONGS}, "reports", f"earlier-{shard.part:05d}.json")
         return began, time.perf_counter(), slept, tokens
