@@ -33,19 +33,21 @@ from roberta_shape import cosine, work, write_model
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.lyrics.encoder import LyricsEncoder, load_encoder
 from fusionrec.features.lyrics.hub import quiet_transformers
+from fusionrec.features.lyrics.pieces import WordTokenizer
 from fusionrec.features.lyrics.products import prepacks
+from fusionrec.features.lyrics.recipes import recipe_of
 from fusionrec.formats import musixmatch
 from fusionrec.probes import processor
 
 
-def corpus_texts(corpus: Path, words: int, limit: int) -> list[str]:
-    """The significant words of every song, as the embed stage writes them."""
+def corpus_words(corpus: Path, words: int, limit: int) -> tuple[tfidf.ChosenWords, list[str]]:
+    """The significant words of every song, and the vocabulary."""
     path = str(corpus / "musixmatch" / "mxm_dataset_test.txt")
     vocabulary = musixmatch.read_vocabulary(path)
     bags = musixmatch.read_lyrics(path).table[:limit]
     weights = tfidf.word_weights(tfidf.count(bags, len(vocabulary)), "sklearn")
-    texts = tfidf.significant_texts(bags, weights, "sklearn", vocabulary, words)
-    return [text for text in texts if text]
+    _, chosen = tfidf.significant_words(bags, weights, "sklearn", words).spoken()
+    return chosen, vocabulary
 
 
 def naive(folder: str, device: str) -> Callable[[list[str]], np.ndarray]:
@@ -125,7 +127,8 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     device = options.device
-    texts = corpus_texts(options.corpus, options.words, 8_000)
+    chosen, vocabulary = corpus_words(options.corpus, options.words, 8_000)
+    texts = chosen.texts(vocabulary)
     rng = np.random.default_rng(0)
     songs = [texts[i] for i in rng.permutation(len(texts))[: options.songs]]
     with tempfile.TemporaryDirectory() as folder:
@@ -143,6 +146,8 @@ def main() -> None:
         )
         automatic = load_encoder(folder, device=device).dtype
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        recipe = recipe_of(folder, vocabulary)
+    pieces = WordTokenizer(recipe)
     few = songs[: options.naive_songs]
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "naive float32": (
@@ -164,8 +169,7 @@ def main() -> None:
     lengths = np.array([len(row) for row in tokenizer(songs, truncation=True)["input_ids"]])
     a_song = work(lengths, options.hidden, options.layers) / len(songs)
     once = rate(lambda: tokenizer(texts, truncation=True, max_length=512), len(texts), "cpu")
-    pieces = packed32._tokenize
-    pieces(texts, 512)
+    pieces(chosen)
     result = {
         "tokens_a_song": float(lengths.mean()),
         "default_dtype": automatic,
@@ -176,8 +180,8 @@ def main() -> None:
         "worst_cosine_to_float32": cosine(packed16.encode(songs), padded32.encode(songs)),
         "processor": processor(),
         "prepacked": prepacks().reason,
-        "tokeniser_ratio": rate(lambda: pieces(texts, 512), len(texts), "cpu") / once,
-        "tokenised_by_piece": pieces.by_piece,
+        "tokeniser_ratio": rate(lambda: pieces(chosen), len(texts), "cpu") / once,
+        "tokenised_by_piece": recipe.by_piece,
     }
     print(f"{lengths.mean():.0f} tokens a song; default precision {automatic}", file=sys.stderr)
     for name, documents in rates.items():

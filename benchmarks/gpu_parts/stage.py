@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import roberta_shape
 import torch
@@ -18,7 +19,10 @@ import transformers
 from fusionrec.features.lyrics import tfidf
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.features.lyrics.hub import quiet_transformers
-from fusionrec.features.lyrics.shard import lyrics_features
+from fusionrec.features.lyrics.pieces import WordTokenizer
+from fusionrec.features.lyrics.recipes import recipe_of
+from fusionrec.features.lyrics.shard import Prepared, features, prepare
+from fusionrec.features.lyrics.tokens import Batches, usual_budget
 from gpu_parts import lyrics, stopwatch
 from gpu_parts.embed import Size
 from gpu_parts.report import Clock, Options, Report, synchronise
@@ -69,34 +73,49 @@ def run(report: Report, options: Options, size: Size, limit: float) -> None:
 def parquet_to_parquet(
     report: Report, options: Options, size: Size, corpus: Corpus, limit: float
 ) -> None:
-    """From Parquet to Parquet by the product's own code, shard by shard."""
+    """From Parquet to Parquet by the product's own code, shard by shard, in one process.
+
+    The stage reads, tokenises and writes in other processes, beside the encoder's.
+    """
     folder = corpus.folder
     started = time.perf_counter()
     encoder = load_encoder(str(folder / "model"), device=options.device)
     report.figure("loading the encoder", time.perf_counter() - started, "s", encoder.dtype)
+    tokenize = WordTokenizer(recipe_of(str(folder / "model"), tuple(corpus.words)))
 
-    def encode(shard: int) -> int:
-        table = lyrics_features(
-            pq.read_table(folder / f"songs-{shard:05d}.parquet"),
-            pq.read_table(folder / f"lyrics-{shard:05d}.parquet"),
-            encoder,
-            corpus.weights,
-            corpus.words,
-        )
-        pq.write_table(table, folder / f"features-{shard:05d}.parquet")
-        return sum(table["present"].to_pylist())
+    def read(shard: int) -> tuple[pa.Table, Prepared]:
+        songs = pq.read_table(folder / f"songs-{shard:05d}.parquet")
+        bags = pq.read_table(folder / f"lyrics-{shard:05d}.parquet")
+        budget = usual_budget(options.device)
+        return songs, prepare(songs, bags, tokenize, corpus.weights, token_budget=budget)
+
+    def encode(shards: range) -> Iterator[int]:
+        """Songs with lyrics of each shard, once it is written."""
+        begun: list[tuple[int, pa.Table, Prepared]] = []
+
+        def batches() -> Iterator[Batches]:
+            for shard in shards:
+                songs, prepared = read(shard)
+                begun.append((shard, songs, prepared))
+                yield prepared.batches
+
+        for found in encoder.encode_batches(batches()):
+            shard, songs, prepared = begun.pop(0)
+            table = features(songs["song_id"].combine_chunks(), prepared.rows, found)
+            pq.write_table(table, folder / f"features-{shard:05d}.parquet")
+            yield len(found)
 
     started = time.perf_counter()
-    encode(0)
+    list(encode(range(1)))
     report.figure(
         "the first shard", time.perf_counter() - started, "s", f"{size.songs * 3 // 4:,} lyrics"
     )
     done, tokens, spent, longest = 0, encoder.tokens, 0.0, options.seconds(75, 1.0)
     synchronise(options.device)
-    with stopwatch.watching(encoder, gpu=options.on_gpu) as watch:
+    with stopwatch.watching(gpu=options.on_gpu) as watch:
         started = time.perf_counter()
-        for shard in range(1, size.shards):
-            done += encode(shard)
+        for songs in encode(range(1, size.shards)):
+            done += songs
             spent = time.perf_counter() - started
             if spent > longest:
                 break

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from fusionrec.features.lyrics import tfidf
-from fusionrec.features.lyrics.encoder import LyricsEncoder
 from fusionrec.features.lyrics.packed import PackedEncoder
+from fusionrec.features.lyrics.pieces import WordTokenizer
 
 
 class Stopwatch:
@@ -68,12 +68,12 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def watching(encoder: LyricsEncoder, *, gpu: bool) -> Iterator[Stopwatch]:
+def watching(*, gpu: bool) -> Iterator[Stopwatch]:
     """Watch what turns bags into vectors: "words", "tokens", "laying out" and "forward"."""
     watch = Stopwatch()
     with (
-        watch.watch(tfidf, "significant_texts", "words"),
-        watch.watch(encoder, "_tokenize", "tokens"),
+        watch.watch(tfidf, "significant_words", "words"),
+        watch.watch(WordTokenizer, "__call__", "tokens"),
         watch.watch(PackedEncoder, "pack", "laying out"),
         watch.watch(PackedEncoder, "forward", "forward", gpu=gpu),
     ):

@@ -37,6 +37,18 @@ METRICS = {
     "fusionrec_documents_embedded": Metric("lyrics the encoder turned into vectors"),
     "fusionrec_tokens_embedded": Metric("tokens of these lyrics"),
     "fusionrec_users_ranked": Metric("users with a list of recommendations"),
+    "fusionrec_stream_items": Metric(
+        "parts that an operator of a stream has done", ("stage", "step", "operator")
+    ),
+    "fusionrec_stream_bytes": Metric(
+        "bytes that an operator of a stream gave to the next", ("stage", "step", "operator")
+    ),
+    "fusionrec_stream_seconds": Metric(
+        "time in which workers were at work on an operator", ("stage", "step", "operator")
+    ),
+    "fusionrec_stream_waited_seconds": Metric(
+        "time in which the actors of a stream had nothing to do", ("stage", "step")
+    ),
     "fusionrec_step_done": Metric("shards or epochs done in a step", ("stage", "step")),
     "fusionrec_step_size": Metric("shards or epochs of a step", ("stage", "step")),
     "fusionrec_stage_seconds": Metric("what a finished stage took", ("stage",)),

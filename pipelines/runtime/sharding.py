@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -84,7 +84,7 @@ def map_shards(
     if not shards:
         return []
     mapped = _mapped(shards, fn=_Guarded(function), max_retries=RETRIES, resources=placement(run))
-    return _reports(run, mapped, len(shards), description)
+    return reports(run, mapped, len(shards), description)
 
 
 def map_in_actors(
@@ -128,7 +128,7 @@ def map_in_actors(
         max_task_retries=-1,
         resources=placement(run),
     )
-    return _reports(run, mapped, len(shards), description, actor)
+    return reports(run, mapped, len(shards), description, actor)
 
 
 def _packed(value: object) -> bytes:
@@ -147,28 +147,44 @@ def _mapped(shards: Sequence[object], **options: Any) -> ray.data.Dataset:
         return dataset.map(**options)
 
 
-def _reports(
+def reports(
     run: StageRun | None,
     mapped: ray.data.Dataset,
     shards: int,
     description: str,
     actor: str | None = None,
+    see: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> list[R]:
-    reports: dict[int, R] = {}
+    """The reports in a dataset's column ``outcome``, in the order of the shards.
+
+    Parameters
+    ----------
+    actor
+        What an actor of the dataset holds; None if it has none.
+    see
+        Is given each row.
+
+    Raises
+    ------
+    FusionrecError, StageError
+        As :func:`map_shards` and :func:`map_in_actors`.
+    """
+    found: dict[int, R] = {}
     try:
         with progress(description, shards, run) as advance:
             for row in mapped.iter_rows():
                 number, error, report = cloudpickle.loads(row["outcome"])
                 if error:
                     raise revive(error, report, description)
-                reports[number] = report
+                found[number] = report
+                see(row)
                 advance(1)
     except ray.exceptions.RayError as error:
         why = death(error) if actor is not None else None
         if why is None:
             raise lost(f"{run.stage}: {description}" if run else description, error) from error
-        begun = "while it worked" if reports else "before it had done anything"
+        begun = "while it worked" if found else "before it had done anything"
         raise StageError(
             f"{description}: the process of {actor} died {ACTOR_RESTARTS + 1} times {begun}: {why}"
         ) from error
-    return [reports[number] for number in range(shards)]
+    return [found[number] for number in range(shards)]

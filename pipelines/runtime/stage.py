@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 from fusionrec.errors import SourceError, WorkspaceError
 from pipelines.config import Config
 from pipelines.runtime import differences, gpus, lease, logs, metrics, resources, session, watchdog
 from pipelines.runtime.gpus import GpuUse
+from pipelines.runtime.resume import REPORTS, resumable
 from pipelines.runtime.run_id import run_id
-from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import (
     KEPT,
     SETTLED,
@@ -26,13 +24,9 @@ from pipelines.runtime.workspace import (
     result_key,
 )
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+__all__ = ["Counts", "Json", "Plan", "Plans", "Stage", "processor_lines", "resumable"]
 
 log = logging.getLogger("fusionrec")
-
-S = TypeVar("S", bound=Shard)
-R = TypeVar("R", bound="DataclassInstance")
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Counts: TypeAlias = Mapping[str, Json]
@@ -297,7 +291,7 @@ class Plan:
 
 Plans = dict[str, Plan]
 
-_STAGING = ("reports", "progress", KEPT, SETTLED[0])
+_STAGING = (REPORTS, "progress", KEPT, SETTLED[0])
 
 
 def _as_json(value: Any) -> Any:
@@ -322,39 +316,3 @@ def processor_lines(reports: Iterable[ProcessorReport]) -> list[str]:
     for line, level in sorted(found.items()):
         log.log(level, line)
     return sorted(found)
-
-
-def resumable(
-    run: StageRun, name: str, function: Callable[[S], R], report: type[R]
-) -> Callable[[S], R]:
-    """Wrap a shard function so that a shard finished by an interrupted run is not redone.
-
-    A shard's report, a dataclass of what JSON knows, is written after its output; where it is
-    there, and has the fields of the class `report`, the shard is done.
-    """
-    return _Resumable(run, name, function, report)
-
-
-@dataclass(frozen=True)
-class _Resumable(Generic[S, R]):
-    run: StageRun
-    name: str
-    function: Callable[[S], R]
-    report: type[R]
-
-    def __call__(self, shard: S) -> R:
-        path = ("reports", f"{self.name}-{shard.part:05d}.json")
-        if self.run.workspace.exists(self.run.stage, *path):
-            found = self.run.read_json(*path)
-            # Other fields are those of another release, whose parts may be other ones too.
-            if found.keys() == {field.name for field in fields(self.report)}:
-                return self.report(**found)
-        report = json.loads(json.dumps(asdict(self.function(shard)), default=_plain_number))
-        self.run.write_json(report, *path)
-        return self.report(**report)
-
-
-def _plain_number(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")

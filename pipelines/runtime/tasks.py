@@ -97,6 +97,11 @@ def share(value: Any) -> Any:
     return ray.put(value)
 
 
+def shared(value: Any) -> Any:
+    """What :func:`share` put into the object store, in a worker that was given the reference."""
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
 def gather(references: Sequence[Any]) -> list[Any]:
     """Wait for what :func:`submit` started, and return its results.
 

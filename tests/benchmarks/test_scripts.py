@@ -56,6 +56,15 @@ def test_embed(corpus) -> None:
     assert found["ratio_to_naive"]["naive float32"] == 1
 
 
+def test_embed_stream(corpus) -> None:
+    small = ("--parts", 4, "--tasks", 2, "--rounds", 1, "--vocabulary", 600)
+    found = result("embed_stream.py", corpus, *small)
+    assert found["best"].keys() == {"earlier", "stream"}
+    for form in found["best"].values():
+        assert 0 < form["waited"] < 1
+        assert form["tokens"] > 0
+
+
 def test_ingest_scale(corpus) -> None:
     (run,) = result("ingest_scale.py", corpus, "--files", 60)["runs"]
     assert 60 <= run["files"] < 100  # of 120

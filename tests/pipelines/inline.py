@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from pipelines import config
 from pipelines.config import Config
+from pipelines.runtime.stream import Statistics
 from tests.pipelines.conftest import overrides
 
 SMALL = {
@@ -64,6 +65,17 @@ def each_on_actors(
     return each(run, factory(*arguments), shards) if shards else []
 
 
+def streamed(
+    run: Any, groups: Sequence[Sequence[Any]], source: Any, pool: Any, sink: Any, **_: Any
+) -> tuple[list[Any], Statistics]:
+    reports = []
+    work = pool.factory(*pool.arguments) if groups else None
+    for group in groups:
+        found = work(source.function(item) for item in group)
+        reports += [sink.function(item, arrays) for item, arrays in zip(group, found, strict=True)]
+    return reports, Statistics()
+
+
 @contextmanager
 def without_ray() -> Iterator[None]:
     """While it lasts, nothing of the pipeline starts or asks Ray."""
@@ -77,6 +89,7 @@ def without_ray() -> Iterator[None]:
         "tasks.map_tasks": each,
         "sharding.map_shards": each,
         "sharding.map_in_actors": each_on_actors,
+        "stream.stream": streamed,
         "distributed.run_task": run_task,
         "session.start": lambda config: None,
         "watchdog.watching": lambda run, patience: nullcontext(),

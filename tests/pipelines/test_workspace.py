@@ -8,11 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fusionrec.errors import SchemaVersionError, WorkspaceError
 from fusionrec.schemas import SCHEMA_VERSION
+from fusionrec.tables import vectors
 from pipelines.runtime import storage
 from pipelines.runtime.workspace import StageRun, Workspace
 
@@ -255,3 +258,16 @@ def test_folders_that_are_no_results_are_not_taken_for_some(workspace, tmp_path)
     (tmp_path / "ws" / "MillionSong" / "data").mkdir(parents=True)
     assert workspace.results("fuse") == [run.key]
     assert workspace.results("MillionSong") == []
+
+
+def test_vectors_have_no_dictionary(tmp_path) -> None:
+    """It takes three times as long as writing them, and more room."""
+    rows = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    table = pa.table({"song_id": [f"S{i % 9}" for i in range(300)], "vector": vectors(rows)})
+    workspace = Workspace(str(tmp_path))
+    workspace.write_table(table, "embed", "lyrics", "part-00000.parquet")
+    place = workspace.path("embed", "lyrics", "part-00000.parquet")
+    group = pq.read_metadata(place).row_group(0)
+    assert group.column(0).has_dictionary_page
+    assert not group.column(1).has_dictionary_page
+    assert pq.read_table(place, partitioning=None).equals(table)

@@ -1,7 +1,9 @@
 """Bags of words into vectors (paper section 3.1.5).
 
-`tfidf` weighs words and writes a song's as a text; `encoder` turns texts into vectors by a
-transformer that `hub` finds and `architecture` loads and tries out, through `pieces` (its tokens),
-`packed` (its forward pass without padding) and `products` (its linear layers); `check` tries an
-encoder before a run; `shard` does all of it for a shard of songs.
+`tfidf` weighs words and chooses a song's; `pieces` makes token ids of them, by a recipe that
+`recipes` has of an encoder, and `tokens` cuts these into batches. `encoder` turns batches into
+vectors by a transformer that `hub` finds and `architecture` loads and tries out, through `packed`
+(its forward pass without padding), `products` (its linear layers), `flow` (batch after batch) and
+`transfer` (to the device and back). `shard` is what comes before and after, for a shard of songs;
+`check` tries an encoder before a run.
 """

@@ -25,6 +25,20 @@ OFFLINE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """Of every call of transformers: what is on disk, and no code that comes with a model."""
 
 
+def config_of(name: str, directory: Path) -> Any:
+    """A model's config.
+
+    Raises
+    ------
+    EncoderError
+        It does not load.
+    """
+    import transformers
+
+    with as_encoder_error(name):
+        return transformers.AutoConfig.from_pretrained(directory, **OFFLINE)
+
+
 def load_model(
     name: str, directory: Path, config: Any, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -37,16 +51,10 @@ def load_model(
     EncoderError
         Something does not load, or config, weights and tokenizer are not of one model.
     """
-    import transformers
-
-    saved_as = (getattr(config, "architectures", None) or [""])[0]
-    two_halves = bool(config.is_encoder_decoder) or saved_as.endswith("EncoderModel")
-    # Where transformers has a class for it (T5 and its kin), the encoder alone is loaded.
-    alone = two_halves and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-    loader: Any = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
+    loader, two_halves, alone = _loader(config)
     # Layers the file lacks are drawn at random: the caller's random state is left alone.
     with as_encoder_error(name), torch.random.fork_rng(devices=[]):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **OFFLINE)
+        tokenizer = load_tokenizer(name, directory)
         model, loading = loader.from_pretrained(
             directory,
             config=config,
@@ -82,6 +90,54 @@ def load_model(
             "tokenizer that belongs to the model",
         )
     return model.eval(), tokenizer
+
+
+def _loader(config: Any) -> tuple[Any, bool, bool]:
+    """The class of transformers that loads a model, and of what it loads.
+
+    Whether the model has an encoder and a decoder, and whether the encoder is loaded alone.
+    """
+    import transformers
+
+    saved_as = (getattr(config, "architectures", None) or [""])[0]
+    two_halves = bool(config.is_encoder_decoder) or saved_as.endswith("EncoderModel")
+    # Where transformers has a class for it (T5 and its kin), the encoder alone is loaded.
+    alone = two_halves and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    loader = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
+    return loader, two_halves, alone
+
+
+def load_tokenizer(name: str, directory: Path) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    Raises
+    ------
+    EncoderError
+        It does not load.
+    """
+    import transformers
+
+    with as_encoder_error(name):
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            directory, **OFFLINE
+        )
+    return tokenizer
+
+
+def skeleton(name: str, config: Any) -> PreTrainedModel:
+    """The model that :func:`load_model` loads, without its weights.
+
+    Raises
+    ------
+    EncoderError
+        Transformers cannot make it.
+    """
+    loader, two_halves, alone = _loader(config)
+    with as_encoder_error(name), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model: PreTrainedModel = loader.from_config(config)
+        if two_halves and not alone:
+            model = model.get_encoder()
+    return model
 
 
 def position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from pathlib import Path as FilePath
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,21 +21,18 @@ from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError
 from fusionrec.features.lyrics.architecture import (
-    OFFLINE,
     Pooling,
+    config_of,
     load_model,
     position_limit,
     try_out,
 )
-from fusionrec.features.lyrics.hub import (
-    as_encoder_error,
-    encoder_fault,
-    local_copy,
-    quiet_transformers,
-)
+from fusionrec.features.lyrics.flow import Arrived, through
+from fusionrec.features.lyrics.hub import encoder_fault, local_copy, quiet_transformers
 from fusionrec.features.lyrics.packed import PackedEncoder, supports
-from fusionrec.features.lyrics.pieces import PieceTokenizer
 from fusionrec.features.lyrics.products import bfloat16_pays
+from fusionrec.features.lyrics.tokens import Batches, Tokens, cut, usual_budget
+from fusionrec.features.lyrics.transfer import Transfer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,6 +41,9 @@ log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
 Path = Literal["packed", "padded", "compiled"]
+
+_AHEAD = 1
+"""Batches that a GPU is given while it is at work on another one."""
 
 GAINS_FROM = 256
 """Hidden size below which bfloat16 is no quicker than float32 on any device."""
@@ -93,8 +93,8 @@ class LyricsEncoder:
         self._fits = sys.maxsize
         self.max_tokens = position_limit(model, tokenizer)
         self._device = model.device
+        self._transfer = Transfer(model.device)
         self._tokenizer = tokenizer
-        self._tokenize = PieceTokenizer(tokenizer)
         packs = supports(model) and not compiled
         self._packed = PackedEncoder(model) if packs else None
         # Packed, its layers' weights are in another layout: one copy is enough.
@@ -103,7 +103,6 @@ class LyricsEncoder:
             self._model = torch.compile(model, dynamic=True)
         self.path: Path = "compiled" if compiled else "packed" if self._packed else "padded"
 
-    @torch.inference_mode()
     def encode(
         self,
         texts: Sequence[str],
@@ -126,8 +125,8 @@ class LyricsEncoder:
             vector of the last token, which in a causal model is the only one that saw them all.
         token_budget
             Most tokens in a batch, padding included; a text longer than that is a batch. None
-            is 4,096 on a CPU, whose caches are small, and 65,536 elsewhere. Where the device
-            has too little memory for a batch, the budget is halved for it and all that follow.
+            is that of :func:`usual_budget`. Where the device has too little memory for a batch,
+            the budget is halved for it and all that follow.
         max_tokens
             Longest text in tokens, special ones included; the rest of a text is cut. Never more
             than :attr:`max_tokens` (512 for RoBERTa).
@@ -146,6 +145,47 @@ class LyricsEncoder:
         EncoderError
             The device has too little memory for a single text, or a vector holds NaN.
         """
+        if token_budget is None:
+            token_budget = usual_budget(self._device.type)
+        special = self._tokenizer.num_special_tokens_to_add()
+        if token_budget < 1 or max_tokens <= special:
+            raise ValueError(
+                f"token_budget must be 1 or more and max_tokens more than {special}, "
+                f"not {token_budget} and {max_tokens}"
+            )
+        for index, text in enumerate(texts):
+            if not text.strip():
+                raise ValueError(f"text {index} of {len(texts)} is empty; leave it out")
+        ids: list[list[int]] = []
+        if texts:
+            length = min(max_tokens, self.max_tokens)
+            ids = self._tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
+        order, batches = cut(Tokens.of(ids), token_budget)
+        (found,) = self.encode_batches([batches], pooling=pooling)
+        vectors = np.empty_like(found)
+        vectors[order] = found
+        return vectors
+
+    def encode_batches(
+        self, many: Iterable[Batches], *, pooling: Pooling = "cls"
+    ) -> Iterator[NDArray[np.float32]]:
+        """One vector a text of each of `many`, float32 (n, H), in their order.
+
+        A GPU is given a batch while it is at work on the one before it, of the next of `many`,
+        too, and is waited for once a batch.
+
+        Raises
+        ------
+        ConfigError
+            `pooling` is "cls", and the model is causal.
+        EncoderError
+            The device has too little memory for a single text, or a vector holds NaN.
+        """
+        self._check(pooling)
+        ahead = _AHEAD if self._transfer.overlaps else 0
+        return through(many, partial(self._begin, pooling), self.hidden_size, ahead)
+
+    def _check(self, pooling: Pooling) -> None:
         if pooling == "cls" and not self.first_sees_all:
             raise ConfigError(
                 f"embed.lyrics.pooling = cls: {self.name} is a causal model, whose first token "
@@ -159,45 +199,34 @@ class LyricsEncoder:
                 self.name,
             )
             self._marks_start = True  # said once
-        if token_budget is None:
-            token_budget = 4_096 if self._device.type == "cpu" else 65_536
-        special = self._tokenizer.num_special_tokens_to_add()
-        if token_budget < 1 or max_tokens <= special:
-            raise ValueError(
-                f"token_budget must be 1 or more and max_tokens more than {special}, "
-                f"not {token_budget} and {max_tokens}"
-            )
-        for index, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"text {index} of {len(texts)} is empty; leave it out")
-        vectors = np.zeros((len(texts), self.hidden_size), np.float32)
-        if not texts:
-            return vectors
-        ids = self._tokenize(texts, min(max_tokens, self.max_tokens))
-        self.tokens += sum(map(len, ids))
-        # Longest texts first.
-        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
-        start = 0
-        while start < len(order):
-            longest = len(ids[order[start]])
-            batch = order[start : start + max(1, min(token_budget, self._fits) // longest)]
-            found = self._forward_or_none([ids[i] for i in batch], pooling)
-            if found is None:
-                self._halve(len(batch), longest)
-                continue
-            if not np.isfinite(found).all():
-                raise encoder_fault(
-                    self.name,
-                    f"its vectors hold NaN or infinity in {self.dtype}; set "
-                    "embed.lyrics.dtype=float32, or take weights that are not damaged",
-                )
-            vectors[batch] = found
-            start += len(batch)
-        return vectors
 
-    def _forward_or_none(
-        self, rows: list[list[int]], pooling: Pooling
-    ) -> NDArray[np.float32] | None:
+    def _begin(self, pooling: Pooling, rows: Tokens) -> Iterator[tuple[int, Arrived]]:
+        """Begin with a batch, in smaller ones where it does not fit; each one's first text."""
+        self.tokens += len(rows.ids)
+        start = 0
+        while start < len(rows):
+            longest = len(rows[start])
+            stop = min(len(rows), start + max(1, self._fits // longest))
+            found = self._forward_or_none(rows.span(start, stop), pooling)
+            if found is None:
+                self._halve(stop - start, longest)
+                continue
+            yield start, partial(self._sound, self._transfer.down(found))
+            start = stop
+
+    def _sound(self, arrived: Arrived) -> NDArray[np.float32]:
+        """A batch's vectors, once they are there."""
+        found = arrived()
+        if not np.isfinite(found).all():
+            raise encoder_fault(
+                self.name,
+                f"its vectors hold NaN or infinity in {self.dtype}; set "
+                "embed.lyrics.dtype=float32, or take weights that are not damaged",
+            )
+        return found
+
+    @torch.inference_mode()
+    def _forward_or_none(self, rows: Tokens, pooling: Pooling) -> torch.Tensor | None:
         """:meth:`_forward`; None where the device has too little memory for this batch."""
         try:
             return self._forward(rows, pooling)
@@ -225,30 +254,25 @@ class LyricsEncoder:
             self._fits,
         )
 
-    def _forward(self, rows: list[list[int]], pooling: Pooling) -> NDArray[np.float32]:
-        """Vectors of one batch, float32, shape (B, H)."""
-        vectors: NDArray[np.float32]
+    def _forward(self, rows: Tokens, pooling: Pooling) -> torch.Tensor:
+        """Vectors of one batch on the device, float32, shape (B, H)."""
         if self._packed:
-            vectors = self._packed(rows, pooling).cpu().numpy()
-            return vectors
-        device = self._device
-        lengths = torch.tensor([len(row) for row in rows])
-        mask_BT = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+            return self._packed(rows, pooling)
+        lengths = rows.lengths
+        mask = np.arange(lengths.max()) < lengths[:, None]
         # On the right, so that the first token stays the start token.
-        ids_BT = torch.full(mask_BT.shape, self._tokenizer.pad_token_id or 0)
-        ids_BT[mask_BT.bool()] = torch.tensor([token for row in rows for token in row])
-        mask_BT = mask_BT.to(device)
-        hidden_BTH = self._model(
-            input_ids=ids_BT.to(device), attention_mask=mask_BT
+        ids = np.full(mask.shape, self._tokenizer.pad_token_id or 0, np.int32)
+        ids[mask] = rows.ids
+        flat_ids, flat_mask, last_B = self._transfer.up(ids.ravel(), mask.ravel(), lengths - 1)
+        mask_BT = flat_mask.view(mask.shape).long()
+        hidden_BTH: torch.Tensor = self._model(
+            input_ids=flat_ids.view(mask.shape).long(), attention_mask=mask_BT
         ).last_hidden_state.float()
         if pooling == "cls":
-            pooled = hidden_BTH[:, 0]
-        elif pooling == "last":
-            pooled = hidden_BTH[torch.arange(len(rows)), lengths - 1]
-        else:
-            pooled = (hidden_BTH * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
-        vectors = pooled.cpu().numpy()
-        return vectors
+            return hidden_BTH[:, 0]
+        if pooling == "last":
+            return hidden_BTH[torch.arange(len(rows), device=last_B.device), last_B]
+        return (hidden_BTH * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
 
 
 def load_encoder(
@@ -284,7 +308,7 @@ def load_encoder(
     """
     with quiet_transformers():
         directory = local_copy(name_or_dir)
-        config = _config(name_or_dir, directory)
+        config = config_of(name_or_dir, directory)
         chosen, reason = dtype_for(dtype, device, _width(config))
         model, tokenizer = load_model(name_or_dir, directory, config, getattr(torch, chosen))
         try:
@@ -306,14 +330,7 @@ def load_encoder(
 def hidden_size_of(name_or_dir: str) -> int:
     """H of an encoder, from its config alone; finds it and raises as :func:`load_encoder` does."""
     with quiet_transformers():
-        return _width(_config(name_or_dir, local_copy(name_or_dir)))
-
-
-def _config(name: str, directory: FilePath) -> Any:
-    import transformers
-
-    with as_encoder_error(name):
-        return transformers.AutoConfig.from_pretrained(directory, **OFFLINE)
+        return _width(config_of(name_or_dir, local_copy(name_or_dir)))
 
 
 def _width(config: Any) -> int:

@@ -13,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from fusionrec.features.lyrics.architecture import Pooling
 from fusionrec.features.lyrics.products import Layer, linear_layer
+from fusionrec.features.lyrics.tokens import Tokens, bounds_of, ragged
+from fusionrec.features.lyrics.transfer import Transfer
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -59,7 +62,7 @@ class PackedEncoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         config: Any = model.config
-        self._device = model.device
+        self._transfer = Transfer(model.device)
         embeddings: Any = model.get_submodule("embeddings")
         self._words = embeddings.word_embeddings.weight
         # Every token is of the first type.
@@ -75,8 +78,8 @@ class PackedEncoder:
         ]
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
-        """Vectors of a batch, float32, shape (B, H).
+    def __call__(self, rows: Sequence[Sequence[int]] | Tokens, pooling: Pooling) -> Tensor:
+        """Vectors of a batch, float32, shape (B, H); on a GPU, which may still be at work on them.
 
         Parameters
         ----------
@@ -88,12 +91,15 @@ class PackedEncoder:
         """
         return self.forward(self.pack(rows), pooling)
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> PackedTexts:
+    def pack(self, rows: Sequence[Sequence[int]] | Tokens) -> PackedTexts:
         """A batch laid end to end on the device: the part that needs no arithmetic."""
-        ids_T = torch.tensor([token for row in rows for token in row], device=self._device)
-        positions_T = torch.cat([torch.arange(len(row)) for row in rows]).to(self._device)
-        texts = _Texts([len(row) for row in rows], self._device)
-        return PackedTexts(ids_T, positions_T + self._first_position, texts)
+        tokens = Tokens.of(rows)
+        lengths = tokens.lengths
+        positions = ragged(np.full_like(lengths, self._first_position), lengths)
+        ids_T, positions_T, bounds, lengths_B = self._transfer.up(
+            tokens.ids, positions, tokens.bounds, lengths
+        )
+        return PackedTexts(ids_T, positions_T, _Texts(lengths, bounds, lengths_B))
 
     @torch.inference_mode()
     def forward(self, packed: PackedTexts, pooling: Pooling) -> Tensor:
@@ -106,8 +112,8 @@ class PackedEncoder:
             at_B = texts.bounds[:-1] if pooling == "cls" else texts.bounds[1:] - 1
             return self._layers[-1].one_each(x_TH, at_B, texts).float()
         x_TH = self._layers[-1](x_TH, texts).float()
-        lengths = torch.tensor(texts.lengths, device=self._device)
-        return torch.segment_reduce(x_TH, "mean", lengths=lengths)
+        # Unsafe: the lengths are not added up again, for which the host would wait for a GPU.
+        return torch.segment_reduce(x_TH, "mean", lengths=texts.lengths_B.long(), unsafe=True)
 
 
 @dataclass(frozen=True)
@@ -124,23 +130,27 @@ class _Texts:
 
     Attributes
     ----------
-    lengths
-        Tokens of each.
     bounds
-        Int32, shape (B + 1,): where each begins, and where the last ends.
+        Int32 on the device, shape (B + 1,): where each begins, and where the last ends.
+    lengths_B
+        Int32 on the device: tokens of each.
+    longest
+        Tokens of the longest.
     groups
         Runs of texts of equal length: first text, texts, first token, tokens of each.
     """
 
-    def __init__(self, lengths: list[int], device: torch.device) -> None:
-        self.lengths = lengths
-        self.bounds = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
-        self.groups: list[tuple[int, int, int, int]] = []
-        text = token = 0
-        for length, same in groupby(lengths):
-            count = len(list(same))
-            self.groups.append((text, count, token, length))
-            text, token = text + count, token + count * length
+    def __init__(self, lengths: NDArray[np.int64], bounds: Tensor, lengths_B: Tensor) -> None:
+        self.bounds = bounds
+        self.lengths_B = lengths_B
+        self.longest = int(lengths.max(initial=0))
+        first = np.flatnonzero(np.diff(lengths, prepend=-1))
+        counts = np.diff(first, append=len(lengths))
+        starts = bounds_of(lengths)[first]
+        columns = (first, counts, starts, lengths[first])
+        self.groups: list[tuple[int, int, int, int]] = list(
+            zip(*(column.tolist() for column in columns), strict=True)
+        )
 
 
 class _Norm:
@@ -222,9 +232,8 @@ def _has_flash(device: torch.device) -> bool:
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, texts: _Texts) -> Tensor:
-    longest = max(texts.lengths)
-    of_query = longest if len(query) == len(key) else 1
-    mixed = varlen_attn(query, key, value, bounds, texts.bounds, of_query, longest)
+    of_query = texts.longest if len(query) == len(key) else 1
+    mixed = varlen_attn(query, key, value, bounds, texts.bounds, of_query, texts.longest)
     assert isinstance(mixed, Tensor)  # a pair only where more is asked for
     return mixed
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 Scheme = Literal["sklearn", "printed"]
@@ -95,13 +96,50 @@ def transform(bags: pa.Table, weights: np.ndarray, scheme: Scheme) -> csr_matrix
     return matrix
 
 
-def significant_texts(
-    bags: pa.Table, weights: np.ndarray, scheme: Scheme, vocabulary: Sequence[str], words: int
-) -> list[str]:
-    """Each bag's most significant words as ``word:count word:count ...`` (paper 3.1.5).
+@dataclass(frozen=True)
+class ChosenWords:
+    """Each bag's most significant words, the most significant first; flat, bag after bag.
+
+    Attributes
+    ----------
+    words
+        Positions in the vocabulary, int32, shape (n,).
+    counts
+        How often each occurs in its bag, int64, shape (n,).
+    bounds
+        Where each bag's words begin, and where the last one's end, int64, shape (bags + 1,).
+    """
+
+    words: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+
+    def spoken(self) -> tuple[NDArray[np.int64], ChosenWords]:
+        """Which bags have words, and the words of those alone."""
+        kept = np.flatnonzero(np.diff(self.bounds))
+        bounds = np.append(self.bounds[kept], self.bounds[-1])
+        return kept, ChosenWords(self.words, self.counts, bounds)
+
+    def texts(self, vocabulary: Sequence[str]) -> list[str]:
+        """The bags as ``word:count word:count ...``; "" for one without words."""
+        # Joined by Arrow: a Python loop over every word of every bag takes most of the time.
+        pairs = pc.binary_join_element_wise(
+            pa.array(vocabulary, pa.string()).take(pa.array(self.words)),
+            pa.array(self.counts).cast(pa.string()),
+            ":",
+        )
+        lists = pa.LargeListArray.from_arrays(pa.array(self.bounds), pairs)
+        texts: list[str] = pc.binary_join(lists, " ").to_pylist()
+        return texts
+
+
+def significant_words(
+    bags: pa.Table, weights: np.ndarray, scheme: Scheme, words: int
+) -> ChosenWords:
+    """Each bag's most significant words (paper 3.1.5).
 
     Largest TF-IDF first, ties by position in the vocabulary; at most `words` words; a word
-    of weight 0 is left out. An empty bag gives an empty text.
+    of weight 0 is left out.
     """
     counts = term_counts(bags, len(weights))
     significance = transform(bags, weights, scheme)
@@ -110,12 +148,15 @@ def significant_texts(
     rank = np.arange(len(order)) - counts.indptr[row]
     chosen = order[(rank < words) & (significance.data[order] > 0)]
     kept = np.bincount(row[chosen], minlength=counts.shape[0])
-    # Joined by Arrow: a Python loop over every word of every bag takes most of the time.
-    pairs = pc.binary_join_element_wise(
-        pa.array(vocabulary, pa.string()).take(pa.array(counts.indices[chosen])),
-        pa.array(counts.data[chosen].astype(np.int64)).cast(pa.string()),
-        ":",
+    return ChosenWords(
+        counts.indices[chosen].astype(np.int32),
+        counts.data[chosen].astype(np.int64),
+        np.concatenate([[0], np.cumsum(kept)]),
     )
-    bounds = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
-    texts: list[str] = pc.binary_join(pa.ListArray.from_arrays(bounds, pairs), " ").to_pylist()
-    return texts
+
+
+def significant_texts(
+    bags: pa.Table, weights: np.ndarray, scheme: Scheme, vocabulary: Sequence[str], words: int
+) -> list[str]:
+    """What :func:`significant_words` chooses as texts ``word:count word:count ...``."""
+    return significant_words(bags, weights, scheme, words).texts(vocabulary)

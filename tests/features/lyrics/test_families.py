@@ -18,6 +18,7 @@ from fusionrec.features.lyrics import encoder as encoder_module
 from fusionrec.features.lyrics.architecture import Pooling
 from fusionrec.features.lyrics.check import check_encoder
 from fusionrec.features.lyrics.encoder import hidden_size_of, load_encoder
+from fusionrec.features.lyrics.recipes import recipe_of
 from tests.features.lyrics.families import POSITIONS, write
 from tests.features.lyrics.small_encoder import TEXTS, write_encoder
 
@@ -181,3 +182,12 @@ def test_a_check_finds_damaged_weights(folders: dict[str, Path], tmp_path: Path)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EncoderError, match=r"embed\.lyrics\.encoder = .*NaN or infinity"):
         check_encoder(str(folder))
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_a_recipe_knows_the_limit_without_the_weights(
+    folders: dict[str, Path], family: str
+) -> None:
+    encoder = load_encoder(str(folders[family]))
+    how = recipe_of(str(folders[family]), ["love", "you"])
+    assert how.max_tokens == min(512, encoder.max_tokens)

@@ -1,0 +1,33 @@
+"""An encoder's recipe: how its tokenizer makes token ids of a vocabulary's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusionrec.features.lyrics.architecture import (
+    config_of,
+    load_tokenizer,
+    position_limit,
+    skeleton,
+)
+from fusionrec.features.lyrics.hub import local_copy, quiet_transformers
+from fusionrec.features.lyrics.pieces import Recipe, recipe
+
+
+def recipe_of(name_or_dir: str, vocabulary: Sequence[str], max_tokens: int = 512) -> Recipe:
+    """The recipe of an encoder, of which no weights are loaded.
+
+    It keeps as many tokens of a text as
+    :meth:`fusionrec.features.lyrics.encoder.LyricsEncoder.encode` does.
+
+    Raises
+    ------
+    EncoderError
+        As :func:`fusionrec.features.lyrics.encoder.load_encoder`, where config or tokenizer is at
+        fault.
+    """
+    with quiet_transformers():
+        directory = local_copy(name_or_dir)
+        tokenizer = load_tokenizer(name_or_dir, directory)
+        model = skeleton(name_or_dir, config_of(name_or_dir, directory))
+        return recipe(tokenizer, vocabulary, min(max_tokens, position_limit(model, tokenizer)))

@@ -1,0 +1,181 @@
+"""Items streamed through operators by Ray Data, which carries what one of them gives to the next.
+
+A :class:`Source` reads an item (a part of an artifact, say) in a task of one CPU and gives it as
+arrays; a :class:`Pool` of actors turns these into others; a :class:`Sink` writes them in a
+task, and gives a small report. Each works on other items at the same time.
+
+Ray Data sees what is under way as columns of Arrow, a row an item
+(:mod:`pipelines.runtime.operators`): so an item is whole wherever blocks are cut, nobody holds more
+of them than the object store has room for, and what a worker that dies held is done again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ray
+
+from pipelines.runtime import metrics, resources, sharding
+from pipelines.runtime.operators import Arrays, Pool, Pooled, Reading, Sink, Source, Writing, packed
+from pipelines.runtime.tasks import RETRIES, placement
+from pipelines.runtime.workspace import StageRun
+
+__all__ = ["Arrays", "Pool", "Sink", "Source", "Statistics", "Work", "grouped", "stream"]
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@dataclass
+class Work:
+    """What an operator has done: items, the bytes it gave, and seconds on the wall."""
+
+    items: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Statistics:
+    """Of a stream: the work of each operator, and how long the actors waited for input.
+
+    Attributes
+    ----------
+    operators
+        By name; the time is summed over all workers.
+    waited
+        Seconds, summed over all actors: from an actor's first item to its last one, whatever it did
+        not work.
+    """
+
+    operators: dict[str, Work] = field(default_factory=dict)
+    waited: float = 0.0
+
+    def add(self, name: str, work: Work) -> None:
+        """Add to an operator's work."""
+        of = self.operators.setdefault(name, Work())
+        of.items += work.items
+        of.bytes += work.bytes
+        of.seconds += work.seconds
+
+    def counts(self) -> dict[str, Any]:
+        """For the manifest."""
+        found: dict[str, Any] = {
+            name: {"items": of.items, "bytes": of.bytes, "seconds": round(of.seconds, 3)}
+            for name, of in self.operators.items()
+        }
+        return {**found, "waited_seconds": round(self.waited, 3)}
+
+
+def grouped(items: Sequence[S], sizes: Sequence[float], least: float) -> list[list[S]]:
+    """Items in their order, together until they have at least a size; the last group may have less.
+
+    What a task takes at a time: a group that is too small is not worth a task of its own.
+    """
+    groups: list[list[S]] = []
+    room = 0.0
+    for item, size in zip(items, sizes, strict=True):
+        if room <= 0:
+            groups.append([])
+            room = least
+        groups[-1].append(item)
+        room -= size
+    return groups
+
+
+def stream(
+    run: StageRun | None,
+    groups: Sequence[Sequence[S]],
+    source: Source[S],
+    pool: Pool,
+    sink: Sink[S, R],
+    *,
+    description: str,
+) -> tuple[list[R], Statistics]:
+    """Stream items through the operators; the driver sees small reports only.
+
+    Parameters
+    ----------
+    groups
+        Items that are read by one task, and that an actor has at a time. What becomes of an item
+        must not depend on its group.
+
+    Returns
+    -------
+    tuple
+        The items' reports, in their order, and what the operators did.
+
+    Raises
+    ------
+    FusionrecError, StageError
+        As :func:`pipelines.runtime.sharding.map_in_actors`.
+    """
+    statistics = Statistics()
+    if not groups:
+        return [], statistics
+    names = (source.name, pool.name, sink.name)
+
+    def see(row: Mapping[str, Any]) -> None:
+        tags = {"stage": run.stage, "step": description} if run else {}
+        for name, seconds, size in zip(names, row["seconds"], row["bytes"], strict=False):
+            statistics.add(name, Work(1, size, seconds))
+            if run:
+                metrics.count("fusionrec_stream_items", 1, **tags, operator=name)
+                metrics.count("fusionrec_stream_bytes", size, **tags, operator=name)
+                metrics.count("fusionrec_stream_seconds", seconds, **tags, operator=name)
+        statistics.waited += row["waited"]
+        if run:
+            metrics.count("fusionrec_stream_waited_seconds", row["waited"], **tags)
+
+    dataset = _dataset(run, _numbered(groups), source, pool, sink)
+    items = sum(map(len, groups))
+    reports: list[R] = sharding.reports(run, dataset, items, description, pool.actor, see)
+    return reports, statistics
+
+
+def _numbered(groups: Sequence[Sequence[S]]) -> list[list[tuple[int, S]]]:
+    numbers = iter(range(sum(map(len, groups))))
+    return [[(next(numbers), item) for item in group] for group in groups]
+
+
+def _dataset(
+    run: StageRun | None,
+    groups: Sequence[Sequence[tuple[int, S]]],
+    source: Source[S],
+    pool: Pool,
+    sink: Sink[S, R],
+) -> ray.data.Dataset:
+    most = max(1, int(resources.gpus() / pool.num_gpus)) if pool.num_gpus else resources.cpus()
+    actors = min(len(groups), most)
+    tasks: dict[str, Any] = {"num_cpus": 1.0, "max_retries": RETRIES}
+    if actors + 1 > resources.cpus():
+        # The actors may hold every CPU: a task that asked for one would wait for ever.
+        tasks |= {"num_cpus": 0.0, "compute": ray.data.TaskPoolStrategy(1 + actors // 4)}
+    common: dict[str, Any] = {
+        "batch_size": None,  # a block at a time
+        "batch_format": "pyarrow",
+        "resources": placement(run),
+    }
+    dataset: ray.data.Dataset = ray.data.from_items(
+        [{"group": packed(group)} for group in groups],
+        override_num_blocks=min(len(groups), 10_000),
+    )
+    with warnings.catch_warnings():
+        # Ray Data calls the bounds of the retries deprecated, and names nothing in their place.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Operators whose options are the same would be made one, and no longer overlap.
+        dataset = dataset.map_batches(Reading(source), **tasks, **common)
+        dataset = dataset.map_batches(
+            Pooled,
+            fn_constructor_args=(pool,),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+            num_cpus=1.0,
+            num_gpus=pool.num_gpus or None,
+            max_restarts=sharding.ACTOR_RESTARTS,
+            max_task_retries=-1,  # as of sharding.map_in_actors
+            **common,
+        )
+        return dataset.map_batches(Writing(sink), **tasks, **common)
