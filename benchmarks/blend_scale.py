@@ -60,11 +60,18 @@ PARTS = (
     ("inner folds", "blend", "inner_folds"),
     ("scores of lists", "lists", "Lists.scores"),
     ("weights", "weights", "choose"),
+    ("songs heard together", "colistened", "nearest_by_listeners"),
     ("rotation", "compress", "rotated"),
+    ("rotation", "compress", "rotation"),
+    ("users' vectors", "compress", "gram_of_users"),
+    ("users' vectors", "users", "Users.times"),
+    ("users' vectors", "users", "Users.told"),
 )
 """Parts, and the functions of :mod:`fusionrec.signals` that are timed for each."""
 
-UNITS = {"matrix factorisation": "plays", "inner folds": "plays"}
+UNITS = dict.fromkeys(
+    ("matrix factorisation", "inner folds", "songs heard together", "users' vectors"), "plays"
+)
 """What a part's cost is proportional to, if not to the songs."""
 
 REST = "joining, and other signals"
@@ -141,7 +148,7 @@ def watched(parts: Parts) -> None:
     for name, spec in SIGNALS.items():
         if name in names:
             SIGNALS[name] = replace(spec, fit=parts.timed(names[name], spec.fit))
-        elif name.startswith("taste-smoothed"):
+        elif name.startswith(("taste-smoothed", "colistened")):
             SIGNALS[name] = replace(spec, fit=parts.timed("ridge", spec.fit))
 
 

@@ -6,9 +6,10 @@
 For each split, seed and fold three blends: of content, with context, and with context and the
 plays of songs without HDF5 (`other`, where AdditionalFiles/track_metadata.db has some); with
 `--signals` each signal alone, too. `--shares` does all of it for shares of the training songs, of
-whose others no play is known, which says how each grows with the songs. `--trainings` fits each by
-so many seeds of its own, and takes the mean. Users have a training and a test song; all test songs
-are ranked. Intervals resample users and songs (two-way). Everything runs in this process.
+whose others no play is known, and ends with a table of how each grows with the songs: test songs,
+users and candidates are the same. `--trainings` fits each by so many seeds of its own, and takes
+the mean. Users have a training and a test song; all test songs are ranked. Intervals resample users
+and songs (two-way). Everything runs in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any
@@ -44,6 +45,9 @@ from fusionrec.signals.signal import Fold
 from fusionrec.signals.songs import Songs
 
 K = 500
+READ_AT_ONCE = 2_000
+"""Files whose segments are held in memory at a time: some 200 kB a track."""
+
 OF_ARTISTS = ("terms", "term_weights", "mbtags", "mbtag_counts", "similar_artists")
 
 
@@ -87,11 +91,14 @@ class Corpus:
 def read(root: str) -> Corpus:
     """Read a corpus laid out as the README says."""
     tree = os.path.join(root, "MillionSong")
-    paths = list(hdf5.track_paths(tree))
-    batch = hdf5.read_tracks(paths, tree, segments=True)
-    audio, _ = audio_features(batch.table, segment_statistics(batch.segments))
-    first = np.unique(batch.table["song_id"].to_numpy(), return_index=True)[1]  # a track a song
-    own, audio = batch.table.take(np.sort(first)), audio[np.sort(first)]
+    paths, tables, statistics = list(hdf5.track_paths(tree)), [], []
+    for start in range(0, len(paths), READ_AT_ONCE):
+        batch = hdf5.read_tracks(paths[start : start + READ_AT_ONCE], tree, segments=True)
+        tables.append(batch.table)
+        statistics.append(audio_features(batch.table, segment_statistics(batch.segments))[0])
+    own, audio = pa.concat_tables(tables).combine_chunks(), np.concatenate(statistics)
+    first = np.sort(np.unique(own["song_id"].to_numpy(), return_index=True)[1])  # a track a song
+    own, audio = own.take(first), audio[first]
     additional = os.path.join(root, "AdditionalFiles")
     tracks, terms = (os.path.join(additional, f"{n}.db") for n in ("track_metadata", "artist_term"))
     metadata = own.slice(0, 0)
@@ -138,8 +145,11 @@ class Cells:
     values: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
     random: list[np.ndarray] = field(default_factory=list)
 
-    def summary(self) -> dict[str, Any]:
-        """By method: mean over users and folds, its interval, and its ratio to random."""
+    def summary(self, shares: Sequence[float] = (1.0,)) -> dict[str, Any]:
+        """By method: mean over users and folds, its interval, and its ratio to random.
+
+        Of a method with all songs also `grown`, its mean less that with the smallest share, paired.
+        """
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(self.sizes))])
         values = {name: np.concatenate(parts) for name, parts in self.values.items()}
         draws = two_way.resample(
@@ -157,7 +167,34 @@ class Cells:
             mean = float((np.add.reduceat(value, indptr[:-1]) / np.diff(indptr)).mean())
             low, high = two_way.interval(draws[name])
             found[name] = {"map": mean, "low": low, "high": high, "ratio": mean / random}
+        for name in values:
+            fewest = name + of_share(min(shares))
+            if fewest != name and fewest in values:
+                low, high = two_way.interval(draws[name] - draws[fewest])
+                mean = found[name]["map"] - found[fewest]["map"]
+                found[name]["grown"] = {"map": mean, "low": low, "high": high}
         return found
+
+
+def of_share(share: float) -> str:
+    """What is added to a method's name where it learns from a share of the training songs."""
+    return "" if share == 1 else f", {share:.3g} of the songs"
+
+
+def growth(found: dict[str, Any], shares: Sequence[float]) -> str:
+    """mAP by share of the training songs, and what all songs add to the smallest, as Markdown."""
+    shares = sorted(shares)
+    heads = " | ".join(f"{share:.3g}" for share in shares)
+    lines = [
+        f"| mAP@{K} by share of the training songs | {heads} | gain (95 %) |",
+        "|---|" + "--:|" * (len(shares) + 1),
+    ]
+    for name, row in found.items():
+        if "grown" in row:
+            means = " | ".join(f"{found[name + of_share(share)]['map']:.3f}" for share in shares)
+            gain = "{map:+.3f} ({low:+.3f} to {high:+.3f})".format(**row["grown"])
+            lines.append(f"| {name} | {means} | {gain} |")
+    return "\n".join(lines)
 
 
 def methods(
@@ -182,9 +219,7 @@ def methods(
         settings = simulated.settings
         print("   ", {k: v for k, v in vars(settings).items() if v != getattr(BlendSettings, k)})
         fold = fold.with_settings(settings)
-        suffix = (" + other" if other else "") + (
-            f", {share:.0%} of the songs" if share < 1 else ""
-        )
+        suffix = (" + other" if other else "") + of_share(share)
         for what, some in (("content", names(False)), ("context", names())):
             if other and what == "content":
                 continue
@@ -237,12 +272,14 @@ def main() -> None:
                 for share, training in product(chosen.shares, range(chosen.trainings))
             )
             evaluate(cells, plays, test, found, (by, seed, number))
-        results[by] = cells.summary()
+        results[by] = cells.summary(chosen.shares)
         print(f"\n{by}: mAP@{K} (95 %), ratio to random {results[by]['random']['map']:.4f}")
         for name, row in results[by].items():
             if name != "random":
                 bounds = f"{row['low']:.3f}-{row['high']:.3f}"
                 print(f"  {name:36} {row['map']:.4f} ({bounds}) {row['ratio']:.2f}")
+        if min(chosen.shares) < max(chosen.shares) == 1:
+            print(growth(results[by], chosen.shares))
     if chosen.json:
         with open(chosen.json, "w") as file:
             json.dump(results, file, indent=1)

@@ -53,7 +53,7 @@ def _of_ingest(counts: Counts) -> Iterator[LeftOut]:
         yield LeftOut("tracks", n("tracks_mismatched"), tracks, "listed as mismatched")
         same = "have the song id of another track"
         yield LeftOut("tracks", n("tracks_sharing_a_song_id"), tracks, same)
-    if "lyrics" in counts:
+    if "lyrics_rejected" in counts:  # else there is no source of lyrics
         lyrics = n("lyrics") + n("lyrics_rejected")
         unused = n("tracks_with_lyrics") - n("songs_with_lyrics")
         yield LeftOut("lyrics", n("lyrics_rejected"), lyrics, "damaged")

@@ -130,9 +130,14 @@ def test_signals(corpus, tmp_path) -> None:
     subprocess.run([str(part) for part in command], check=True, timeout=300, cwd=BENCHMARKS.parent)
     found = json.loads(file.read_text())["song"]
     whole = {"blend content", "blend context", "popularity"}
-    assert whole | {f"{name}, 50% of the songs" for name in whole} < found.keys()
-    for row in found.values():
+    assert whole | {f"{name}, 0.5 of the songs" for name in whole} < found.keys()
+    for name, row in found.items():
         assert 0 < row["map"] < 1
+        fewer = found.get(f"{name}, 0.5 of the songs")
+        assert ("grown" in row) == (fewer is not None)
+        if fewer:
+            assert row["grown"]["map"] == pytest.approx(row["map"] - fewer["map"])
+            assert row["grown"]["low"] <= row["grown"]["high"]
 
 
 def test_lyrics_encoders(corpus, tmp_path) -> None:

@@ -64,6 +64,14 @@ def test_all_that_ingest_did_not_use_is_counted_to_the_last() -> None:
     assert all(each.count > 0 for each in found)
 
 
+def test_a_corpus_without_lyrics_has_left_none_out() -> None:
+    """Ingest counts no damaged ones where `source.lyrics` is empty."""
+    counts = {name: n for name, n in INGEST.items() if "lyrics" not in name}
+    counts |= {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0}
+    found = left_out({"ingest": counts})
+    assert [each.what for each in found] == ["tracks"] * 3 + ["plays"] * 3
+
+
 def test_songs_and_users_that_later_stages_left_out_are_named() -> None:
     counts = {
         "ingest": INGEST,
