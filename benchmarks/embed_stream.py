@@ -242,6 +242,7 @@ def main() -> None:
         object_store_memory=500 << 20,
     )
     session.start(ClusterConfig())
+    ray.data.DataContext.get_current().enable_progress_bars = False
     rounds: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
