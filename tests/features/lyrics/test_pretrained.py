@@ -18,9 +18,10 @@ from fusionrec.features.lyrics.architecture import Pooling
 from fusionrec.features.lyrics.check import check_encoder
 from fusionrec.features.lyrics.encoder import Dtype, LyricsEncoder, load_encoder
 from fusionrec.features.lyrics.hub import encoder_fingerprint
-from fusionrec.features.lyrics.pieces import PieceTokenizer
+from fusionrec.features.lyrics.pieces import WordTokenizer, recipe
 from fusionrec.formats import musixmatch
 from tests.features.lyrics.pretrained import (
+    STEMS,
     WEIGHTS_SHA256,
     cosines,
     lyrics,
@@ -105,12 +106,20 @@ def test_a_text_longer_than_its_positions_is_cut_there(
 def test_its_words_are_tokenised_piece_by_piece(minilm: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
     texts = lyrics() + lyrics(1)
-    tokenize = PieceTokenizer(tokenizer)
+    bags = [[piece.rsplit(":", 1) for piece in text.split()] for text in texts]
+    chosen = tfidf.ChosenWords(
+        np.array([STEMS.index(word) for bag in bags for word, _ in bag], np.int32),
+        np.array([int(count) for bag in bags for _, count in bag]),
+        np.cumsum([0, *map(len, bags)]),
+    )
+    assert chosen.texts(STEMS) == texts
     for limit in (512, 128, 7):
-        whole = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-        assert tokenize(texts, limit) == whole
-    assert tokenize.by_piece
-    assert max(map(len, tokenize(texts, 512))) > 128  # beyond the cut in its tokenizer file
+        how = recipe(tokenizer, STEMS, limit)
+        assert how.by_piece
+        ids = [row.tolist() for row in WordTokenizer(how)(chosen)]
+        assert ids == tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        # Beyond the cut in its tokenizer file, where that is asked for.
+        assert limit < 512 or max(map(len, ids)) > 128
 
 
 def test_the_hubs_cache_is_the_same_as_a_folder(
