@@ -65,7 +65,7 @@ def write_songs(run: StageRun, shard: RowsShard) -> Written:
     return Written(len(numbers))
 
 
-def write_triplets(folder: Path, users: int, songs: int, shard: RowsShard) -> str:
+def write_triplets(folder: Path, songs: int, shard: RowsShard) -> str:
     """One file of triplets: its name."""
     rng = np.random.default_rng(shard.part)
     user = np.arange(shard.start, shard.stop) // PLAYS_A_USER
@@ -97,7 +97,7 @@ def one(songs: int, cpus: int, by: int, place: Path) -> None:
     parts = shards_of_rows(songs, SONGS_A_PART // by)
     tasks.map_tasks(run, partial(write_songs, run), parts, description="songs")
     files = shards_of_rows(triplets, _LINES_A_FILE // by)
-    writing = partial(write_triplets, place, songs, songs)
+    writing = partial(write_triplets, place, songs)
     named = tasks.map_tasks(run, writing, files, description="triplets")
     settings = [f"source.plays=[{','.join(named)}]", f"ingest.rows_per_shard={20_000 // by}"]
     chosen = config_module.load(None, settings)

@@ -73,7 +73,7 @@ def piece_of(ids: pa.Array | pa.ChunkedArray, pieces: int) -> NDArray[np.int64]:
         here = np.flatnonzero(sizes == size)
         # By words of 8 bytes, the last filled up with zeros.
         words = np.zeros((len(here), -(-size // 8) * 8), np.uint8)
-        if len(here) == len(found):
+        if size and len(here) == len(found):
             words[:, :size] = text[bounds[0] : bounds[-1]].reshape(-1, size)
         else:
             words[:, :size] = text[bounds[here][:, None] + np.arange(size)]

@@ -61,3 +61,4 @@ def test_pieces_are_alike_in_size_and_the_same_for_an_id_wherever_it_stands(leng
     assert piece_of(pa.array([i.encode() for i in ids], pa.binary()), 7).tolist() == found.tolist()
     assert not piece_of(mixed, 1).any()
     assert piece_of(pa.array([], pa.string()), 5).tolist() == []
+    assert piece_of(pa.array(["", ""]), 7).tolist() == [piece_of(pa.array(["", "a"]), 7)[0]] * 2

@@ -102,7 +102,9 @@ def parquet_to_parquet(
         for found in encoder.encode_batches(batches()):
             shard, songs, prepared = begun.pop(0)
             table = features(songs["song_id"].combine_chunks(), prepared.rows, found)
-            pq.write_table(table, folder / f"features-{shard:05d}.parquet")
+            # As the product writes vectors.
+            path = folder / f"features-{shard:05d}.parquet"
+            pq.write_table(table, path, compression="zstd", use_dictionary=["song_id", "present"])
             yield len(found)
 
     started = time.perf_counter()

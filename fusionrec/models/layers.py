@@ -21,8 +21,8 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class SharedDropout(nn.Module):
     """Dropout whose mask depends on a song's row in the global batch, not on the worker.
 
-    The mask takes 16 random bits an element (so p is exact to 2^-17), which costs a fifth of
-    `nn.Dropout`'s Bernoulli numbers on a CPU.
+    The mask takes 16 random bits an element (so p is exact to 2^-17), which costs less
+    than `nn.Dropout`'s Bernoulli numbers on a CPU.
     """
 
     def __init__(self, p: float, context: BatchContext) -> None:

@@ -149,6 +149,9 @@ class Training(EpochTraining[Epoch, FusionNetwork]):
         on_gpu = self.device.type == "cuda"
         if not (on_gpu or anywhere) or self.group.world > 1 or not isinstance(self.feed, InMemory):
             return None
+        # The steps before the recording, and those of other sizes, are not captured: torch would
+        # warn of each training's first.
+        vars(self.optimiser)["_warned_capturable_if_run_uncaptured"] = on_gpu
         for group in self.optimiser.param_groups:
             group["capturable"] = on_gpu
             group["lr"] = torch.tensor(float(group["lr"]), device=self.device)

@@ -29,7 +29,10 @@ USERS_A_PART = 1 << 14
 result."""
 
 PLAYS_A_PIECE = 1 << 22
-"""Plays that one task puts in order, on average: some 300 MB at most."""
+"""Plays that one task puts in order, on average: some 300 MB at most.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 ARTIFACTS = ("plays", "other_plays")
 

@@ -26,7 +26,10 @@ from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
 TRACKS_A_PIECE = 1 << 19
-"""Tracks that one task tells apart, on average: some 300 MB."""
+"""Tracks that one task tells apart, on average: some 300 MB.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 STAGING = ("sent_tracks", "sent_of_songs", "kept_rows", "kept_tracks")
 

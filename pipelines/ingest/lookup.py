@@ -23,7 +23,10 @@ from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.workspace import StageRun
 
 IDS_A_PIECE = 1 << 19
-"""Songs of one file of the index, on average."""
+"""Songs of one file of the index, on average.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 STAGING = ("numbered_songs",)
 

@@ -49,6 +49,10 @@ def read_lyrics(config: Config, run: StageRun, limit: float, songs: Catalogued) 
     for path in paths:
         found = tasks.run_task(run, _lyrics_ranges, path, config.ingest)
         ranges += [(path, start, stop) for start, stop in found]
+    if not ranges:
+        raise SourceError(
+            f"{', '.join(paths)}: holds no lyrics; mend source.lyrics, or leave it out"
+        )
     shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
     vocabulary = tasks.run_task(run, _write_vocabulary, run, paths)
     reports = sharding.map_shards(

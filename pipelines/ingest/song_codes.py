@@ -27,10 +27,16 @@ from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
 IDS_A_PIECE = 1 << 19
-"""Ids that one task joins, on average, those of each shard counted: some 200 MB."""
+"""Ids that one task joins, on average, those of each shard counted: some 200 MB.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 SAMPLES = 64
-"""Ids that stand for all of a shard or group, evenly spaced in their order."""
+"""Ids that stand for all of a shard or group, evenly spaced in their order.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 STAGING = ("sent_played", "sent_songs", "song_codes", "found_others")
 

@@ -15,7 +15,10 @@ from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import StageRun, part_name
 
 SONGS_A_GROUP = 1 << 15
-"""Rows of `songs` or `raw_songs` at least; one task reads them all, part by part."""
+"""Rows of `songs` or `raw_songs` at least; one task reads them all, part by part.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
 IDS_A_PIECE = 1 << 19
-"""Ids that one task tells apart, on average, those of each shard counted: some 200 MB."""
+"""Ids that one task tells apart, on average, those of each shard counted: some 200 MB.
+
+Another number would mix with what an unfinished run left: raise the stage's version with it.
+"""
 
 STAGING = ("sent_users", "first_users", "user_ranks", "user_codes", "new_users")
 

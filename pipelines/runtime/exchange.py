@@ -28,7 +28,7 @@ def scatter(
     count: int,
     artifact: str,
     part: int,
-) -> NDArray[np.int64]:
+) -> None:
     """Write a shard's rows by piece.
 
     Parameters
@@ -37,10 +37,6 @@ def scatter(
         For each row the piece that it goes to, shape (rows,), below `count`.
     part
         The number of the shard.
-
-    Returns
-    -------
-    The rows' numbers in the order in which they were written, shape (rows,).
     """
     order = np.argsort(pieces, kind="stable")
     bounds = np.searchsorted(pieces[order], np.arange(count + 1))
@@ -50,11 +46,10 @@ def scatter(
         run.workspace.replacing(*path) as stream,
         pa.ipc.new_file(stream, table.schema, options=_OPTIONS) as writer,
     ):
+        none = pa.RecordBatch.from_pylist([], table.schema)
         for start, stop in pairwise(bounds.tolist()):
-            batches = table.slice(start, stop - start).to_batches()
-            none = pa.RecordBatch.from_pylist([], table.schema)
-            writer.write_batch(batches[0] if stop > start else none)
-    return order
+            (batch,) = table.slice(start, stop - start).to_batches() or [none]
+            writer.write_batch(batch)
 
 
 def gather(run: StageRun, artifact: str, piece: int, parts: Iterable[int]) -> list[pa.Table]:

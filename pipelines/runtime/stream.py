@@ -151,8 +151,9 @@ def _dataset(
     most = max(1, int(resources.gpus() / pool.num_gpus)) if pool.num_gpus else resources.cpus()
     actors = min(len(groups), most)
     tasks: dict[str, Any] = {"num_cpus": 1.0, "max_retries": RETRIES}
-    if actors + 1 > resources.cpus():
-        # The actors may hold every CPU: a task that asked for one would wait for ever.
+    if not pool.num_gpus or placement(run) or actors + 1 > resources.cpus():
+        # The actors may hold every CPU that there is: of those counted some may never come, or be
+        # other nodes' than the stage's. A task that asked for one would wait for ever.
         tasks |= {"num_cpus": 0.0, "compute": ray.data.TaskPoolStrategy(1 + actors // 4)}
     common: dict[str, Any] = {
         "batch_size": None,  # a block at a time

@@ -17,7 +17,7 @@ from pipelines.cli import results
 from pipelines.compare.context import Context
 from pipelines.compare.folds import Fold, fold_workspace, prepare
 from pipelines.compare.methods import key
-from pipelines.config import Config
+from pipelines.config import Config, LyricsConfig
 from pipelines.embed import lyrics
 from pipelines.run import run
 from pipelines.runtime import lease
@@ -277,12 +277,11 @@ def test_actors_whose_processors_differ_encode_in_one_precision(
     monkeypatch.setattr(lyrics, "lyrics_weights", lambda *_: np.zeros(1))
     given = []
 
-    def actors(run: StageRun, factory: object, arguments: tuple, *_: object, **__: object) -> list:
-        _, settings, _ = arguments
+    def streamed(run: StageRun, settings: LyricsConfig, *_: object) -> None:
         given.append(settings.dtype)
         raise DataError("far enough")
 
-    monkeypatch.setattr(lyrics.sharding, "map_in_actors", actors)
+    monkeypatch.setattr(lyrics, "_streamed", streamed)
     run = Workspace(str(tmp_path)).begin("embed", {})
     assert run is not None
     for _ in range(2):

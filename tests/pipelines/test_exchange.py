@@ -20,9 +20,7 @@ def test_a_piece_has_its_rows_of_all_shards_in_order(tmp_path, count) -> None:
             schema=pa.schema([("shard", pa.int32()), ("row", pa.int64())]),
         )
         pieces = rng.integers(0, count, len(rows))
-        order = scatter(run, table, pieces, count, "sent", part)
-        assert sorted(order.tolist()) == list(range(len(rows)))
-        assert (np.diff(pieces[order]) >= 0).all()
+        scatter(run, table, pieces, count, "sent", part)
         sent += [(piece, *row) for piece, row in zip(pieces.tolist(), rows, strict=True)]
     for piece in range(count):
         tables = gather(run, "sent", piece, (0, 1, 2))
@@ -30,4 +28,4 @@ def test_a_piece_has_its_rows_of_all_shards_in_order(tmp_path, count) -> None:
         assert [tuple(row.values()) for row in found] == [
             row[1:] for row in sent if row[0] == piece
         ]
-    assert sum(t.num_rows for t in gather(run, "sent", 0, [2])) <= 12
+    assert gather(run, "sent", 0, [2])[0].equals(gather(run, "sent", 0, (0, 1, 2))[2])

@@ -421,11 +421,13 @@ def test_the_memorys_rate_is_measured_where_there_is_room(monkeypatch) -> None:
     monkeypatch.setattr(gpus, "_CELLS", 1 << 10)
     assert gpus._rate("cpu") > 0
 
-    def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError
+    for error in (torch.OutOfMemoryError, torch.AcceleratorError):  # the latter: of its context
 
-    monkeypatch.setattr(torch, "zeros", full)
-    assert gpus._rate("cpu") == 0
+        def full(*_: object, error: type[Exception] = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(torch, "zeros", full)
+        assert gpus._rate("cpu") == 0
 
 
 FAKE = """

@@ -72,6 +72,7 @@ def test_each_id_is_found_and_no_other(run, count, pieces) -> None:
     strange = ["", "SO", "no song", "\udcff"]
     assert look_up([*ids[:2], *strange]).tolist() == numbers[:2].tolist() + [-1] * 4
     assert look_up([]).tolist() == []
+    assert look_up([""]).tolist() == [-1]
 
 
 def test_texts_are_those_of_the_table_with_nothing_for_a_null(run) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +101,18 @@ def test_groups_are_of_a_size_or_more() -> None:
 
 def test_operators_are_not_made_one_and_leave_a_cpu_to_tasks(ray_session, monkeypatch) -> None:
     """Made one with actors, tasks would read while these wait; without a CPU, nothing would."""
-    for cpus, expected in ((2, 0.0), (9, 1.0)):
+    monkeypatch.setattr(resources, "gpus", lambda: 4.0)
+    for cpus, each, placed, expected in (
+        (2, 1.0, {}, 0.0),
+        (9, 0.0, {}, 0.0),
+        (9, 1.0, {}, 1.0),
+        (9, 1.0, {"near_data": 0.01}, 0.0),
+    ):
         monkeypatch.setattr(resources, "cpus", lambda cpus=cpus: cpus)
-        dataset = stream._dataset(None, [[(i, i)] for i in range(4)], **of(Path()))
+        monkeypatch.setattr(stream, "placement", lambda _, placed=placed: placed)
+        operators = of(Path())
+        operators["pool"] = replace(operators["pool"], num_gpus=each)
+        dataset = stream._dataset(None, [[(i, i)] for i in range(4)], **operators)
         operator, asked = dataset._logical_plan.dag, []
         while hasattr(operator, "ray_remote_args"):
             asked.append(operator.ray_remote_args)

@@ -6,8 +6,7 @@ import torch
 
 from fusionrec.errors import ConfigError
 from fusionrec.models.training import fit, predict
-from pipelines import config, tune
-from pipelines.config import Config, TrainConfig
+from pipelines.config import TrainConfig
 from pipelines.runtime import distributed, resources
 from pipelines.train.threads import share, threads_of
 from tests.models.test_training import DOUBLE, blobs, feed
@@ -58,8 +57,8 @@ def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
 
 
 def test_ray_is_asked_for_a_cpu_a_thread(ray_session) -> None:
-    demand = distributed.demand("train", 2, 0.0, threads=64)
-    assert demand.bundles == ({"CPU": 64.0, "GPU": 0.0},) * 2
+    demand = distributed.demand("train", 2, threads=64)
+    assert demand.bundles == ({"CPU": 64.0},) * 2
     with pytest.raises(ConfigError, match=r"asks for 128 CPU \(train.workers and train.threads\)"):
         resources.refuse("train", demand)
 
@@ -77,8 +76,3 @@ def test_the_number_of_threads_is_rounding_only() -> None:
         torch.set_num_threads(before)
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], abs=1e-5)
-
-
-def test_trials_of_a_search_may_share_a_gpu() -> None:
-    chosen = config.replaced(Config(), {"tune.num_gpus": 0.25})
-    assert tune.STAGE.demand(chosen).bundles == ({"CPU": 1.0, "GPU": 0.25},)
