@@ -128,6 +128,15 @@ def test_a_tree_of_nothing_but_odd_entries(tmp_path, ray_session) -> None:
         ingest.STAGE.run(settings)
 
 
+def test_lyrics_files_without_a_line_are_named(own_corpus, tmp_path) -> None:
+    for part in ("train", "test"):
+        (own_corpus / "musixmatch" / f"mxm_dataset_{part}.txt").write_text("")
+    settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
+    message = r"mxm_dataset_train\.txt, .*: holds no lyrics; mend source.lyrics, or leave it out"
+    with without_ray(), pytest.raises(SourceError, match=message):
+        ingest.STAGE.run(settings)
+
+
 def test_a_tracks_second_lyrics_are_listed(own_corpus, tmp_path) -> None:
     train, test = (
         own_corpus / "musixmatch" / f"mxm_dataset_{part}.txt" for part in ("train", "test")
