@@ -69,10 +69,18 @@ def node_cpus() -> int:
     return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
 
 
-def cpus_of_nodes() -> list[int]:
-    """CPUs of each node that is there."""
+def cpus_of_nodes(custom: Bundle) -> list[int]:
+    """CPUs of each node that is there and has these custom resources."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    return [
+        int(node["Resources"].get("CPU", 0))
+        for node in nodes
+        if node["Alive"] and _has(node["Resources"], custom)
+    ]
+
+
+def _has(node: Mapping[str, float], bundle: Bundle) -> bool:
+    return all(node.get(name, 0.0) >= amount for name, amount in bundle.items())
 
 
 def refuse(stage: str, demand: Demand) -> None:
@@ -182,11 +190,7 @@ def free() -> str:
 def fits_a_node(bundle: Bundle) -> bool:
     """Whether a node has, or the autoscaler may bring, all of a bundle."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    there = any(
-        all(node["Resources"].get(name, 0.0) >= amount for name, amount in bundle.items())
-        for node in nodes
-        if node["Alive"]
-    )
+    there = any(node["Alive"] and _has(node["Resources"], bundle) for node in nodes)
     return there or all(_autoscaled(name) >= amount for name, amount in bundle.items())
 
 
