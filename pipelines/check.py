@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fusionrec.errors import BusyError, FusionrecError, InputError, SourceError, WorkspaceError
@@ -183,10 +183,16 @@ def _gpus(config: Config, pending: Sequence[Plan]) -> str:
 
 
 def _foreseen(config: Config, stage: Stage, plan: Plan | None) -> gpus.Settled | None:
-    inputs = None
-    if plan is not None and all(each.manifest is not None for each in plan.inputs):
-        inputs = plan.reading(Workspace(config.workspace))
-    return gpus.foresee(stage.name, stage.gpus, config, stage.demanded(config), inputs)
+    workspace, inputs = Workspace(config.workspace), False
+    if plan is None:
+        run = workspace.begin(stage.name, {})
+    else:
+        run = plan.reading(workspace).begin(stage.name, plan.content, plan.lineage)
+        inputs = all(each.manifest is not None for each in plan.inputs)
+    if run is None:
+        return None  # finished by another run
+    run = replace(run, resources=config.cluster.resources.get(stage.name, {}))
+    return gpus.foresee(run, stage.gpus, config, stage.demanded(config), inputs=inputs)
 
 
 def _encoder(config: Config) -> str:

@@ -6,13 +6,14 @@ Shapes: B songs of a worker, n songs of a normalisation group, G groups.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from fusionrec.models.collective import Collective
+from fusionrec.models.settings import norm_groups
 
 _DRAWN_AT_ONCE = 64
 """Rows whose dropout is drawn by one seed, where a batch is one normalisation group."""
@@ -56,7 +57,7 @@ class BatchShare:
     @staticmethod
     def of(rows: int, group: int | None, collective: Collective) -> BatchShare:
         """The worker's share of a batch in groups of about `group` rows (None: in one)."""
-        groups = 1 if group is None else max(1, round(rows / group))
+        groups = norm_groups(rows, group)
         if groups == 1:
             return BatchShare(rows, *collective.slice(rows))
         first, last = collective.slice(groups)
@@ -95,7 +96,8 @@ def _sections(sizes: tuple[int, ...]) -> tuple[Section, ...]:
     )
 
 
-@lru_cache(maxsize=64)
+# None is ever let go: a recorded step (`recorded.py`) reads them where they lie.
+@cache
 def _orders(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     starts = torch.tensor([0, *sizes]).cumsum(0)
     order = torch.cat(
@@ -141,10 +143,14 @@ class BatchContext:
         if share.sizes is None:
             first = share.start - share.start % _DRAWN_AT_ONCE
             for start in range(first, share.stop, _DRAWN_AT_ONCE):
+                a, b = max(start, share.start), min(start + _DRAWN_AT_ONCE, share.stop)
+                here = mine[a - share.start : b - share.start]
+                if len(here) == _DRAWN_AT_ONCE:
+                    self._draw_group(here, start // _DRAWN_AT_ONCE)
+                    continue
                 block = torch.empty(_DRAWN_AT_ONCE, columns, dtype=torch.int64)
                 self._draw_group(block, start // _DRAWN_AT_ONCE)
-                a, b = max(start, share.start), min(start + _DRAWN_AT_ONCE, share.stop)
-                mine[a - share.start : b - share.start] = block[a - start : b - start]
+                here.copy_(block[a - start : b - start])
             return mine
         before = 0
         for section in share.sections:

@@ -132,7 +132,8 @@ class EpochTraining(ABC, Generic[R, Result]):
         sums = self._train_epoch()
         every = self.settings.evaluate_every or max(1, self.settings.epochs // 100)
         evaluates = self.epoch % every == 0 or self.epoch >= self.settings.epochs
-        # A GPU is waited for here alone: until then it has work, and nothing comes back from it.
+        # A GPU is waited for here alone, but for the copy of an epoch's order to it, which waits
+        # until the epoch before is done, in the time of its own epoch.
         loss = self._mean(sums) if evaluates else math.nan
         spent = time.perf_counter() - started
         self.seconds += spent

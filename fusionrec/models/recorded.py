@@ -78,12 +78,16 @@ class RecordedStep:
         graph = torch.cuda.CUDAGraph()
         # Each replay draws on from where the generator then is, as a step taken one by one does.
         graph.register_generator_state(self.generator)
+        before = torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph):
                 self.step(self.rows_B)
         except RuntimeError as error:
+            # After a failure PyTorch leaves the recording's stream the current one.
+            torch.cuda.set_stream(before)
             self.record = False
-            reason = str(error).strip().partition("\n")[0]
+            # What the step met, and not that its recording could then not be ended.
+            reason = str(error.__context__ or error).strip().partition("\n")[0]
             log.warning("train: steps are taken one by one, as none could be recorded: %s", reason)
             return None
         return graph

@@ -65,6 +65,14 @@ class Settings:
         return highest * 0.5 * (1.0 + math.cos(math.pi * ((epoch - 1) / self.epochs)))
 
 
+def norm_groups(rows: int, group: int | None) -> int:
+    """Normalisation groups of a batch, of about `group` rows each (None: one), but of 2 at least.
+
+    One song has no moments.
+    """
+    return 1 if group is None else max(1, min(round(rows / group), rows // 2))
+
+
 @dataclass(frozen=True)
 class RankingSettings:
     """How two towers learn to rank.

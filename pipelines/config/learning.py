@@ -31,7 +31,8 @@ class TrainConfig(Section):
     threads: int | None = _key(
         1,
         "cores of one worker, which Ray keeps for it; null for its share of a node's, but one a "
-        f"{SONGS_A_THREAD} songs of its share of a batch, and one beside a GPU. In float64 the "
+        f"{SONGS_A_THREAD} songs of its share of a batch, and one beside a GPU. Where there are "
+        "more than 1, features that are streamed need one core beside them. In float64 the "
         "number changes the result by less than 1e-5, as that of the workers does",
         ge=1,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from fusionrec.models.settings import norm_groups
 from pipelines.config.blend import BlendConfig
 from pipelines.config.cluster import ClusterConfig
 from pipelines.config.compare import CompareConfig
@@ -70,14 +71,11 @@ class Config(Section):
                 "not learn: set recommend.model: network (or blend), or train.objective: genre"
             )
         group, batch = self.train.norm_group, self.train.batch_size
-        if (
-            objective != "ranking"
-            and group is not None
-            and 1 < round(batch / group) < self.train.workers
-        ):
+        groups = norm_groups(batch, group)
+        if objective != "ranking" and 1 < groups < self.train.workers:
             raise ValueError(
                 f"train.batch_size {batch} in groups of {group} songs gives work to "
-                f"{round(batch / group)} workers, not {self.train.workers}: lower "
+                f"{groups} workers, not {self.train.workers}: lower "
                 "train.norm_group, or set it to null"
             )
         if self.train.patience is not None and self.split.validation == 0:

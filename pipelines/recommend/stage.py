@@ -40,7 +40,7 @@ from pipelines.recommend.vectors import (
     source,
 )
 from pipelines.runtime import metrics, resources, tasks
-from pipelines.runtime.gpus import GpuUse
+from pipelines.runtime.gpus import FASTEST, GpuUse
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
@@ -284,7 +284,8 @@ def _on_cpus(config: Config, workspace: Workspace, rate: float) -> str | None:
     """
     cpus, gpus, worth = resources.cpus(), resources.gpus(), rate / 8 * _SECONDS_A_SCORE
     if cpus > gpus * worth:
-        return f"{gpus:g} GPU, worth {worth:.0f} CPUs each in ranking, beside {cpus} CPUs"
+        most = "at most " * (rate == FASTEST)  # no GPU was timed
+        return f"{gpus:g} GPU, worth {most}{worth:.0f} CPUs each in ranking, beside {cpus} CPUs"
     if len(song_blocks(config, workspace)) > 1:
         return "a catalogue of several blocks (recommend.block_mb) is ranked on CPUs"
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,9 +19,9 @@ import ray
 
 from fusionrec.errors import ConfigError, ResourceError
 from pipelines.config import Config
-from pipelines.runtime import resources, tasks
+from pipelines.runtime import lease, resources, tasks
 from pipelines.runtime.resources import Demand
-from pipelines.runtime.workspace import SETTLED, StageRun, Workspace
+from pipelines.runtime.workspace import KEPT, SETTLED, StageRun, Workspace
 
 log = logging.getLogger("fusionrec")
 
@@ -91,7 +91,7 @@ def settle(run: StageRun, use: GpuUse | None, config: Config, demand: Demand) ->
     """GPUs of each worker of a result, when all that its work asks for is there.
 
     Waits for what is in use for `cluster.patience` seconds, and under `auto` then takes CPUs. A
-    result that was begun on CPUs goes on on CPUs under `auto`.
+    result of which CPUs did the last work goes on on CPUs under `auto`.
 
     Parameters
     ----------
@@ -112,9 +112,7 @@ def settle(run: StageRun, use: GpuUse | None, config: Config, demand: Demand) ->
     begun = _kept(run)
     asked = use.asked(config)
     if asked == "auto":
-        found = _auto(run, use, config, demand, bool(begun) and not begun[-1].each)
-        if begun and begun[-1].each and not found.each:
-            found = Settled(0.0, f"{found.why}, where what was begun on a GPU goes on as precisely")
+        found = _after(begun, _auto(run, use, config, demand, begun))
     else:
         resources.require(name, use.added(demand, asked), patience=patience)
         if asked:
@@ -133,51 +131,55 @@ def settle(run: StageRun, use: GpuUse | None, config: Config, demand: Demand) ->
 
 
 def foresee(
-    name: str, use: GpuUse | None, config: Config, demand: Demand, inputs: Workspace | None
+    run: StageRun, use: GpuUse | None, config: Config, demand: Demand, *, inputs: bool
 ) -> Settled | None:
-    """What :func:`settle` would find now; it waits for nothing. None for work without GPUs.
+    """What :func:`settle` would find now. None for work without GPUs.
+
+    It writes nothing, and waits for nothing that is in use: only until a worker that holds a free
+    GPU has looked at it.
 
     Parameters
     ----------
     inputs
-        The workspace, where all that the stage reads is finished there.
+        Whether all that the stage reads is finished.
 
     Raises
     ------
     ConfigError
         The cluster will never have what is asked for, or PyTorch sees none of its GPUs.
     """
+    name = run.stage
     if use is None or not use.applies(config):
         resources.refuse(name, demand)
         return None
     asked = use.asked(config)
     if asked != "auto":
         resources.refuse(name, use.added(demand, asked))
-        sight = look(None, asked, 0.0) if 0 < asked <= resources.free_gpus() else None
+        sight = look(run, asked, 0.0) if 0 < asked <= resources.free_gpus() else None
         if sight is not None:
             _require_sight(use, asked, sight)
         return _as_configured(use, asked)
     resources.refuse(name, demand)
-    why = _lacking(use, use.added(demand, use.auto))
-    if why is None and inputs is not None:
-        why = use.on_cpus(config, inputs, FASTEST)
+    begun = _kept(run)
+
+    def on_cpus(rate: float) -> str | None:
+        return use.on_cpus(config, run.workspace, rate) if inputs else None
+
+    why = _no_gpu(use, use.added(demand, use.auto), begun) or on_cpus(FASTEST)
     if why is not None:
-        return _cpus(why)
-    if resources.free_gpus() < use.auto:
+        return _after(begun, _cpus(why))
+    sight = look(run, use.auto, 0.0) if resources.free_gpus() >= use.auto else None
+    if sight is None:
         return Settled(
             0.0,
             f"{_there()}, none free now: waits for it, {config.cluster.patience:g} s at most "
             "(cluster.patience), then CPU",
         )
-
-    def on_cpus(rate: float) -> str | None:
-        return None if inputs is None else use.on_cpus(config, inputs, rate)
-
-    return _seen(use, None, 0.0, on_cpus)
+    return _after(begun, _seen(use, sight, on_cpus))
 
 
 def _auto(
-    run: StageRun, use: GpuUse, config: Config, demand: Demand, begun_on_cpus: bool
+    run: StageRun, use: GpuUse, config: Config, demand: Demand, begun: Sequence[Settled]
 ) -> Settled:
     name, patience = run.stage, config.cluster.patience
     resources.refuse(name, demand)  # what the cluster lacks beside GPUs is an error with them, too
@@ -186,20 +188,40 @@ def _auto(
     def on_cpus(rate: float) -> str | None:
         return use.on_cpus(config, run.workspace, rate)
 
-    why = _lacking(use, wanted)
-    if why is None and begun_on_cpus:
-        why = f"as this result was begun ({use.key}: {use.auto:g} goes on on a GPU)"
-    why = why or on_cpus(FASTEST)
-    found = None if why is None else _cpus(why)
-    if found is None:
+    why = _no_gpu(use, wanted, begun) or on_cpus(FASTEST)
+    sight = None
+    if why is None:
         try:
             resources.require(name, wanted, patience=patience)
-        except ResourceError:
-            found = _cpus(_in_vain(patience))
-    found = found or _seen(use, run, patience, on_cpus)
+            sight = look(run, use.auto, patience)
+            why = _in_vain(patience)
+        except ResourceError as error:
+            lacks_gpus = resources.free_gpus() < use.auto
+            why = _in_vain(patience) if lacks_gpus else _reason(name, error)
+    found = _cpus(why) if sight is None else _seen(use, sight, on_cpus)
     if not found.each:
         resources.require(name, demand, patience=patience)
     return found
+
+
+def _no_gpu(use: GpuUse, wanted: Demand, begun: Sequence[Settled]) -> str | None:
+    """Why none is taken, whatever is free; None if one may be."""
+    why = _lacking(use, wanted)
+    if why is None and begun and not begun[-1].each:
+        why = f"as this result was last gone on with ({use.key}: {use.auto:g} goes on on a GPU)"
+    return why
+
+
+def _after(begun: Sequence[Settled], found: Settled) -> Settled:
+    """What is found, with what it means for what was done before."""
+    if begun and begun[-1].each and not found.each:
+        return Settled(0.0, f"{found.why}, where what was begun on a GPU goes on as precisely")
+    return found
+
+
+def _reason(name: str, error: ResourceError) -> str:
+    """What did not come, without the stage's name and the advice."""
+    return str(error).removeprefix(f"{name}: ").partition("; wait until")[0]
 
 
 def _lacking(use: GpuUse, wanted: Demand) -> str | None:
@@ -217,13 +239,8 @@ def _lacking(use: GpuUse, wanted: Demand) -> str | None:
     return None
 
 
-def _seen(
-    use: GpuUse, run: StageRun | None, patience: float, on_cpus: Callable[[float], str | None]
-) -> Settled:
+def _seen(use: GpuUse, sight: Sight, on_cpus: Callable[[float], str | None]) -> Settled:
     """What follows from what PyTorch sees."""
-    sight = look(run, use.auto, patience)
-    if sight is None:
-        return _cpus(_in_vain(patience))
     if not sight.gpu:
         return _cpus(f"{_there()}, but PyTorch {sight.version} sees none in a worker that holds it")
     why = on_cpus(sight.rate)
@@ -241,7 +258,7 @@ def _require_sight(use: GpuUse, asked: float, sight: Sight) -> None:
         )
 
 
-def look(run: StageRun | None, each: float, patience: float) -> Sight | None:
+def look(run: StageRun, each: float, patience: float) -> Sight | None:
     """What PyTorch sees in a worker like the stage's; None if none could start in time."""
     cluster = ray.get_runtime_context().get_job_id()
     placed = tuple(sorted(tasks.placement(run).items()))
@@ -288,10 +305,17 @@ _CELLS, _PASSES = 1 << 26, 8
 
 
 def _kept(run: StageRun) -> list[Settled]:
-    """What was settled for an interrupted result, each time that it was gone on with."""
-    if not run.workspace.exists(run.stage, *SETTLED):
+    """What was settled for an interrupted result, each time that it was gone on with.
+
+    Nothing as long as no work of it is done: then it may go on anywhere.
+    """
+    if not run.workspace.exists(run.stage, *SETTLED) or not run.artifacts() - _NO_WORK:
         return []
     return [Settled(**each) for each in run.read_json(*SETTLED)]
+
+
+_NO_WORK = {SETTLED[0], KEPT, lease.FOLDER, "progress"}
+"""What a result has of which no work is done."""
 
 
 def _as_configured(use: GpuUse, asked: float) -> Settled:

@@ -69,10 +69,18 @@ def node_cpus() -> int:
     return max(1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]))
 
 
-def cpus_of_nodes() -> list[int]:
-    """CPUs of each node that is there."""
+def cpus_of_nodes(custom: Bundle) -> list[int]:
+    """CPUs of each node that is there and has these custom resources."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    return [
+        int(node["Resources"].get("CPU", 0))
+        for node in nodes
+        if node["Alive"] and _has(node["Resources"], custom)
+    ]
+
+
+def _has(node: Mapping[str, float], bundle: Bundle) -> bool:
+    return all(node.get(name, 0.0) >= amount for name, amount in bundle.items())
 
 
 def refuse(stage: str, demand: Demand) -> None:
@@ -179,14 +187,27 @@ def free() -> str:
     return f"{_free({'CPU': 0, 'GPU': 0})} of {_resource('CPU'):g} CPU, {_resource('GPU'):g} GPU"
 
 
+def places(bundle: Bundle) -> int:
+    """How many such workers the nodes have room for, or those that the autoscaler may bring."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    there = sum(_times(node["Resources"], bundle) for node in nodes if node["Alive"])
+    return max(there, _times({name: _autoscaled(name) for name in bundle}, bundle))
+
+
+def _times(has: Mapping[str, float], bundle: Bundle) -> int:
+    """How often a bundle fits into what a node has; a part of a GPU is one of a single GPU."""
+    found = []
+    for name, amount in _nonzero(bundle).items():
+        parts, whole = (int(1e4 * n + 0.5) for n in (amount, has.get(name, 0.0)))  # as Ray counts
+        of_one = name == "GPU" and parts < 10_000
+        found.append(whole // 10_000 * (10_000 // parts) if of_one else whole // parts)
+    return min(found)
+
+
 def fits_a_node(bundle: Bundle) -> bool:
     """Whether a node has, or the autoscaler may bring, all of a bundle."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    there = any(
-        all(node["Resources"].get(name, 0.0) >= amount for name, amount in bundle.items())
-        for node in nodes
-        if node["Alive"]
-    )
+    there = any(node["Alive"] and _has(node["Resources"], bundle) for node in nodes)
     return there or all(_autoscaled(name) >= amount for name, amount in bundle.items())
 
 

@@ -242,6 +242,11 @@ class Storage(ABC):
         """Files right below a folder of a stage's result."""
         return self._files(self.path(*parts))
 
+    def names(self, *parts: str) -> set[str]:
+        """Names of files and folders right below a folder of a stage's result."""
+        found = self.fs.get_file_info(pafs.FileSelector(self.path(*parts), allow_not_found=True))
+        return {info.base_name for info in found}
+
     def _files(self, folder: str) -> list[pafs.FileInfo]:
         found = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return [info for info in found if info.type == pafs.FileType.File]

@@ -350,6 +350,10 @@ class StageRun:
         """Let nobody remove these results, pairs of stage and key, while this one is unfinished."""
         self.write_json([list(pair) for pair in results], KEPT, f"{name}.json")
 
+    def artifacts(self) -> set[str]:
+        """Names of all that the result holds so far."""
+        return self.workspace.names(self.stage)
+
     def has(self, artifact: str, part: int) -> bool:
         """Whether an earlier, interrupted run already wrote this part."""
         return self.workspace.exists(self.stage, artifact, part_name(part))

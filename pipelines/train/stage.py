@@ -29,7 +29,7 @@ from fusionrec.models.training import Training, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, ingest, label, split
 from pipelines.config import Config, replaced
-from pipelines.runtime import distributed, progress, sharding
+from pipelines.runtime import distributed, progress, resources, sharding
 from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.shards import Shard, Written, shards_of
 from pipelines.runtime.stage import Counts, Stage, resumable
@@ -73,12 +73,18 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     songs, streams = None, None
     fused = workspace.require("fuse")["counts"]
     megabytes = fused["songs_with_features"] * fused["components"] * 4 / 2**20
-    if megabytes > train.in_memory_mb:
+    streamed = megabytes > train.in_memory_mb
+    threads = threads_of(train, num_gpus=run.gpus, custom=run.resources, streamed=streamed)
+    if streamed:
         log.info(
             "train: %.0f MB of features are streamed by Ray Data (train.in_memory_mb: %d)",
             megabytes,
             train.in_memory_mb,
         )
+        if threads > 1:  # before all of them are written for it
+            asked = distributed.demand("train", train.workers, threads=threads)
+            beside = resources.Demand((*asked.bundles, {"CPU": 1.0}), asked.keys)
+            resources.refuse("train", beside)
         songs = write_examples(config, workspace, run)
         streams = datasets(run)
     else:
@@ -90,7 +96,7 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             run,
             workers=train.workers,
             num_gpus=run.gpus,
-            threads=threads_of(train, num_gpus=run.gpus, streamed=streams is not None),
+            threads=threads,
             patience=config.cluster.patience,
             datasets=streams,
         )
@@ -100,7 +106,7 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         shards_of(workspace, "fuse", "fused"),
         description="song vectors",
     )
-    return {**result, "streamed": streams is not None}
+    return {**result, "streamed": streamed}
 
 
 def settings_of(config: Config) -> Settings:
@@ -200,8 +206,7 @@ def key_settings(config: Config) -> dict[str, Any]:
     if config.train.objective == "genre":
         # Without its name: what a training on taste has there tells the two apart.
         unread = {"objective", "wmf", "towers"}
-        moving = {"workers", "threads", "num_gpus", "in_memory_mb", "checkpoint_every"}
-        train = config.train.model_dump(exclude=moving | unread)
+        train = config.train.model_dump(exclude=taste.MOVING | unread)
     else:
         train = taste.key_settings(config)
     return {

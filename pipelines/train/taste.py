@@ -51,7 +51,8 @@ from pipelines.train.plays import (
 from pipelines.train.threads import threads_of
 from pipelines.train.users import write_users
 
-_MOVING = {"workers", "threads", "num_gpus", "in_memory_mb", "checkpoint_every"}
+MOVING = {"workers", "threads", "num_gpus", "in_memory_mb", "checkpoint_every"}
+"""What only moves the work around, whatever is learned."""
 _OF_CLASSES = {"class_weights", "label_smoothing"}
 _OF_SONGS = {"epochs", "batch_size", "eta_batch"}
 """What trainings on songs read: those on plays have their own."""
@@ -98,7 +99,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             run,
             workers=config.train.workers,
             num_gpus=run.gpus,
-            threads=threads_of(config.train, num_gpus=run.gpus),
+            threads=threads_of(config.train, num_gpus=run.gpus, custom=run.resources),
             patience=config.cluster.patience,
         )
     sharding.map_shards(
@@ -125,9 +126,9 @@ def key_settings(config: Config) -> dict[str, Any]:
     """What of `train` the result depends on."""
     train = config.train
     if train.objective == "factors":
-        own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers"})
+        own = train.model_dump(exclude=MOVING | _OF_CLASSES | {"towers"})
         return {**own, "towers": train.towers.model_dump(include={"loss"})}
-    own = train.model_dump(exclude=_MOVING | _OF_CLASSES | {"towers", *_OF_SONGS})
+    own = train.model_dump(exclude=MOVING | _OF_CLASSES | {"towers", *_OF_SONGS})
     return {**own, "towers": train.towers.model_dump(exclude={"loss"})}
 
 
@@ -182,6 +183,7 @@ def _train(job: TasteJob, worker: distributed.Worker) -> Counts:
     return {
         "objective": config.train.objective,
         "workers": config.train.workers,
+        "threads": torch.get_num_threads(),
         "device": worker.device,
         "epochs": training.epoch,
         "kept_epoch": kept.epoch,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipelines.config.learning import SONGS_A_THREAD, TrainConfig
 from pipelines.runtime import resources
 
 
-def threads_of(train: TrainConfig, *, num_gpus: float, streamed: bool = False) -> int:
-    """Threads of a worker: `train.threads`, or its share of the cluster's cores.
+def threads_of(
+    train: TrainConfig,
+    *,
+    num_gpus: float,
+    custom: Mapping[str, float],
+    streamed: bool = False,
+) -> int:
+    """Threads of a worker: `train.threads`, or its share of the cores of the nodes it may run on.
 
     Of all its cores, and not of those that are free now: their number is a run's own.
 
@@ -17,6 +23,8 @@ def threads_of(train: TrainConfig, *, num_gpus: float, streamed: bool = False) -
     ----------
     num_gpus
         GPUs of a worker, which then has one thread.
+    custom
+        Custom resources of a worker: on nodes without them are none.
     streamed
         Ray Data brings the songs, and needs a CPU for it.
     """
@@ -27,7 +35,7 @@ def threads_of(train: TrainConfig, *, num_gpus: float, streamed: bool = False) -
     songs = train.towers.pairs if train.objective == "ranking" else train.batch_size
     workers = max(1, train.workers)
     most = max(1, songs // workers // SONGS_A_THREAD)
-    return share(resources.cpus_of_nodes(), workers, most, spare=int(streamed))
+    return share(resources.cpus_of_nodes(custom), workers, most, spare=int(streamed))
 
 
 def share(cpus: Iterable[int], workers: int, most: int, *, spare: int = 0) -> int:

@@ -157,9 +157,9 @@ def _prepare(config: Config, run: StageRun) -> Shared:
     log.info(
         "tune: %d trials over %s; classes for k in %s", config.tune.trials, ", ".join(space), ks
     )
-    fitting = resources.gpus() / run.gpus if run.gpus else math.inf
-    most = min(fitting, resources.cpus(), config.tune.concurrent or math.inf, config.tune.trials)
-    return Shared(config, features, labels, max(1, int(most)), run.gpus)
+    fitting = resources.places({"CPU": 1.0, "GPU": run.gpus, **tasks.placement(run)})
+    most = min(fitting, config.tune.concurrent or fitting, config.tune.trials)
+    return Shared(config, features, labels, max(1, most), run.gpus)
 
 
 def _with_precision(config: Config, run: StageRun) -> Config:

@@ -10,8 +10,11 @@ from fusionrec.baselines.cnn import fit_cnn
 from fusionrec.features.pretraining.loop import pretrain
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.features.pretraining.tokenizer import build_tokenizer
+from fusionrec.models.batch import BatchContext, BatchShare
+from fusionrec.models.collective import Collective
 from fusionrec.models.epochs import precision
 from fusionrec.models.examples import Examples, InMemory, TrainingSet
+from fusionrec.models.recorded import RecordedStep
 from fusionrec.models.settings import FusionSettings, Settings
 from fusionrec.models.training import Training, fit, predict
 from tests.gpu.conftest import WORDS
@@ -110,6 +113,51 @@ def test_recorded_steps_learn_what_steps_one_by_one_do(data, device, dtype) -> N
         assert recorded._recorded.graph is not None, "no step could be recorded"
     for one, other in zip(recorded.curve, single.curve, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-6 if dtype == "float64" else 0.02)
+
+
+def test_a_step_that_waits_for_the_device_is_not_recorded(device, caplog) -> None:
+    """And is taken all the same, each time on its own rows and with the numbers that come next."""
+    seen, drawn = [], []
+    total_1 = torch.zeros(1, device=device)
+    generator = torch.Generator(device).manual_seed(5)
+
+    def step(rows_B: torch.Tensor) -> None:
+        number = torch.rand(1, device=device, generator=generator)
+        total_1.add_(rows_B.sum())
+        seen.append(rows_B.sum().item())
+        drawn.append(number.item())
+
+    recorded = RecordedStep(step, 4, generator, record=device == "cuda")
+    given = [torch.arange(4, device=device) + i for i in range(6)]
+    before = torch.cuda.current_stream() if device == "cuda" else None
+    for rows_B in given:
+        recorded(rows_B)
+    if before is not None:
+        assert torch.cuda.current_stream() == before
+    generator.manual_seed(5)
+    expected = [torch.rand(1, device=device, generator=generator).item() for _ in given]
+    assert drawn == expected
+    assert recorded.graph is None
+    assert seen == [rows_B.sum().item() for rows_B in given]
+    assert total_1.item() == sum(seen)
+    assert not recorded.record
+    assert ("none could be recorded" in caplog.text) == (device == "cuda")
+
+
+@pytest.mark.parametrize("group", [None, 16, 50])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_what_is_drawn_for_a_song_does_not_depend_on_the_workers(device, world, group) -> None:
+    """As on a CPU, whose numbers are other ones."""
+    drawn = []
+    for collective in (Collective(), *(Collective(rank, world) for rank in range(world))):
+        share = BatchShare.of(230, group, collective)
+        context = BatchContext(torch.Generator(device), share)
+        context.reseed(7)
+        context.words(3)
+        drawn.append(share.unwoven(context.words(5)))
+    assert torch.equal(drawn[0], torch.cat(drawn[1:]))
+    assert drawn[0].unique().numel() == 230 * 5
+    assert drawn[0].device.type == device
 
 
 def test_mixed_precision_with_dropout_learns(data, device) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fusionrec.models import batch
 from fusionrec.models.batch import BatchContext, BatchShare
 from fusionrec.models.collective import Collective
 from fusionrec.models.layers import SharedBatchNorm, SharedDropout
@@ -32,6 +33,24 @@ def test_rows_are_woven_group_by_group_and_back(rows, group) -> None:
         assert torch.equal(groups, torch.tensor(section.groups).expand(section.rows, -1))
         before = after
     assert before == (rows if share.sizes else 0)
+
+
+def test_no_song_is_a_normalisation_group_of_its_own() -> None:
+    for rows in range(2, 40):
+        sizes = BatchShare.of(rows, 2, ALONE).sizes or (rows,)
+        assert sum(sizes) == rows
+        assert min(sizes) >= 2, rows
+    context = BatchContext(share=BatchShare.of(7, 2, ALONE))
+    norm = SharedBatchNorm(4, ALONE, context).train()
+    assert norm(torch.randn(7, 4)).isfinite().all()
+
+
+def test_where_rows_are_woven_to_is_kept_for_steps_that_read_it_there() -> None:
+    sizes, device = (16, 17), torch.device("cpu")
+    first = batch._orders(sizes, device)
+    for rows in range(20, 100):
+        batch._orders((16, rows), device)
+    assert batch._orders(sizes, device) is first
 
 
 @pytest.mark.parametrize("group", [None, 16, 50])

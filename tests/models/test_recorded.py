@@ -1,5 +1,7 @@
 """Steps that a GPU records, as far as a CPU can take them: what one by one they come to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -50,56 +52,101 @@ def test_a_restored_training_steps_on_the_restored_moments() -> None:
     assert_close(whole.result(), restored.result())
 
 
-class Graph:
-    """A recording that writes down what it is asked for."""
+class Device:
+    """A machine as with a GPU: what is recorded is the rows' place, and a replay reads them there.
 
-    replays = 0
+    Attributes
+    ----------
+    taken, replayed
+        Rows of the steps taken one by one, and of those replayed.
+    recording
+        Whether what a step does is recorded, and not done.
+    stream
+        The current one.
+    """
 
-    def register_generator_state(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self) -> None:
+        self.taken: list[list[int]] = []
+        self.replayed: list[list[int]] = []
+        self.recorded: torch.Tensor | None = None
+        self.recording = False
+        self.stream = "own"
+
+    def step(self, rows_B: torch.Tensor) -> None:
+        if self.recording:
+            self.recorded = rows_B
+        else:
+            self.taken.append(rows_B.tolist())
+
+    @contextmanager
+    def graph(self, graph: object) -> Iterator[None]:
+        """As PyTorch's, which after a failure ends with another one, before it is on its stream."""
+        self.recording, self.stream = True, "aside"
+        try:
+            yield
+        except RuntimeError as error:
+            raise RuntimeError("operation failed due to a previous error") from error
+        finally:
+            self.recording = False
+        self.stream = "own"
+
+    def register_generator_state(self, generator: torch.Generator) -> None: ...
 
     def replay(self) -> None:
-        Graph.replays += 1
+        assert self.recorded is not None
+        self.replayed.append(self.recorded.tolist())
 
 
 @pytest.fixture
-def steps(monkeypatch) -> list[int]:
-    """Sizes of the batches on which steps were taken one by one, on a machine as with a GPU."""
-    monkeypatch.setattr(Graph, "replays", 0)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+def machine(monkeypatch) -> Device:
+    made = Device()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made)
+    monkeypatch.setattr(torch.cuda, "graph", made.graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: made.stream)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(made, "stream", stream))
     monkeypatch.setattr(RecordedStep, "_aside", lambda self: self.step(self.rows_B))
-    return []
+    return made
 
 
-def test_a_step_is_recorded_after_some_and_replayed(steps, monkeypatch) -> None:
-    class Recording:
-        def __init__(self, graph: Graph) -> None: ...
+def batches(*sizes: int) -> list[torch.Tensor]:
+    """Rows that are other ones in each batch."""
+    return [torch.arange(size) + 10 * number for number, size in enumerate(sizes)]
 
-        def __enter__(self) -> None:
-            steps.append(0)  # what follows is recorded, and not taken
 
-        def __exit__(self, *error: object) -> None:
-            steps.pop()
-
-    monkeypatch.setattr(torch.cuda, "graph", Recording)
-    step = RecordedStep(lambda rows: steps.append(len(rows)), 4, torch.Generator(), record=True)
-    for size in (4, 4, 2, 4, 4, 4, 2, 4):
-        step(torch.arange(size))
+def test_a_step_is_recorded_after_some_and_replayed_on_each_batchs_rows(machine) -> None:
+    step = RecordedStep(machine.step, 4, torch.Generator(), record=True)
+    given = batches(4, 4, 2, 4, 4, 4, 2, 4)
+    for rows_B in given:
+        step(rows_B)
     # Three of the size one by one; those of another size always.
-    assert [size for size in steps if size][:4] == [4, 4, 2, 4]
-    assert Graph.replays == 3
+    assert machine.taken == [given[i].tolist() for i in (0, 1, 2, 3, 6)]
+    assert machine.replayed == [given[i].tolist() for i in (4, 5, 7)]
     assert step.taken == 6
-    assert torch.equal(step.rows_B, torch.arange(4))
 
 
-def test_where_none_can_be_recorded_all_are_taken_one_by_one(steps, monkeypatch, caplog) -> None:
-    def fail(graph: Graph) -> None:
+@pytest.mark.parametrize("inside", [True, False])
+def test_where_none_can_be_recorded_all_are_taken_one_by_one(
+    machine, monkeypatch, caplog, inside
+) -> None:
+    """By the step, in the middle of the recording, or by the recording itself."""
+
+    def fail(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(torch.cuda, "graph", fail)
-    step = RecordedStep(lambda rows: steps.append(len(rows)), 4, torch.Generator(), record=True)
-    for _ in range(6):
-        step(torch.arange(4))
-    assert steps == [4] * 6
+    def fails_inside(rows_B: torch.Tensor) -> None:
+        if machine.recording:
+            fail()
+        machine.step(rows_B)
+
+    if not inside:
+        monkeypatch.setattr(torch.cuda, "graph", fail)
+    step = RecordedStep(fails_inside, 4, torch.Generator(), record=True)
+    given = batches(4, 4, 4, 4, 4, 4)
+    for rows_B in given:
+        step(rows_B)
+    assert machine.taken == [rows_B.tolist() for rows_B in given]
+    assert not machine.replayed
+    assert step.graph is None
+    assert machine.stream == "own"
     assert "one by one, as none could be recorded: operation not permitted" in caplog.text
     assert "more" not in caplog.text

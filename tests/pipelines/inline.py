@@ -98,8 +98,9 @@ def without_ray() -> Iterator[None]:
         "resources.refuse": lambda *_: None,
         "resources.cpus": lambda: 2,
         "resources.node_cpus": lambda: 2,
+        "resources.places": lambda bundle: 2,
         # One thread: what is learned is the same to the last bit on any number of cores.
-        "resources.cpus_of_nodes": lambda: [1],
+        "resources.cpus_of_nodes": lambda custom: [1],
         "resources.gpus": lambda: 0.0,
     }
     with ExitStack() as stack:

@@ -93,6 +93,14 @@ def settled(place: Path, asked: object, workers: int = 1, use: GpuUse = USE) -> 
     return gpus.settle(begun(place), use, chosen, demand)
 
 
+def foreseen(place: Path, chosen: Config | None = None) -> Settled:
+    found = gpus.foresee(
+        begun(place), USE, chosen or Config(), Demand(({"CPU": 1.0},), {}), inputs=False
+    )
+    assert found is not None
+    return found
+
+
 def last_line(caplog) -> str:
     return caplog.records[-1].getMessage()
 
@@ -150,6 +158,27 @@ def test_auto_waits_for_gpus_in_use_no_longer_than_patience(tmp_path, cluster, c
         settled(tmp_path / "one", 1)
 
 
+def test_where_it_is_cpus_that_did_not_come_no_gpu_is_blamed(
+    tmp_path, cluster, caplog, monkeypatch
+) -> None:
+    cluster(1)
+
+    def require(stage: str, demand: Demand, *, patience: float) -> None:
+        if any(bundle.get("GPU") for bundle in demand.bundles):
+            raise ResourceError(
+                f"{stage}: waited 7 s (cluster.patience) for 1 CPU, 1 GPU; the cluster has 8 CPU, "
+                "1 GPU, of which 0 CPU, 1 GPU are free; wait until others have finished, or ask "
+                "for less"
+            )
+
+    monkeypatch.setattr(resources, "require", require)
+    assert settled(tmp_path, "auto") == 0
+    assert last_line(caplog) == (
+        "train: waited 7 s (cluster.patience) for 1 CPU, 1 GPU; the cluster has 8 CPU, 1 GPU, of "
+        "which 0 CPU, 1 GPU are free: CPU"
+    )
+
+
 def test_a_wait_says_what_becomes_of_it(tmp_path, cluster, monkeypatch) -> None:
     cluster(4)
     asked = []
@@ -204,19 +233,39 @@ def kept(place: Path) -> list[str]:
     return [each["why"] for each in begun(place).commit({}).get("gpus", [])]
 
 
+def some_work(place: Path) -> None:
+    begun(place).choose("precision", lambda: False)
+
+
+def test_a_result_of_which_nothing_is_done_goes_on_anywhere(tmp_path, cluster, caplog) -> None:
+    cluster(0)
+    settled(tmp_path, "auto")
+    begun(tmp_path).keep([], "inputs")
+    cluster(4)
+    assert foreseen(tmp_path).each == 1
+    assert settled(tmp_path, "auto") == 1
+    cluster(0)
+    assert settled(tmp_path, "auto") == 0
+    assert last_line(caplog) == "train: no GPU in the cluster: CPU"
+    assert kept(tmp_path) == ["no GPU in the cluster: CPU"]
+
+
 def test_a_result_begun_on_cpus_goes_on_there(tmp_path, cluster, caplog) -> None:
     cluster(0)
     settled(tmp_path, "auto")
+    some_work(tmp_path)
     cluster(4)
+    assert foreseen(tmp_path).each == 0
     assert settled(tmp_path, "auto") == 0
     assert last_line(caplog) == (
-        "train: as this result was begun (train.num_gpus: 1 goes on on a GPU): CPU"
+        "train: as this result was last gone on with (train.num_gpus: 1 goes on on a GPU): CPU"
     )
+    assert last_line(caplog) == f"train: {foreseen(tmp_path).why}"
     assert settled(tmp_path, 1) == 1  # who says so, has it so
     assert settled(tmp_path, "auto") == 1
     assert kept(tmp_path) == [
         "no GPU in the cluster: CPU",
-        "as this result was begun (train.num_gpus: 1 goes on on a GPU): CPU",
+        "as this result was last gone on with (train.num_gpus: 1 goes on on a GPU): CPU",
         "1 GPU for a worker (train.num_gpus: 1)",
         "4 GPUs in the cluster, one for a worker",
     ]
@@ -225,8 +274,10 @@ def test_a_result_begun_on_cpus_goes_on_there(tmp_path, cluster, caplog) -> None
 def test_a_result_begun_on_gpus_goes_on_where_there_are_none(tmp_path, cluster, caplog) -> None:
     cluster(4)
     settled(tmp_path, "auto")
+    some_work(tmp_path)
     settled(tmp_path, "auto")
     cluster(0)
+    assert foreseen(tmp_path).why.endswith("where what was begun on a GPU goes on as precisely")
     assert settled(tmp_path, "auto") == 0
     assert last_line(caplog) == (
         "train: no GPU in the cluster: CPU, where what was begun on a GPU goes on as precisely"
@@ -343,35 +394,59 @@ def test_check_tells_what_auto_would_choose(small, undisturbed, tmp_path) -> Non
         ({"may_come": 1}, "may bring, none free now: waits for it, 600 s"),
     ],
 )
-def test_what_auto_would_choose_is_foreseen_without_a_wait(cluster, has, expected) -> None:
+def test_what_auto_would_choose_is_foreseen_without_a_wait(
+    tmp_path, cluster, has, expected
+) -> None:
     done = cluster(**has)
-    demand = Demand(({"CPU": 1.0},), {})
-    found = gpus.foresee("train", USE, Config(), demand, None)
-    assert found is not None
+    found = foreseen(tmp_path)
     if isinstance(expected, Settled):
         assert found == expected
     else:
         assert found.each == 0
         assert expected in found.why
     assert not any(line.startswith("require") for line in done)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_number_that_will_be_refused_is_foreseen(cluster) -> None:
+def test_a_gpu_that_nobody_can_look_at_now_is_waited_for(tmp_path, cluster, monkeypatch) -> None:
+    cluster(1)
+    monkeypatch.setattr(gpus, "look", lambda *_: None)
+    assert "1 GPU in the cluster, none free now: waits for it" in foreseen(tmp_path).why
+
+
+def test_check_looks_at_gpus_where_the_stage_may_run(small, tmp_path, cluster, monkeypatch) -> None:
+    chosen = load(small, tmp_path / "w", cluster__resources="{train: {near: 1.0}}")
+    looked = []
+
+    def look(run: StageRun, each: float, patience: float) -> Sight:
+        looked.append((run.stage, dict(run.resources)))
+        return Sight(True, "2.13.0", 3e12)
+
+    cluster(4)
+    monkeypatch.setattr(gpus, "look", look)
+    monkeypatch.setattr(resources, "fits_a_node", lambda bundle: True)
+    with without_ray(), monkeypatch.context() as patched:
+        patched.setattr(resources, "gpus", lambda: 4.0)
+        assert all(found.error is None for found in check.check(chosen, stages(chosen)))
+    assert ("train", {"near": 1.0}) in looked
+    assert ("pretrain", {}) in looked
+
+
+def test_a_number_that_will_be_refused_is_foreseen(tmp_path, cluster) -> None:
     chosen = config.load(None, ["train.num_gpus=2"])
-    demand = Demand(({"CPU": 1.0},), {})
     cluster(2)
-    assert gpus.foresee("train", USE, chosen, demand, None) == Settled(
-        2, "2 GPU for a worker (train.num_gpus: 2)"
-    )
+    assert foreseen(tmp_path, chosen) == Settled(2, "2 GPU for a worker (train.num_gpus: 2)")
     cluster(2, sees=False)
     with pytest.raises(ConfigError, match=r"train.num_gpus: 2, but PyTorch .* sees no GPU"):
-        gpus.foresee("train", USE, chosen, demand, None)
+        foreseen(tmp_path, chosen)
     cluster(1)
     with pytest.raises(ConfigError, match=r"asks for 2 GPU \(train.num_gpus\)"):
-        gpus.foresee("train", USE, chosen, demand, None)
+        foreseen(tmp_path, chosen)
 
 
-def test_ranking_takes_gpus_that_are_worth_all_cpus(undisturbed, cluster, small, caplog) -> None:
+def test_ranking_takes_gpus_that_are_worth_all_cpus(
+    undisturbed, cluster, small, monkeypatch
+) -> None:
     """An H100 is worth ten cores in ranking, a small one a core: the CPUs beside it are faster."""
     workspace, use = Workspace(str(undisturbed)), recommend.STAGE.gpus
     assert use is not None
@@ -386,7 +461,16 @@ def test_ranking_takes_gpus_that_are_worth_all_cpus(undisturbed, cluster, small,
     assert use.on_cpus(blocks, reading, 3e12) == (
         "a catalogue of several blocks (recommend.block_mb) is ranked on CPUs"
     )
-    found = gpus.foresee("recommend", use, blocks, Demand(({"CPU": 1.0},), {}), reading)
+    with monkeypatch.context() as many:
+        many.setattr(resources, "cpus", lambda: 1000)  # more than any GPU, so none is timed
+        assert use.on_cpus(chosen, reading, gpus.FASTEST) == (
+            "1 GPU, worth at most 30 CPUs each in ranking, beside 1000 CPUs"
+        )
+    asked = load(small, undisturbed, recommend__block_mb=0, recommend__top=7)
+    plan = recommend.STAGE.plan(asked, workspace)
+    run = plan.reading(workspace).begin("recommend", plan.content, plan.lineage)
+    assert run is not None
+    found = gpus.foresee(run, use, asked, Demand(({"CPU": 1.0},), {}), inputs=True)
     assert found is not None
     assert found.each == 0
 

@@ -52,6 +52,28 @@ def test_what_the_cluster_never_has_is_refused(ray_session, bundles, message) ->
         resources.require("train", Demand(tuple(bundles), KEYS), patience=600)
 
 
+def test_workers_have_room_where_all_they_ask_for_is_on_one_node(monkeypatch) -> None:
+    """Not where the cluster as a whole has it; a part of a GPU is of one GPU."""
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 64.0}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0, "near": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    may: dict[str, float] = {}
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(resources, "_autoscaled", lambda name: may.get(name, 0.0))
+    found = [
+        resources.places({"CPU": 1.0, **more})
+        for more in (
+            {"GPU": 0.0}, {"GPU": 0.25}, {"GPU": 0.4}, {"GPU": 1.0}, {"GPU": 0.5, "near": 0.5},
+            {"near": 0.1}, {"GPU": 4.0},
+        )
+    ]  # fmt: skip
+    assert found == [68, 4, 4, 2, 2, 4, 0]
+    may |= {"CPU": 16.0, "GPU": 8.0}
+    assert resources.places({"CPU": 1.0, "GPU": 0.25}) == 16
+
+
 def test_what_no_single_node_has_is_refused(ray_session, monkeypatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {"CPU": 1.0}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)

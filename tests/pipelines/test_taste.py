@@ -87,6 +87,7 @@ def test_there_are_no_classes(small, place, objective) -> None:
     counts = workspace.require("train")["counts"]
     assert headline("train", counts).startswith(f"{objective}: loss {counts['loss']:.3f}, valid")
     assert counts["test_songs"] > 0
+    assert counts["threads"] == 1
 
 
 def test_the_curve_is_in_csv_and_tensorboard(place) -> None:

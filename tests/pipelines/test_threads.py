@@ -6,10 +6,14 @@ import torch
 
 from fusionrec.errors import ConfigError
 from fusionrec.models.training import fit, predict
+from pipelines import train
 from pipelines.config import TrainConfig
 from pipelines.runtime import distributed, resources
+from pipelines.train import stage
 from pipelines.train.threads import share, threads_of
 from tests.models.test_training import DOUBLE, blobs, feed
+from tests.pipelines.conftest import BEFORE_TRAIN, copied
+from tests.pipelines.inline import load, without_ray
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,9 @@ def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     found = {
         name: threads_of(
-            TrainConfig(**{"threads": None, **options}), num_gpus=options.get("num_gpus", 0.0)
+            TrainConfig(**{"threads": None, **options}),
+            num_gpus=options.get("num_gpus", 0.0),
+            custom={},
         )
         for name, options in {
             "batch of 256": {},
@@ -54,6 +60,49 @@ def test_a_thread_has_some_songs_of_a_batch(monkeypatch) -> None:
         "batch of 256": 4, "as it is": 1, "large": 32, "two": 8, "small": 1,
         "told": 3, "gpu": 1, "plays": 16,
     }  # fmt: skip
+
+
+def test_threads_are_of_the_nodes_on_which_the_workers_may_run(monkeypatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 32.0, "near": 0.5}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "near": 1.0}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    wide = TrainConfig(threads=None, batch_size=4096)
+    found = [
+        threads_of(wide, num_gpus=0, custom=custom)
+        for custom in ({}, {"near": 0.1}, {"near": 1.0}, {"far": 1.0})
+    ]
+    assert found == [32, 32, 4, 1]
+
+
+REFUSE = resources.refuse
+
+
+@pytest.mark.parametrize("threads", [3, 4])
+def test_streamed_features_need_a_core_beside_the_threads(
+    small, undisturbed, tmp_path, monkeypatch, threads
+) -> None:
+    """On 4 cores; where there is none, before anything is written to be streamed."""
+    place = copied(undisturbed, tmp_path / "w", *BEFORE_TRAIN)
+    chosen = load(small, place, train__threads=threads, train__in_memory_mb=0, train__eta=0.01)
+
+    class WrittenError(Exception):
+        pass
+
+    def write(*_: object) -> None:
+        raise WrittenError
+
+    with without_ray(), monkeypatch.context() as patched:
+        patched.setattr(resources, "refuse", REFUSE)
+        patched.setattr(resources, "_autoscaled", lambda name: 0.0)
+        for look in ("_resource", "_largest"):
+            patched.setattr(resources, look, lambda name: {"CPU": 4.0}.get(name, 0.0))
+        patched.setattr(stage, "write_examples", write)
+        message = r"train: asks for 5 CPU \(train.workers and train.threads\), .* has 4"
+        with pytest.raises(WrittenError if threads == 3 else ConfigError) as ended:
+            train.STAGE.run(chosen)
+    assert threads == 3 or ended.match(message)
 
 
 def test_ray_is_asked_for_a_cpu_a_thread(ray_session) -> None:
