@@ -6,11 +6,13 @@ The encoder is one that sleeps as long as an H100 would compute (0.46 microsecon
 its bfloat16 peak for a roberta-base); all else is the embed stage's own: parts of 1,000 songs, of
 which 238 have lyrics, are read, their words chosen and tokenised by tasks, and the vectors written.
 `earlier` is the form that the stage had before, in which the encoder's actor did all of it, one
-after the other. Both run in turns under one Ray, with `--tasks` CPUs beside the actor's.
+after the other. Both run in turns under one Ray, in the other order each round, with `--tasks` CPUs
+beside the actor's.
 
 The share of the time that the encoder waited is what it did not sleep, of the time from its first
-part to its last. What decides it is the CPU time a token of the tasks, which is told, too, against
-the earlier form's: with fewer cores than tasks, both wait longer.
+part to its last. What decides it is the time a token of the tasks, which is told, too, against the
+earlier form's. It is time on the wall, and CPU time only on idle cores, no fewer than tasks: with
+fewer, both wait longer.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from fusionrec.features.lyrics.tokens import usual_budget
 from fusionrec.formats import musixmatch
 from pipelines.config import ClusterConfig, LyricsConfig
 from pipelines.embed import lyrics
-from pipelines.runtime import session, sharding, stream, tasks
+from pipelines.runtime import session, stream, tasks
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
@@ -166,7 +168,7 @@ class Pieces:
 
 def does_it_all(
     run: StageRun, settings: LyricsConfig, weights: np.ndarray
-) -> Callable[[Shard], Span]:
+) -> Callable[[Iterator[stream.Arrays]], Iterator[stream.Arrays]]:
     """An actor that reads, tokenises, encodes and writes, one after the other."""
     import torch
 
@@ -200,18 +202,34 @@ def does_it_all(
         run.write_json({"songs": SONGS}, "reports", f"earlier-{shard.part:05d}.json")
         return began, time.perf_counter(), slept, tokens
 
-    return encode
+    def work(parts: Iterator[stream.Arrays]) -> Iterator[stream.Arrays]:
+        for arrays in parts:
+            yield {"span": pa.array(encode(Shard(arrays["part"][0].as_py())), pa.float64())}
+
+    return work
+
+
+def named(shard: Shard) -> stream.Arrays:
+    """A part by its number only: the actor reads it."""
+    return {"part": pa.array([shard.part], pa.int32())}
+
+
+def span_of(shard: Shard, arrays: stream.Arrays) -> Span:
+    """As the actor told it."""
+    began, ended, slept, tokens = arrays["span"].to_pylist()
+    return began, ended, slept, int(tokens)
 
 
 def earlier(run: StageRun, settings: LyricsConfig, weights: np.ndarray) -> dict[str, float]:
     """Share of the time in which the encoder waited."""
-    spans: list[Span] = sharding.map_in_actors(
+    arguments = (run, settings, weights)
+    spans, _ = stream.stream(
         run,
-        does_it_all,
-        (run, settings, weights),
-        shards_of(run.workspace, "ingest", "songs"),
+        [[shard] for shard in shards_of(run.workspace, "ingest", "songs")],
+        stream.Source("name", named, {"part": pa.int32()}),
+        stream.Pool("encode", does_it_all, arguments, {"span": pa.float64()}, num_gpus=1.0),
+        stream.Sink("tell", span_of),
         description="encoding lyrics",
-        num_gpus=1.0,
     )
     began, ended, slept, tokens = zip(*spans, strict=True)
     seconds = max(ended) - min(began)
@@ -250,10 +268,11 @@ def main() -> None:
         (place / "model").mkdir()
         write_model(str(place / "model"), texts, vocabulary=options.vocabulary, hidden=64, layers=1)
         settings = LyricsConfig(encoder=str(place / "model"))
-        for _ in range(options.rounds):
+        forms = [("earlier", earlier), ("stream", streamed)]
+        for number in range(options.rounds):
             run.workspace.delete("embed", "reports")
-            forms = {"earlier": earlier, "stream": streamed}
-            rounds.append({name: form(run, settings, weights) for name, form in forms.items()})
+            turns = forms if number % 2 else forms[::-1]
+            rounds.append({name: form(run, settings, weights) for name, form in turns})
     best = {
         form: min((found[form] for found in rounds), key=lambda one: one["waited"])
         for form in ("earlier", "stream")

@@ -1,17 +1,16 @@
-"""A function mapped over shards by Ray Data, in tasks or in a pool of actors."""
+"""A function mapped over shards by Ray Data in tasks, and the reports that a dataset ends in."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray import cloudpickle
 
 from fusionrec.errors import StageError
-from pipelines.runtime import interrupts, resources
+from pipelines.runtime import interrupts
 from pipelines.runtime.failures import as_data, death, lost, revive
 from pipelines.runtime.progress import progress
 from pipelines.runtime.tasks import RETRIES, placement
@@ -47,20 +46,6 @@ class _Guarded(Generic[S, R]):
         return {"outcome": outcome}
 
 
-class _GuardedActor(_Guarded[S, R]):
-    """The same for an actor, whose shard function is made once from arguments."""
-
-    def __init__(self, factory: Callable[..., Callable[[S], R]], *arguments: object) -> None:
-        try:
-            super().__init__(factory(*arguments))
-        except Exception as error:
-            super().__init__(partial(_raise, error))
-
-
-def _raise(error: Exception, shard: object) -> NoReturn:
-    raise error
-
-
 def map_shards(
     run: StageRun | None,
     function: Callable[[S], R],
@@ -78,57 +63,12 @@ def map_shards(
     FusionrecError
         Whatever error of ours a worker met, as it was raised there.
     StageError
-        If a worker failed otherwise, or an actor's process died more than
-        :data:`ACTOR_RESTARTS` times.
+        If a worker failed otherwise.
     """
     if not shards:
         return []
     mapped = _mapped(shards, fn=_Guarded(function), max_retries=RETRIES, resources=placement(run))
     return reports(run, mapped, len(shards), description)
-
-
-def map_in_actors(
-    run: StageRun | None,
-    factory: Callable[..., Callable[[S], R]],
-    arguments: tuple[object, ...],
-    shards: Sequence[S],
-    *,
-    description: str,
-    actor: str = "an actor",
-    num_gpus: float = 0.0,
-) -> list[R]:
-    """The same in a pool of actors, each of which makes its function once.
-
-    Parameters
-    ----------
-    factory
-        Takes the `arguments` and returns the function of a shard.
-    actor
-        What an actor holds, for the message when its process dies again and again.
-    num_gpus
-        GPUs of one actor; that there are any is the caller's to ask (`resources.require`).
-
-    Raises
-    ------
-    FusionrecError, StageError
-        As :func:`map_shards`.
-    """
-    if not shards:
-        return []
-    most = max(1, int(resources.gpus() / num_gpus)) if num_gpus else resources.cpus()
-    mapped = _mapped(
-        shards,
-        fn=_GuardedActor,
-        fn_constructor_args=(factory, *arguments),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), most)),
-        num_gpus=num_gpus or None,
-        max_restarts=ACTOR_RESTARTS,
-        # Without a bound of its own: a task that an actor's node took with it is tried again and
-        # again until the loss is noticed, and ends with the actor, whose restarts are bounded.
-        max_task_retries=-1,
-        resources=placement(run),
-    )
-    return reports(run, mapped, len(shards), description, actor)
 
 
 def _packed(value: object) -> bytes:
@@ -166,8 +106,11 @@ def reports(
 
     Raises
     ------
-    FusionrecError, StageError
-        As :func:`map_shards` and :func:`map_in_actors`.
+    FusionrecError
+        Whatever error of ours a worker met, as it was raised there.
+    StageError
+        If a worker failed otherwise, or an actor's process died more than
+        :data:`ACTOR_RESTARTS` times.
     """
     found: dict[int, R] = {}
     try:

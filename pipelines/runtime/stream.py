@@ -111,7 +111,7 @@ def stream(
     Raises
     ------
     FusionrecError, StageError
-        As :func:`pipelines.runtime.sharding.map_in_actors`.
+        As :func:`pipelines.runtime.sharding.reports`.
     """
     statistics = Statistics()
     if not groups:
@@ -176,7 +176,9 @@ def _dataset(
             num_cpus=1.0,
             num_gpus=pool.num_gpus or None,
             max_restarts=sharding.ACTOR_RESTARTS,
-            max_task_retries=-1,  # as of sharding.map_in_actors
+            # Without a bound of its own: a task that an actor's node took with it is tried again
+            # until the loss is noticed, and ends with the actor, whose restarts are bounded.
+            max_task_retries=-1,
             **common,
         )
         return dataset.map_batches(Writing(sink), **tasks, **common)

@@ -59,12 +59,6 @@ def each(run: Any, function: Callable[..., Any], shards: Sequence[Any], **_: Any
     return [function(shard) for shard in shards]
 
 
-def each_on_actors(
-    run: Any, factory: Callable[..., Any], arguments: tuple, shards: Sequence[Any], **_: Any
-) -> list[Any]:
-    return each(run, factory(*arguments), shards) if shards else []
-
-
 def streamed(
     run: Any, groups: Sequence[Sequence[Any]], source: Any, pool: Any, sink: Any, **_: Any
 ) -> tuple[list[Any], Statistics]:
@@ -88,7 +82,6 @@ def without_ray() -> Iterator[None]:
         "tasks.wait": lambda run, references: gather(references),
         "tasks.map_tasks": each,
         "sharding.map_shards": each,
-        "sharding.map_in_actors": each_on_actors,
         "stream.stream": streamed,
         "distributed.run_task": run_task,
         "session.start": lambda config: None,

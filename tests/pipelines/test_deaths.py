@@ -8,18 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import ray
-from ray import cloudpickle
 
-from fusionrec.errors import EncoderError, StageError
+from fusionrec.errors import StageError
 from pipelines import config as config_module
 from pipelines import embed, ingest, run
-from pipelines.runtime import failures, sharding
+from pipelines.runtime import failures, sharding, stream
+from pipelines.runtime.stream import Arrays, Pool, Sink, Source
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import copied, overrides
 from tests.pipelines.deaths import killing, ray_processes
@@ -62,49 +61,6 @@ def test_embed_survives_the_death_of_its_actors(corpus, finished, ray_session, t
         assert found.equals(expected), name
 
 
-def dies_at_once(*_: object) -> None:
-    os._exit(1)
-
-
-def dies_at_work(*_: object) -> Callable[[int], int]:
-    def work(number: int) -> int:
-        if number == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
-    return work
-
-
-@pytest.mark.parametrize(
-    ("factory", "when"),
-    [
-        (dies_at_once, "before it had done anything"),
-        pytest.param(dies_at_work, "", marks=pytest.mark.slow),
-    ],
-)
-def test_an_actor_whose_process_dies_each_time_ends_the_stage(
-    ray_session, monkeypatch, factory, when
-) -> None:
-    """As an encoder does that is too large for its node's memory."""
-    monkeypatch.setattr(sharding, "ACTOR_RESTARTS", 1)
-    with pytest.raises(StageError) as caught:
-        sharding.map_in_actors(
-            None,
-            factory,
-            ("settings",),
-            [0, 1],
-            description="encoding lyrics",
-            actor="the lyrics encoder some/encoder",
-        )
-    message = str(caught.value)
-    assert message.startswith(
-        "encoding lyrics: the process of the lyrics encoder some/encoder died 2 times "
-    )
-    assert when in message
-    assert "it was killed" in message
-    assert "\n" not in message
-
-
 def low_on_memory(kind: type[ray.exceptions.RayError]) -> ray.exceptions.RayError:
     """What Ray raises where its memory monitor has ended an actor for the last time."""
     text = (
@@ -126,64 +82,33 @@ def test_an_encoder_that_is_ended_for_memory_each_time_ends_the_stage(
     monkeypatch, kind, reports
 ) -> None:
     """Ray Data restarts its actor :data:`sharding.ACTOR_RESTARTS` times, then it raises."""
-    given = {}
 
-    class Mapped:
+    class Streamed:
         def iter_rows(self):
             for number in range(reports):
-                yield {"outcome": sharding._packed((number, "", number))}
+                outcome = sharding._packed((number, "", number))
+                yield {"outcome": outcome, "seconds": [], "bytes": [], "waited": 0.0}
             raise low_on_memory(kind)
 
-    def mapped(shards, **options):
-        given.update(options)
-        return Mapped()
-
-    monkeypatch.setattr(sharding, "_mapped", mapped)
-    monkeypatch.setattr(sharding.resources, "cpus", lambda: 2)
+    monkeypatch.setattr(stream, "_dataset", lambda *_: Streamed())
     with pytest.raises(StageError) as caught:
-        sharding.map_in_actors(
-            None, dies_at_once, (), [0, 1, 2], description="encoding lyrics", actor="the encoder"
+        stream.stream(
+            None,
+            [[0], [1], [2]],
+            Source("read", no_arrays, {}),
+            Pool("encode", iter, (), {}, actor="the encoder"),
+            Sink("write", no_arrays),
+            description="encoding lyrics",
         )
     when = "while it worked" if reports else "before it had done anything"
     assert str(caught.value) == (
         f"encoding lyrics: the process of the encoder died 5 times {when}: "
         "Ray ended it because its node ran low on memory"
     )
-    assert given["max_restarts"] == 4
 
 
-def refuses_to_start(*_: object) -> None:
-    raise EncoderError("embed.lyrics.encoder = some/encoder: cannot be had")
-
-
-class Panic(BaseException):
-    """As Rust's panics come to Python."""
-
-
-def panics(*_: object) -> None:
-    raise Panic("a panic is no Exception")
-
-
-@pytest.mark.parametrize(
-    ("factory", "error", "message"),
-    [
-        (refuses_to_start, EncoderError, "embed.lyrics.encoder = some/encoder: cannot be had"),
-        (panics, StageError, "a panic is no Exception"),
-    ],
-)
-def test_an_actor_that_raises_in_its_start_ends_the_stage(
-    ray_session, factory, error, message
-) -> None:
-    with pytest.raises(error, match=message) as caught:
-        sharding.map_in_actors(None, factory, (), [0], description="encoding lyrics")
-    assert "\n" not in str(caught.value)
-
-
-def test_what_an_actor_raises_in_its_start_its_first_shard_tells() -> None:
-    """Raised there, Ray would start the actor anew, without end."""
-    actor = sharding._GuardedActor(refuses_to_start)
-    told = cloudpickle.loads(actor({"shard": sharding._packed((3, "shard"))})["outcome"])
-    assert told == (3, "EncoderError", "embed.lyrics.encoder = some/encoder: cannot be had")
+def no_arrays(*_: object) -> Arrays:
+    return {}
 
 
 def test_what_a_dead_actors_errors_say() -> None:

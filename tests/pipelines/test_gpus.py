@@ -20,6 +20,7 @@ from pipelines.run import stages
 from pipelines.runtime import gpus, resources
 from pipelines.runtime.gpus import GpuUse, Settled, Sight
 from pipelines.runtime.resources import Demand
+from pipelines.runtime.stream import Pool, Sink, Source
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.train import stage as training
 from tests.pipelines.conftest import BEFORE_TRAIN, copied
@@ -318,6 +319,7 @@ def test_no_result_is_of_two_precisions(small, undisturbed, tmp_path, monkeypatc
 def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch) -> None:
     """Of all five stages: the work asks for what was settled, whatever the key says."""
     asked: dict[str, set[float]] = {}
+    pools: list[tuple[str, float]] = []
 
     def noted(function: Callable[..., object]) -> Callable[..., object]:
         def call(run: StageRun, *arguments: object, **options: object) -> object:
@@ -327,8 +329,14 @@ def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch)
 
         return call
 
-    from tests.pipelines.inline import each, each_on_actors, run_task
+    from tests.pipelines.inline import each, run_task, streamed
     from tests.pipelines.inline_tune import inline_search
+
+    def noted_stream(
+        run: StageRun, groups: list, source: Source, pool: Pool, sink: Sink, **options: object
+    ) -> object:
+        pools.append((run.stage, pool.num_gpus))
+        return streamed(run, groups, source, pool, sink, **options)
 
     place = copied(undisturbed, tmp_path / "w", "ingest", "split", "label", "fuse")
     chosen = load(small, place, tune__trials=1, tune__space="{label.k: [4]}")
@@ -337,9 +345,9 @@ def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch)
             ("tasks.run_task", run_task),
             ("distributed.run_task", run_task),
             ("tasks.map_tasks", each),
-            ("sharding.map_in_actors", each_on_actors),
         ):
             patched.setattr(f"pipelines.runtime.{name}", noted(function))
+        patched.setattr("pipelines.runtime.stream.stream", noted_stream)
         patched.setattr(resources, "gpus", lambda: 1.0)
         patched.setattr(gpus, "settle", lambda run, use, *_: use.auto if use else 0.0)
         for stage in (pretrain, embed, train, tune, recommend):
@@ -351,6 +359,7 @@ def test_workers_get_what_was_settled(small, undisturbed, tmp_path, monkeypatch)
         "tune": {0.25},
         "recommend": {0.25},
     }
+    assert set(pools) == {("embed", 1.0)}
 
 
 def test_a_finished_workspace_tells_where_it_was_made(undisturbed) -> None:

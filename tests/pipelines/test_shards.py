@@ -106,14 +106,3 @@ def test_reports_come_as_they_are_in_the_order_of_the_shards(ray_session, mapped
         Travelled("part 2", (8, 11), np.zeros(0)),
     ]
     assert [report.sums.tolist() for report in found] == [[0, 0], [4, 4], [8, 8]]
-
-
-def with_offset(offset: int):
-    return lambda shard: (offset + shard.part, shard)
-
-
-def test_an_actor_makes_its_function_once_from_arguments(ray_session) -> None:
-    found = sharding.map_in_actors(
-        None, with_offset, (100,), [Shard(2), RowsShard(1, 0, 5)], description="offset"
-    )
-    assert found == [(102, Shard(2)), (101, RowsShard(1, 0, 5))]

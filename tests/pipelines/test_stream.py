@@ -120,6 +120,7 @@ def test_operators_are_not_made_one_and_leave_a_cpu_to_tasks(ray_session, monkey
         written, pool, reading = asked
         assert written["num_cpus"] == reading["num_cpus"] == expected
         assert pool["num_cpus"] == 1
+        assert (pool["max_restarts"], pool["max_task_retries"]) == (sharding.ACTOR_RESTARTS, -1)
         from ray.data._internal.logical.rules.operator_fusion import are_remote_args_compatible
 
         assert not are_remote_args_compatible(reading, pool)
@@ -187,24 +188,79 @@ def test_an_error_travels_past_the_operators_after_it() -> None:
     assert message == "part 3: cannot be read; copy it again"
 
 
+def test_what_an_actor_raises_in_its_start_its_first_item_tells() -> None:
+    """Raised there, Ray would start the actor anew, without end."""
+    actor = operators.Pooled(Pool("double", cannot_start, (), NUMBERS))
+    [table] = operators.Reading(Source("read", read, NUMBERS))(groups_of(3))
+    [table] = operators.Writing(Sink("write", cannot_write))(pa.concat_tables(actor(table)))
+    told = cloudpickle.loads(table["outcome"][0].as_py())
+    assert told == (3, "EncoderError", "embed.lyrics.encoder = some/encoder: cannot be had")
+
+
+def adding(folder: Path, number: int) -> Callable[[Iterator[Arrays]], Iterator[Arrays]]:
+    (folder / f"{number}").touch(exist_ok=False)
+
+    def add(items: Iterator[Arrays]) -> Iterator[Arrays]:
+        for arrays in items:
+            yield {**arrays, "number": pa.array(number + arrays["number"].to_numpy())}
+
+    return add
+
+
+def test_an_actor_makes_its_function_once_from_arguments(
+    ray_session, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(resources, "cpus", lambda: 1)  # one actor
+    parts = of(
+        tmp_path,
+        pool=Pool("add", adding, (tmp_path, 100), NUMBERS),
+        sink=Sink("tell", lambda item, arrays: arrays["number"][:2].to_pylist()),
+    )
+    found, _ = stream.stream(None, [[1], [5], [2, 3]], **parts, description="adding")
+    assert found == [[100, 101], [], [100, 101], [100, 101]]
+    assert [path.name for path in tmp_path.iterdir()] == ["100"]
+
+
 def groups_of(*numbers: int) -> pa.Table:
     return pa.table({"group": [operators.packed([(n, n) for n in numbers])]})
 
 
-def dies() -> None:
+def dies_at_once() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
-def test_an_actor_that_dies_each_time_ends_the_stage(ray_session, tmp_path, monkeypatch) -> None:
+def dies_at_work() -> Callable[[Iterator[Arrays]], Iterator[Arrays]]:
+    def work(items: Iterator[Arrays]) -> Iterator[Arrays]:
+        for arrays in items:
+            if arrays["name"][0].as_py() == "item 1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield arrays
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("factory", "when"),
+    [
+        (dies_at_once, "before it had done anything"),
+        pytest.param(dies_at_work, "", marks=pytest.mark.slow),
+    ],
+)
+def test_an_actor_whose_process_dies_each_time_ends_the_stage(
+    ray_session, tmp_path, monkeypatch, factory, when
+) -> None:
+    """As an encoder does that is too large for its node's memory."""
     monkeypatch.setattr(sharding, "ACTOR_RESTARTS", 1)
-    pool = Pool("double", dies, (), NUMBERS, actor="the lyrics encoder some/encoder")
+    pool = Pool("double", factory, (), NUMBERS, actor="the lyrics encoder some/encoder")
     with pytest.raises(StageError) as caught:
         stream.stream(None, [[0], [1]], **of(tmp_path, pool=pool), description="encoding lyrics")
-    assert str(caught.value).startswith(
-        "encoding lyrics: the process of the lyrics encoder some/encoder died 2 times before it "
-        "had done anything: it was killed"
+    message = str(caught.value)
+    assert message.startswith(
+        "encoding lyrics: the process of the lyrics encoder some/encoder died 2 times "
     )
+    assert when in message
+    assert "it was killed" in message
+    assert "\n" not in message
 
 
 def test_reports_of_an_interrupted_run_are_found_at_once(run) -> None:
