@@ -1,4 +1,4 @@
-"""What a stream is made of, and how Ray Data has it: rows of Arrow, a row an item."""
+"""What a stream is made of, and how Ray Data has it: rows of Arrow, a row an item, or a group."""
 
 from __future__ import annotations
 
@@ -141,8 +141,21 @@ def packed(value: object) -> bytes:
     return content
 
 
+def folded(rows: pa.Table) -> pa.Table:
+    """Rows as one row of lists."""
+    bounds = pa.array([0, rows.num_rows], pa.int64())
+    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+    return pa.table({k: pa.LargeListArray.from_arrays(bounds, v) for k, v in columns.items()})
+
+
+def unfolded(rows: pa.Table) -> Iterator[pa.Table]:
+    """What :func:`folded` made rows of, each as it was."""
+    for row in range(rows.num_rows):
+        yield pa.table({name: rows[name][row].values for name in rows.column_names})
+
+
 class Reading(Generic[S]):
-    """A source at work, in a task."""
+    """A source at work, in a task: gives each group folded to a row."""
 
     def __init__(self, source: Source[S]) -> None:
         self.source = source
@@ -150,15 +163,17 @@ class Reading(Generic[S]):
     def __call__(self, groups: pa.Table) -> Iterator[pa.Table]:
         interrupts.hear()
         for group in groups["group"].to_pylist():
-            for number, item in cloudpickle.loads(group):
-                row = _Row(packed((number, item)), b"", [], [], 0.0, {})
-                started = time.perf_counter()
-                try:
-                    row.arrays = self.source.function(item)
-                except Exception as raised:
-                    row.failed(raised)
-                row.spent(time.perf_counter() - started)
-                yield row.as_table(self.source.gives)
+            yield folded(pa.concat_tables(map(self._read, cloudpickle.loads(group))))
+
+    def _read(self, numbered: tuple[int, S]) -> pa.Table:
+        row = _Row(packed(numbered), b"", [], [], 0.0, {})
+        started = time.perf_counter()
+        try:
+            row.arrays = self.source.function(numbered[1])
+        except Exception as raised:
+            row.failed(raised)
+        row.spent(time.perf_counter() - started)
+        return row.as_table(self.source.gives)
 
 
 class Pooled:
@@ -174,9 +189,12 @@ class Pooled:
             # Raised here, Ray would start the actor anew, without end: its first item tells.
             self.work = partial(_raise, raised)
 
-    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+    def __call__(self, groups: pa.Table) -> Iterator[pa.Table]:
         interrupts.hear()
-        rows = list(_Row.all_of(table))
+        for group in unfolded(groups):
+            yield from self._worked(list(_Row.all_of(group)))
+
+    def _worked(self, rows: list[_Row]) -> Iterator[pa.Table]:
         found = self.work(row.arrays for row in rows if not row.error)
         broken: Exception | None = None
         for row in rows:

@@ -4,9 +4,10 @@ A :class:`Source` reads an item (a part of an artifact, say) in a task of one CP
 arrays; a :class:`Pool` of actors turns these into others; a :class:`Sink` writes them in a
 task, and gives a small report. Each works on other items at the same time.
 
-Ray Data sees what is under way as columns of Arrow, a row an item
-(:mod:`pipelines.runtime.operators`): so an item is whole wherever blocks are cut, nobody holds more
-of them than the object store has room for, and what a worker that dies held is done again.
+Ray Data sees what is under way as columns of Arrow, a row a group of items before the actors and a
+row an item after them (:mod:`pipelines.runtime.operators`): so both are whole wherever blocks are
+cut, nobody holds more of them than the object store has room for, and what a worker that dies held
+is done again.
 """
 
 from __future__ import annotations
@@ -156,7 +157,6 @@ def _dataset(
         # other nodes' than the stage's. A task that asked for one would wait for ever.
         tasks |= {"num_cpus": 0.0, "compute": ray.data.TaskPoolStrategy(1 + actors // 4)}
     common: dict[str, Any] = {
-        "batch_size": None,  # a block at a time
         "batch_format": "pyarrow",
         "resources": placement(run),
     }
@@ -168,10 +168,11 @@ def _dataset(
         # Ray Data calls the bounds of the retries deprecated, and names nothing in their place.
         warnings.simplefilter("ignore", DeprecationWarning)
         # Operators whose options are the same would be made one, and no longer overlap.
-        dataset = dataset.map_batches(Reading(source), **tasks, **common)
+        dataset = dataset.map_batches(Reading(source), batch_size=None, **tasks, **common)
         dataset = dataset.map_batches(
             Pooled,
             fn_constructor_args=(pool,),
+            batch_size=1,  # a group: Ray Data refuses None, a block, of an actor on a GPU
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
             num_cpus=1.0,
             num_gpus=pool.num_gpus or None,
@@ -181,4 +182,4 @@ def _dataset(
             max_task_retries=-1,
             **common,
         )
-        return dataset.map_batches(Writing(sink), **tasks, **common)
+        return dataset.map_batches(Writing(sink), batch_size=None, **tasks, **common)

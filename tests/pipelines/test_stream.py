@@ -180,7 +180,9 @@ def test_what_an_operator_raises_ends_the_stage_by_name(
 def test_an_error_travels_past_the_operators_after_it() -> None:
     """None of them is asked, and columns keep their types."""
     [table] = operators.Reading(Source("read", cannot_read, NUMBERS))(groups_of(7))
-    assert table.schema.field("given_number").type == pa.large_list(pa.int32())
+    assert table.schema.field("given_number").type == pa.large_list(
+        pa.large_list(pa.int32())  # a group's
+    )
     [table] = operators.Pooled(Pool("double", doubling, (), NUMBERS))(table)
     [table] = operators.Writing(Sink("write", cannot_write))(table)
     number, kind, message = cloudpickle.loads(table["outcome"][0].as_py())
@@ -219,6 +221,26 @@ def test_an_actor_makes_its_function_once_from_arguments(
     found, _ = stream.stream(None, [[1], [5], [2, 3]], **parts, description="adding")
     assert found == [[100, 101], [], [100, 101], [100, 101]]
     assert [path.name for path in tmp_path.iterdir()] == ["100"]
+
+
+def test_an_actor_has_a_group_at_a_time() -> None:
+    """Wherever Ray Data cuts blocks, and with however many rows it gives."""
+    had: list[list[str]] = []
+
+    def noting() -> Callable[[Iterator[Arrays]], Iterator[Arrays]]:
+        def note(items: Iterator[Arrays]) -> Iterator[Arrays]:
+            group = list(items)
+            had.append([arrays["name"][0].as_py() for arrays in group])
+            yield from group
+
+        return note
+
+    given = pa.concat_tables([groups_of(4, 0, 2), groups_of(1), groups_of(3)])
+    read_groups = pa.concat_tables(operators.Reading(Source("read", read, NUMBERS))(given))
+    assert read_groups.num_rows == 3
+    found = operators.Pooled(Pool("note", noting, (), NUMBERS))(read_groups.slice(0, 2))
+    assert [len(table["given_number"][0]) for table in found] == [4_000, 0, 2_000, 1_000]
+    assert had == [["item 4", "item 0", "item 2"], ["item 1"]]
 
 
 def groups_of(*numbers: int) -> pa.Table:
