@@ -396,13 +396,20 @@ def untrained(finished, tmp_path) -> Path:
 
 
 def test_tasks_of_ray_give_the_same(finished, corpus, untrained, tmp_path, ray_session) -> None:
-    found = run(with_ray(corpus, untrained, "ranking"))["evaluate"]["counts"]
-    assert found["map"] > found["random_map"]
+    run(with_ray(corpus, untrained, "ranking"))
     place = copied(finished, tmp_path / "inline", "ingest", "split", "pretrain", "embed", "fuse")
     with without_ray():
         train.STAGE.run(with_ray(corpus, place, "ranking"))
     for name, table in vectors(untrained).items():
         assert table.equals(vectors(place)[name]), name
+
+
+@pytest.mark.slow
+def test_a_ranking_learns_what_users_play(corpus, untrained) -> None:
+    """In ten epochs; after one of them the mAP is still about that of chance."""
+    with without_ray():
+        found = run(with_ray(corpus, untrained, "ranking", train__towers__epochs=10))["evaluate"]
+    assert found["counts"]["map"] > 1.5 * found["counts"]["random_map"]
 
 
 @pytest.mark.slow
