@@ -1,6 +1,9 @@
 """One small corpus and one finished workspace for all tests of the pipeline."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,22 @@ def arguments(*args: object, **kwargs: object) -> list[str]:
 def result(workspace: Path, stage: str) -> Path:
     """The folder of a stage's current result."""
     return Path(Workspace(str(workspace)).path(stage))
+
+
+def told_by(script: str, tmp_path: Path, *arguments: str) -> str:
+    """Standard output of a script in a process of its own, given a workspace and arguments."""
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    done = subprocess.run(
+        [sys.executable, file, str(tmp_path / "w"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def copied(finished: Path, target: Path, *stages: str) -> Path:

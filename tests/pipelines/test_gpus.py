@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from pipelines.runtime.resources import Demand
 from pipelines.runtime.stream import Pool, Sink, Source
 from pipelines.runtime.workspace import StageRun, Workspace
 from pipelines.train import stage as training
-from tests.pipelines.conftest import BEFORE_TRAIN, copied
+from tests.pipelines.conftest import BEFORE_TRAIN, copied, told_by
 from tests.pipelines.inline import load, without_ray
 
 USE = GpuUse("train.num_gpus", "a worker")
@@ -560,18 +557,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_ray_with_gpus_that_pytorch_does_not_see(tmp_path) -> None:
     """Ray counts a GPU, and PyTorch has no CUDA: CPUs, by name, and no wait without end."""
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE)
-    done = subprocess.run(
-        [sys.executable, script, str(tmp_path / "w")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = done.stdout
+    told = told_by(FAKE, tmp_path)
     assert "train: 1 GPU in the cluster, but PyTorch" in told
     assert "sees none in a worker that holds it: CPU\n" in told
     assert "auto {'gpus': 0.0}" in told

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import ray
@@ -20,6 +16,7 @@ from pipelines.runtime.progress import progress
 from pipelines.runtime.resources import Demand
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import StageRun, Workspace
+from tests.pipelines.conftest import told_by
 from tests.pipelines.inline import without_ray
 
 
@@ -173,18 +170,8 @@ if __name__ == "__main__":
 )
 def test_streamed_training_where_workers_hold_all_cpus(tmp_path, cpus, workers, rows) -> None:
     """It stood still: Ray Data's tasks found no CPU. The first worker's rows are counted."""
-    script = tmp_path / "stream.py"
-    script.write_text(STREAM)
-    done = subprocess.run(
-        [sys.executable, script, str(tmp_path / "w"), str(cpus), *workers],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [str({"rows": each}) for each in rows]
+    told = told_by(STREAM, tmp_path, str(cpus), *workers)
+    assert told.splitlines() == [str({"rows": each}) for each in rows]
 
 
 STUCK = """
@@ -211,19 +198,9 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_work_that_waits_for_what_no_node_has_is_ended_by_name(tmp_path) -> None:
     """As where the only node with a GPU is lost in the midst of a stage."""
-    script = tmp_path / "stuck.py"
-    script.write_text(STUCK)
-    done = subprocess.run(
-        [sys.executable, script, str(tmp_path / "w")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("ResourceError label: no progress for ")
-    assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in done.stdout
+    told = told_by(STUCK, tmp_path)
+    assert told.startswith("ResourceError label: no progress for ")
+    assert "Ray has yet to place 1 x {CPU 1, GPU 1}: no node has {CPU 1, GPU 1}" in told
 
 
 @pytest.fixture
