@@ -535,7 +535,8 @@ def work(config, workspace, run):
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     logging.getLogger("fusionrec").propagate = True
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+    # Else Ray joins a cluster that another test has started on this machine.
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
              object_store_memory=100 << 20, logging_level=logging.ERROR)
     use = GpuUse("train.num_gpus", "a worker")
     stage = Stage("train", lambda c: (), lambda c: {"seed": c.seed}, work, gpus=use)
