@@ -87,8 +87,9 @@ types: $(DEV_STAMP)
 
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
+# In two processes: all tests that start Ray in one of them (tests/conftest.py).
 unit: $(DEV_STAMP)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --numprocesses 2 --dist loadgroup
 
 slow: $(DEV_STAMP)
 	$(PYTEST) -m slow

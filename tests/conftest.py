@@ -9,6 +9,8 @@ import pytest
 # Before any test imports torch, as the command does it: see pipelines/runtime/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+WITH_RAY = ("benchmarks", "gpu", "pipelines")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """What Ray says it will remove is an error, before it is removed."""
@@ -16,6 +18,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
             "filterwarnings", "error::ray.util.annotations.RayDeprecationWarning"
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside each other (``--dist loadgroup``): the tests that start Ray in one process, for one Ray.
+
+    The others file by file, so that a file's fixtures are made once.
+    """
+    folder = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(folder)
+        group = "ray" if place.parts[0] in WITH_RAY else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
