@@ -8,13 +8,14 @@ import tracemalloc
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from fusionrec.errors import ConfigError
-from fusionrec.formats.sample import files as sample_files
+from fusionrec.formats.sample import tracks as sample_tracks
 from fusionrec.formats.sample.corpus import SampleTruth, read_truth, write_sample
 from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, Listening, PlantedModel
 from fusionrec.formats.sample.model import planted_scores as scores_of
@@ -107,6 +108,28 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
         assert first[name] != other[name], name
 
 
+def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    for processes in (1, 2):
+        write_sample(tmp_path / str(processes), songs=250, users=5, processes=processes)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_lyrics_and_histories_as_asked_for(tmp_path: Path, corpus: Corpus) -> None:
+    truth = write_sample(tmp_path, songs=SONGS, users=USERS, seed=5, lyrics=0.24, history=20)
+    with_lyrics = truth.lyrics_train + truth.lyrics_test
+    assert abs(with_lyrics / SONGS - 0.24) < 3 * np.sqrt(0.24 * 0.76 / SONGS)
+    lines = [
+        line.split(b"\t") for line in (tmp_path / "tasteprofile/train_triplets.txt").open("rb")
+    ]
+    played = Counter(fields[0] for fields in lines)
+    assert 17 < np.median(list(played.values())) < 23
+    assert read_truth(tmp_path) == truth
+    # Nothing else of a song changes with them.
+    assert (tmp_path / "truth_songs.tsv").read_bytes() == (
+        corpus.root / "truth_songs.tsv"
+    ).read_bytes()
+
+
 def test_an_earlier_sample_is_replaced_without_a_trace(tmp_path: Path) -> None:
     write_sample(tmp_path / "again", songs=80, users=9, seed=1)
     # As a run leaves it that was stopped half-way.
@@ -130,9 +153,16 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str
 
 @pytest.mark.parametrize(
     ("sizes", "named"),
-    [({"songs": 49}, "songs = 49"), ({"users": 0}, "users = 0"), ({"seed": -1}, "seed = -1")],
+    [
+        ({"songs": 49}, "songs = 49"),
+        ({"users": 0}, "users = 0"),
+        ({"processes": 0}, "processes = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"lyrics": 1.5}, "lyrics = 1.5"),
+        ({"history": 10}, "history = 10"),
+    ],
 )
-def test_sizes_out_of_bounds(tmp_path: Path, sizes: dict[str, int], named: str) -> None:
+def test_sizes_out_of_bounds(tmp_path: Path, sizes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         write_sample(tmp_path / "out", **sizes)
     assert not (tmp_path / "out").exists()
@@ -154,7 +184,7 @@ def test_memory_hardly_grows_with_the_corpus(
     def write_little(path: Path, **content: object) -> None:
         path.write_bytes(b"x")
 
-    monkeypatch.setattr(sample_files, "write_track", write_little)  # slow while being traced
+    monkeypatch.setattr(sample_tracks, "write_track", write_little)  # slow while being traced
     peaks = {}
     for songs in (100, 400):
         tracemalloc.start()

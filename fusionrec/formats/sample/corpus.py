@@ -17,7 +17,13 @@ from typing import Any
 
 from fusionrec.errors import ConfigError
 from fusionrec.formats.sample.files import TEXT_FILES, CorpusWriter
-from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, PlantedModel
+from fusionrec.formats.sample.model import (
+    HISTORY,
+    LEAST_HISTORY,
+    LYRICS,
+    PREFERENCE_STRENGTH,
+    PlantedModel,
+)
 from fusionrec.formats.sample.words import GENRES
 
 MINIMUM_SONGS = 50
@@ -50,6 +56,8 @@ class SampleTruth:
         ``lyrics_cut_lines``; ``triplet_negative``, ``triplet_not_integer``,
         ``triplet_two_fields``, ``triplet_unknown_song`` (lines, not in `triplets`);
         ``mismatched_songs`` (pairs of this corpus), ``mismatched_foreign``.
+    lyrics_share, history
+        As asked for.
     """
 
     seed: int
@@ -63,6 +71,8 @@ class SampleTruth:
     genres: tuple[str, ...]
     preference_strength: float
     injected: dict[str, int]
+    lyrics_share: float = LYRICS
+    history: float = HISTORY
 
 
 def write_sample(
@@ -71,6 +81,9 @@ def write_sample(
     songs: int = 2000,
     users: int = 1000,
     seed: int = 0,
+    lyrics: float = LYRICS,
+    history: float = HISTORY,
+    processes: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> SampleTruth:
     """Write a sample corpus into the folder `out`; the same arguments give the same bytes.
@@ -90,6 +103,13 @@ def write_sample(
         Listeners, at least 1.
     seed
         Not negative.
+    lyrics
+        Share of the songs that have lyrics; the musiXmatch data set has .24 of all.
+    history
+        Songs that the median listener has played, above 10; the mean is 1.5 times what is above
+        10, and 10. No listener has played more than 2,000, or a quarter of all songs.
+    processes
+        Those that write the songs' HDF5 files, nine tenths of the work. The bytes are the same.
     progress
         Called now and then with the songs and users written since the last call, `songs` +
         `users` in all.
@@ -97,19 +117,24 @@ def write_sample(
     Raises
     ------
     ConfigError
-        A size or the seed is out of bounds, or `out` holds something else.
+        A size, a share or the seed is out of bounds, or `out` holds something else.
     """
-    for name, value, least in (("songs", songs, MINIMUM_SONGS), ("users", users, 1)):
+    at_least = (("songs", songs, MINIMUM_SONGS), ("users", users, 1), ("processes", processes, 1))
+    for name, value, least in at_least:
         if value < least:
             raise ConfigError(f"sample: {name} = {value}; use at least {least}")
     if seed < 0:
         raise ConfigError(f"sample: seed = {seed}; use 0 or more")
+    if not 0 <= lyrics <= 1:
+        raise ConfigError(f"sample: lyrics = {lyrics}; use a share, from 0 to 1")
+    if history <= LEAST_HISTORY:
+        raise ConfigError(f"sample: history = {history}; use more than {LEAST_HISTORY}")
     root = Path(out)
     _clear(root)
-    model = PlantedModel(seed)
+    model = PlantedModel(seed, lyrics=lyrics, history=history)
     sizes = model.artist_sizes(songs)
     corpus = CorpusWriter(root, model, songs, progress or (lambda _: None))
-    corpus.write(sizes, users)
+    corpus.write(sizes, users, processes)
     counts, injected = corpus.counts, corpus.injected
     truth = SampleTruth(
         seed=seed,
@@ -123,6 +148,8 @@ def write_sample(
         genres=GENRES,
         preference_strength=PREFERENCE_STRENGTH,
         injected=dict(sorted(injected.items())),
+        lyrics_share=lyrics,
+        history=history,
     )
     _mark(root, {"complete": True, **asdict(truth)})
     return truth

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.formats.hdf5.writer import write_track
 from fusionrec.formats.sample.ids import Identifiers, track_path
 from fusionrec.formats.sample.model import Artist, G, Listening, PlantedModel, Song
 from fusionrec.formats.sample.similarity import SimilarArtists
+from fusionrec.formats.sample.tracks import DETAILS, Track, TrackFiles
 from fusionrec.formats.sample.words import GENRES, TAGTRAUM_NAMES
 
 TEXT_FILES = {
@@ -34,7 +33,7 @@ TEXT_FILES = {
 }
 """Every text file of the corpus below its root."""
 
-_ODDITIES, _DETAILS = 100, 101  # generator streams; the model's are smaller
+_ODDITIES = 100  # generator stream; the model's are smaller
 _STEP = 100  # items between two reports of progress
 _FOREIGN_MISMATCHES = 10
 _BAD_BYTES = b" \xff\xe9\xfe"  # each invalid in UTF-8: three U+FFFD when replaced
@@ -85,15 +84,25 @@ class CorpusWriter:
         self._mixtures = np.zeros((songs, G), dtype=np.float32)
         self._popularity = np.zeros(songs, dtype=np.float32)
         self._files: dict[str, IO[bytes]] = {}
-        self._folders: set[Path] = set()
         self._tags: set[str] = set()
 
-    def write(self, sizes: NDArray[np.int64], users: int) -> None:
-        """Write every file; `sizes` holds the number of songs of each artist, shape (artists,)."""
+    def write(self, sizes: NDArray[np.int64], users: int, processes: int = 1) -> None:
+        """Write every file.
+
+        Parameters
+        ----------
+        sizes
+            Songs of each artist, shape (artists,).
+        users
+            Listeners.
+        processes
+            Those that write the songs' HDF5 files.
+        """
         with ExitStack() as stack:
             for name, path in TEXT_FILES.items():
                 self._files[name] = stack.enter_context((self._root / path).open("wb"))
-            self._write_songs(sizes, choose_oddities(self._model.seed, sizes))
+            with TrackFiles(self._root, self._model, self._ids, processes) as self._tracks:
+                self._write_songs(sizes, choose_oddities(self._model.seed, sizes))
             self._write_foreign()
             self._write_plays(users)
 
@@ -155,7 +164,7 @@ class CorpusWriter:
         ):
             self.injected[kind] += int(present)
 
-        self._write_hdf5(artist, song, index, song_id, title, similar)
+        self._tracks.write(Track(index, artist, song, song_id, title, similar))
         by = b"<SEP>".join([artist.name.encode(), title])
         self._line("tracks", f"{track}<SEP>{song_id}<SEP>".encode() + by)
         if song.year:
@@ -174,69 +183,6 @@ class CorpusWriter:
             "\t".join([track, song_id, self._ids.artist(artist.index), genre, *_decimals(planted)]),
         )
 
-    def _write_hdf5(
-        self,
-        artist: Artist,
-        song: Song,
-        index: int,
-        song_id: str,
-        title: bytes,
-        similar: list[bytes],
-    ) -> None:
-        track = self._ids.track(index)
-        path = self._root / track_path(track)
-        if path.parent not in self._folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._folders.add(path.parent)
-        rng = np.random.default_rng([self._model.seed, _DETAILS, index])
-        write_track(
-            path,
-            metadata={
-                "artist_7digitalid": artist.index + 1,
-                "artist_familiarity": round(min(0.4 + 0.1 * math.log(artist.popularity), 1.0), 8),
-                "artist_hotttnesss": round(min(0.3 + 0.15 * math.log(artist.popularity), 1.1), 8),
-                "artist_id": self._ids.artist(artist.index).encode(),
-                "artist_latitude": math.nan,
-                "artist_location": artist.location.encode(),
-                "artist_longitude": math.nan,
-                "artist_mbid": str(UUID(self._ids.digest("artist", artist.index)[:32])).encode(),
-                "artist_name": artist.name.encode(),
-                "artist_playmeid": -1,
-                "release": song.release.encode(),
-                "release_7digitalid": int(rng.integers(1, 900_000)),
-                "song_hotttnesss": song.hotttnesss,
-                "song_id": song_id.encode(),
-                "title": title,
-                "track_7digitalid": index + 1,
-            },
-            analysis={
-                "analysis_sample_rate": 22050,
-                "audio_md5": self._ids.digest("audio", index)[:32].encode(),
-                "duration": song.duration,
-                "end_of_fade_in": round(float(rng.exponential(0.4)), 3),
-                "key": song.key,
-                "key_confidence": round(float(rng.random()), 3),
-                "loudness": song.loudness,
-                "mode": song.mode,
-                "mode_confidence": round(float(rng.random()), 3),
-                "start_of_fade_out": round(song.duration * 0.96, 3),
-                "tempo": song.tempo,
-                "time_signature": song.time_signature,
-                "time_signature_confidence": round(float(rng.random()), 3),
-                "track_id": track.encode(),
-            },
-            musicbrainz={"year": song.year},
-            arrays=self._model.audio(song, index)
-            | {
-                "metadata/artist_terms": np.array([t.encode() for t in artist.terms], "S256"),
-                "metadata/artist_terms_freq": artist.term_freqs,
-                "metadata/artist_terms_weight": artist.term_weights,
-                "metadata/similar_artists": np.array(similar, "S20"),
-                "musicbrainz/artist_mbtags": np.array([t.encode() for t in artist.mbtags], "S256"),
-                "musicbrainz/artist_mbtags_count": artist.mbtag_counts,
-            },
-        )
-
     def _write_lyrics(self, song: Song, index: int, track: str) -> None:
         written = self.counts["lyrics_train"] + self.counts["lyrics_test"]
         part = "lyrics_test" if written % 10 == 0 else "lyrics_train"
@@ -247,7 +193,7 @@ class CorpusWriter:
         self._files[part].write(f"\n{track},{7 * index + 11},{pairs}".encode())
 
     def _write_annotation(self, song: Song, index: int, track: str) -> None:
-        rng = np.random.default_rng([self._model.seed, _DETAILS, index, 1])
+        rng = np.random.default_rng([self._model.seed, DETAILS, index, 1])
         if rng.random() < 0.2:
             return
         order = np.argsort(-song.mixture, kind="stable")

@@ -21,6 +21,18 @@ G = len(GENRES)
 PREFERENCE_STRENGTH = 4.0
 """beta: how steeply a listener's chance of choosing a song rises with its share of a genre."""
 
+LYRICS = 0.85
+"""Share of the songs that have lyrics, unless another is asked for."""
+
+LEAST_HISTORY = 10
+"""Songs that every listener has played, where the corpus is large enough."""
+
+HISTORY = 35.0
+"""Songs that the median listener has played, unless others are asked for."""
+
+HISTORY_SPREAD = 0.9
+"""Sigma of the log-normal of how many songs a listener has played beyond the least."""
+
 _MODEL, _SIZES, _ARTIST, _RELEASE, _SONG, _LYRICS, _AUDIO, _USER = range(8)
 
 _LOCATIONS = ("", "", "Los Angeles, CA", "London, England", "Nashville, TN", "Berlin, Germany")
@@ -69,10 +81,22 @@ class Song:
 
 
 class PlantedModel:
-    """Draws every artist, song and listener of the corpus with one seed."""
+    """Draws every artist, song and listener of the corpus with one seed.
 
-    def __init__(self, seed: int) -> None:
+    Parameters
+    ----------
+    seed
+        Not negative.
+    lyrics
+        Share of the songs that have lyrics.
+    history
+        Songs that the median listener has played, above :data:`LEAST_HISTORY`.
+    """
+
+    def __init__(self, seed: int, *, lyrics: float = LYRICS, history: float = HISTORY) -> None:
         self.seed = seed
+        self._without_lyrics = 1.0 - lyrics
+        self.history = history
         rng = self._rng(_MODEL, 0)
         self.words, home = words.vocabulary(rng)
         zipf = (np.arange(len(self.words)) + 3.7) ** -1.05
@@ -150,7 +174,7 @@ class PlantedModel:
             key=int(rng.integers(12)),
             mode=int(rng.random() < 0.68 - 0.3 * float(mixture[1])),
             time_signature=4 if rng.random() < 0.85 else int(rng.choice([1, 3, 5, 7])),
-            has_lyrics=bool(rng.random() >= 0.15),
+            has_lyrics=bool(rng.random() >= self._without_lyrics),
         )
 
     def lyrics(self, mixture: NDArray[np.float32], index: int) -> NDArray[np.int64]:
@@ -229,11 +253,13 @@ class Listening:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Songs a listener chose, ascending, and how often each was played; both shape (n,).
 
-        Songs number 10 + log-normal (median 35); plays are Pareto of exponent 1.6 (median 1),
-        rising with theta . mixture.
+        Songs number 10 + log-normal (by the model's median), a quarter of all at most; plays are
+        Pareto of exponent 1.6 (median 1), rising with theta . mixture.
         """
         rng = np.random.default_rng([self._model.seed, _USER, user, 1])
-        wanted = min(10 + round(float(rng.lognormal(np.log(25.0), 0.9))), self._most)
+        beyond = np.log(self._model.history - LEAST_HISTORY)
+        drawn = float(rng.lognormal(beyond, HISTORY_SPREAD))
+        wanted = min(LEAST_HISTORY + round(drawn), self._most)
         chosen = np.empty(0, dtype=np.int64)
         # Popular songs are drawn again and again, so it takes a few rounds.
         for _ in range(50):
