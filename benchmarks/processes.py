@@ -5,51 +5,105 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
+
+_RAYS_OWN = ("ray::Dashboard", "ray::RuntimeEnv")
+"""Beginnings of what Ray's agents call themselves; workers are named as they are."""
+
+_IDLE = "ray::IDLE"
 
 
 class Watcher(threading.Thread):
-    """Reads CPU time and memory of a process and all below it, every 50 ms.
+    """Reads CPU time and memory of a process and all below it, every 50 ms or as told.
 
     Attributes
     ----------
     driver, workers
         Most anonymous resident memory (without Ray's shared object store) of the process, and of
         any of Ray's workers, in bytes.
+    phase
+        What the process is at, if whoever watches says so.
+    peaks
+        By phase, the most memory of any process of a kind, in bytes: anonymous of the ``driver``,
+        the ``raylet``, the ``gcs_server``, a ``worker`` at work, an ``idle`` one (which keeps what
+        its last work left) and any ``other`` (Ray's agents and monitors), of ``all`` together at
+        one time, and ``shared``, that of the object store which one process has touched.
+    largest
+        By phase, what the worker with the most memory at work ran.
+    seconds
+        CPU seconds of each process so far.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, every: float = 0.05) -> None:
         super().__init__(daemon=True)
         self._pid = pid
-        self._seconds: dict[int, float] = {}
+        self._every = every
+        self._lock = threading.Lock()
+        self.seconds: dict[int, float] = {}
         self.driver = self.workers = 0
+        self.phase = ""
+        self.peaks: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.largest: dict[str, str] = {}
 
     def run(self) -> None:
         """Read until the process ends."""
         while os.path.exists(f"/proc/{self._pid}"):
             self.read()
-            time.sleep(0.05)
+            time.sleep(self._every)
 
     def read(self) -> float:
         """CPU seconds so far, those of ended processes included."""
-        fields = {
-            int(name): stat.rpartition(")")[2].split()
-            for name in os.listdir("/proc")
-            if name.isdigit() and (stat := _text(f"/proc/{name}/stat"))
-        }
-        family = [self._pid] if self._pid in fields else []
-        for parent in family:
-            family += [pid for pid, stat in fields.items() if int(stat[1]) == parent]
-        for pid in family:
-            ticks = int(fields[pid][11]) + int(fields[pid][12])
-            self._seconds[pid] = ticks / os.sysconf("SC_CLK_TCK")
-            status = _text(f"/proc/{pid}/status")
-            memory = int((status.partition("RssAnon:")[2] or "0").split()[0]) << 10
-            if pid == self._pid:
-                self.driver = max(self.driver, memory)
-            elif status.partition("Name:\t")[2].startswith("ray::"):
-                self.workers = max(self.workers, memory)
-        return sum(self._seconds.values())
+        with self._lock:
+            fields = {
+                int(name): stat.rpartition(")")[2].split()
+                for name in os.listdir("/proc")
+                if name.isdigit() and (stat := _text(f"/proc/{name}/stat"))
+            }
+            family = [self._pid] if self._pid in fields else []
+            for parent in family:
+                family += [pid for pid, stat in fields.items() if int(stat[1]) == parent]
+            peaks, together = self.peaks[self.phase], 0
+            for pid in family:
+                ticks = int(fields[pid][11]) + int(fields[pid][12])
+                self.seconds[pid] = ticks / os.sysconf("SC_CLK_TCK")
+                status = _text(f"/proc/{pid}/status")
+                memory = _bytes(status, "RssAnon:")
+                together += memory
+                kind = "driver" if pid == self._pid else _kind(status)
+                if kind == "driver":
+                    self.driver = max(self.driver, memory)
+                elif status.partition("Name:\t")[2].startswith("ray::"):
+                    self.workers = max(self.workers, memory)
+                if kind == "worker" and memory > peaks[kind]:
+                    self.largest[self.phase] = title(pid)
+                peaks[kind] = max(peaks[kind], memory)
+                peaks["shared"] = max(peaks["shared"], _bytes(status, "RssShmem:"))
+            peaks["all"] = max(peaks["all"], together)
+            return sum(self.seconds.values())
+
+
+def title(pid: int) -> str:
+    """What a process calls itself: of a worker of Ray, ``ray::`` and what it runs; "" if ended."""
+    return _text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+
+
+def is_at_work(name: str) -> bool:
+    """Whether a process of this name or title works for whoever uses Ray."""
+    return name.startswith("ray::") and not name.startswith((*_RAYS_OWN, _IDLE))
+
+
+def _kind(status: str) -> str:
+    name = status.partition("Name:\t")[2].partition("\n")[0]
+    if is_at_work(name):
+        return "worker"
+    if name.startswith(_IDLE):
+        return "idle"
+    return name if name in ("raylet", "gcs_server") else "other"
+
+
+def _bytes(status: str, field: str) -> int:
+    return int((status.partition(field)[2] or "0").split()[0]) << 10
 
 
 def _text(path: str) -> str:

@@ -18,6 +18,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -193,14 +194,22 @@ EPOCHS = 2_000
 """The paper's."""
 
 
-def steps(recorded: dict[str, Any]) -> dict[str, tuple[float, str]]:
-    """CPU seconds of each step for the full data, and how they come about."""
+def steps(
+    recorded: dict[str, Any],
+    data: Mapping[str, int] = FULL,
+    candidates: int = CANDIDATES,
+    ranking: str = "ranking_seconds_per_user_and_song",
+) -> dict[str, tuple[float, str]]:
+    """CPU seconds of each step for data of these sizes, and how they come about.
+
+    `ranking` names the recorded rate of what is ranked by.
+    """
     rates, fits = recorded["rates"], summary(recorded["measured"])
-    songs, users = FULL["songs"], FULL["users"]
+    songs, users = data["songs"], data["users"]
     shared = {
         "ingest: tracks": (songs, "files_per_cpu_second"),
-        "ingest: plays": (FULL["plays"], "plays_per_cpu_second"),
-        "embed: lyrics, roberta-base": (FULL["lyrics"], "documents_per_cpu_second"),
+        "ingest: plays": (data["plays"], "plays_per_cpu_second"),
+        "embed: lyrics, roberta-base": (data["lyrics"], "documents_per_cpu_second"),
     }
     found = {
         name: (amount / rates[rate], f"{amount:,} / {rates[rate]:,}")
@@ -211,11 +220,8 @@ def steps(recorded: dict[str, Any]) -> dict[str, tuple[float, str]]:
         name = "embed: metadata and audio" if stage == "embed" else stage
         # A stage whose cost did not grow with the data has only its fixed part.
         found[name] = (amount / rate, f"{amount:,} / {rate:,.0f}") if rate else (0.0, "no growth")
-    pairs = users * CANDIDATES * rates["ranking_seconds_per_user_and_song"]
-    found["recommend"] = (
-        pairs,
-        f"{users:,} x {CANDIDATES:,} x {rates['ranking_seconds_per_user_and_song']:.2g}",
-    )
+    seconds = users * candidates * rates[ranking]
+    found["recommend"] = (seconds, f"{users:,} x {candidates:,} x {rates[ranking]:.2g}")
     return found
 
 

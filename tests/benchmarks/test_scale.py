@@ -1,5 +1,6 @@
 """The growth fit, and that CAPACITY.md says what was measured."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -77,3 +78,39 @@ def test_a_cost_at_another_size_is_on_the_line_of_the_larger_ones() -> None:
     assert found([1, 2, 4, 8], [100.0, 7.0, 11.0, 19.0], 100) == pytest.approx(203)
     assert found([1, 2, 4], [5.0, 5.0, 4.0], 100) == pytest.approx(4)  # no less than measured
     assert found([10], [3.0], 100) == pytest.approx(30)
+
+
+def test_what_is_predicted_of_the_full_data_is_what_the_document_says(scale) -> None:
+    import predictions as module  # type: ignore[import-not-found]
+
+    recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())
+    of_the_data = {name: scale.FULL[name] for name in ("songs", "lyrics", "users", "plays")}
+    size = module.Size(
+        **of_the_data, labelled=scale.FULL["labelled"], epochs=scale.EPOCHS,
+        candidates=scale.CANDIDATES, components=280, base=True, blend=False,
+    )  # fmt: skip
+    found = module.predictions(recorded, size, 16)
+    fits, steps = scale.summary(recorded["measured"]), scale.steps(recorded)
+    for stage in ("ingest", "embed", "fuse", "recommend"):
+        seconds = sum(each for name, (each, _) in steps.items() if name.startswith(stage))
+        fixed = fits[stage]["fixed"]
+        assert found[stage]["cpu_seconds"] == pytest.approx(fixed + seconds)
+        assert found[stage]["wall_seconds"] == pytest.approx(fixed + seconds / 16)
+    assert found["fuse"]["disk_mb"] == pytest.approx(1_000_000 * 280 * 4 / 2**20)
+    tiny = module.predictions(recorded, dataclasses.replace(size, base=False, blend=True), 16)
+    lyrics, _ = steps["embed: lyrics, roberta-base"]
+    assert found["embed"]["cpu_seconds"] - tiny["embed"]["cpu_seconds"] == pytest.approx(lyrics)
+    assert tiny["blend"]["worker_mb"] > recorded["blend"]["measured"][-1]["data_mb"]
+
+
+def test_a_blend_of_a_size_that_was_measured_is_predicted_as_measured() -> None:
+    import predictions as module
+
+    recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())
+    measured = recorded["blend"]["measured"][1]
+    sizes = {name: measured[name] for name in ("songs", "users", "plays")}
+    rest = {"lyrics": 500, "labelled": 0, "epochs": 1, "candidates": 1, "components": 1}
+    size = module.Size(**sizes, **rest, base=False, blend=True)
+    found = module.predictions(recorded, size, 2)["blend"]
+    seconds = sum(part["cpu_seconds"] for part in measured["parts"].values())
+    assert found["cpu_seconds"] == pytest.approx(seconds)

@@ -1,5 +1,6 @@
 """The benchmark scripts run, at small sizes; what they measure is for their readers to judge."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -204,3 +205,36 @@ def test_blend_scale(tmp_path) -> None:
         assert {"PageRank", "matrix factorisation", "ridge", "rotation"} <= each["parts"].keys()
         assert all(part["mb"] > 10 for part in each["parts"].values())
     assert json.loads(record.read_text())["blend"]["factors"] == [1, 2]
+
+
+def test_rehearsal(tmp_path) -> None:
+    """Without lyrics and blend, for speed; the corpus is there already."""
+    import rehearsal  # type: ignore[import-not-found]
+
+    asked = {"songs": 120, "users": 30, "plays": 20.0, "lyrics": 0.24, "seed": 0, "processes": 1}
+    truth, seconds = rehearsal.corpus(tmp_path / "corpus", argparse.Namespace(**asked))
+    assert seconds > 0
+    assert truth.users == 30
+    others = argparse.Namespace(**{**asked, "songs": 130})
+    with pytest.raises(SystemExit, match="other sizes"):
+        rehearsal.corpus(tmp_path / "corpus", others)
+
+    sizes = [part for name, value in asked.items() for part in (f"--{name}", value)]
+    small = ["embed.modalities=[metadata,audio]", "recommend.model=genre", "train.workers=0"]
+    settings = [part for each in small for part in ("--set", each)]
+    kill = ("--kill", "ingest", "--kill-after", 0.1, "--epochs", 1, "--cpus", 2)
+    found = result("rehearsal.py", tmp_path / "corpus", *sizes, *settings, *kill)
+    assert found["corpus"]["written_in_seconds"] is None
+    assert found["killed"]["worker"].startswith("ray::")
+    assert found["lost"] == {}
+    assert set(small) < set(found["overridden"])
+    assert found["stages"].keys() == {
+        *("ingest", "split", "label", "embed", "fuse", "train", "recommend", "evaluate")
+    }
+    for stage in found["stages"].values():
+        assert min(stage["disk_mb"], stage["memory_mb"]["driver"], stage["memory_mb"]["all"]) > 0
+        for name, ratio in stage["ratios"].items():
+            assert (name in stage["off"]) == (abs(ratio - 1) > 0.3)
+    assert {"wall_seconds", "cpu_seconds", "worker_mb"} <= found["stages"]["ingest"][
+        "ratios"
+    ].keys()

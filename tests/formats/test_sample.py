@@ -110,7 +110,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
 
 def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
     for processes in (1, 2):
-        write_sample(tmp_path / str(processes), songs=250, users=5, processes=processes)
+        write_sample(tmp_path / str(processes), songs=120, users=5, processes=processes)
     assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
