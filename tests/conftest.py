@@ -20,6 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Beside each other (``--dist loadgroup``): the tests that start Ray in one process, for one Ray.
 

@@ -170,7 +170,8 @@ def test_a_new_method_computes_only_itself(corpus, place, tables) -> None:
     assert (place / "compare" / "comparison.md").read_bytes() == before
 
 
-def test_published_figures_stand_apart(place) -> None:
+def test_published_figures_stand_apart(corpus, place) -> None:
+    compare.STAGE.run(load(corpus, place))  # whatever another test has made the current one
     with (place / "compare" / "comparison.csv").open() as file:
         found = list(csv.DictReader(file))
     by_method = {row["method"]: row for row in found}
