@@ -89,7 +89,7 @@ PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)
 
 # In two processes: all tests that start Ray in one of them (tests/conftest.py).
 unit: $(DEV_STAMP)
-	$(PYTEST) -m "not slow" --numprocesses 2 --dist loadgroup
+	$(PYTEST) -m "not slow" --numprocesses 2
 
 slow: $(DEV_STAMP)
 	$(PYTEST) -m slow

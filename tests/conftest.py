@@ -3,13 +3,14 @@
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Before any test imports torch, as the command does it: see pipelines/runtime/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-WITH_RAY = ("benchmarks", "gpu", "pipelines")
+WITH_RAY = ("tests/gpu/test_workers.py", "tests/pipelines/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,17 +21,20 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside each other (``--dist loadgroup``): the tests that start Ray in one process, for one Ray.
+@pytest.hookimpl(optionalhook=True)  # the tests for GPUs run without xdist, too
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one has all tests that need Ray, so that there is one Ray.
 
-    The others file by file, so that a file's fixtures are made once.
+    The others are given file by file, so that a file's fixtures are made once.
     """
-    folder = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(folder)
-        group = "ray" if place.parts[0] in WITH_RAY else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if file.startswith(WITH_RAY) else file
+
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")
