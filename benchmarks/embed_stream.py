@@ -129,10 +129,11 @@ def streamed(run: StageRun, settings: LyricsConfig, weights: np.ndarray) -> dict
         description="encoding lyrics",
     )
     found, encode = statistics.operators, statistics.operators["encode"]
+    waited = statistics.waited or 0.0
     tokens = _tokens(run, tokenise, parts)
     return {
-        "waited": 1 - tokens * SECONDS_A_TOKEN / (statistics.waited + encode.seconds),
-        "waited_for_input": statistics.waited / (statistics.waited + encode.seconds),
+        "waited": 1 - tokens * SECONDS_A_TOKEN / (waited + encode.seconds),
+        "waited_for_input": waited / (waited + encode.seconds),
         "tokenise_us_a_token": 1e6 * found["tokenise"].seconds / tokens,
         "write_us_a_token": 1e6 * found["write"].seconds / tokens,
         "tokens": tokens,

@@ -19,9 +19,10 @@ from fusionrec.hashing import piece_of
 from pipelines.config import Config
 from pipelines.config.sources import IngestConfig
 from pipelines.ingest.catalogue import Catalogued, places_of
+from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_groups import SongGroup
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
-from pipelines.runtime import sharding, tasks
+from pipelines.runtime import tasks
 from pipelines.runtime.exchange import first_of, gather, scatter
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.stage import Counts, resumable
@@ -55,10 +56,13 @@ def read_lyrics(config: Config, run: StageRun, limit: float, songs: Catalogued) 
         )
     shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
     vocabulary = tasks.run_task(run, _write_vocabulary, run, paths)
-    reports = sharding.map_shards(
+    reports, stream = read_shards(
         run,
-        resumable(run, "lyrics", partial(_read_lyrics_shard, run), ReadReport),
+        "lyrics",
+        _read_lyrics_shard,
         shards,
+        ["raw_lyrics", "lyrics_rejects"],
+        ReadReport,
         description="reading lyrics",
     )
     total = totals(reports, limit, "lyrics", ", ".join(config.source.lyrics))
@@ -68,6 +72,7 @@ def read_lyrics(config: Config, run: StageRun, limit: float, songs: Catalogued) 
         "vocabulary": vocabulary,
         **_join_lyrics(run, shards, songs),
         "lyrics_rejects": total.reasons,
+        "stream": stream,
     }
 
 
@@ -91,12 +96,10 @@ def _write_vocabulary(run: StageRun, paths: list[str]) -> int:
     return len(words)
 
 
-def _read_lyrics_shard(run: StageRun, shard: FileShard) -> ReadReport:
+def _read_lyrics_shard(shard: FileShard) -> tuple[Tables, ReadReport]:
     read = musixmatch.read_lyrics_db if shard.path.endswith(".db") else musixmatch.read_lyrics
     batch = read(shard.path, shard.start, shard.stop)
-    run.write(batch.table, "raw_lyrics", shard.part)
-    run.write(batch.rejects, "lyrics_rejects", shard.part)
-    return report(batch)
+    return {"raw_lyrics": batch.table, "lyrics_rejects": batch.rejects}, report(batch)
 
 
 def _join_lyrics(run: StageRun, shards: Sequence[Shard], songs: Catalogued) -> Counts:

@@ -21,6 +21,7 @@ from fusionrec.errors import SourceError
 from fusionrec.formats import msd_sqlite
 from fusionrec.formats.batch import Batch, Rejects
 from pipelines.config import Config
+from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.sources import (
     ReadReport,
     artist_databases,
@@ -29,7 +30,7 @@ from pipelines.ingest.sources import (
     source_path,
     totals,
 )
-from pipelines.runtime import sharding, tasks
+from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import StageRun, part_name
@@ -72,10 +73,13 @@ def describe_others(config: Config, run: StageRun, limit: float) -> tuple[Counts
             raise SourceError(f"{path}: source.other_songs must be a .db file: track_metadata.db")
         tasks.run_task(run, _write_artists, run)
     databases = Databases(path, *artist_databases(config))
-    reports = sharding.map_shards(
+    reports, stream = read_shards(
         run,
+        "other_songs",
         partial(_describe, run, databases),
         shards_of(run.workspace, run.stage, "other_ids"),
+        ["other_songs", "other_song_rejects"],
+        OthersReport,
         description="describing other songs",
     )
     total = totals(reports, limit, "other songs", name or "")
@@ -87,6 +91,7 @@ def describe_others(config: Config, run: StageRun, limit: float) -> tuple[Counts
         "other_songs_with_terms": sum(found.with_terms for found in reports),
         "other_songs_with_similar_artists": sum(found.with_similar_artists for found in reports),
         "other_song_rejects": total.reasons,
+        "stream": stream,
     }
     return counts, [found.songs for found in reports]
 
@@ -108,7 +113,7 @@ def _write_artists(run: StageRun) -> None:
     run.write(pa.concat_tables(tables), "artists")
 
 
-def _describe(run: StageRun, databases: Databases, shard: Shard) -> OthersReport:
+def _describe(run: StageRun, databases: Databases, shard: Shard) -> tuple[Tables, OthersReport]:
     workspace, stage = run.workspace, run.stage
     ids = workspace.read_part(stage, "other_ids", part_name(shard.part))["song_id"]
     ids = ids.combine_chunks()
@@ -122,9 +127,8 @@ def _describe(run: StageRun, databases: Databases, shard: Shard) -> OthersReport
         batch, of_catalogue = _with_lists(batch, theirs)
     songs = batch.table.take(pc.index_in(ids, value_set=batch.table["song_id"].combine_chunks()))
     songs = songs.set_column(songs.column_names.index("song_id"), "song_id", ids)
-    run.write(songs.cast(schemas.SONGS), "other_songs", shard.part)
-    run.write(batch.rejects, "other_song_rejects", shard.part)
-    return OthersReport(
+    tables = {"other_songs": songs.cast(schemas.SONGS), "other_song_rejects": batch.rejects}
+    return tables, OthersReport(
         **vars(report(batch)),
         songs=len(songs),
         with_metadata=batch.table.num_rows,

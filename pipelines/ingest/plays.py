@@ -19,12 +19,13 @@ from fusionrec.formats import taste_profile
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest.by_user import ARTIFACTS, plays_by_user
+from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_codes import PLAYED, Songs, code_songs, samples_of, song_codes_of
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.ingest.user_codes import Users, code_users, codes_of
-from pipelines.runtime import sharding, tasks
+from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard
-from pipelines.runtime.stage import Counts, resumable
+from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import StageRun, part_name
 
 
@@ -54,10 +55,13 @@ def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]
         found = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
         ranges += [(file, start, stop) for start, stop in found]
     shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
-    reports = sharding.map_shards(
+    reports, stream = read_shards(
         run,
-        resumable(run, "plays", partial(_read_plays_shard, run), PlaysReport),
+        "plays",
+        _read_plays_shard,
         shards,
+        ["raw_plays", "raw_users", "raw_played", "play_rejects"],
+        PlaysReport,
         description="reading plays",
     )
     total = totals(reports, limit, "plays", ", ".join(config.source.plays))
@@ -83,11 +87,12 @@ def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]
         "other_songs": int(songs.others[-1]),
         "other_plays": on_others,
         "play_rejects": total.reasons,
+        "stream": stream,
     }
 
 
-def _read_plays_shard(run: StageRun, shard: FileShard) -> PlaysReport:
-    """Users and songs are written once a shard, and its rows as positions among them."""
+def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
+    """Users and songs once a shard, and its rows as positions among them."""
     batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
     table = batch.table
     listeners = table["user_id"].combine_chunks().dictionary_encode()
@@ -97,13 +102,15 @@ def _read_plays_shard(run: StageRun, shard: FileShard) -> PlaysReport:
     place[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
     songs = place[played.indices.to_numpy()]
     raw = pa.table({"user": listeners.indices, "song": songs, "plays": table["plays"]})
-    run.write(raw, "raw_plays", shard.part)
-    run.write(pa.table({"user_id": listeners.dictionary}), "raw_users", shard.part)
     ids = played.dictionary.take(order)
     rows = np.bincount(songs, minlength=len(ids))
-    run.write(pa.table({"song_id": ids, "rows": rows}, schema=PLAYED), "raw_played", shard.part)
-    run.write(batch.rejects, "play_rejects", shard.part)
-    return PlaysReport(
+    tables = {
+        "raw_plays": raw,
+        "raw_users": pa.table({"user_id": listeners.dictionary}),
+        "raw_played": pa.table({"song_id": ids, "rows": rows}, schema=PLAYED),
+        "play_rejects": batch.rejects,
+    }
+    return tables, PlaysReport(
         **vars(report(batch)),
         users=len(listeners.dictionary),
         songs=len(ids),

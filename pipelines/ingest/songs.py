@@ -22,6 +22,7 @@ from pipelines.config import Config
 from pipelines.ingest.catalogue import Catalogued, catalogue
 from pipelines.ingest.crashes import CrashNotes
 from pipelines.ingest.listing import take_listing
+from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.sources import (
     FileShard,
     ReadReport,
@@ -32,9 +33,9 @@ from pipelines.ingest.sources import (
     summed,
     totals,
 )
-from pipelines.runtime import metrics, sharding, tasks
+from pipelines.runtime import metrics, tasks
 from pipelines.runtime.shards import Shard, shards_of_rows
-from pipelines.runtime.stage import Counts, processor_lines, resumable
+from pipelines.runtime.stage import Counts, processor_lines
 from pipelines.runtime.workspace import StageRun, part_name
 
 _AT_ONCE = 250
@@ -81,15 +82,13 @@ def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, Cat
     """
     shards, refused = song_shards(config, run)
     attempt = uuid.uuid4().hex
-    reports = sharding.map_shards(
+    reports, stream = read_shards(
         run,
-        resumable(
-            run,
-            "songs",
-            partial(_read_song_shard, run, config.ingest.segments, attempt),
-            SongsReport,
-        ),
+        "songs",
+        partial(_read_song_shard, run, config.ingest.segments, attempt),
         shards,
+        ["raw_songs", "segment_statistics", "song_rejects"],
+        SongsReport,
         description="reading songs",
     )
     processor = processor_lines(reports)
@@ -117,6 +116,7 @@ def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, Cat
         "songs_damaged_text": total.damaged_text,
         "song_rejects": total.reasons,
         "song_reader": processor,
+        "stream": stream,
     }
     return counts, songs
 
@@ -169,7 +169,11 @@ def _tree_shards(
 
 def _read_song_shard(
     run: StageRun, segments: Segments, attempt: str, shard: SongShard
-) -> SongsReport:
+) -> tuple[Tables, SongsReport]:
+    """A shard's tracks; whole segments go to their part at once, a batch after the other.
+
+    All those of a shard would be 100 MB of a tree's, and 2 GB of an aggregate file's.
+    """
     part = shard.part
     tables, rejects, statistics = [], [], []
     counts: list[ReadReport] = []
@@ -185,11 +189,10 @@ def _read_song_shard(
             counts.append(report(batch))
             metrics.count("fusionrec_songs_ingested", batch.table.num_rows)
     songs = pa.concat_tables(tables)
-    run.write(songs, "raw_songs", part)
+    found = {"raw_songs": songs, "song_rejects": pa.concat_tables(rejects)}
     if statistics:
-        run.write(pa.concat_tables(statistics), "segment_statistics", part)
-    run.write(pa.concat_tables(rejects), "song_rejects", part)
-    return SongsReport(
+        found["segment_statistics"] = pa.concat_tables(statistics)
+    return found, SongsReport(
         **vars(summed(counts)),
         with_mbtags=non_empty(songs["mbtags"]),
         with_terms=non_empty(songs["terms"]),

@@ -1,9 +1,10 @@
 """Ingest: the official files into Parquet, with every rejection listed and counted.
 
-Shards of the source are read in parallel by Ray Data, and each task writes its own parts. What
-brings shards together (tracks and songs by id, lyrics, codes of users and songs, plays by user)
-does so by pieces, two passes of plain tasks each (:mod:`pipelines.runtime.exchange`): a task holds
-a shard or a piece, of which there are the more, the more there is. A small corpus is one piece.
+Shards of the source go through two operators of Ray Data, of which one reads them and the other
+writes their parts (:mod:`pipelines.ingest.reading`). What brings shards together (tracks and songs
+by id, lyrics, codes of users and songs, plays by user) does so by pieces, two passes of plain tasks
+each (:mod:`pipelines.runtime.exchange`): a task holds a shard or a piece, of which there are the
+more, the more there is. A small corpus is one piece.
 
 Three single tasks are left: the artists, where `source.other_songs` is named (45,000 of them with
 their terms, tags and similar artists take about 150 MB), the mismatched pairs, which every piece of
@@ -80,10 +81,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     plays = read_plays(config, run, limit, catalogued.sizes)
     others, other_sizes = describe_others(config, run, limit)
     write_song_names(run, (catalogued.sizes, other_sizes))
+    each = {"songs": songs, "lyrics": lyrics, "plays": plays, "other_songs": others}
+    streams = {name: of["stream"] for name, of in each.items() if "stream" in of}
     counts = {**songs, **lyrics, **plays, **others}
+    del counts["stream"]
     counts |= tasks.run_task(run, _merge_rejects, run)
     run.write_json(counts, "report.json")
-    return counts
+    return {**counts, "streams": streams}  # whose seconds are others each time: in no artifact
 
 
 def _merge_rejects(run: StageRun) -> Counts:

@@ -155,15 +155,20 @@ def unfolded(rows: pa.Table) -> Iterator[pa.Table]:
 
 
 class Reading(Generic[S]):
-    """A source at work, in a task: gives each group folded to a row."""
+    """A source at work, in a task: gives each group folded to a row, or a row an item."""
 
-    def __init__(self, source: Source[S]) -> None:
+    def __init__(self, source: Source[S], *, together: bool) -> None:
         self.source = source
+        self.together = together
 
     def __call__(self, groups: pa.Table) -> Iterator[pa.Table]:
         interrupts.hear()
         for group in groups["group"].to_pylist():
-            yield folded(pa.concat_tables(map(self._read, cloudpickle.loads(group))))
+            rows = map(self._read, cloudpickle.loads(group))
+            if self.together:
+                yield folded(pa.concat_tables(rows))
+            else:
+                yield from rows
 
     def _read(self, numbered: tuple[int, S]) -> pa.Table:
         row = _Row(packed(numbered), b"", [], [], 0.0, {})

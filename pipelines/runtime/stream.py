@@ -1,8 +1,9 @@
 """Items streamed through operators by Ray Data, which carries what one of them gives to the next.
 
 A :class:`Source` reads an item (a part of an artifact, say) in a task of one CPU and gives it as
-arrays; a :class:`Pool` of actors turns these into others; a :class:`Sink` writes them in a
-task, and gives a small report. Each works on other items at the same time.
+arrays; a :class:`Pool` of actors, if there is one, turns these into others; a :class:`Sink` writes
+them in a task, and gives a small report. Each works on other items at the same time. Without
+actors, Ray Data has both operators of an item in one task, and nothing crosses the object store.
 
 Ray Data sees what is under way as columns of Arrow, a row a group of items before the actors and a
 row an item after them (:mod:`pipelines.runtime.operators`): so both are whole wherever blocks are
@@ -49,11 +50,11 @@ class Statistics:
         By name; the time is summed over all workers.
     waited
         Seconds, summed over all actors: from an actor's first item to its last one, whatever it did
-        not work.
+        not work. None of a stream that has none.
     """
 
     operators: dict[str, Work] = field(default_factory=dict)
-    waited: float = 0.0
+    waited: float | None = None
 
     def add(self, name: str, work: Work) -> None:
         """Add to an operator's work."""
@@ -68,7 +69,9 @@ class Statistics:
             name: {"items": of.items, "bytes": of.bytes, "seconds": round(of.seconds, 3)}
             for name, of in self.operators.items()
         }
-        return {**found, "waited_seconds": round(self.waited, 3)}
+        if self.waited is not None:
+            found["waited_seconds"] = round(self.waited, 3)
+        return found
 
 
 def grouped(items: Sequence[S], sizes: Sequence[float], least: float) -> list[list[S]]:
@@ -91,7 +94,7 @@ def stream(
     run: StageRun | None,
     groups: Sequence[Sequence[S]],
     source: Source[S],
-    pool: Pool,
+    pool: Pool | None,
     sink: Sink[S, R],
     *,
     description: str,
@@ -103,6 +106,8 @@ def stream(
     groups
         Items that are read by one task, and that an actor has at a time. What becomes of an item
         must not depend on its group.
+    pool
+        None where the sink writes what the source gives.
 
     Returns
     -------
@@ -114,10 +119,10 @@ def stream(
     FusionrecError, StageError
         As :func:`pipelines.runtime.sharding.reports`.
     """
-    statistics = Statistics()
+    statistics = Statistics(waited=None if pool is None else 0.0)
     if not groups:
         return [], statistics
-    names = (source.name, pool.name, sink.name)
+    names = [each.name for each in (source, pool, sink) if each is not None]
 
     def see(row: Mapping[str, Any]) -> None:
         tags = {"stage": run.stage, "step": description} if run else {}
@@ -127,13 +132,15 @@ def stream(
                 metrics.count("fusionrec_stream_items", 1, **tags, operator=name)
                 metrics.count("fusionrec_stream_bytes", size, **tags, operator=name)
                 metrics.count("fusionrec_stream_seconds", seconds, **tags, operator=name)
-        statistics.waited += row["waited"]
+        if statistics.waited is not None:
+            statistics.waited += row["waited"]
         if run:
             metrics.count("fusionrec_stream_waited_seconds", row["waited"], **tags)
 
     dataset = _dataset(run, _numbered(groups), source, pool, sink)
     items = sum(map(len, groups))
-    reports: list[R] = sharding.reports(run, dataset, items, description, pool.actor, see)
+    actor = None if pool is None else pool.actor
+    reports: list[R] = sharding.reports(run, dataset, items, description, actor, see)
     return reports, statistics
 
 
@@ -146,16 +153,17 @@ def _dataset(
     run: StageRun | None,
     groups: Sequence[Sequence[tuple[int, S]]],
     source: Source[S],
-    pool: Pool,
+    pool: Pool | None,
     sink: Sink[S, R],
 ) -> ray.data.Dataset:
-    most = max(1, int(resources.gpus() / pool.num_gpus)) if pool.num_gpus else resources.cpus()
-    actors = min(len(groups), most)
     tasks: dict[str, Any] = {"num_cpus": 1.0, "max_retries": RETRIES}
-    if not pool.num_gpus or placement(run) or actors + 1 > resources.cpus():
-        # The actors may hold every CPU that there is: of those counted some may never come, or be
-        # other nodes' than the stage's. A task that asked for one would wait for ever.
-        tasks |= {"num_cpus": 0.0, "compute": ray.data.TaskPoolStrategy(1 + actors // 4)}
+    if pool is not None:
+        most = max(1, int(resources.gpus() / pool.num_gpus)) if pool.num_gpus else resources.cpus()
+        actors = min(len(groups), most)
+        if not pool.num_gpus or placement(run) or actors + 1 > resources.cpus():
+            # The actors may hold every CPU that there is: of those counted some may never come, or
+            # be other nodes' than the stage's. A task that asked for one would wait for ever.
+            tasks |= {"num_cpus": 0.0, "compute": ray.data.TaskPoolStrategy(1 + actors // 4)}
     common: dict[str, Any] = {
         "batch_format": "pyarrow",
         "resources": placement(run),
@@ -167,19 +175,23 @@ def _dataset(
     with warnings.catch_warnings():
         # Ray Data calls the bounds of the retries deprecated, and names nothing in their place.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Operators whose options are the same would be made one, and no longer overlap.
-        dataset = dataset.map_batches(Reading(source), batch_size=None, **tasks, **common)
-        dataset = dataset.map_batches(
-            Pooled,
-            fn_constructor_args=(pool,),
-            batch_size=1,  # a group: Ray Data refuses None, a block, of an actor on a GPU
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
-            num_cpus=1.0,
-            num_gpus=pool.num_gpus or None,
-            max_restarts=sharding.ACTOR_RESTARTS,
-            # Without a bound of its own: a task that an actor's node took with it is tried again
-            # until the loss is noticed, and ends with the actor, whose restarts are bounded.
-            max_task_retries=-1,
-            **common,
-        )
+        # Operators whose options are the same are made one: so those of tasks, without actors
+        # between them. Were the actors' the same, too, reading would no longer overlap their work.
+        reading = Reading(source, together=pool is not None)
+        dataset = dataset.map_batches(reading, batch_size=None, **tasks, **common)
+        if pool is not None:
+            dataset = dataset.map_batches(
+                Pooled,
+                fn_constructor_args=(pool,),
+                batch_size=1,  # a group: Ray Data refuses None, a block, of an actor on a GPU
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+                num_cpus=1.0,
+                num_gpus=pool.num_gpus or None,
+                max_restarts=sharding.ACTOR_RESTARTS,
+                # Without a bound of its own: a task that an actor's node took with it is tried
+                # again until the loss is noticed, and ends with the actor, whose restarts are
+                # bounded.
+                max_task_retries=-1,
+                **common,
+            )
         return dataset.map_batches(Writing(sink), batch_size=None, **tasks, **common)

@@ -63,7 +63,7 @@ def streamed(
     run: Any, groups: Sequence[Sequence[Any]], source: Any, pool: Any, sink: Any, **_: Any
 ) -> tuple[list[Any], Statistics]:
     reports = []
-    work = pool.factory(*pool.arguments) if groups else None
+    work = pool.factory(*pool.arguments) if pool and groups else iter
     for group in groups:
         found = work(source.function(item) for item in group)
         reports += [sink.function(item, arrays) for item, arrays in zip(group, found, strict=True)]

@@ -18,7 +18,7 @@ from pipelines import config as config_module
 from tests.pipelines.deaths import ray_processes
 
 BUSY = {
-    "ingest": ("reports/songs-*.json", "Map(_Guarded)"),
+    "ingest": ("reports/songs-*.json", "MapBatches(Reading)"),
     "embed": ("reports/lyrics-*.json", "MapWorker"),
     "train": ("checkpoints/last.safetensors", "RayTrainWorker"),
     "tune": ("ray/search/train_trial*", "ImplicitFunc"),

@@ -64,8 +64,8 @@ def test_ingest_notes_what_it_has_open(own_corpus, tmp_path) -> None:
         note_of_a_process(run, path)
     direct._known_layouts.cache_clear()  # the first of a layout goes to libhdf5
     with without_ray():
-        songs._read_song_shard(run, "none", "this", shards[0])
-    reject = run.workspace.read("ingest", "song_rejects").to_pylist()[0]
+        found, _ = songs._read_song_shard(run, "none", "this", shards[0])
+    reject = found["song_rejects"].to_pylist()[0]
     assert path.endswith(reject["source"])
     assert reject["reason"] == "workers died while they read it"
     note = run.read_json(NOTES, "00000.json")

@@ -31,7 +31,7 @@ def artifact(workspace: Path, stage: str, name: str) -> pa.Table:
 @pytest.mark.slow
 def test_ingest_survives_the_death_of_workers(corpus, finished, ray_session, tmp_path) -> None:
     settings = overrides(corpus, tmp_path, ingest__files_per_shard=4, ingest__bytes_per_shard=4096)
-    with killing("Map(_Guarded)", tmp_path / "ingest/*/reports/*.json", times=3) as killed:
+    with killing("MapBatches(Reading)", tmp_path / "ingest/*/reports/*.json", times=3) as killed:
         ingest.STAGE.run(config_module.load(None, settings))
     assert killed
     for name in ("songs", "plays", "users", "vocabulary", "other_lyrics"):
@@ -138,7 +138,7 @@ def test_every_stage_survives_the_death_of_a_worker(
             begun = [s for s in stages if glob.glob(str(tmp_path / s / "*/lease/*.json"))]
             if not begun or begun[-1] in killed:
                 continue
-            for title in ("Map(_Guarded)", "MapWorker(", "_run_guarded"):
+            for title in ("Map(_Guarded)", "MapBatches(Reading)", "MapWorker(", "_run_guarded"):
                 for pid in ray_processes(title)[:1]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

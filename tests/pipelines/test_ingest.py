@@ -78,6 +78,16 @@ def test_an_odd_tree(own_corpus, ray_session, tmp_path) -> None:
     assert {len(part) for part in parts[:-1]} == {7}
     assert sum(map(len, parts)) == counts["song_files_or_rows"] - 1  # the FIFO was seen, not read
 
+    # Ray Data carried what was read; how long that took is in the manifest alone.
+    streams = counts["streams"]
+    assert streams.keys() == {"songs", "lyrics", "plays", "other_songs"}
+    assert streams["songs"]["read"]["items"] == streams["songs"]["write"]["items"] == len(parts)
+    for each in streams.values():
+        assert each["read"]["bytes"] > 0
+        assert each["read"]["seconds"] > 0
+    kept = workspace.read_json("ingest", "report.json")
+    assert kept == {name: count for name, count in counts.items() if name != "streams"}
+
     # A damaged file over which a good one is copied is read again, and only then.
     before = ingest.STAGE.run(settings)
     assert before["counts"] == counts

@@ -89,6 +89,25 @@ def test_each_item_is_written_once_and_reported_in_its_place(
     assert sum(items) == 11
 
 
+def test_without_actors_an_item_is_read_and_written_by_one_process(ray_session, tmp_path) -> None:
+    """So nothing is copied into the object store; no groups are made either."""
+
+    def read_here(item: int) -> Arrays:
+        return {**read(item), "name": pa.array([f"process {os.getpid()}"])}
+
+    sink = Sink("write", lambda item, arrays: (*write(tmp_path, item, arrays), os.getpid()))
+    source = Source("read", read_here, NUMBERS)
+    parts = {"source": source, "pool": None, "sink": sink}
+    groups = [[0, 1, 2], [3], [4, 5]]
+    reports, statistics = stream.stream(None, groups, **parts, description="copying")
+    assert [total for total, *_ in reports] == [sum(range(i % 5 * 1_000)) for i in range(6)]
+    assert all(name == f"process {process}" for _, name, process in reports)
+    counts = statistics.counts()
+    assert counts.keys() == {"read", "write"}  # nobody waits where there are no actors
+    assert {name: counts[name]["items"] for name in counts} == {"read": 6, "write": 6}
+    assert counts["read"]["bytes"] >= 4 * 10_000
+
+
 def test_no_items() -> None:
     assert stream.stream(None, [], **of(Path()), description="nothing")[0] == []
 
@@ -166,8 +185,14 @@ def panics(*_: object) -> Callable[[Iterator[Arrays]], Iterator[Arrays]]:
         ),
         ({"sink": Sink("write", cannot_write)}, WorkspaceError, "no space left"),
         ({"pool": Pool("double", panics, (), NUMBERS)}, StageError, "a panic is no Exception"),
+        (
+            {"source": Source("read", cannot_read, NUMBERS), "pool": None},
+            SourceError,
+            "part 3: cannot be read",
+        ),
+        ({"sink": Sink("write", cannot_write), "pool": None}, WorkspaceError, "no space left"),
     ],
-    ids=["read", "start", "work", "write", "panic"],
+    ids=["read", "start", "work", "write", "panic", "read_alone", "write_alone"],
 )
 def test_what_an_operator_raises_ends_the_stage_by_name(
     ray_session, tmp_path, changed, error, message
@@ -179,7 +204,8 @@ def test_what_an_operator_raises_ends_the_stage_by_name(
 
 def test_an_error_travels_past_the_operators_after_it() -> None:
     """None of them is asked, and columns keep their types."""
-    [table] = operators.Reading(Source("read", cannot_read, NUMBERS))(groups_of(7))
+    reading = operators.Reading(Source("read", cannot_read, NUMBERS), together=True)
+    [table] = reading(groups_of(7))
     assert table.schema.field("given_number").type == pa.large_list(
         pa.large_list(pa.int32())  # a group's
     )
@@ -193,7 +219,7 @@ def test_an_error_travels_past_the_operators_after_it() -> None:
 def test_what_an_actor_raises_in_its_start_its_first_item_tells() -> None:
     """Raised there, Ray would start the actor anew, without end."""
     actor = operators.Pooled(Pool("double", cannot_start, (), NUMBERS))
-    [table] = operators.Reading(Source("read", read, NUMBERS))(groups_of(3))
+    [table] = operators.Reading(Source("read", read, NUMBERS), together=True)(groups_of(3))
     [table] = operators.Writing(Sink("write", cannot_write))(pa.concat_tables(actor(table)))
     told = cloudpickle.loads(table["outcome"][0].as_py())
     assert told == (3, "EncoderError", "embed.lyrics.encoder = some/encoder: cannot be had")
@@ -236,7 +262,8 @@ def test_an_actor_has_a_group_at_a_time() -> None:
         return note
 
     given = pa.concat_tables([groups_of(4, 0, 2), groups_of(1), groups_of(3)])
-    read_groups = pa.concat_tables(operators.Reading(Source("read", read, NUMBERS))(given))
+    reading = operators.Reading(Source("read", read, NUMBERS), together=True)
+    read_groups = pa.concat_tables(reading(given))
     assert read_groups.num_rows == 3
     found = operators.Pooled(Pool("note", noting, (), NUMBERS))(read_groups.slice(0, 2))
     assert [len(table["given_number"][0]) for table in found] == [4_000, 0, 2_000, 1_000]
