@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -10,10 +11,16 @@ from fusionrec.formats import hdf5
 from fusionrec.formats.hdf5 import direct
 from pipelines.ingest import crashes, songs
 from pipelines.ingest.crashes import NOTES, CrashNotes
-from pipelines.runtime import sharding
+from pipelines.ingest.reading import Tables, read_shards
+from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import StageRun
 from tests.pipelines.conftest import ingest_run
 from tests.pipelines.inline import load, without_ray
+
+
+@dataclass(frozen=True)
+class Refusal:
+    why: str
 
 
 def note_of_a_process(run: StageRun, path: str, *, attempt: str = "this", node: str = "") -> None:
@@ -125,11 +132,12 @@ def test_a_file_that_kills_its_workers_is_listed_and_the_run_goes_on(
     run = ingest_run(tmp_path / "w")
     path = hdf5.track_paths(str(own_corpus / "MillionSong"))[3]
 
-    def read(attempt: str, shard: int) -> str:
-        with CrashNotes(run, 0, attempt)(path) as why:
+    def read(attempt: str, shard: Shard) -> tuple[Tables, Refusal]:
+        with CrashNotes(run, shard.part, attempt)(path) as why:
             if not why:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return why
+        return {}, Refusal(why)
 
-    (why,) = sharding.map_shards(run, partial(read, "this"), [0], description="x")
-    assert why.startswith("2 processes vanished with it open: process ")
+    reading = partial(read, "this")
+    (found,), _ = read_shards(run, "x", reading, [Shard(0)], [], Refusal, description="x")
+    assert found.why.startswith("2 processes vanished with it open: process ")
