@@ -89,10 +89,10 @@ PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)
 
 # In two processes: all tests that start Ray in one of them (tests/conftest.py).
 unit: $(DEV_STAMP)
-	$(PYTEST) -m "not slow" --numprocesses 2
+	$(PYTEST) -m "not slow" --numprocesses 2 --durations 20
 
 slow: $(DEV_STAMP)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations 30
 
 clean:
 	rm -rf $(VENV) $(VENV)-gpu $(DEMO)
