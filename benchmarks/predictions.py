@@ -1,8 +1,9 @@
 """What cluster/CAPACITY.md's arithmetic says of data of any size, stage by stage.
 
-CPU seconds are a stage's fixed part, as the line through its measured sizes has it, and what
-:func:`scale.steps` computes for the full data, at these sizes; the blend is on the lines of its
-parts. Where CAPACITY.md says nothing of a figure, there is none. The rates are those of the machine
+CPU seconds are what :func:`scale.steps` computes for the full data, at these sizes, and beyond
+CAPACITY.md, which has one fixed part for a whole run, that of each stage by the line through its
+measured sizes; the blend is on the lines of its parts. Where CAPACITY.md says nothing of a figure,
+there is none. The rates are those of the machine
 that `capacity.json` was measured on.
 """
 
@@ -21,9 +22,6 @@ FIGURES = ("wall_seconds", "cpu_seconds", "driver_mb", "worker_mb", "disk_mb")
 
 LISTING_MB = 50.0
 """The driver's list of a million files."""
-
-INGEST_WORKER_MB = 482.0
-"""The most that a worker of ingest had at a million songs, by `ids_scale.py`."""
 
 _RANKING = "ranking_seconds_per_user_and_song"
 _LYRICS = "embed: lyrics, roberta-base"
@@ -83,7 +81,6 @@ def predictions(recorded: dict[str, Any], size: Size, cores: int) -> dict[str, d
     driver = recorded["measured"][-1]["driver_mb"] + LISTING_MB * size.songs / 1e6
     for each in found.values():
         each["driver_mb"] = driver
-    found["ingest"]["worker_mb"] = INGEST_WORKER_MB
     found["fuse"]["disk_mb"] = 4 * size.components * size.songs / 2**20
     return found
 

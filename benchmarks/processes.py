@@ -8,8 +8,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-_RAYS_OWN = ("ray::Dashboard", "ray::RuntimeEnv")
-"""Beginnings of what Ray's agents call themselves; workers are named as they are."""
+_AT_WORK = ("_run_guarded", "Map(", "MapBatches(", "MapWorker(", "RayTrainWorker", "ImplicitFunc")
+"""Beginnings of what workers call themselves, after ``ray::``, while they do a stage's work."""
 
 _IDLE = "ray::IDLE"
 
@@ -27,8 +27,8 @@ class Watcher(threading.Thread):
     peaks
         By phase, the most memory of any process of a kind, in bytes: anonymous of the ``driver``,
         the ``raylet``, the ``gcs_server``, a ``worker`` at work, an ``idle`` one (which keeps what
-        its last work left) and any ``other`` (Ray's agents and monitors), of ``all`` together at
-        one time, and ``shared``, that of the object store which one process has touched.
+        its last work left) and any ``other`` (Ray's agents, monitors and actors), of ``all``
+        together at one time, and ``shared``, that of the object store that one process touched.
     largest
         By phase, what the worker with the most memory at work ran.
     seconds
@@ -82,6 +82,11 @@ class Watcher(threading.Thread):
             peaks["all"] = max(peaks["all"], together)
             return sum(self.seconds.values())
 
+    def peaks_of(self, phase: str) -> dict[str, int]:
+        """The :attr:`peaks` of a phase, which may still be going on."""
+        with self._lock:
+            return dict(self.peaks[phase])
+
 
 def title(pid: int) -> str:
     """What a process calls itself: of a worker of Ray, ``ray::`` and what it runs; "" if ended."""
@@ -89,8 +94,8 @@ def title(pid: int) -> str:
 
 
 def is_at_work(name: str) -> bool:
-    """Whether a process of this name or title works for whoever uses Ray."""
-    return name.startswith("ray::") and not name.startswith((*_RAYS_OWN, _IDLE))
+    """Whether a process of this name or title does a stage's work; Ray's own actors do not."""
+    return name.removeprefix("ray::").startswith(_AT_WORK) and name.startswith("ray::")
 
 
 def _kind(status: str) -> str:

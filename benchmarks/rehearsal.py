@@ -118,7 +118,7 @@ def run(settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
     -------
     dict
         ``stages``, by name CPU seconds and most memory [MB]; ``wall_seconds`` of the command;
-        ``killed``; ``warnings`` that were logged.
+        ``killed``, or why none was (``missed``); ``warnings`` that were logged.
     """
     command = [sys.executable, "-m", "pipelines.cli", "--log-format", "json", "run", "--json"]
     command += ["--config", str(CONFIG)] + [part for each in settings for part in ("--set", each)]
@@ -128,6 +128,15 @@ def run(settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
     )
     watcher = Watcher(process.pid, every=0.2)
     watcher.start()
+    try:
+        return _watched(process, watcher, begun, options)
+    finally:
+        process.terminate()  # nothing, if it has ended
+
+
+def _watched(
+    process: subprocess.Popen[str], watcher: Watcher, begun: float, options: argparse.Namespace
+) -> dict[str, Any]:
     killer = Killer(watcher, options.kill_after)
     stages: dict[str, dict[str, Any]] = {}
     warnings, last, before = [], "", 0.0
@@ -145,18 +154,22 @@ def run(settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
             if stage == options.kill:
                 killer.over.set()
             took = watcher.read() - before
-            peaks = {kind: size / 2**20 for kind, size in watcher.peaks[stage].items()}
+            peaks = {kind: size / 2**20 for kind, size in watcher.peaks_of(stage).items()}
             stages[stage] = {"cpu_seconds": took, "memory_mb": peaks}
             stages[stage]["largest_worker"] = watcher.largest.get(stage)
             print(f"{stage}: {what}, {took:.1f} CPU seconds", file=sys.stderr, flush=True)
             watcher.phase = ""
     if process.wait():
         sys.exit(f"the run failed: {last}")
+    missed = f"none of {options.kill} took {options.kill_after:g} CPU seconds"
+    if options.kill not in stages:
+        missed = f"{options.kill} did not run"
     return {
         "stages": stages,
         "wall_seconds": time.perf_counter() - begun,
         "cpu_seconds": watcher.read(),
         "killed": killer.killed,
+        "missed": None if killer.killed else missed,
         "warnings": warnings,
     }
 
@@ -249,7 +262,7 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     yield f"Overridden: {', '.join(found['overridden'])}"
     killed = found["killed"]
     yield (
-        "No worker was killed: none was at work for so long"
+        f"No worker was killed: {found['missed']}"
         if killed is None
         else f"Killed: {killed['worker']}, after {killed['after_seconds']:.1f} s of the stage"
     )

@@ -10,7 +10,7 @@ import pytest
 # Before any test imports torch, as the command does it: see pipelines/runtime/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-WITH_RAY = ("tests/gpu/test_workers.py", "tests/pipelines/")
+WITH_RAY = ("tests/benchmarks/", "tests/gpu/test_workers.py", "tests/pipelines/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # the tests for GPUs run without xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes one has all tests that need Ray, so that there is one Ray.
+    """Of several processes one has all files with tests that need Ray, so that there is one Ray.
 
     The others are given file by file, so that a file's fixtures are made once.
     """

@@ -1,8 +1,9 @@
 """Shards of a source past two operators of Ray Data: one reads a shard, the other writes its parts.
 
-Between them a shard is a row, its tables as bytes of Arrow's own, in which they keep their schemas
-and chunks. Both ask for the same, so that Ray Data has them in one task: a shard's tables cross no
-object store, and a worker that dies takes one shard's work with it.
+Between them a shard is a row, its tables as bytes of Arrow's own, in which they keep their schemas.
+Both ask for the same, so that Ray Data has them in one task, and a shard's tables cross no object
+store. A task has one shard, or several of more than 10,000. Of these it may read 128 MB before it
+writes the first; those whose report is there are not read again where its worker dies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ray import cloudpickle
 
 from pipelines.runtime import stream
 from pipelines.runtime.operators import packed
-from pipelines.runtime.resume import finished, resumable
+from pipelines.runtime.resume import finished, report_of, resumable
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stream import Arrays
 from pipelines.runtime.workspace import StageRun
@@ -30,7 +31,8 @@ R = TypeVar("R", bound="DataclassInstance")
 Tables = dict[str, pa.Table]
 """What was read of a shard, by the artifact that it becomes a part of."""
 
-_REPORT = "report"
+_REPORT = "its report"
+"""Beside the artifacts, none of which is called so."""
 
 
 def read_shards(
@@ -51,11 +53,14 @@ def read_shards(
         What the shards' reports are kept under.
     read
         Of a shard: its tables, some or all of the `artifacts`, and its report.
+    artifacts
+        All that may be read of a shard.
 
     Returns
     -------
     tuple
-        The shards' reports, in their order, and what the operators did, for the manifest.
+        The shards' reports, in their order, and what the operators did in this run, for the
+        manifest.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def read_shards(
     found, statistics = stream.stream(
         run,
         [[shard] for shard in left],
-        stream.Source("read", partial(_read, read, artifacts), gives),
+        stream.Source("read", partial(_read, run, name, read, artifacts, report), gives),
         None,
         stream.Sink("write", partial(_write, run, name, artifacts, report)),
         description=description,
@@ -77,11 +82,26 @@ def read_shards(
     return [done[shard.part] for shard in shards], statistics.counts()
 
 
-def _read(read: Callable[[S], tuple[Tables, R]], artifacts: Sequence[str], shard: S) -> Arrays:
-    tables, report = read(shard)
-    arrays = {name: _as_bytes(tables[name]) for name in artifacts if name in tables}
-    none = pa.array([], pa.uint8())
-    return {**dict.fromkeys(artifacts, none), **arrays, _REPORT: _array(packed(report))}
+def _read(
+    run: StageRun,
+    name: str,
+    read: Callable[[S], tuple[Tables, R]],
+    artifacts: Sequence[str],
+    report: type[R],
+    shard: S,
+) -> Arrays:
+    arrays = dict.fromkeys([*artifacts, _REPORT], pa.array([], pa.uint8()))
+    if report_of(run, name, shard.part, report) is not None:
+        return arrays  # the worker died after it had written
+    tables, found = read(shard)
+    unknown = tables.keys() - set(artifacts)
+    if unknown:
+        raise ValueError(f"{name}: {sorted(unknown)} is read, and not among {list(artifacts)}")
+    for artifact in list(tables):
+        # One after the other, so that no more than one is there twice.
+        arrays[artifact] = _as_bytes(tables.pop(artifact))
+    arrays[_REPORT] = _array(packed(found))
+    return arrays
 
 
 def _write(
@@ -98,10 +118,17 @@ def _write(
 
 
 def _as_bytes(table: pa.Table) -> pa.Array:
-    stream = pa.BufferOutputStream()
+    size = pa.MockOutputStream()  # asked first: a buffer that grows is there twice meanwhile
+    _write_stream(size, table)
+    buffer = pa.allocate_buffer(size.size())
+    with pa.FixedSizeBufferWriter(buffer) as stream:
+        _write_stream(stream, table)
+    return _array(buffer)
+
+
+def _write_stream(stream: pa.NativeFile, table: pa.Table) -> None:
     with pa.ipc.new_stream(stream, table.schema) as writer:
         writer.write_table(table)
-    return _array(stream.getvalue())
 
 
 def _as_table(array: pa.Array) -> pa.Table:

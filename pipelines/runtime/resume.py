@@ -45,6 +45,13 @@ def finished(run: StageRun, name: str, parts: Iterable[int], report: type[R]) ->
     return {part: found for part, found in zip(done, reports, strict=True) if found is not None}
 
 
+def report_of(run: StageRun, name: str, part: int, report: type[R]) -> R | None:
+    """The report of a part under :func:`resumable`, if it is finished."""
+    if not run.workspace.exists(run.stage, REPORTS, _report_name(name, part)):
+        return None
+    return _read_report(run, name, part, report)
+
+
 def _report_name(name: str, part: int) -> str:
     return f"{name}-{part:05d}.json"
 
@@ -64,13 +71,11 @@ class _Resumable(Generic[S, R]):
     report: type[R]
 
     def __call__(self, shard: S) -> R:
-        path = (REPORTS, _report_name(self.name, shard.part))
-        if self.run.workspace.exists(self.run.stage, *path):
-            found = _read_report(self.run, self.name, shard.part, self.report)
-            if found is not None:
-                return found
+        found = report_of(self.run, self.name, shard.part, self.report)
+        if found is not None:
+            return found
         report = json.loads(json.dumps(asdict(self.function(shard)), default=_plain_number))
-        self.run.write_json(report, *path)
+        self.run.write_json(report, REPORTS, _report_name(self.name, shard.part))
         return self.report(**report)
 
 

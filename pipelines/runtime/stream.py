@@ -104,8 +104,8 @@ def stream(
     Parameters
     ----------
     groups
-        Items that are read by one task, and that an actor has at a time. What becomes of an item
-        must not depend on its group.
+        Items that are read by one task, and that an actor has at a time (of more than 10,000
+        groups a task reads several). What becomes of an item must not depend on its group.
     pool
         None where the sink writes what the source gives.
 

@@ -80,7 +80,7 @@ def test_a_cost_at_another_size_is_on_the_line_of_the_larger_ones() -> None:
     assert found([10], [3.0], 100) == pytest.approx(30)
 
 
-def test_what_is_predicted_of_the_full_data_is_what_the_document_says(scale) -> None:
+def test_the_full_data_is_predicted_by_the_documents_arithmetic(scale) -> None:
     import predictions as module  # type: ignore[import-not-found]
 
     recorded = json.loads((ROOT / "cluster" / "capacity.json").read_text())

@@ -225,7 +225,7 @@ def test_rehearsal(tmp_path) -> None:
     kill = ("--kill", "ingest", "--kill-after", 0.1, "--epochs", 1, "--cpus", 2)
     found = result("rehearsal.py", tmp_path / "corpus", *sizes, *settings, *kill)
     assert found["corpus"]["written_in_seconds"] is None
-    assert found["killed"]["worker"].startswith("ray::")
+    assert found["killed"]["worker"].startswith(("ray::MapBatches(", "ray::_run_guarded"))
     assert found["lost"] == {}
     assert set(small) < set(found["overridden"])
     assert found["stages"].keys() == {
@@ -233,8 +233,7 @@ def test_rehearsal(tmp_path) -> None:
     }
     for stage in found["stages"].values():
         assert min(stage["disk_mb"], stage["memory_mb"]["driver"], stage["memory_mb"]["all"]) > 0
-        for name, ratio in stage["ratios"].items():
-            assert (name in stage["off"]) == (abs(ratio - 1) > 0.3)
-    assert {"wall_seconds", "cpu_seconds", "worker_mb"} <= found["stages"]["ingest"][
+    assert {"wall_seconds", "cpu_seconds", "driver_mb"} <= found["stages"]["ingest"][
         "ratios"
     ].keys()
+    assert found["stages"]["train"]["predicted"]["cpu_seconds"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tracemalloc
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fusionrec.errors import ConfigError
+from fusionrec.errors import ConfigError, ResourceError
 from fusionrec.formats.sample import tracks as sample_tracks
 from fusionrec.formats.sample.corpus import SampleTruth, read_truth, write_sample
 from fusionrec.formats.sample.model import PREFERENCE_STRENGTH, Listening, PlantedModel
@@ -110,8 +111,21 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
 
 def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
     for processes in (1, 2):
-        write_sample(tmp_path / str(processes), songs=120, users=5, processes=processes)
+        shares = {"lyrics": 0.24, "history": 20, "processes": processes}
+        write_sample(tmp_path / str(processes), songs=120, users=5, **shares)
     assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def ended(_: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_was_ended_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_tracks, "_write", ended)
+    with pytest.raises(ResourceError, match=r"memory is full; use fewer --processes"):
+        write_sample(tmp_path / "out", songs=120, users=5, processes=2)
+    with pytest.raises(ConfigError, match=r"no complete sample"):
+        read_truth(tmp_path / "out")
 
 
 def test_lyrics_and_histories_as_asked_for(tmp_path: Path, corpus: Corpus) -> None:

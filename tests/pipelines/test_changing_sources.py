@@ -9,7 +9,7 @@ from fusionrec.errors import SourceError
 from fusionrec.formats import hdf5
 from pipelines import config as config_module
 from pipelines import ingest
-from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from tests.pipelines.conftest import ingest_run, overrides
 
 
@@ -50,14 +50,19 @@ def test_a_source_changes_while_it_is_read(
     assert Workspace(str(tmp_path / "w")).manifest("ingest") is None
 
 
-def test_files_disappear_between_listing_and_reading(own_corpus, ray_session, tmp_path) -> None:
+def test_files_disappear_between_listing_and_reading(
+    own_corpus, ray_session, tmp_path, monkeypatch
+) -> None:
     from pipelines.ingest import songs
 
     settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
     run = ingest_run(tmp_path / "w")
-    shards, _ = songs.song_shards(settings, run)
+    listed = songs.song_shards(settings, run)
     gone = hdf5.track_paths(str(own_corpus / "MillionSong"))[1]
     Path(gone).unlink()
+    monkeypatch.setattr(songs, "song_shards", lambda *_: listed)
     with pytest.raises(SourceError, match=rf"{Path(gone).name}: was there when this run began"):
-        songs._read_song_shard(run, "none", "attempt", shards[0])
-    assert run.workspace.parts("ingest", "raw_songs") == []
+        songs.read_songs(settings, run, 0.1)
+    # The other shards may have been read before.
+    assert part_name(0) not in run.workspace.parts("ingest", "raw_songs")
+    assert not run.workspace.exists("ingest", "reports", "songs-00000.json")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fusionrec.errors import SourceError
+from fusionrec.errors import SourceError, StageError
+from pipelines.ingest import reading as module
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.runtime.shards import Shard, Written
 from pipelines.runtime.workspace import StageRun, part_name
@@ -33,6 +34,12 @@ def numbers(part: int) -> pa.Table:
     ]
     table = pa.Table.from_pylist(rows, SCHEMA)
     return pa.concat_tables([table.slice(0, part), table.slice(part)])
+
+
+def unlike(shard: Shard) -> tuple[Tables, Written]:
+    """Of one column in two chunks and the other in one."""
+    whole, cut = pa.chunked_array([[1, 2, 3]]), pa.chunked_array([["a"], ["b", "c"]])
+    return {"numbers": pa.table({"whole": whole, "cut": cut})}, Written(3)
 
 
 def read(folder: Path, shard: Shard) -> tuple[Tables, Written]:
@@ -91,6 +98,29 @@ def test_parts_are_as_if_they_had_been_written_where_they_were_read(
     assert counts.keys() == {"read", "write"}
     assert counts["read"]["items"] == counts["write"]["items"] == 5
     assert counts["read"]["bytes"] > sum(numbers(part)["number"].nbytes for part in range(5))
+
+
+def test_columns_may_be_cut_in_unlike_chunks(ray_session, run) -> None:
+    reading(run, unlike, range(1))
+    table = run.workspace.read_part("ingest", "numbers", part_name(0))
+    assert table.to_pydict() == {"whole": [1, 2, 3], "cut": ["a", "b", "c"]}
+
+
+def test_a_table_of_no_artifact_is_no_loss_without_a_word(ray_session, run) -> None:
+    with pytest.raises(StageError, match=r"numbers: \['others'\] is read, and not among"):
+        reading(run, lambda shard: ({"others": numbers(1)}, Written(3)), range(1))
+
+
+def test_a_shard_is_not_read_again_where_its_report_is_there(ray_session, run, folder) -> None:
+    """As where a worker dies after it has written, and before it has said so."""
+    reports, _ = reading(run, partial(read, folder), range(2))
+    of_shard = ("numbers", ARTIFACTS, Written)
+    for shard, report in zip([Shard(0), Shard(1)], reports, strict=True):
+        name, artifacts, kind = of_shard
+        arrays = module._read(run, name, partial(read, folder), artifacts, kind, shard)
+        assert not any(map(len, arrays.values()))
+        assert module._write(run, *of_shard, shard, arrays) == report
+        assert (folder / f"{shard.part}").read_text() == "read\n"
 
 
 def test_a_shard_whose_process_dies_is_read_again(ray_session, run, folder, tmp_path) -> None:

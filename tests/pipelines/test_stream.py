@@ -102,6 +102,8 @@ def test_without_actors_an_item_is_read_and_written_by_one_process(ray_session, 
     reports, statistics = stream.stream(None, groups, **parts, description="copying")
     assert [total for total, *_ in reports] == [sum(range(i % 5 * 1_000)) for i in range(6)]
     assert all(name == f"process {process}" for _, name, process in reports)
+    dataset = stream._dataset(None, stream._numbered(groups), source, None, sink)
+    assert "MapBatches(Reading)->MapBatches(Writing)" in dataset.materialize().stats()
     counts = statistics.counts()
     assert counts.keys() == {"read", "write"}  # nobody waits where there are no actors
     assert {name: counts[name]["items"] for name in counts} == {"read": 6, "write": 6}

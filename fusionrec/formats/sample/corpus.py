@@ -110,6 +110,7 @@ def write_sample(
         10, and 10. No listener has played more than 2,000, or a quarter of all songs.
     processes
         Those that write the songs' HDF5 files, nine tenths of the work. The bytes are the same.
+        More than one are spawned, so that a script calls this below ``if __name__ == "__main__"``.
     progress
         Called now and then with the songs and users written since the last call, `songs` +
         `users` in all.
@@ -118,6 +119,8 @@ def write_sample(
     ------
     ConfigError
         A size, a share or the seed is out of bounds, or `out` holds something else.
+    ResourceError
+        A process that writes was ended.
     """
     at_least = (("songs", songs, MINIMUM_SONGS), ("users", users, 1), ("processes", processes, 1))
     for name, value, least in at_least:

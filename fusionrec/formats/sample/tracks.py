@@ -6,6 +6,7 @@ import math
 import multiprocessing
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import UUID
 
 import numpy as np
 
+from fusionrec.errors import ResourceError
 from fusionrec.formats.hdf5.writer import write_track
 from fusionrec.formats.sample.ids import Identifiers, track_path
 from fusionrec.formats.sample.model import Artist, PlantedModel, Song
@@ -56,13 +58,19 @@ class TrackFiles(AbstractContextManager["TrackFiles"]):
         if processes > 1:
             # A fork would take over whatever locks the caller's threads hold.
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(processes, spawn, _begin, (root, model.seed, ids))
+            self._pool = ProcessPoolExecutor(processes, spawn, _begin, (root, model, ids))
         self._room = _WAITING * processes
         self._waiting: deque[Future[None]] = deque()
         self._batch: list[Track] = []
 
     def write(self, track: Track) -> None:
-        """Write the file, or have it written; wait where the processes are far behind."""
+        """Write the file, or have it written; wait where the processes are far behind.
+
+        Raises
+        ------
+        ResourceError
+            A process that writes has ended, here or when the last files are waited for.
+        """
         if self._pool is None:
             self._here.write(track)
             return
@@ -70,11 +78,17 @@ class TrackFiles(AbstractContextManager["TrackFiles"]):
         if len(self._batch) == _BATCH:
             self._hand_over(self._pool)
 
-    def _hand_over(self, pool: ProcessPoolExecutor) -> None:
-        self._waiting.append(pool.submit(_write, self._batch))
-        self._batch = []
-        while len(self._waiting) > self._room:
-            self._waiting.popleft().result()
+    def _hand_over(self, pool: ProcessPoolExecutor, room: int | None = None) -> None:
+        try:
+            self._waiting.append(pool.submit(_write, self._batch))
+            self._batch = []
+            while len(self._waiting) > (self._room if room is None else room):
+                self._waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "sample: a process that writes songs was ended, as by a system whose memory is "
+                "full; use fewer --processes"
+            ) from error
 
     def __exit__(
         self,
@@ -86,9 +100,7 @@ class TrackFiles(AbstractContextManager["TrackFiles"]):
             return
         try:
             if error is None:
-                self._hand_over(self._pool)
-                for each in self._waiting:
-                    each.result()
+                self._hand_over(self._pool, room=0)
         finally:
             self._pool.shutdown(cancel_futures=True)
 
@@ -162,10 +174,10 @@ class _Here:
 _here: _Here | None = None
 
 
-def _begin(root: Path, seed: int, ids: Identifiers) -> None:
+def _begin(root: Path, model: PlantedModel, ids: Identifiers) -> None:
     """In a process of the pool, once."""
     global _here
-    _here = _Here(root, PlantedModel(seed), ids)
+    _here = _Here(root, model, ids)
 
 
 def _write(tracks: list[Track]) -> None:
