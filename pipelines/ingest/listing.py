@@ -1,7 +1,8 @@
 """The state of the outside inputs: files by size and time, a tree by the listing of its files.
 
 The listing that a fingerprint is made of is the one that the stage then reads by, so that what the
-key says is what was read.
+key says is what was read. It lies in a temporary file: before there is a key, there is no result
+that could have it.
 """
 
 from __future__ import annotations

@@ -156,15 +156,19 @@ def _tree_shards(
         raise SourceError(
             f"{listing.root}: holds no .h5 file{passed}; set source.songs to the HDF5 tree"
         )
-    starts = range(0, table.num_rows, size)
+    parts = range(-(-table.num_rows // size))
+
+    def write(first: int) -> None:
+        for part in parts[first::_WRITERS]:
+            run.write(table.slice(part * size, size), "listing", part)
+
     with ThreadPoolExecutor(_WRITERS) as pool:
-        parts = enumerate(table.slice(start, size) for start in starts)
-        for _ in pool.map(lambda part: run.write(part[1], "listing", part[0]), parts):
+        for _ in pool.map(write, range(_WRITERS)):
             pass  # to raise what a writer raised
     run.write(rejects, "listing_rejects")
     dropped = rejects.filter(pc.equal(rejects["action"], "dropped"))
     refused = report(Batch(schemas.SONGS.empty_table(), rejects, read=dropped.num_rows))
-    return [TreeShard(part, listing.root) for part in range(len(starts))], refused
+    return [TreeShard(part, listing.root) for part in parts], refused
 
 
 def _read_song_shard(

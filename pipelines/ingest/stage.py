@@ -8,8 +8,8 @@ more, the more there is. A small corpus is one piece.
 
 Three single tasks are left: the artists, where `source.other_songs` is named (45,000 of them with
 their terms, tags and similar artists take about 150 MB), the mismatched pairs, which every piece of
-the catalogue reads, and the rejects, which are copied part by part. The driver holds the listing of
-the tree (50 MB at a million files) and a report a shard.
+the catalogue reads, and the rejects, which are copied part by part. The driver holds a report a
+shard; the listing of a tree lies in a temporary file.
 """
 
 from __future__ import annotations

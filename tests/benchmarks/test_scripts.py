@@ -73,6 +73,14 @@ def test_ingest_scale(corpus) -> None:
     assert run["driver_mb"] > 10
 
 
+def test_listing_scale() -> None:
+    found = result("listing_scale.py", "--files", 50, 250, "--a-folder", 20, "--top", 1)
+    assert [(run["files"], run["parts"]) for run in found["runs"]] == [(51, 1), (251, 1)]
+    for run in found["runs"]:
+        assert run["driver_mb"] >= 0
+        assert len(run["digest"]) == 32
+
+
 def test_ids_scale() -> None:
     found = result("ids_scale.py", "--songs", 3_000, 6_000, "--divided", 256)
     assert [run["songs"] for run in found["runs"]] == [3_000, 6_000]

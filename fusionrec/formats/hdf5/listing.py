@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import heapq
 import os
 import stat
 from collections.abc import Iterator
@@ -24,21 +25,16 @@ from pyarrow import fs as pafs
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.batch import Rejects
+from fusionrec.formats.hdf5.spool import File, spooled
 from fusionrec.formats.trouble import is_trouble_of_fetching, patiently
-from fusionrec.schemas import LISTING
 
 _THREADS = 16
 """Folders listed at a time: what takes the time on a network's disk is to wait for it."""
 
-_BATCH = 1 << 16
-"""Files whose names are held as Python's objects, of which a million would take 300 MB."""
-
-_AT_ONCE = 1 << 10
-"""Folders whose content waits to be taken, for the same reason."""
+_AT_ONCE = 1 << 6
+"""Folders whose content waits to be taken, as Python's objects."""
 
 _SKIPPED_FOLDER = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
-
-_File = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,8 @@ class Listing:
     root
         The tree's folder: a local path or a URI.
     table
-        Schema :data:`fusionrec.schemas.LISTING`, in ascending order of the paths' bytes.
+        Schema :data:`fusionrec.schemas.LISTING`, in ascending order of the paths' bytes; it lies in
+        a temporary file (:func:`fusionrec.formats.hdf5.spool.spooled`).
     rejects
         What was passed over, schema :data:`fusionrec.schemas.REJECTS`; `source` is the path.
     """
@@ -64,12 +61,12 @@ class Listing:
         digest = hashlib.blake2b(digest_size=16)
         for table in (self.table, self.rejects):
             for column in table.columns:
-                if not pa.types.is_integer(column.type):
-                    digest.update(np.asarray(pc.binary_length(column)).tobytes())
-                    column = column.cast(pa.binary())
-                    digest.update(b"".join(column.to_pylist()))
-                else:
-                    digest.update(np.asarray(column).tobytes())
+                of_text = not pa.types.is_integer(column.type)
+                for chunk in column.chunks:
+                    numbers = pc.binary_length(chunk) if of_text else chunk
+                    digest.update(np.asarray(numbers).tobytes())
+                for chunk in column.chunks if of_text else ():
+                    digest.update(b"".join(chunk.cast(pa.binary()).to_pylist()))
         return digest.hexdigest()
 
 
@@ -77,33 +74,36 @@ def list_tracks(root: str) -> Listing:
     """List the `.h5` files below `root`, or below its folder `data` if it has one.
 
     Hidden files and folders, and `AdditionalFiles`, are left out. A million files take some
-    seconds on a local disk.
+    seconds on a local disk; elsewhere each folder is a request. The memory that it takes does not
+    grow with the files, but by some hundred bytes a folder, and with what is passed over.
 
     Raises
     ------
     SourceError
         `root` is no folder, or one of its folders goes while it is listed.
     UnavailableError
-        A folder cannot be listed.
+        A folder cannot be listed, or the listing has no room among the temporary files.
     """
     if not files.is_folder(root):
         raise SourceError(
             f"{root}: no such folder; give the folder that holds the HDF5 tree A/B/C/*.h5"
         )
+    rejects = Rejects()
+    table = spooled(_found(root, rejects))
+    return Listing(root, table, rejects.to_table().sort_by("source"))
+
+
+def _found(root: str, rejects: Rejects) -> Iterator[File]:
     local = files.local_path(root)
     try:
-        if local is not None:
-            walk = _Walk(local)
-            table, rejects = _table(walk.files()), walk.rejects
-        else:
-            table, rejects = _table(_remote(root)), Rejects()
+        walk = _RemoteWalk(root, rejects) if local is None else _Walk(local, rejects)
+        yield from walk.files()
     except OSError as error:
         where = files.shown(error.filename or root)
         raise SourceError(
             f"{where}: cannot be listed ({error.strerror or error}); "
             "check the folder of the HDF5 files"
         ) from error
-    return Listing(root, table, rejects.to_table().sort_by("source"))
 
 
 def full_paths(root: str, listed: pa.Table) -> list[str]:
@@ -124,25 +124,6 @@ def track_paths(root: str) -> list[str]:
     return full_paths(root, list_tracks(root).table)
 
 
-def _table(found: Iterator[_File]) -> pa.Table:
-    tables = [LISTING.empty_table()]
-    rows: list[_File] = []
-
-    def flush() -> None:
-        columns = zip(*rows, strict=True)
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, LISTING, strict=True)]
-        tables.append(pa.Table.from_arrays(arrays, schema=LISTING))
-        rows.clear()
-
-    for row in found:
-        rows.append(row)
-        if len(rows) == _BATCH:
-            flush()
-    if rows:
-        flush()
-    return pa.concat_tables(tables).sort_by("path").combine_chunks()
-
-
 def _is_track(name: str) -> bool:
     return name.endswith(".h5") and not name.startswith(".")
 
@@ -153,10 +134,10 @@ def _is_entered(name: str) -> bool:
 
 @dataclass
 class _Folder:
-    """What one folder of a local tree holds."""
+    """What one folder holds: its tracks by path, folders with what they are known by, links."""
 
-    files: list[_File] = field(default_factory=list)
-    folders: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
+    folders: list[tuple[str, int | None]] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """Path, reason, detail."""
@@ -165,45 +146,47 @@ class _Folder:
 class _Walk:
     """A walk over a local tree: first its own folders, side by side, then those it has links to."""
 
-    def __init__(self, root: str) -> None:
-        self.rejects = Rejects()
+    def __init__(self, root: str, rejects: Rejects) -> None:
+        self._rejects = rejects
         self._root = root
         self._base = "data" if os.path.isdir(os.path.join(root, "data")) else ""
         # A link to a folder that holds the tree would lead back into it.
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: set[int] = set()
         for path in (root, os.path.join(root, self._base)):
             holder = Path(path).resolve()
             self._seen |= {_identity(os.stat(folder)) for folder in (holder, *holder.parents)}
 
-    def files(self) -> Iterator[_File]:
-        """Every track."""
+    def files(self) -> Iterator[File]:
+        """Every track, mostly in order."""
         with ThreadPoolExecutor(_THREADS) as pool:
             links: list[str] = []
-            yield from self._below(pool, [self._base], links)
+            yield from self._below(pool, self._base, links)
             # One after the other: which of two links to a folder is followed is not chance.
             while links:
-                links.sort(reverse=True)
-                link = links.pop()
+                link = heapq.heappop(links)
                 if self._new(link, _identity(os.stat(os.path.join(self._root, link)))):
-                    yield from self._below(pool, [link], links)
+                    yield from self._below(pool, link, links)
 
-    def _below(
-        self, pool: ThreadPoolExecutor, folders: list[str], links: list[str]
-    ) -> Iterator[_File]:
-        """The tracks of folders and of the folders in them; the links among these are noted."""
+    def _below(self, pool: ThreadPoolExecutor, folder: str, links: list[str]) -> Iterator[File]:
+        """The tracks of a folder and of all in it; the links among these go to the heap `links`."""
+        folders = [folder]  # the first one last
         while folders:
+            taken = folders[: -_AT_ONCE - 1 : -1]
+            del folders[-_AT_ONCE:]
             below: list[str] = []
-            for start in range(0, len(folders), _AT_ONCE):
-                for found in pool.map(self._list, folders[start : start + _AT_ONCE]):
-                    yield from found.files
-                    links += found.links
-                    for path, reason, detail in found.refused:
-                        self._refuse(path, reason, detail)
-                    below += [path for path, identity in found.folders if self._new(path, identity)]
-            folders = below
+            for found in pool.map(self._list, taken):
+                yield from found.files
+                for link in found.links:
+                    heapq.heappush(links, link)
+                for path, reason, detail in found.refused:
+                    self._refuse(path, reason, detail)
+                below += [path for path, identity in found.folders if self._new(path, identity)]
+            folders += sorted(below, key=lambda path: f"{path}/", reverse=True)
 
-    def _new(self, path: str, identity: tuple[int, int]) -> bool:
+    def _new(self, path: str, identity: int | None) -> bool:
         """Whether a folder was not met before: by a link, or where it is mounted twice."""
+        if identity is None:
+            return True
         if identity in self._seen:
             self._refuse(path, "folder that is listed already", action="excluded")
             return False
@@ -211,7 +194,7 @@ class _Walk:
         return True
 
     def _refuse(self, path: str, reason: str, detail: str = "", action: str = "dropped") -> None:
-        self.rejects.add(path, os.path.basename(path), reason, detail, action)
+        self._rejects.add(path, os.path.basename(path), reason, detail, action)
 
     def _list(self, folder: str) -> _Folder:
         where = os.path.join(self._root, folder) if folder else self._root
@@ -232,6 +215,7 @@ class _Walk:
                         self._follow(entry, path, found)
                 elif _is_track(name):
                     self._take(entry.stat(follow_symlinks=False), path, found)
+        found.files.sort()
         return found
 
     def _follow(self, entry: os.DirEntry[str], path: str, found: _Folder) -> None:
@@ -256,43 +240,40 @@ class _Walk:
             found.refused.append((path, "not a regular file", _kind(status.st_mode)))
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+class _RemoteWalk(_Walk):
+    """The same on another filesystem, which has no links: a folder is a request, or several."""
+
+    def __init__(self, root: str, rejects: Rejects) -> None:
+        self._rejects = rejects
+        self._root = root
+        self._base = "data" if files.is_folder(files.join(root, "data")) else ""
+        self._filesystem, self._inner = files.resolve(root)
+
+    def _list(self, folder: str) -> _Folder:
+        inner = f"{self._inner.rstrip('/')}/{folder}" if folder else self._inner
+        selector = pafs.FileSelector(inner)
+        infos = patiently(
+            f"{self._root} ({inner})",
+            lambda: self._filesystem.get_file_info(selector),
+            is_trouble_of_fetching,
+        )
+        found = _Folder()
+        for info in infos:
+            name = info.base_name
+            path = f"{folder}/{name}" if folder else name
+            if info.type == pafs.FileType.Directory:
+                if _is_entered(name):
+                    found.folders.append((path, None))
+            elif _is_track(name):
+                found.files.append((path.encode(), info.size or 0, info.mtime_ns or 0))
+        found.files.sort()
+        return found
+
+
+def _identity(status: os.stat_result) -> int:
+    return status.st_dev << 64 | status.st_ino  # a pair would take twice the memory
 
 
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
     return kinds.get(stat.S_IFMT(mode), "device")
-
-
-def _remote(root: str) -> Iterator[_File]:
-    """The tracks of a tree on another filesystem: a request brings the files of many folders."""
-    filesystem, inner = files.resolve(root)
-    data = f"{inner.rstrip('/')}/data"
-    base = data if files.is_folder(files.join(root, "data")) else inner
-
-    def select(folder: str, recursive: bool) -> list[pafs.FileInfo]:
-        selector = pafs.FileSelector(folder, recursive=recursive)
-        found: list[pafs.FileInfo] = patiently(
-            f"{root} ({folder})",
-            lambda: filesystem.get_file_info(selector),
-            is_trouble_of_fetching,
-        )
-        return found
-
-    def track(info: pafs.FileInfo) -> _File | None:
-        below = info.path[len(base.rstrip("/")) + 1 :]
-        *folders, name = below.split("/")
-        if info.type == pafs.FileType.Directory or not _is_track(name):
-            return None
-        if not all(map(_is_entered, folders)):
-            return None
-        path = info.path[len(inner.rstrip("/")) + 1 :]
-        return path.encode(), info.size or 0, info.mtime_ns or 0
-
-    top = select(base, recursive=False)
-    yield from filter(None, map(track, top))
-    folders = sorted(info.path for info in top if info.type == pafs.FileType.Directory)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for infos in pool.map(lambda folder: select(folder, recursive=True), folders):
-            yield from filter(None, map(track, infos))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyarrow import fs as pafs
 
 from fusionrec.errors import SourceError, UnavailableError
 from fusionrec.formats import files, hdf5, trouble
-from fusionrec.formats.hdf5 import listing
+from fusionrec.formats.hdf5 import listing, spool
 
 
 @pytest.fixture
@@ -72,16 +76,54 @@ def test_the_same_listing_on_another_filesystem(
         assert found.digest() == expected.digest()
 
 
-def test_many_folders_and_files_are_all_listed_in_order(
+def test_many_files_few_at_a_time_are_as_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "_BATCH", 7)
+    """Files beside folders, and folders that links lead to, come late and belong in between."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    names = [f"{a}/{b}/T{i:02}.h5" for a in "ACDE" for b in "ABCDEF" for i in range(80)]
+    names += [f"{a}/{b}.h5" for a in "AC" for b in "ABCX"] + ["C.h5", "Z.h5", "C-/T.h5"]
+    linked = [f"{a}/T{i:02}.h5" for a in "AB" for i in range(300)]
+    for path in [tree / name for name in names] + [elsewhere / name for name in linked]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for link, target in (("B", elsewhere), ("C/CC", elsewhere / "B"), ("C/F/up", tree)):
+        os.symlink(target, tree / link)
+    os.symlink("nothing", tree / "D" / "x.h5")
+    os.mkfifo(tree / "A" / "x.h5")
+    whole = hdf5.list_tracks(str(tree))
+
     monkeypatch.setattr(listing, "_AT_ONCE", 3)
-    names = sorted(f"{a}/{b}/T{i}.h5" for a in "ABCD" for b in "ABC" for i in range(4))
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert listed(tmp_path) == names
+    monkeypatch.setattr(spool, "_BATCH", 64)
+    monkeypatch.setattr(spool, "_MERGED", 5)
+    found = hdf5.list_tracks(str(tree))
+    paths = sorted([name.encode() for name in [*names, *(f"B/{name}" for name in linked)]])
+    assert found.table["path"].num_chunks > 30
+    assert found.table["path"].to_pylist() == paths
+    assert found.table.equals(whole.table)
+    assert found.rejects.equals(whole.rejects)
+    assert found.rejects.select(["source", "reason"]).to_pylist() == [
+        {"source": "A/x.h5", "reason": "not a regular file"},
+        {"source": "C/CC", "reason": "folder that is listed already"},
+        {"source": "C/F/up", "reason": "folder that is listed already"},
+        {"source": "D/x.h5", "reason": "link to nothing"},
+    ]
+
+    digest = hashlib.blake2b(digest_size=16)
+    for column in [*found.table.to_pydict().values(), *found.rejects.to_pydict().values()]:
+        texts = [x.encode() if isinstance(x, str) else x for x in column]
+        if isinstance(texts[0], bytes):
+            digest.update(np.array([len(text) for text in texts], np.int32).tobytes())
+            digest.update(b"".join(texts))
+        else:
+            digest.update(np.array(texts, np.int64).tobytes())
+    assert found.digest() == whole.digest() == digest.hexdigest()
+
+
+def test_temporary_files_without_room(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "wb+"))
+    with pytest.raises(UnavailableError, match=r"No space left.*set TMPDIR"):
+        hdf5.list_tracks(str(tree))
 
 
 def test_a_folder_without_tracks_and_a_missing_one(tmp_path: Path) -> None:
@@ -223,7 +265,7 @@ def test_a_bucket_that_does_not_answer_stops_the_run(
 
     class Overloaded:
         def get_file_info(self, wanted: object) -> object:
-            if isinstance(wanted, pafs.FileSelector) and wanted.recursive:
+            if isinstance(wanted, pafs.FileSelector) and wanted.base_dir.endswith("A"):
                 raise OSError("AWS Error SLOW_DOWN during ListObjectsV2 operation: HTTP 503")
             return local.get_file_info(wanted)
 
