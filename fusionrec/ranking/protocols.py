@@ -59,6 +59,28 @@ class SongLists:
     songs: NDArray[np.int32]
     plays: NDArray[np.int64]
 
+    @staticmethod
+    def of_plays(
+        users: NDArray[np.int32], songs: NDArray[np.int32], plays: NDArray[np.int32], count: int
+    ) -> SongLists:
+        """All that each of `count` users played, from rows in any order; no song for who has none.
+
+        Rows of the same user and song are added up.
+        """
+        user, song, summed = _distinct(users, songs, plays)
+        sizes = np.bincount(user, minlength=count)
+        return SongLists(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), song, summed)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Songs of each user."""
+        return np.diff(self.indptr)
+
+    def where(self, kept: NDArray[np.bool_]) -> SongLists:
+        """The lists with some of the songs, a mask of all rows; none of the users leaves."""
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        return SongLists(indptr.astype(np.int64), self.songs[kept], self.plays[kept])
+
     def to_columns(self, candidates: NDArray[np.int32], catalogue: int) -> SongLists:
         """Keep the songs that are candidates, named by their position in `candidates`.
 
@@ -72,13 +94,11 @@ class SongLists:
         column = np.full(catalogue, -1, dtype=np.int32)
         column[candidates] = np.arange(len(candidates), dtype=np.int32)
         columns = column[self.songs]
-        keep = columns >= 0
-        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
-        return SongLists(indptr.astype(np.int64), columns[keep], self.plays[keep])
+        return replace(self, songs=columns).where(columns >= 0)
 
     def of(self, kept: NDArray[np.bool_]) -> SongLists:
         """The lists of some of the users, shape (users,)."""
-        sizes = np.diff(self.indptr)
+        sizes = self.sizes
         rows = np.repeat(kept, sizes)
         indptr = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64)
         return SongLists(indptr, self.songs[rows], self.plays[rows])

@@ -199,3 +199,18 @@ def test_some_of_the_users_keep_their_songs() -> None:
             np.testing.assert_array_equal(after.songs[here], before.songs[cells])
             np.testing.assert_array_equal(after.plays[here], before.plays[cells])
     assert some.left_out == whole.left_out
+
+
+def test_all_that_users_played_is_a_row_a_user() -> None:
+    """Also of who played nothing; what is said twice is added up."""
+    users, songs, plays = (
+        np.array(x, np.int32) for x in ([2, 0, 2, 2], [5, 1, 3, 5], [1, 4, 2, 6])
+    )
+    found = SongLists.of_plays(users, songs, plays, 4)
+    assert found.indptr.tolist() == [0, 1, 1, 3, 3]
+    assert found.sizes.tolist() == [1, 0, 2, 0]
+    assert found.songs.tolist() == [1, 3, 5]
+    assert found.plays.tolist() == [4, 2, 7]
+    some = found.where(found.songs != 3)
+    assert some.indptr.tolist() == [0, 1, 1, 2, 2]
+    assert some.songs.tolist() == [1, 5]
