@@ -5,6 +5,6 @@ they read, `signal` what one is. `kernels` has similarities and their features; 
 `context` (with `pagerank`) make the kernels, `basis` what signals share of them, which `memo`
 keeps as long as there is room. `neighbours`, `taste`, `catalogue` and `popularity` are the signals,
 `registry` lists them. `inner` simulates a cold start, `lists` samples it, `tuning` chooses settings
-by it and `weights` the signals' weights; `blend` joins them, `compress` shortens them, `explain`
-says why a song came first.
+by it and `weights` the signals' weights; `blend` joins them, `compress` shortens them, `reduced`
+makes users of any plays, `explain` says why a song came first.
 """

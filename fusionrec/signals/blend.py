@@ -83,6 +83,10 @@ class Blend:
         the user's history, in the dimensions of signals that have a weighting; elsewhere zeros.
     told
         Float32, shape (U, E): users' vectors in the other dimensions, `layout.told`.
+    rotation
+        Float32, shape (D, d): V is users' vectors in D dimensions times it.
+    nobody
+        Float32, shape (D,): a user without plays.
     settings
         What signals were computed with, those that inner folds chose included.
     l2
@@ -100,6 +104,8 @@ class Blend:
     features: NDArray[np.float32]
     atoms: NDArray[np.float32]
     told: NDArray[np.float32]
+    rotation: NDArray[np.float32]
+    nobody: NDArray[np.float32]
     settings: BlendSettings
     l2: float
     kept: float
@@ -231,6 +237,8 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
         features,
         atoms,
         users.told(),
+        found.users.astype(np.float32),
+        users.popular,
         fold.settings,
         l2,
         kept * found.kept,

@@ -147,7 +147,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    version=5,
+    version=6,
     check=lambda config: check_run(config.blend, "blend.signals"),
     published=("weights.csv",),
 )

@@ -3,7 +3,8 @@
 `songs`, which is ranked by, lies in parts aligned with those of the ingest's `songs`. What explains
 a list is read for some songs and one user, in milliseconds: `features` of the songs of the
 catalogue and `history` of all songs, those of the catalogue first, by number; `users` in small
-groups of small parts.
+groups of small parts. With `rotation`, users' vectors can be made of other plays than those of
+`users`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ USERS_A_PART = 2_000
 USERS_A_GROUP = 100
 """Users that are read for one of them."""
 
+ROTATION = ("rotation", "arrays.safetensors")
+"""`rotation`, float32 (D, d), which makes a vector that is ranked by of a user's in D dimensions;
+and `nobody`, float32 (D,), a user without plays."""
+
 
 def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> None:
     """Write all of a blend.
@@ -41,6 +46,7 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
     _write_songs(run, blend.F)
     write_matrix(run, blend.features[:own], "features")
     write_matrix(run, blend.atoms, "history")
+    run.write_arrays({"rotation": blend.rotation, "nobody": blend.nobody}, *ROTATION)
     _write_users(run, blend, histories)
     description = {
         "names": list(blend.names),
@@ -94,12 +100,25 @@ def read_users(
 
     Of a blend, or of what else has users by code in parts of :data:`USERS_A_PART`.
     """
+    return matrix(_column(workspace, start, stop, stage, artifact, "vector"))
+
+
+def read_told(workspace: Workspace, start: int, stop: int) -> np.ndarray:
+    """What no history gives of these users of a blend, float32 (stop - start, E)."""
+    lists = _column(workspace, start, stop, "blend", "users", "told").combine_chunks()
+    told: np.ndarray = lists.flatten().to_numpy()
+    return told.reshape(len(lists), -1)
+
+
+def _column(
+    workspace: Workspace, start: int, stop: int, stage: str, artifact: str, name: str
+) -> pa.ChunkedArray:
     first, last = start // USERS_A_PART, (max(stop, start + 1) - 1) // USERS_A_PART
     table = pa.concat_tables(
         [
-            workspace.read_part(stage, artifact, part_name(part), ["user", "vector"])
+            workspace.read_part(stage, artifact, part_name(part), ["user", name])
             for part in range(first, last + 1)
         ]
     )
     asked = pc.and_(pc.greater_equal(table["user"], start), pc.less(table["user"], stop))
-    return matrix(table.filter(asked)["vector"])
+    return table.filter(asked)[name]

@@ -14,6 +14,7 @@ from fusionrec.signals.explain import REST
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import FOLDS, Inner, inner_folds, kept_with
 from fusionrec.signals.lists import Lists, average_precision
+from fusionrec.signals.reduced import ReducedUsers, reduced_atoms, weightings
 from fusionrec.signals.registry import SIGNALS, names
 from fusionrec.signals.signal import Factors, Fold, SignalSpec
 from fusionrec.signals.songs import Songs
@@ -391,3 +392,29 @@ def test_inner_folds_are_not_those_of_another_cut_of_the_songs() -> None:
         settings = {"by": "song", "folds": FOLDS, "test_fold": 0, "validation": 0.0}
         outer = assign(ids, ids, seed=seed, **settings)[1]  # type: ignore[arg-type]
         assert all(set(np.flatnonzero(outer == number)) not in found for number in range(FOLDS))
+
+
+def test_users_are_made_of_their_plays_in_the_dimensions_that_are_ranked_by(blend) -> None:
+    """Those that the blend made of the same plays; with what is hidden, of all of them."""
+    _, histories = corpus()
+    seen, layout, n = histories.without(cold("song")), blend.layout, len(blend.atoms)
+    atoms = {
+        weighting: reduced_atoms(
+            layout, blend.rotation, weighting, np.array_split(blend.atoms, 3), n
+        )
+        for weighting in weightings(layout)
+    }
+    assert len(atoms) > 1
+    users = ReducedUsers(atoms, blend.rotation[layout.told])
+    found = users.of_songs(seen) + users.of_told(blend.told)
+    near = {"rtol": 1e-3, "atol": 1e-4 * np.abs(blend.V).max()}
+    np.testing.assert_allclose(found, blend.V, **near)
+    nobody = blend.nobody @ blend.rotation
+    for user in np.flatnonzero(seen.sizes == 0):
+        np.testing.assert_allclose(nobody, blend.V[user], **near)
+    user = int(np.flatnonzero(histories.sizes > seen.sizes)[0])
+    row = histories.counts[[user]]
+    whole = layout.user(blend.atoms[row.indices], row.data, blend.told[user]) @ blend.rotation
+    more = (users.of_songs(histories) + users.of_told(blend.told))[user]
+    np.testing.assert_allclose(more, whole, **near)
+    assert not np.allclose(whole, blend.V[user], rtol=1e-2)
