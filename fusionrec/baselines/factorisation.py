@@ -40,7 +40,7 @@ class Factors:
 
 
 def confidence(
-    plays: NDArray[np.integer[Any]], alpha: float, epsilon: float
+    plays: NDArray[np.integer[Any]] | NDArray[np.floating[Any]], alpha: float, epsilon: float
 ) -> NDArray[np.float32]:
     """c = 1 + alpha log(1 + plays / epsilon) (van den Oord et al. 2013, equation 2)."""
     return (1 + alpha * np.log1p(plays / epsilon)).astype(np.float32)

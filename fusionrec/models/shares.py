@@ -8,16 +8,21 @@ Shapes: L songs of a history, f factors, d dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.baselines.factorisation import confidence
+
 Floats = NDArray[np.floating[Any]]
+Plays = Floats | NDArray[np.integer[Any]]
 
 
 def of_factors(
-    gram: Floats, factors: Floats, confidence: Floats, regularisation: float
+    gram: Floats, factors: Floats, confidences: Floats, regularisation: float
 ) -> NDArray[np.float64]:
     """Parts of x_u = A^-1 sum_i c_ui y_i, float64 (L, f), which add up to it.
 
@@ -30,20 +35,18 @@ def of_factors(
         Y'Y of all songs, those of the history among them, shape (f, f).
     factors
         y_i of the songs of the history, shape (L, f).
-    confidence
+    confidences
         c_ui of them, shape (L,).
     regularisation
         Lambda.
     """
-    Y, c = factors.astype(np.float64), confidence.astype(np.float64)
+    Y, c = factors.astype(np.float64), confidences.astype(np.float64)
     A = gram.astype(np.float64) + (Y * (c - 1)[:, None]).T @ Y
     A = A + regularisation * np.eye(Y.shape[1])
     return np.asarray(np.linalg.solve(A, (Y * c[:, None]).T).T, np.float64)
 
 
-def of_attention(
-    vectors: Floats, plays: Floats, query: Floats, slope: float
-) -> NDArray[np.float64]:
+def of_attention(vectors: Floats, plays: Plays, query: Floats, slope: float) -> NDArray[np.float64]:
     """What each song weighs in the mean of :class:`fusionrec.models.user_tower.Attention`, (L,).
 
     Parameters
@@ -59,3 +62,67 @@ def of_attention(
     scores = by_vector + slope * np.log(np.log1p(plays.astype(np.float64)))
     each = np.exp(scores - scores.max())
     return np.asarray(each / each.sum(), np.float64)
+
+
+@dataclass(frozen=True)
+class TasteUsers:
+    """What makes users' vectors of the songs played, of a training on taste.
+
+    Attributes
+    ----------
+    gram
+        Under `factors` Y'Y of the songs that have factors, shape (f, f); else None.
+    alpha, epsilon, regularisation
+        Of the factorisation.
+    query, slope
+        Under `ranking`, of the attention, shapes (d,) and (); else None.
+    """
+
+    gram: Floats | None
+    alpha: float
+    epsilon: float
+    regularisation: float
+    query: Floats | None = None
+    slope: float = 1.0
+
+    @staticmethod
+    def of(about: Mapping[str, Any], arrays: Mapping[str, Floats]) -> TasteUsers:
+        """From the training's description, `alpha` and so on, and arrays by these names."""
+        slope = arrays.get("slope")
+        return TasteUsers(
+            arrays.get("gram"),
+            about["alpha"],
+            about["epsilon"],
+            about["regularisation"],
+            arrays.get("query"),
+            1.0 if slope is None else float(slope[0]),
+        )
+
+    def adds(self, songs: Floats, cold: NDArray[np.bool_], plays: Plays) -> NDArray[np.float64]:
+        """What each song played adds to the user's vector, float64 (L, d).
+
+        Parameters
+        ----------
+        songs
+            What each is in a history, shape (L, d); under `ranking` with a bias behind.
+        cold
+            Under `factors`, bool (L,): songs of whose plays no factor was made, so that they are
+            what their content predicts. Each is among the songs of the least squares, too.
+        plays
+            Counts above 0, shape (L,).
+        """
+        if self.gram is None:
+            assert self.query is not None
+            v = songs[:, :-1].astype(np.float64)
+            weights = of_attention(v, plays, self.query, self.slope)
+            return np.asarray(weights[:, None] * v / np.sqrt(v.shape[1]), np.float64)
+        predicted = songs[cold].astype(np.float64)
+        c = confidence(plays, self.alpha, self.epsilon)
+        gram = self.gram.astype(np.float64) + predicted.T @ predicted
+        return of_factors(gram, songs, c, self.regularisation)
+
+    def vector(self, songs: Floats, cold: NDArray[np.bool_], plays: Plays) -> NDArray[np.float32]:
+        """The user's vector, float32; under `ranking` with 1 behind, for the songs' biases."""
+        found = self.adds(songs, cold, plays).sum(axis=0)
+        found = found if self.query is None else np.append(found, 1.0)
+        return found.astype(np.float32)

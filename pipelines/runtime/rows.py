@@ -75,6 +75,15 @@ def matrix_blocks(
                 yield file.spans("rows", np.array([start]), np.array([stop]))
 
 
+def read_arrays(workspace: Workspace, *parts: str) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file, by name."""
+    with workspace.reading_rows(*parts) as file:
+        return {
+            name: file.spans(name, np.zeros(1, int), np.array([file.rows(name)]))
+            for name in file.names
+        }
+
+
 # --- ids -----------------------------------------------------------------------------------
 
 

@@ -38,6 +38,11 @@ class RowsFile:
         except ValueError:
             raise self._damaged() from None
 
+    @property
+    def names(self) -> list[str]:
+        """Its tensors."""
+        return [name for name in self._tensors if name != "__metadata__"]
+
     def rows(self, name: str) -> int:
         """How many rows a tensor has."""
         return int(self._tensors[name]["shape"][0])

@@ -38,3 +38,15 @@ def test_shares_by_attention_are_those_of_the_user_tower() -> None:
     weights = torch.from_numpy(np.log1p(plays).astype(np.float32))
     expected = attention(torch.from_numpy(v), weights, torch.zeros(6, dtype=torch.int64), 1)
     np.testing.assert_allclose(found @ v, expected[0].detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_cold_song_is_one_more_of_the_least_squares() -> None:
+    """Of songs with factors and one whose factors its content predicts, which has no others."""
+    Y, cold = RNG.normal(size=(30, 5)), RNG.normal(size=(1, 5))
+    every = np.concatenate([Y, cold]).astype(np.float32)
+    own, plays = np.array([4, 9, 30]), np.array([1, 7, 3])
+    users = shares.TasteUsers((Y.T @ Y).astype(np.float32), 2.0, 0.5, 2.5)
+    c = 1 + 2.0 * np.log1p(plays / 0.5)
+    A = every.T @ every + (every[own].T * (c - 1)) @ every[own] + 2.5 * np.eye(5)
+    found = users.vector(every[own], own == 30, plays)
+    np.testing.assert_allclose(found, np.linalg.solve(A, every[own].T @ c), rtol=1e-4)
