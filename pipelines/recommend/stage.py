@@ -11,9 +11,8 @@ songs and plays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,22 +22,19 @@ import pyarrow.compute as pc
 from fusionrec import probes, schemas
 from fusionrec.errors import DataError
 from fusionrec.ranking.lists import RankedLists
-from fusionrec.ranking.packing import PackedSongs
-from fusionrec.ranking.protocols import EvaluatedUsers, profiles_and_relevant
-from fusionrec.ranking.topk import rank_users
-from fusionrec.ranking.topk_blocks import rank_in_blocks
-from fusionrec.ranking.users import user_vectors
+from fusionrec.ranking.protocols import EvaluatedUsers, Protocol, profiles_and_relevant
 from pipelines import ingest, split
 from pipelines.blend.vectors import read_users
 from pipelines.config import Config
 from pipelines.ingest.by_user import plays_of, user_ids_of
-from pipelines.recommend.vectors import (
-    Catalogue,
-    read_block,
-    read_catalogue,
-    song_blocks,
-    source,
+from pipelines.recommend.ranking import (
+    StoredSongs,
+    each_block,
+    held,
+    listed_columns,
+    submit_blocks,
 )
+from pipelines.recommend.vectors import Catalogue, read_catalogue, song_blocks, source, source_of
 from pipelines.runtime import metrics, resources, tasks
 from pipelines.runtime.gpus import FASTEST, GpuUse
 from pipelines.runtime.rows import write_matrix
@@ -69,17 +65,15 @@ class RankReport:
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Rank all users, a range of user codes a task."""
     users = workspace.require("ingest")["counts"]["users"]
-    catalogue = tasks.submit(run, read_catalogue, config, workspace)
-    blocks = [
-        tasks.submit(run, read_block, config, workspace, names)
-        for names in song_blocks(config, workspace)
-    ]
+    catalogue = tasks.submit(run, read_catalogue, config.recommend.model, workspace)
+    blocks = submit_blocks(config, workspace, run)
+    songs = StoredSongs(catalogue, blocks, run.gpus)
     reports = tasks.map_tasks(
         run,
         resumable(
             run,
             "recommendations",
-            partial(_rank_shard, config, run, catalogue, tuple(blocks)),
+            partial(_rank_shard, config, run, songs),
             RankReport,
         ),
         shards_of_rows(users, config.recommend.users_per_shard),
@@ -87,7 +81,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         num_gpus=run.gpus,
     )
     if config.recommend.model == "genre":
-        tasks.run_task(run, _write_vectors, run, tuple(blocks))
+        tasks.run_task(run, write_vectors, run, blocks)
     processor = processor_lines(reports)
     ranked = sum(report.ranked for report in reports)
     reasons = [report.left_out for report in reports]
@@ -108,125 +102,44 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     }
 
 
-def _write_vectors(run: StageRun, blocks: tuple[Any, ...]) -> None:
+def write_vectors(run: StageRun, blocks: tuple[Any, ...]) -> None:
     """F of all songs by number, 24 MB for a million songs and k = 6: it explains the lists."""
-    write_matrix(run, np.concatenate(list(_each(blocks))), "vectors")
-
-
-@lru_cache(maxsize=1)
-def _catalogue(reference: Any) -> Catalogue:
-    """What a worker process reads once, for all shards it ranks."""
-    catalogue: Catalogue = tasks.gather([reference])[0]
-    return catalogue
-
-
-@lru_cache(maxsize=1)
-def _prepared(reference: Any, catalogue_reference: Any) -> tuple[np.ndarray, PackedSongs]:
-    """The same of a catalogue of one block: F, and the candidates' rows packed."""
-    F: np.ndarray = tasks.gather([reference])[0]
-    return F, PackedSongs.of(F[_catalogue(catalogue_reference).candidates])
-
-
-def _device(num_gpus: float) -> str:
-    if not num_gpus:
-        return "cpu"
-    import torch  # not for workers on CPUs, which need none of it
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    write_matrix(run, np.concatenate(list(each_block(blocks))), "vectors")
 
 
 def _rank(
-    config: Config,
-    users: EvaluatedUsers,
-    V: np.ndarray | None,
-    catalogue_reference: Any,
-    blocks: tuple[Any, ...],
-    gpus: float,
+    config: Config, users: EvaluatedUsers, V: np.ndarray | None, songs: StoredSongs
 ) -> RankedLists:
     """Rank a shard's users, with one block of songs in memory at a time.
 
     V has a row for each of them; where it is None, it is made of their profiles.
     """
-    catalogue, settings = _catalogue(catalogue_reference), config.recommend
-    candidates, songs = catalogue.candidates, len(catalogue.part)
-    profiles = users.profiles
-    exclude = profiles.to_columns(candidates, songs)
-    relevant = users.relevant.to_columns(candidates, songs)
-    if len(blocks) == 1:
-        F, packed = _prepared(blocks[0], catalogue_reference)
-        if V is None:
-            V = user_vectors(profiles.indptr, profiles.songs, profiles.plays, F, settings.weighting)
-        device = _device(gpus)
-        return rank_users(
-            V, packed, settings.top, exclude=exclude, relevant=relevant, device=device
-        )
-    # First the rows of the users' own songs, then the candidates.
-    needed = np.unique(np.concatenate([profiles.songs, users.relevant.songs]))
-    rows, start = [], 0
-    for F in _each(blocks):
-        here = needed[(needed >= start) & (needed < start + len(F))]
-        rows.append(F[here - start])
-        start += len(F)
-    own = np.concatenate(rows)
+    catalogue: Catalogue = held(songs.offers)
+    candidates, every, profiles = catalogue.candidates, len(catalogue.part), users.profiles
     if V is None:
-        V = user_vectors(
-            profiles.indptr,
-            np.searchsorted(needed, profiles.songs),
-            profiles.plays,
-            own,
-            settings.weighting,
-        )
-    return rank_in_blocks(
+        V = songs.users(profiles, config.recommend.weighting)
+    return songs.rank(
         V,
-        _candidates_of(blocks, candidates),
-        settings.top,
-        exclude=exclude,
-        relevant=relevant,
-        relevant_vectors=own[np.searchsorted(needed, candidates[np.unique(relevant.songs)])],
+        config.recommend.top,
+        exclude=profiles.to_columns(candidates, every),
+        relevant=users.relevant.to_columns(candidates, every),
     )
 
 
-def _each(blocks: tuple[Any, ...]) -> Iterator[np.ndarray]:
-    for reference in blocks:
-        yield tasks.gather([reference])[0]
-
-
-def _candidates_of(blocks: tuple[Any, ...], candidates: np.ndarray) -> Iterator[np.ndarray]:
-    start = 0
-    for F in _each(blocks):
-        here = candidates[(candidates >= start) & (candidates < start + len(F))]
-        yield F[here - start]
-        start += len(F)
-
-
-def _rank_shard(
-    config: Config, run: StageRun, reference: Any, blocks: tuple[Any, ...], shard: RowsShard
-) -> RankReport:
-    catalogue = _catalogue(reference)
-    settings = config.recommend
+def _rank_shard(config: Config, run: StageRun, songs: StoredSongs, shard: RowsShard) -> RankReport:
+    catalogue: Catalogue = held(songs.offers)
     start, stop = shard.start, shard.stop
-    plays = plays_of(run.workspace, start, stop)
     user_ids = user_ids_of(run.workspace, start, stop)
-    users = profiles_and_relevant(
-        plays["user"].to_numpy() - start,
-        plays["song"].to_numpy(),
-        plays["plays"].to_numpy(),
-        part=catalogue.part,
-        usable=catalogue.has_vector,
-        protocol=settings.protocol,
-        user_ids=user_ids,
-        song_ids=catalogue.song_ids,
-        seed=config.seed,
+    users, V, left_out = _evaluated(
+        run.workspace,
+        catalogue,
+        config.recommend.model,
+        config.recommend.protocol,
+        config.seed,
+        shard,
+        user_ids,
     )
-    V, left_out = None, {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
-    where = source(config)
-    if where.users is not None:
-        stage = where.stage.name
-        V = read_users(run.workspace, start, stop, stage, where.users)[users.users]
-        known = (V != 0).any(axis=1)
-        left_out[where.unknown] = int((~known).sum())
-        users, V = users.of(known), V[known]
-    ranked = _rank(config, users, V, reference, blocks, run.gpus)
+    ranked = _rank(config, users, V, songs)
     table = _table(ranked, users, start, user_ids.take(users.users), catalogue)
     run.write(table, "recommendations", shard.part, group=USERS_A_GROUP)
     metrics.count("fusionrec_users_ranked", len(users.users))
@@ -238,6 +151,54 @@ def _rank_shard(
         len(catalogue.candidates),
         probes.lines("ranking"),
     )
+
+
+def why_no_list(workspace: Workspace, user: int) -> str:
+    """Why a user has no list in the workspace's result, by the reasons that it counts."""
+    settings = workspace.require("recommend")["content"]["settings"]
+    asked, one = settings["recommend"], RowsShard(0, user, user + 1)
+    catalogue = read_catalogue(asked["model"], workspace)
+    ids = user_ids_of(workspace, user, user + 1)
+    *_, left_out = _evaluated(
+        workspace, catalogue, asked["model"], asked["protocol"], settings["seed"], one, ids
+    )
+    return ", ".join(reason for reason, users in left_out.items() if users)
+
+
+def _evaluated(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    model: str,
+    protocol: Protocol,
+    seed: int,
+    shard: RowsShard,
+    user_ids: pa.ChunkedArray,
+) -> tuple[EvaluatedUsers, np.ndarray | None, dict[str, int]]:
+    """Users of a range that get a list, their vectors if they have their own, and who does not.
+
+    The latter by reason.
+    """
+    start, stop = shard.start, shard.stop
+    plays = plays_of(workspace, start, stop)
+    users = profiles_and_relevant(
+        plays["user"].to_numpy() - start,
+        plays["song"].to_numpy(),
+        plays["plays"].to_numpy(),
+        part=catalogue.part,
+        usable=catalogue.has_vector,
+        protocol=protocol,
+        user_ids=user_ids,
+        song_ids=catalogue.song_ids,
+        seed=seed,
+    )
+    left_out = {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
+    where = source_of(model)
+    if where.users is None:
+        return users, None, left_out
+    V = read_users(workspace, start, stop, where.stage.name, where.users)[users.users]
+    known = (V != 0).any(axis=1)
+    left_out[where.unknown] = int((~known).sum())
+    return users.of(known), V[known], left_out
 
 
 def _silent(plays: pa.Table, users: int) -> int:
@@ -253,9 +214,9 @@ def _table(
     catalogue: Catalogue,
 ) -> pa.Table:
     """Lists of users, whose codes count from `start`."""
-    listed = ranked.indices >= 0
-    offsets = np.concatenate([[0], np.cumsum(ranked.counts)]).astype(np.int32)
-    songs = catalogue.song_ids.take(pa.array(catalogue.candidates[ranked.indices[listed]]))
+    songs, scores = listed_columns(
+        ranked.indices, ranked.scores, ranked.counts, catalogue.candidates, catalogue.song_ids
+    )
     rank_offsets = ranked.rank_indptr.astype(np.int32)
     relevant = catalogue.song_ids.take(pa.array(catalogue.candidates[ranked.rank_songs]))
     profiles = users.profiles
@@ -264,8 +225,8 @@ def _table(
         [
             user_ids.combine_chunks(),
             pa.array(users.users + start, pa.int32()),
-            pa.ListArray.from_arrays(offsets, songs),
-            pa.ListArray.from_arrays(offsets, pa.array(ranked.scores[listed])),
+            songs,
+            scores,
             pa.array(ranked.candidates),
             pa.ListArray.from_arrays(rank_offsets, pa.array(ranked.ranks)),
             pa.ListArray.from_arrays(rank_offsets, relevant),
@@ -298,11 +259,13 @@ def _settings(config: Config) -> dict[str, Any]:
     return {"recommend": config.recommend.model_dump(exclude=moving | unused), "seed": config.seed}
 
 
+GPUS = GpuUse("recommend.num_gpus", "a task", auto=0.25, on_cpus=_on_cpus)
+
 STAGE = Stage(
     name="recommend",
     needs=lambda config: (ingest.STAGE, split.STAGE, source(config).stage),
     settings=_settings,
     work=work,
-    gpus=GpuUse("recommend.num_gpus", "a task", auto=0.25, on_cpus=_on_cpus),
+    gpus=GPUS,
     version=3,
 )

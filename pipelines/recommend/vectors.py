@@ -85,7 +85,12 @@ _SOURCES = {
 
 def source(config: Config) -> Source:
     """Where the vectors are that this config ranks by."""
-    return _SOURCES[config.recommend.model]
+    return source_of(config.recommend.model)
+
+
+def source_of(model: str) -> Source:
+    """The same by the name of the model."""
+    return _SOURCES[model]
 
 
 def song_blocks(config: Config, workspace: Workspace) -> list[list[str]]:
@@ -119,9 +124,9 @@ def read_block(config: Config, workspace: Workspace, names: list[str]) -> np.nda
     return np.concatenate(blocks)
 
 
-def read_catalogue(config: Config, workspace: Workspace) -> Catalogue:
-    """All songs with their part, and which have a vector."""
-    where = source(config)
+def read_catalogue(model: str, workspace: Workspace) -> Catalogue:
+    """All songs with their part, and which have a vector of this model."""
+    where = source_of(model)
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
     part = workspace.read("split", "split", ["part"])["part"]
     table = workspace.read(where.stage.name, where.artifact, ["song_id"])

@@ -15,6 +15,7 @@ from pipelines.cli.catalogue import Catalogue, user_code
 from pipelines.ingest import STAGE, by_user, catalogue, lookup, song_codes, song_groups, user_codes
 from pipelines.ingest import stage as ingest_stage
 from pipelines.recommend import stage, vectors
+from pipelines.recommend.ranking import StoredSongs
 from pipelines.runtime.shards import shards_of_rows
 from pipelines.runtime.workspace import Workspace, part_number
 from tests.pipelines.inline import Held, load, without_ray
@@ -144,9 +145,9 @@ def test_a_ranking_task_reads_the_part_of_its_users(scattered, tmp_path, monkeyp
     users = workspace.require("ingest")["counts"]["users"]
     with without_ray():
         monkeypatch.setattr(Workspace, "read_part", counted)
-        references = Held(lambda: candidates), (Held(lambda: F),)
+        songs = StoredSongs(Held(lambda: candidates), (Held(lambda: F),), gpus=0.0)
         for shard in shards_of_rows(users, 20):
-            ranked = stage._rank_shard(chosen, run, *references, shard)
+            ranked = stage._rank_shard(chosen, run, songs, shard)
             assert 0 < ranked.ranked <= ranked.users
     assert len(reads) == 2 * 3
     assert set(reads.values()) == {1}
