@@ -217,6 +217,17 @@ RECOMMENDATIONS = pa.schema(
     ]
 )
 
+LISTS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("user", pa.int32()),  # row of the `users` map, ascending: every one of them
+        ("song_ids", pa.list_(pa.string())),  # best first
+        ("scores", pa.list_(pa.float32())),
+        ("fallback", pa.bool_()),  # the same for everybody of whom the model knows nothing
+    ]
+)
+"""Lists for every user."""
+
 METRICS = pa.schema(
     [
         ("user_id", pa.string()),

@@ -9,6 +9,7 @@ from pipelines import (
     fuse,
     ingest,
     label,
+    lists,
     pretrain,
     recommend,
     split,
@@ -31,6 +32,7 @@ STAGES: tuple[Stage, ...] = (
     recommend.STAGE,
     evaluate.STAGE,
 )
+"""Those of every run, and some that it may do without."""
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
@@ -42,7 +44,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
         unasked.add(label.STAGE.name)
     if blend.STAGE not in recommend.STAGE.needs(config):
         unasked.add(blend.STAGE.name)
-    return tuple(stage for stage in STAGES if stage.name not in unasked)
+    found = tuple(stage for stage in STAGES if stage.name not in unasked)
+    return (*found, lists.STAGE) if config.lists.run else found
 
 
 def run(config: Config) -> dict[str, Manifest]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from fusionrec.ranking.protocols import SongLists
 from pipelines.runtime.rows import NAMES_A_PART, find, read_texts, rows_name
 from pipelines.runtime.workspace import Workspace, part_name
 
@@ -61,10 +62,29 @@ def user_code(workspace: Workspace, user: str) -> int:
     return int(find(workspace, "ingest", "user_index", [user])[0])
 
 
-def list_of(workspace: Workspace, code: int, columns: Sequence[str]) -> pa.Table:
-    """A user's row of the recommendations; no row for who has no list."""
-    settings = workspace.require("recommend")["content"]["settings"]["recommend"]
+_LISTS = {"recommend": "recommendations", "lists": "lists"}
+"""The artifact of lists of either stage."""
+
+
+def list_of(
+    workspace: Workspace, code: int, columns: Sequence[str], stage: str = "recommend"
+) -> pa.Table:
+    """A user's row of the lists of a stage; no row for who has no list."""
+    settings = workspace.require(stage)["content"]["settings"][stage]
     part = part_name(code // settings["users_per_shard"])
-    return workspace.read_part(
-        "recommend", "recommendations", part, columns, filters=[("user", "=", code)]
-    )
+    return workspace.read_part(stage, _LISTS[stage], part, columns, filters=[("user", "=", code)])
+
+
+def played_by(
+    workspace: Workspace, code: int, artifact: str = "plays"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Songs that a user played, as rows of `songs`, ascending, and how often.
+
+    Of songs outside the catalogue, if the artifact is `other_plays`.
+    """
+    part = part_name(code // workspace.read_json("lists", "about.json")["users_a_part"])
+    where = [("user", "=", code)]
+    table = workspace.read_part("ingest", artifact, part, ["song", "plays"], where)
+    song, plays = (table[name].to_numpy() for name in ("song", "plays"))
+    found = SongLists.of_plays(np.zeros(len(song), np.int32), song, plays, 1)
+    return found.songs, found.plays

@@ -61,6 +61,12 @@ def _numbers(line: str, *names: str) -> Callable[[Counts], str]:
     return lambda counts: line.format(*(real(counts, name) for name in names))
 
 
+def _lists(counts: Counts) -> str:
+    reasons = inner(counts, "fallback")
+    others = sum(whole(reasons, reason) for reason in reasons)
+    return f"{whole(counts, 'users'):,} lists, {others:,} fallback"
+
+
 HEADLINES: dict[str, Callable[[Counts], str]] = {
     "ingest": _numbers("{:,} songs, {:,} plays", "songs", "plays"),
     "split": _numbers("{:,} / {:,} / {:,} songs", "train", "validation", "test"),
@@ -71,6 +77,7 @@ HEADLINES: dict[str, Callable[[Counts], str]] = {
     "train": _train,
     "recommend": _numbers("{:,} of {:,} users", "ranked", "users"),
     "evaluate": _evaluate,
+    "lists": _lists,
     "tune": _tune,
     "report": _numbers("{} rows of Table 1", "runs"),
     "blend": _numbers(

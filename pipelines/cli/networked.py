@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.baselines.factorisation import confidence
-from fusionrec.models import shares
+from fusionrec.models.shares import TasteUsers
 from fusionrec.tables import matrix
-from pipelines.cli.catalogue import Catalogue
+from pipelines.cli.catalogue import Catalogue, played_by
 from pipelines.cli.why import SONGS, Reason
-from pipelines.runtime.rows import read_matrix
+from pipelines.runtime.rows import read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
 Json = Mapping[str, Any]
@@ -64,6 +63,16 @@ class Networked:
         return Networked(workspace, songs, plays, about)
 
     @staticmethod
+    def of_everyone(workspace: Workspace, code: int) -> Networked:
+        """As it knows a user by all plays."""
+        about = workspace.read_json("train", "users", "about.json")
+        songs, plays = played_by(workspace, code)
+        known = read_matrix(workspace, "train", "history", songs).any(axis=1)
+        if about["objective"] == "factors":
+            known |= read_matrix(workspace, "train", "vectors", songs).any(axis=1)
+        return Networked(workspace, songs[known], plays[known], about)
+
+    @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Networked | None:
         """As it knows a user who played that song once, and no other; None without features."""
         about = workspace.read_json("train", "users", "about.json")
@@ -74,28 +83,16 @@ class Networked:
     def _rows(self, artifact: str, numbers: np.ndarray) -> np.ndarray:
         return read_matrix(self.workspace, "train", artifact, numbers)
 
-    def _array(self, name: str) -> np.ndarray:
-        """Of what makes a user's vector of a history."""
-        with self.workspace.reading_rows("train", "users", "arrays.safetensors") as file:
-            return file.take(name, np.arange(file.rows(name)))
-
     @cached_property
     def _adds(self) -> np.ndarray:
         """What each song adds to the user's vector, float64 (L, d); a song's bias left out."""
         rows = self._rows("history", self.songs)
-        if self.about["objective"] == "ranking":
-            v = rows[:, :-1]
-            query, (slope,) = self._array("query"), self._array("slope")
-            weights = shares.of_attention(v, self.plays, query, float(slope))
-            parts: np.ndarray = weights[:, None] * v / np.sqrt(v.shape[1])
-            return parts
-        gram = self._array("gram")
-        if not self.of_a_user and not rows.any():
-            # A cold song is known by what its content predicts, and by no play among all.
-            rows = self._rows("vectors", self.songs)
-            gram = gram + rows.T @ rows
-        c = confidence(self.plays, self.about["alpha"], self.about["epsilon"])
-        return shares.of_factors(gram, rows, c, self.about["regularisation"])
+        cold = np.asarray(~rows.any(axis=1))
+        if self.about["objective"] == "factors" and cold.any():
+            # Known by what its content predicts, and by no play among all.
+            rows[cold] = self._rows("vectors", self.songs[cold])
+        arrays = read_arrays(self.workspace, "train", "users", "arrays.safetensors")
+        return TasteUsers.of(self.about, arrays).adds(rows, cold, self.plays)
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
         """Odds against the first of the list, or the preference that is predicted."""

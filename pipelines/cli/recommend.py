@@ -17,7 +17,8 @@ from pipelines.cli.catalogue import Catalogue, list_of, user_code
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
-from pipelines.cli.stored import Stored, model_of, of_song, of_user, seen_by
+from pipelines.cli.stored import Stored, model_of, of_everyone, of_song, of_user, seen_by
+from pipelines.cli.user_lists import SAYS, no_list, stage_of, stage_shown
 from pipelines.cli.why import Why, lines_of, named
 from pipelines.runtime.workspace import Workspace
 
@@ -64,19 +65,31 @@ def recommend(
             "--why", help="With --user or --like: what each score is made of, and which songs."
         ),
     ] = False,
+    whose: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="everyone: lists for all users, by all plays (`lists.*`); evaluation: those that "
+            "are graded, by `recommend.*` (without --user the default). With --user, which of "
+            "both it is to be of.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank every user's top 500. With --user or --like, print one list, without Ray."""
+    """Rank lists; with --user or --like, print one, without Ray."""
+    stage = None if whose is None else stage_of(whose)
     resolved = loaded(config_path, overrides, workspace)
     if user is None and like is None:
         if why:
             raise ConfigError("--why explains a list: give --user or --like with it")
-        run_stage("recommend", resolved, as_json)
+        run_stage(stage or "recommend", resolved, as_json)
         return
+    if like is not None and stage is not None:
+        raise ConfigError("--for says whose lists are made or shown: leave it out with --like")
     if user is not None and like is not None:
         raise ConfigError("--user and --like: give one of them, not both")
     if user is not None:
-        found = for_user(resolved.workspace, user, top, why)
+        found = for_user(resolved.workspace, user, top, why, stage)
     else:
         assert like is not None
         found = similar_to(resolved.workspace, like, top, why)
@@ -107,34 +120,36 @@ def list_table(found: SongList) -> Table:
     return table
 
 
-def for_user(uri: str, user: str, top: int, why: bool = False) -> SongList:
+def for_user(
+    uri: str, user: str, top: int, why: bool = False, stage: str | None = None
+) -> SongList:
     """The first `top` songs of a user's list.
 
     Parameters
     ----------
     why
         Also what each score is made of.
+    stage
+        `lists`, or `recommend`; if not given, lists for everyone where they are of what is current.
 
     Raises
     ------
     NotFoundError
-        If the workspace has no list for this user.
+        If there is no such user, or none with a list.
     WorkspaceError
-        If the workspace has no finished `recommend` stage.
+        If the workspace has no such finished stage.
     """
-    workspace = Workspace(uri).of("recommend")
+    stage = stage or stage_shown(Workspace(uri))
+    workspace = Workspace(uri).of(stage)
     code = user_code(workspace, user)
     if code >= 0:
-        row = list_of(workspace, code, ["song_ids", "scores"])
+        row = list_of(workspace, code, ["song_ids", "scores"], stage)
         if row.num_rows:
             songs, scores = row["song_ids"][0].as_py()[:top], row["scores"][0].as_py()[:top]
-            stored = of_user(workspace, user)
-            return _listed(workspace, f"For user {user}", user, stored, songs, scores, why)
-    raise NotFoundError(
-        f"--user {user}: no such user among the recommendations in {uri}; user ids are those of "
-        "the triplets file; users without a test song have no list, nor users of whom the model "
-        "knows no play"
-    )
+            stored = (of_everyone if stage == "lists" else of_user)(workspace, code)
+            title = f"For user {user}: {SAYS[stage]}"
+            return _listed(workspace, title, user, stored, songs, scores, why)
+    raise no_list(workspace, user, code)
 
 
 def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:

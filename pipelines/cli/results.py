@@ -219,6 +219,10 @@ _ARTIFACTS = {
             "songs, users and history: the vectors, and what explains them (Parquet)",
         ),
     ),
+    "lists": (
+        ("lists/{lists}/lists/", "every user's list (Parquet)"),
+        ("lists/{lists}/", "csv and jsonl: the same, a line a song, where lists.formats has them"),
+    ),
     "compare": (
         ("compare/comparison.md", "all tables; .csv and .tex too"),
         ("compare/differences.csv", "every pair of methods, with Holm's correction"),

@@ -105,7 +105,7 @@ def run_stage(name: str, resolved: Config, as_json: bool) -> None:
         counts = dict(manifest["counts"])
         counts.pop("streams", None)  # a dozen rows of how the reading went; the manifest has them
         print_counts(name, counts)
-        if name == "blend":
+        if name in ("blend", "lists"):
             _print_artifacts(resolved, name, manifest)
 
 

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
-from pipelines.cli.catalogue import Catalogue, list_of, user_code
+from pipelines.cli.catalogue import Catalogue, list_of, played_by
 from pipelines.cli.networked import Networked
 from pipelines.cli.why import SONGS, Reason
-from pipelines.runtime.rows import matrix_blocks, read_matrix
+from pipelines.runtime.rows import matrix_blocks, read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ _PROBABILITY = (
     "how likely one class drawn from {mine} and one drawn from the listed song are the same, "
     "by their class probabilities"
 )
+_LISTENERS = (
+    "listeners beside those of the first: nothing that this user played is known to the model, so "
+    "the songs are those that most users played"
+)
 _ODDS = "how many times as likely as the first of the list, by the blend's softmax"
+
+
+_MINE = {
+    "recommend": "the songs of the user's profile, weighted by plays,",
+    "lists": "the songs that the user played, weighted by plays,",
+}
 
 
 class Stored(Protocol):
@@ -45,14 +55,27 @@ class Stored(Protocol):
         """Why each of these songs has its score."""
 
 
-def of_user(workspace: Workspace, user: str) -> Stored:
-    """What the workspace's lists were ranked by, for one user."""
-    code, model = user_code(workspace, user), model_of(workspace)
+def of_user(workspace: Workspace, code: int) -> Stored:
+    """What the evaluation's lists were ranked by, for one user, by number."""
+    model = model_of(workspace)
     if model == "blend":
         return Blended.of_user(workspace, code)
     if model == "network":
         return Networked.of_user(workspace, code)
     return Classes.of_user(workspace, code)
+
+
+def of_everyone(workspace: Workspace, code: int) -> Stored:
+    """The same of the lists for everyone: by all that the user played."""
+    model = workspace.require("lists")["content"]["settings"]["model"]
+    fallback = list_of(workspace, code, ["fallback"], "lists")["fallback"][0].as_py()
+    if fallback and workspace.read_json("lists", "about.json")["fallback_by"] == "listeners":
+        return Listened()
+    if model == "blend":
+        return Blended.of_everyone(workspace, code)
+    if model == "network":
+        return Networked.of_everyone(workspace, code)
+    return Classes.of_everyone(workspace, code)
 
 
 def of_song(workspace: Workspace, song_id: str, model: str) -> Stored | None:
@@ -92,6 +115,23 @@ def seen_by(workspace: Workspace, model: str) -> Workspace:
 
 
 @dataclass(frozen=True)
+class Listened:
+    """Listeners: what the songs for who has no vector are ranked by, where no model says it."""
+
+    def match(self, scores: list[float]) -> tuple[list[float], str]:
+        """Of as many as the first has."""
+        return [score / max(scores[0], 1.0) for score in scores], _LISTENERS
+
+    def scores(self) -> tuple[pa.Array, np.ndarray]:
+        """None: they are of no model."""
+        return pa.array([], pa.string()), np.zeros(0)
+
+    def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
+        """The listeners, all of them."""
+        return [Reason({"listeners": s}, {"plays": s}, {"popularity": s}, []) for s in scores]
+
+
+@dataclass(frozen=True)
 class Classes:
     """Class probabilities: a user is the mean of those of the profile, weighted by plays.
 
@@ -101,14 +141,14 @@ class Classes:
         One list, of rows of the ingest's `songs`.
     weighting
         What each of its songs weighs.
-    user
-        Whether it is a user's, and no song taken for one.
+    lists
+        The stage whose lists it is explained for; None of a song taken for a user.
     """
 
     workspace: Workspace
     profile: SongLists
     weighting: Weighting
-    user: bool
+    lists: str | None
 
     @staticmethod
     def of_user(workspace: Workspace, code: int) -> Classes:
@@ -117,14 +157,23 @@ class Classes:
         row = list_of(workspace, code, ["profile", "profile_plays"])
         songs, plays = (column.combine_chunks().flatten().to_numpy() for column in row.columns)
         profile = SongLists(np.array([0, len(songs)]), songs, plays)
-        return Classes(workspace, profile, settings["recommend"]["weighting"], True)
+        return Classes(workspace, profile, settings["recommend"]["weighting"], "recommend")
+
+    @staticmethod
+    def of_everyone(workspace: Workspace, code: int) -> Classes:
+        """From all songs with features that the user played."""
+        songs, plays = played_by(workspace, code)
+        known = read_matrix(workspace, "lists", "vectors", songs).any(axis=1)
+        profile = SongLists(np.array([0, known.sum()]), songs[known], plays[known])
+        settings = workspace.require("lists")["content"]["settings"]
+        return Classes(workspace, profile, settings["weighting"], "lists")
 
     @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Classes | None:
         """From that song alone."""
         row = Catalogue(workspace).rows([song_id])
         one = SongLists(np.array([0, 1]), row.astype(np.int32), np.ones(1, np.int64))
-        found = Classes(workspace, one, "binary", False)
+        found = Classes(workspace, one, "binary", None)
         known, _ = found._vectors
         return found if pc.index(known, song_id).as_py() >= 0 else None
 
@@ -135,8 +184,8 @@ class Classes:
 
     def _of(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities of songs by their number, (rows, k); of a song's list all are read."""
-        if self.user:
-            return read_matrix(self.workspace, "recommend", "vectors", rows)
+        if self.lists is not None:
+            return read_matrix(self.workspace, self.lists, "vectors", rows)
         known, F = self._vectors
         ids = pa.array(Catalogue(self.workspace).ids(rows), pa.string())
         found: np.ndarray = F[pc.index_in(ids, value_set=known).to_numpy()]
@@ -155,7 +204,7 @@ class Classes:
         """A user's vector adds up to the mean weight of the songs: over it, it is a distribution,
         and a score a probability.
         """
-        mine = "the songs of the user's profile, weighted by plays," if self.user else "this song"
+        mine = "this song" if self.lists is None else _MINE[self.lists]
         whole = float(self._mean(np.ones((len(self.profile.songs), 1), np.float32))[0])
         return [min(score / whole, 1.0) for score in scores], _PROBABILITY.format(mine=mine)
 
@@ -174,7 +223,7 @@ class Classes:
         listed = self._of(catalogue.rows(ids)).astype(np.float64)
         of_songs = listed @ adds.T
         best = np.argsort(-of_songs, axis=1, kind="stable")[:, :SONGS]
-        heard = catalogue.ids(songs[best.ravel()]) if self.user else []
+        heard = catalogue.ids(songs[best.ravel()]) if self.lists is not None else []
         found = []
         for number, f in enumerate(listed):
             parts = adds.sum(axis=0) * f
@@ -216,6 +265,19 @@ class Blended:
         history, plays = (row[column].combine_chunks().flatten() for column in ("songs", "plays"))
         v, told = matrix(row["vector"])[0], row["told"].combine_chunks().flatten().to_numpy()
         return Blended(workspace, history.to_numpy(), plays.to_numpy(), about, v, told)
+
+    @staticmethod
+    def of_everyone(workspace: Workspace, code: int) -> Blended:
+        """As the blend knows a user by all plays, and what no history gives as it has that."""
+        stored = Blended.of_user(workspace, code)
+        history, plays = played_by(workspace, code)
+        if workspace.require("blend")["content"]["settings"]["blend"]["other_plays"]:
+            songs, more = played_by(workspace, code, "other_plays")
+            history = np.concatenate([history, songs + stored.about["own"]])
+            plays = np.concatenate([plays, more])
+        found = replace(stored, history=history, plays=plays)
+        arrays = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")
+        return replace(found, v=found._user @ arrays["rotation"])
 
     @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Blended | None:

@@ -1,8 +1,8 @@
 """The configuration: one typed tree from YAML and overrides.
 
 Every key has a type, a default, a line of documentation and bounds. The sections are in
-`sources`, `features`, `learning`, `taste`, `blend`, `results`, `compare` and `cluster`; `tree`
-holds them all, and `stages` names the stages.
+`sources`, `features`, `learning`, `taste`, `blend`, `results`, `lists`, `compare` and `cluster`;
+`tree` holds them all, and `stages` names the stages.
 `loading` reads YAML, applies ``--set section.key=value``, and writes the resolved tree, which is
 kept with every run; an unknown key is an error that suggests the nearest one.
 """

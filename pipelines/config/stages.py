@@ -12,8 +12,10 @@ STAGES = {
     "tune": "Search k, eta, p and more with Ray Tune, judged on the validation songs.",
     "train": "Train the fusion network under Ray Train, on classes or on taste, and compute F(s).",
     "blend": "Blend all signals of what a user likes, with weights from a simulated cold start.",
-    "recommend": "Rank every user's top 500. With --user or --like, print one list, without Ray.",
+    "recommend": "Rank the top 500 of users who can be graded; --for everyone: of all users. With "
+    "--user or --like, print one list, without Ray.",
     "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",
+    "lists": "Rank songs for every user by all that they played; also recommend --for everyone.",
     "report": "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.",
     "compare": "Run every baseline and the network on the same folds: Table 2 with intervals.",
     "ladder": "Climb from the paper's method to the best one, a change a rung, with intervals.",

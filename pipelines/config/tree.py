@@ -11,6 +11,7 @@ from pipelines.config.compare import CompareConfig
 from pipelines.config.features import EmbedConfig, FuseConfig, LabelConfig, PretrainConfig
 from pipelines.config.ladder import LadderConfig
 from pipelines.config.learning import TrainConfig, TuneConfig
+from pipelines.config.lists import ListsConfig
 from pipelines.config.results import EvaluateConfig, RecommendConfig, ReportConfig
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
@@ -35,6 +36,7 @@ class Config(Section):
     blend: BlendConfig = BlendConfig()
     recommend: RecommendConfig = RecommendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    lists: ListsConfig = ListsConfig()
     compare: CompareConfig = CompareConfig()
     ladder: LadderConfig = LadderConfig()
     cluster: ClusterConfig = ClusterConfig()

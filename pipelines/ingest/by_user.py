@@ -138,12 +138,15 @@ def _collect(run: StageRun, users: Users, piece: Piece) -> Written:
     return Written(written)
 
 
-def plays_of(workspace: Workspace, start: int, stop: int) -> pa.Table:
-    """Plays on the catalogue of the users from `start` to before `stop`, by user and song."""
+def plays_of(workspace: Workspace, start: int, stop: int, artifact: str = "plays") -> pa.Table:
+    """Plays on the catalogue of the users from `start` to before `stop`, by user and song.
+
+    Those on songs outside of it, if the artifact is `other_plays`.
+    """
     filters = [("user", ">=", start), ("user", "<", stop)]
     return pa.concat_tables(
         [
-            workspace.read_part("ingest", "plays", name, filters=filters)
+            workspace.read_part("ingest", artifact, name, filters=filters)
             for name in _parts_of(start, stop)
         ]
     )

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
-from pipelines import compare, config, embed, ladder, report, tune
+from pipelines import compare, config, embed, ladder, lists, report, tune
 from pipelines.config import Config
 from pipelines.run import STAGES
 from pipelines.runtime.workspace import Workspace
 
-ALL = (*STAGES, tune.STAGE, report.STAGE, compare.STAGE, ladder.STAGE)
+ALL = (*STAGES, lists.STAGE, tune.STAGE, report.STAGE, compare.STAGE, ladder.STAGE)
 
 BASE = (
     "ingest.segments=full",
@@ -100,7 +100,7 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "train.dtype": ("float64", "train tune report compare"),
     "train.in_memory_mb": (1, ""),
     # Classes are learned here; what the other objectives depend on is below.
-    "train.objective": ("ranking", "train recommend"),
+    "train.objective": ("ranking", "train recommend lists"),
     "train.wmf.factors": (8, ""),
     "train.wmf.alpha": (2.0, ""),
     "train.wmf.epsilon": (2.0, ""),
@@ -134,15 +134,25 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "blend.tune": ("false", "blend compare"),
     "blend.users": (100, "blend compare"),
     "blend.others": (100, "blend compare"),
-    "recommend.model": ("blend", "recommend"),
+    "recommend.model": ("blend", "recommend lists"),
     "recommend.protocol": ("oord", "tune recommend"),
     "recommend.top": (10, "tune recommend compare"),
-    "recommend.weighting": ("log", "tune recommend compare"),
+    "recommend.weighting": ("log", "tune recommend lists compare"),
     "recommend.users_per_shard": (10, "recommend"),  # how its parts are cut
     "recommend.block_mb": (1, ""),
     "recommend.num_gpus": (1, ""),
     "evaluate.resamples": (100, "evaluate"),
     "evaluate.level": (0.9, "evaluate compare"),
+    "lists.run": ("true", ""),
+    "lists.candidates": ("new", "lists"),
+    "lists.repeat": ("true", "lists"),
+    "lists.top": (10, "lists"),
+    "lists.per_artist": (2, "lists"),
+    "lists.years": ("[1990, 1999]", "lists"),
+    "lists.tags": ("[rock]", "lists"),
+    "lists.least": (10, "lists"),
+    "lists.formats": ("[csv]", "lists"),
+    "lists.users_per_shard": (10, "lists"),  # how its parts are cut
     "cluster.address": ("auto", ""),
     "cluster.num_cpus": (1, ""),
     "cluster.object_store_mb": (100, ""),
@@ -239,13 +249,15 @@ def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> No
 
 
 VERSIONS = {
-    "split": "split label pretrain embed fuse train tune report blend recommend evaluate compare",
-    "label": "label train tune report recommend evaluate compare",
-    "pretrain": "pretrain embed fuse train tune report blend recommend evaluate compare",
-    "embed": "embed fuse train tune report blend recommend evaluate compare",
-    "fuse": "fuse train tune report recommend evaluate compare",
-    "train": "train tune report recommend evaluate compare",
+    "split": "split label pretrain embed fuse train tune report blend recommend evaluate lists "
+    "compare",
+    "label": "label train tune report recommend evaluate lists compare",
+    "pretrain": "pretrain embed fuse train tune report blend recommend evaluate lists compare",
+    "embed": "embed fuse train tune report blend recommend evaluate lists compare",
+    "fuse": "fuse train tune report recommend evaluate lists compare",
+    "train": "train tune report recommend evaluate lists compare",
     "blend": "blend compare",
+    "lists": "lists",
     "compare": "compare",
 }
 
@@ -300,6 +312,18 @@ def test_vectors_depend_on_the_files_that_they_are_made_with(tmp_path, name) -> 
     file.write_text("2")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert embed.STAGE.plan(chosen, workspace, look=True).key != before
+
+
+def test_lists_of_a_file_depend_on_the_ids_in_it(tmp_path) -> None:
+    """And not on where it lies."""
+    workspace = Workspace(str(tmp_path / "w"))
+
+    def key(name: str, content: str) -> str:
+        (tmp_path / name).write_text(content)
+        chosen = load(f"lists.candidates={tmp_path / name}")
+        return lists.STAGE.plan(chosen, workspace, look=True).key
+
+    assert key("one.txt", "SO1\n") == key("two.txt", "SO1\n") != key("one.txt", "SO2\n")
 
 
 def test_a_comparison_depends_on_the_files_of_its_encoder(tmp_path, monkeypatch) -> None:

@@ -88,7 +88,7 @@ def test_what_was_left_out_is_a_line_each() -> None:
 KEYS = {name: f"key-of-{name}" for name in STAGES}
 
 
-@pytest.mark.parametrize("what", ["run", "blend", "tune", "report", "compare", "ladder"])
+@pytest.mark.parametrize("what", ["run", "blend", "lists", "tune", "report", "compare", "ladder"])
 @pytest.mark.parametrize("uri", ["w", "/data/" + "deep/" * 30 + "workspace", "s3://bucket/w"])
 @pytest.mark.parametrize("width", [20, 80, 400])
 def test_the_path_of_an_artifact_is_whole_on_a_line(what, uri, width) -> None:

@@ -1,0 +1,59 @@
+"""Which lists a user's is shown of: those for everyone, or the evaluation's; and who has none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fusionrec.errors import ConfigError, NotFoundError
+from pipelines.cli.stored import model_of
+from pipelines.runtime.workspace import Workspace
+
+Whose = Literal["everyone", "evaluation"]
+STAGES: dict[str, str] = {"everyone": "lists", "evaluation": "recommend"}
+"""By what `--for` may be: the stage that makes these lists."""
+
+SAYS = {"lists": "list for everyone, by all plays", "recommend": "list of the evaluation"}
+"""By stage, what a list's title says of it."""
+
+
+def stage_of(whose: str) -> str:
+    """The stage of `--for`.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+    if whose not in STAGES:
+        raise ConfigError(f"--for {whose}: must be {' or '.join(STAGES)}")
+    return STAGES[whose]
+
+
+def stage_shown(workspace: Workspace) -> str:
+    """The stage whose lists are shown if nobody says: `lists` where they are of what is current.
+
+    Lists for everyone are left aside that were made of another result than the current one of a
+    stage, or by another model than the evaluation's lists are.
+    """
+    manifest, current = workspace.manifest("lists"), workspace.current()
+    if manifest is None or not manifest["lineage"].items() <= current.items():
+        return "recommend"
+    evaluated = workspace.manifest("recommend") is not None
+    same = manifest["content"]["settings"]["model"] == model_of(workspace)
+    return "lists" if same or not evaluated else "recommend"
+
+
+def no_list(workspace: Workspace, user: str, code: int) -> NotFoundError:
+    """What to say of a user who has no list in the evaluation's result."""
+    if code < 0:
+        return NotFoundError(
+            f"--user {user}: no such user in the plays of {workspace.uri}; user ids are those of "
+            "the triplets file"
+        )
+    from pipelines.recommend.stage import why_no_list  # brings Ray with it
+
+    return NotFoundError(
+        f"--user {user}: has no list in the evaluation, which left the user out "
+        f"({why_no_list(workspace, code)}); `fusionrec recommend --for everyone` makes a list for "
+        "every user"
+    )
