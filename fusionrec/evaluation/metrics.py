@@ -20,6 +20,9 @@ Offsets = NDArray[np.integer[Any]]
 Ranks = NDArray[np.integer[Any]]
 PerUser = NDArray[np.float64]
 
+UNRANKED = int(np.iinfo(np.int32).max)
+"""The rank of a relevant song that a list leaves out: behind all that it has, and in no metric."""
+
 METRICS = ("average_precision", "recall", "ndcg", "reciprocal_rank", "auc", "random_level")
 """The columns of :func:`per_user_metrics` that are averaged over users."""
 
@@ -63,7 +66,8 @@ def reciprocal_rank(indptr: Offsets, ranks: Ranks, k: int) -> PerUser:
 def auc(indptr: Offsets, ranks: Ranks, candidates: NDArray[np.integer[Any]]) -> PerUser:
     """Share of the pairs (relevant song, other candidate) that are in the right order.
 
-    Over all candidates, not just the first K; NaN also where every candidate is relevant.
+    Over all candidates, not just the first K; NaN also where every candidate is relevant, or a
+    relevant song is :data:`UNRANKED`.
     Songs of equal score count as they were ranked (by ascending song index).
 
     Parameters
@@ -75,7 +79,7 @@ def auc(indptr: Offsets, ranks: Ranks, candidates: NDArray[np.integer[Any]]) -> 
     others = candidates.astype(np.int64) - relevant
     # Of the songs above relevant song j (from 0), all but j are others, ranked too high.
     j = np.arange(len(ranks)) - np.repeat(indptr[:-1], relevant)
-    wrong = _sum(indptr, (ranks - 1 - j).astype(np.float64))
+    wrong = _sum(indptr, np.where(ranks == UNRANKED, np.nan, ranks - 1.0 - j))
     return _divide(relevant * others - wrong, relevant * others)
 
 
@@ -88,7 +92,7 @@ def per_user_metrics(
     ----------
     indptr, ranks
         See the module; a user's relevant songs are all candidates, so their number is the
-        number of their ranks.
+        number of their ranks. The last ones of a user may be :data:`UNRANKED`.
     candidates
         Shape (users,): songs ranked for each user.
     k
@@ -173,9 +177,11 @@ def _check(indptr: Offsets, ranks: Ranks, candidates: NDArray[np.integer[Any]], 
         )
     user = np.repeat(np.arange(len(candidates)), np.diff(indptr))
     same_user = user[1:] == user[:-1]
-    if np.any(ranks < 1) or np.any(ranks > candidates[user]):
+    ranked = ranks != UNRANKED
+    if np.any(ranks < 1) or np.any((ranks > candidates[user]) & ranked):
         raise ValueError("ranks must be between 1 and the user's candidates")
-    if np.any(np.diff(ranks)[same_user] <= 0):
+    ascending = (np.diff(ranks.astype(np.int64)) > 0) | ~ranked[:-1] & ~ranked[1:]
+    if not np.all(ascending[same_user]):
         raise ValueError("ranks must ascend within a user, each at most once")
 
 

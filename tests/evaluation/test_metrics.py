@@ -15,6 +15,7 @@ from fusionrec import schemas
 from fusionrec.evaluation.closed_forms import random_average_precision
 from fusionrec.evaluation.metrics import (
     METRICS,
+    UNRANKED,
     auc,
     average_precision,
     mean_over_users,
@@ -160,12 +161,25 @@ def test_columns_are_the_artifacts() -> None:
         ([[4]], [3], "between 1"),
         ([[2, 1]], [3], "ascend"),
         ([[2, 2]], [3], "ascend"),
+        ([[UNRANKED, 2]], [3], "ascend"),
         ([[1]], [3, 3], "offsets"),
     ],
 )
 def test_ranks_that_cannot_be(users: list[list[int]], candidates: list[int], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         per_user_metrics(*flat(users), np.array(candidates), 10)
+
+
+def test_songs_that_a_list_leaves_out_are_in_no_metric() -> None:
+    indptr, ranks = flat([[1, UNRANKED, UNRANKED], [UNRANKED], [2, 3]])
+    found = per_user_metrics(indptr, ranks, np.full(3, 4), 10)
+    assert found["average_precision"] == pytest.approx([1 / 3, 0, (1 / 2 + 2 / 3) / 2])
+    assert found["recall"] == pytest.approx([1 / 3, 0, 1])
+    assert found["reciprocal_rank"] == pytest.approx([1, 0, 1 / 2])
+    assert np.isnan(found["auc"]).tolist() == [True, True, False]
+    assert found["random_level"] == pytest.approx(
+        per_user_metrics(*flat([[1, 2, 3], [1], [1, 2]]), np.full(3, 4), 10)["random_level"]
+    )
 
 
 def test_k_must_be_positive() -> None:
