@@ -60,6 +60,10 @@ class DataError(InputError):
     """The data leave a stage nothing to work on (no tagged songs, fewer tag lists than k, ...)."""
 
 
+class MethodError(InputError):
+    """A method of one's own fails, or returns what cannot be ranked (`compare.methods`)."""
+
+
 class StageError(FusionrecError):
     """A stage failed in a worker for a reason that is not the user's input."""
 
