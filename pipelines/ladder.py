@@ -85,6 +85,7 @@ def as_comparison(config: Config) -> Config:
         "compare.methods": list(dict.fromkeys(rung.method for rung in rungs)),
         "compare.fusion": [rung.fusion.model_dump(mode="json") for rung in rungs if rung.fusion],
         "compare.blends": [rung.blend.model_dump(mode="json") for rung in rungs if rung.blend],
+        "compare.external": {},
         "compare.against": None,
     }
     return replaced(config, values)
@@ -97,6 +98,11 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
+def _source(config: Config) -> Any:
+    assert compare.STAGE.source is not None
+    return compare.STAGE.source(as_comparison(config))
+
+
 def _check(config: Config) -> None:
     assert compare.STAGE.check is not None
     compare.STAGE.check(as_comparison(config))
@@ -107,7 +113,7 @@ STAGE = Stage(
     needs=lambda config: (ingest.STAGE,),
     settings=_settings,
     work=work,
-    source=compare.STAGE.source,
+    source=_source,
     does=(compare.STAGE, *compare.STAGE.does),
     check=_check,
     refresh_first=(ingest.STAGE,),

@@ -109,11 +109,31 @@ def _split_section(summary: Summary) -> str:
     if summary["failed"]:
         lines += ["", "Not computed:", ""]
         lines += [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
+    if summary["external"]:
+        lines += ["", _EXTERNAL, "", *(f"- {note}" for note in external_notes(summary))]
     lines += ["", "### Beyond accuracy", "", _beyond(summary["rows"])]
     classes = _classes(summary["rows"])
     if classes:
         lines += ["", "### Classes", "", classes]
     return "\n".join(lines)
+
+
+_EXTERNAL = (
+    "Lists made elsewhere: who made them knows what they have seen. Of each list the candidates of "
+    "the fold are ranked, in its order; songs that it leaves out count as not found, and AUC "
+    "is empty if any of them is relevant."
+)
+
+
+def external_notes(summary: Summary) -> list[str]:
+    """A line for each of the lists made elsewhere: what was not found of them."""
+    return [
+        f"{name}: {found['lists']:,} lists, {found['unknown_users']:,} of them of users and with "
+        f"{found['unknown_songs']:,} songs that the corpus does not have; of "
+        f"{summary['folds']['users']:,} rankings {found['without_list']:,} without a list and "
+        f"{found['without_candidate']:,} without a candidate in it, which score 0"
+        for name, found in summary["external"].items()
+    ]
 
 
 def _again(folds: Evaluated) -> str:
@@ -147,7 +167,7 @@ def _cells(row: Row, summary: Summary) -> list[str]:
         f"{_figure(row['low'])} to {_figure(row['high'])}",
         f"{row['seeds']} ± {_figure(row['spread'])}" if row["spread"] is not None else "1",
         f"{row['lift']:.2f}",
-        f"{row['auc']:.3f}",
+        _short(row["auc"]),
         f"{row['recall']:.3f}",
         _figure(row["ndcg"]),
         f"{difference['difference']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
@@ -233,7 +253,7 @@ def _leakage(summaries: Mapping[str, Summary]) -> str:
         if other is None:
             continue
         cells = [name, f"{row['lift']:.2f}", f"{other['lift']:.2f}"]
-        cells += [f"{row['auc']:.3f}", f"{other['auc']:.3f}"]
+        cells += [_short(row["auc"]), _short(other["auc"])]
         for measure in accuracies:
             cells += [number(r.get(measure), ".1%") for r in (row, other)]
         rows.append(cells)
@@ -266,7 +286,7 @@ def latex(summaries: Mapping[str, Summary]) -> str:
                 _figure(row["average_precision"]),
                 f"{_figure(row['low'])}--{_figure(row['high'])}",
                 f"{row['lift']:.2f}",
-                f"{row['auc']:.3f}",
+                _short(row["auc"]),
                 f"{known[0]:.5f} ({known[1].replace('&', chr(92) + '&')})" if known else "",
             ]
             lines.append(" & ".join(cells) + r" \\")
@@ -282,6 +302,10 @@ def _flat(row: Row) -> dict[str, object]:
         "published": known[0] if known else None,
         "published_by": known[1] if known else None,
     }
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _figure(value: float | None) -> str:

@@ -55,7 +55,7 @@ class Step(TypedDict):
     average_precision: float
     low: float
     high: float
-    auc: float
+    auc: float | None
     recall_20: float
     ndcg_20: float
     ratio: float | None
@@ -195,7 +195,7 @@ def _cells(step: Step) -> list[str]:
         _figure(step["average_precision"]),
         f"{_figure(step['low'])} to {_figure(step['high'])}",
         "" if step["ratio"] is None else f"{step['ratio']:.2f}",
-        f"{step['auc']:.3f}",
+        "" if step["auc"] is None else f"{step['auc']:.3f}",
         f"{step['recall_20']:.3f}",
         f"{step['ndcg_20']:.3f}",
         difference(step),
@@ -232,7 +232,7 @@ def latex(ladders: Mapping[str, Sequence[Step]]) -> str:
                 rf"\emph{{{change}}}" if step["beside"] else change,
                 _figure(step["average_precision"]),
                 f"{_figure(step['low'])}--{_figure(step['high'])}",
-                f"{step['auc']:.3f}",
+                "" if step["auc"] is None else f"{step['auc']:.3f}",
                 f"{step['ndcg_20']:.3f}",
                 difference(step),
             ]

@@ -22,9 +22,11 @@ class Measured(ClassMeasures):
 
     `k`, `modalities` and `operator` are those of a method that has them, `by_seed` the mAP of each
     seed and `spread` its standard deviation, `without_input` the candidates that it knows nothing
-    of. `recall_short` and `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU,
-    are of all its `rankings` (folds and seeds), learning included, without statistics of the lists,
-    and `ranking_seconds` those of ranking alone; `dimensions` are a song vector's.
+    of. `auc` is None where lists made elsewhere leave relevant songs out. `recall_short` and
+    `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU, are of all its
+    `rankings` (folds and seeds), learning included, without statistics of the lists, and
+    `ranking_seconds` those of ranking alone; both are 0 of lists made elsewhere, as `dimensions`
+    are, which are a song vector's.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Measured(ClassMeasures):
     recall_short: float
     ndcg_short: float
     reciprocal_rank: float
-    auc: float
+    auc: float | None
     random_level: float
     spread: float | None
     by_seed: list[float]
@@ -95,11 +97,26 @@ class Evaluated(TypedDict):
     hash: str
 
 
+class ExternalLists(TypedDict):
+    """Lists made elsewhere: how many, of which users and songs the corpus does not have how many.
+
+    `without_list` are rankings (users in folds) for which there is no list, `without_candidate`
+    those whose list has no candidate of the fold.
+    """
+
+    lists: int
+    unknown_users: int
+    unknown_songs: int
+    without_list: int
+    without_candidate: int
+
+
 class Summary(TypedDict):
     """The comparison under one split, which is also what its JSON file holds of it.
 
-    `against` is the method that all are compared with, `failed` has the reasons by method, and
-    `ceilings` the best mAP by k.
+    `against` is the method that all are compared with, `failed` has the reasons by method,
+    `ceilings` the best mAP by k, and `external` what was not found of lists made elsewhere, by
+    name.
     """
 
     by: str
@@ -108,6 +125,7 @@ class Summary(TypedDict):
     differences: list[Difference]
     failed: dict[str, str]
     ceilings: dict[str, float]
+    external: dict[str, ExternalLists]
     folds: Evaluated
 
 

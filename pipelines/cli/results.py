@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusionrec.formats import files
-from fusionrec.report.comparison import published
+from fusionrec.report.comparison import external_notes, published
 from fusionrec.report.summary import Summary
 from fusionrec.report.trials import Trial
 from pipelines.cli.headlines import percent
@@ -150,11 +150,14 @@ def comparison_tables(workspace: Workspace) -> list[Table]:
                 f"{row['average_precision']:.4f}",
                 f"{row['low']:.4f}–{row['high']:.4f}",
                 f"{row['lift']:.2f}",
-                f"{row['auc']:.3f}",
+                "" if row["auc"] is None else f"{row['auc']:.3f}",
                 f"{known[0]:.5f}" if known else "",
             )
         for name, reason in summary["failed"].items():
             table.add_row(name, "–", reason, "", "", "")
+        if summary["external"]:
+            table.caption = "\n".join(external_notes(summary))
+            table.caption_justify = "left"
         tables.append(table)
     return tables
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +42,70 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What lists that were made elsewhere give instead.
+
+    Attributes
+    ----------
+    ranks, songs
+        Int32, user by user as :attr:`Evaluation.relevant`: ranks of the relevant songs among the
+        listed candidates, ascending, :data:`fusionrec.evaluation.metrics.UNRANKED` for those that
+        are not listed; and their song codes.
+    first
+        Int32 (U, `compare.lists`): the lists, as places in :attr:`Evaluation.candidates`; -1
+        beyond the end.
+    without_input
+        Candidates that are in no list.
+    counts
+        Users and songs that were not found, by name.
+    """
+
+    ranks: np.ndarray
+    songs: np.ndarray
+    first: np.ndarray
+    without_input: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A method of one's own.
+
+    Attributes
+    ----------
+    name
+        `module:Name`, as `compare.methods` has it.
+    code
+        A hash of its code.
+    folder
+        Where its module, or the outermost package of that, lies.
+    seeded
+        It has random numbers of its own.
+    """
+
+    name: str
+    code: str
+    folder: str
+    seeded: bool = True
+
+
+@dataclass(frozen=True)
+class External:
+    """Lists made elsewhere.
+
+    Attributes
+    ----------
+    file
+        A hash of what the file holds.
+    lists
+        They as codes (:class:`pipelines.compare.external.CodedLists`), in Ray's object store.
+    """
+
+    file: str
+    lists: Any = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Context:
     """A fold as a method sees it; `config` is the fold's."""
 
@@ -48,6 +114,8 @@ class Context:
     seed: int
     fusion: FusionRun | None = None
     blend: BlendRun | None = None
+    own: Own | None = None
+    external: External | None = None
 
     @cached_property
     def evaluation(self) -> Evaluation:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fusionrec.report.summary import ClassMeasures
+from pipelines.compare.context import Own
 from pipelines.compare.folds import Fold
-from pipelines.compare.methods import SPECS
+from pipelines.compare.methods import is_seeded
 from pipelines.config import BlendRun, Config
-from pipelines.config.compare import FusionRun, Method
+from pipelines.config.compare import EXTERNAL, FusionRun
 from pipelines.runtime.workspace import Manifest
 
 RANKING = "methods"
@@ -29,17 +30,20 @@ class Job:
         The network, or the number of classes, of a method that has one.
     blend
         What a blend is made of.
+    own
+        The method, where it is of one's own.
     impossible
         Why it cannot be done; "" if it can.
     """
 
     fold: Fold
-    method: Method
+    method: str
     name: str
     fusion: FusionRun | None = None
     seed: int = 0
     impossible: str = ""
     blend: BlendRun | None = None
+    own: Own | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Outcome:
         What ranking took of that.
     dimensions
         Of a song's vector.
+    external
+        Of lists made elsewhere, users and songs that were not found.
     """
 
     job: Job
@@ -75,6 +81,7 @@ class Outcome:
     seconds: float = 0.0
     ranking: float = 0.0
     dimensions: int = 0
+    external: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(job: Job, manifest: Manifest) -> Outcome:
@@ -90,6 +97,7 @@ class Outcome:
             counts["seconds"]["learning"] + counts["seconds"]["ranking"],
             counts["seconds"]["ranking"],
             counts["dimensions"],
+            counts.get("external", {}),
         )
 
 
@@ -108,7 +116,7 @@ def folds(config: Config) -> list[Fold]:
 Variant = tuple[str, FusionRun | None, BlendRun | None]
 
 
-def _variants(config: Config, method: Method) -> list[Variant]:
+def _variants(config: Config, method: str) -> list[Variant]:
     """A method's rows in the table: one, or one a network, number of classes or blend."""
     if method == "fusion":
         return [(run.name, run, None) for run in config.compare.fusion]
@@ -122,24 +130,31 @@ def _variants(config: Config, method: Method) -> list[Variant]:
 
 def method_names(config: Config) -> list[str]:
     """The rows of the table, in the config's order."""
-    return [name for method in config.compare.methods for name, *_ in _variants(config, method)]
+    methods = config.compare.methods
+    found = [name for method in methods for name, *_ in _variants(config, method)]
+    return [*found, *config.compare.external]
 
 
-def jobs(config: Config, fold: Fold, impossible: dict[int, str]) -> list[Job]:
+def jobs(
+    config: Config, fold: Fold, impossible: Mapping[int, str], owns: Mapping[str, Own]
+) -> list[Job]:
     """All jobs of a fold.
 
     Parameters
     ----------
     impossible
         The reason by k for which there are no classes.
+    owns
+        The methods of one's own, by name.
     """
     found = []
     for method in config.compare.methods:
-        seeds = config.compare.seeds if SPECS[method].seeded else 1
+        seeds = config.compare.seeds if is_seeded(method, owns) else 1
         for name, fusion, blend in _variants(config, method):
-            job = Job(fold, method, name, fusion, blend=blend)
+            job = Job(fold, method, name, fusion, blend=blend, own=owns.get(method))
             if fusion is not None and fusion.k in impossible:
                 found.append(replace(job, impossible=impossible[fusion.k]))
                 continue
             found += [replace(job, seed=config.seed + i) for i in range(seeds)]
+    found += [Job(fold, EXTERNAL, name, seed=config.seed) for name in config.compare.external]
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,8 +20,8 @@ from fusionrec.models.training import Training, predict
 from pipelines import blend, train
 from pipelines.blend.stage import fit
 from pipelines.compare import content as content
-from pipelines.compare import dlrm, hgnn, towers
-from pipelines.compare.context import Context, Scores
+from pipelines.compare import dlrm, external, hgnn, own, towers
+from pipelines.compare.context import Context, Listed, Own, Scores
 from pipelines.compare.folds import (
     features_workspace,
     labels_workspace,
@@ -28,7 +29,7 @@ from pipelines.compare.folds import (
 )
 from pipelines.compare.quality import network_quality
 from pipelines.config import Config, replaced
-from pipelines.config.compare import Method
+from pipelines.config.compare import EXTERNAL, Method, is_own
 from pipelines.config.features import Operator
 from pipelines.runtime.stage import Json
 from pipelines.runtime.workspace import Workspace
@@ -162,7 +163,7 @@ class MethodSpec:
         What of the config it depends on, besides those stages'.
     """
 
-    scores: Callable[[Context], Scores]
+    scores: Callable[[Context], Scores | Listed]
     seeded: bool = False
     inputs: Callable[[Context], list[tuple[Workspace, str]]] = lambda context: []
     settings: Callable[[Config], Mapping[str, Json]] = lambda config: {}
@@ -282,7 +283,22 @@ SPECS: dict[Method, MethodSpec] = {
     "classes": MethodSpec(_classes, inputs=_label_input, settings=_weighting),
     "popularity-oracle": MethodSpec(_popularity_oracle),
 }
-"""Every method by its name in `compare.methods`."""
+"""Every built-in method by its name in `compare.methods`."""
+
+_OWN = MethodSpec(own.scores, True, lambda context: [_embedded(context)])
+_EXTERNAL = MethodSpec(external.listed)
+
+
+def spec_of(method: str) -> MethodSpec:
+    """The specification of a method, a built-in one, of one's own, or of lists made elsewhere."""
+    if method == EXTERNAL:
+        return _EXTERNAL
+    return _OWN if is_own(method) else SPECS[cast(Method, method)]
+
+
+def is_seeded(method: str, owns: Mapping[str, Own]) -> bool:
+    """Whether it is computed once a seed."""
+    return owns[method].seeded if method in owns else spec_of(method).seeded
 
 
 def diversity_vectors(context: Context) -> np.ndarray:
@@ -290,23 +306,26 @@ def diversity_vectors(context: Context) -> np.ndarray:
     return content.fused_inputs(context).x
 
 
-def inputs(method: Method, context: Context) -> list[tuple[Workspace, str]]:
+def inputs(method: str, context: Context) -> list[tuple[Workspace, str]]:
     """Stages of the fold that a method's result is made from, and where each is read."""
     fold = context.workspace
     shared = [(fold, "ingest"), (fold, "split"), (fold, "users")]
     # All modalities, fused, say how diverse the lists are, whatever the method.
     alike = _features_input(context, context.config.embed.modalities)
-    return [*shared, alike, *SPECS[method].inputs(context)]
+    return [*shared, alike, *spec_of(method).inputs(context)]
 
 
-def key(method: Method, context: Context) -> Mapping[str, Json]:
+def key(method: str, context: Context) -> Mapping[str, Json]:
     """What a method's result on a fold depends on."""
-    spec, read = SPECS[method], inputs(method, context)
+    spec, read = spec_of(method), inputs(method, context)
+    seeded = context.own.seeded if context.own else spec.seeded
     return {
         "method": method,
         "fusion": context.fusion.model_dump(mode="json") if context.fusion else None,
         **({"blend": context.blend.model_dump(mode="json")} if context.blend else {}),
-        "seed": context.seed if spec.seeded else None,
+        **({"code": context.own.code} if context.own else {}),
+        **({"file": context.external.file} if context.external else {}),
+        "seed": context.seed if seeded else None,
         "base_seed": context.config.seed,
         "top": context.config.recommend.top,
         "lists": context.config.compare.lists,

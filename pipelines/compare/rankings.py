@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec.evaluation import two_way
-from fusionrec.evaluation.metrics import METRICS, mean_over_users, per_user_metrics
+from fusionrec.evaluation.metrics import METRICS, UNRANKED, mean_over_users, per_user_metrics
 from fusionrec.ranking.split import By
 from fusionrec.report.summary import ClassMeasure, ClassMeasures, Measured
 from pipelines.compare.jobs import RANKING, Outcome
@@ -92,7 +92,7 @@ def measured(
     workspace: Workspace, seeds: dict[int, list[Outcome]], top: int
 ) -> tuple[Measured, np.ndarray]:
     """A method's row, and each cell's part in its user's average precision, (seeds, cells)."""
-    by_seed, precision = [], []
+    by_seed, precision, whole = [], [], True
     for of_seed in seeds.values():
         found: list[dict[str, np.ndarray]] = []
         short: list[dict[str, np.ndarray]] = []
@@ -101,6 +101,8 @@ def measured(
             table = _read(workspace, outcome)
             indptr, ranks, songs = _ranks(table)
             count = table["candidates"].to_numpy()
+            # Of users of whom all is listed alone, the mean would be another's.
+            whole = whole and not (ranks == UNRANKED).any()
             found.append(per_user_metrics(indptr, ranks, count, top))
             short.append(per_user_metrics(indptr, ranks, count, SHORT))
             parts.append(_parts_of_ap(indptr, ranks, top)[_song_order(indptr, songs)])
@@ -131,7 +133,7 @@ def measured(
         "recall_short": means["recall_short"],
         "ndcg_short": means["ndcg_short"],
         "reciprocal_rank": means["reciprocal_rank"],
-        "auc": means["auc"],
+        "auc": means["auc"] if whole else None,
         "random_level": means["random_level"],
         "spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
         "by_seed": maps,

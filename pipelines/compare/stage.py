@@ -11,33 +11,27 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from fusionrec import schemas
-from fusionrec.errors import ConfigError, DataError
-from fusionrec.evaluation.beyond import Catalogue, ListStatistics
-from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
-from fusionrec.ranking.packing import PackedSongs
-from fusionrec.ranking.protocols import SongLists
+from fusionrec.errors import ConfigError, DataError, SourceError
+from fusionrec.formats import user_lists
 from fusionrec.ranking.split import By
-from fusionrec.ranking.topk import rank_users
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
 from pipelines import blend, embed, fuse, ingest, label, pretrain, split, train
-from pipelines.compare import audio_words
-from pipelines.compare.context import Context, Scores
+from pipelines.compare import audio_words, external, own
+from pipelines.compare.context import Context, External, Listed
 from pipelines.compare.folds import FACTORS, USERS, fold_workspace, prepare
 from pipelines.compare.jobs import RANKING, Job, Outcome, folds, method_names
 from pipelines.compare.jobs import jobs as fold_jobs
-from pipelines.compare.methods import SPECS, diversity_vectors, inputs, key
+from pipelines.compare.methods import inputs, is_seeded, key, spec_of
+from pipelines.compare.ranking import rank_lists, rank_scores
 from pipelines.compare.summary import summarise
 from pipelines.config import Config, replaced
-from pipelines.config.compare import Method
+from pipelines.config.compare import EXTERNAL, Method, is_own
 from pipelines.runtime import tasks
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.stage import Counts, Stage
@@ -45,7 +39,6 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 
 log = logging.getLogger("fusionrec")
 
-_USERS_AT_ONCE = 1_000
 _VERSION = 6
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
@@ -54,6 +47,8 @@ _ON_TASTE: set[Method] = {"fusion-factors", "fusion-ranking", "dlrm"}
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Prepare the folds, run the methods, and write the tables."""
+    owns = {name: own.find(name) for name in _owns(config)}
+    externals = _externals(config, workspace, run)
     jobs: list[Job] = []
     for fold in folds(config):
         log.info(
@@ -63,11 +58,13 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             config.seed + fold.again,
         )
         impossible = prepare(config, fold, run)
-        jobs += fold_jobs(config, fold, impossible)
+        jobs += fold_jobs(config, fold, impossible, owns)
     todo = [job for job in jobs if not job.impossible]
     # The longest first, so that no CPU waits for them at the end.
-    todo.sort(key=lambda job: not SPECS[job.method].seeded)
-    outcomes = tasks.map_tasks(run, partial(_run_job, config, run), todo, description="methods")
+    todo.sort(key=lambda job: not is_seeded(job.method, owns))
+    outcomes = tasks.map_tasks(
+        run, partial(_run_job, config, run, externals), todo, description="methods"
+    )
     run.used.update((RANKING, outcome.key) for outcome in outcomes if outcome.key)
     outcomes += [Outcome(job, failed=job.impossible) for job in jobs if job.impossible]
     summaries: list[Summary] = tasks.gather(
@@ -91,7 +88,42 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         "folds": len(folds(config)),
         "rankings": sum(not outcome.failed for outcome in outcomes),
         "failed": sum(bool(outcome.failed) for outcome in outcomes),
-        "methods": len({row["method"] for table in tables.values() for row in table["rows"]}),
+        "methods": len(
+            {
+                row["name"] if row["method"] == EXTERNAL else row["method"]
+                for table in tables.values()
+                for row in table["rows"]
+            }
+        ),
+    }
+
+
+def _owns(config: Config) -> list[str]:
+    return [method for method in config.compare.methods if is_own(method)]
+
+
+def _externals(config: Config, workspace: Workspace, run: StageRun) -> dict[str, External]:
+    """Read the lists made elsewhere, first of all, as what is wrong with them ends it."""
+    source, paths = run.content["source"], config.compare.external
+    lists = {
+        name: tasks.submit(run, external.read, workspace, path) for name, path in paths.items()
+    }
+    tasks.wait(run, list(lists.values()))
+    return {name: External(source[_file(name)], lists[name]) for name in paths}
+
+
+def _file(name: str) -> str:
+    return f"compare.external.{name}"
+
+
+def _source(config: Config) -> dict[str, str]:
+    """What is outside of the workspace: what vectors are made with, methods' code, lists."""
+    assert embed.STAGE.source is not None
+    external = config.compare.external
+    return {
+        **embed.STAGE.source(config),
+        **{f"compare.methods {name}": own.fingerprint(name) for name in _owns(config)},
+        **{_file(name): user_lists.fingerprint(path) for name, path in external.items()},
     }
 
 
@@ -136,6 +168,16 @@ def check(config: Config) -> None:
                 f"compare.test_folds has {fold}: they are 0 to {config.split.folds - 1} "
                 f"(split.folds {config.split.folds})"
             )
+    for method in _owns(config):
+        own.find(method)
+    for name, path in compare.external.items():
+        try:
+            user_lists.check(path)
+        except SourceError as error:
+            raise SourceError(f"{_file(name)}: {error}") from None
+    for name, times in Counter(method_names(config)).items():
+        if times > 1:
+            raise ConfigError(f"compare.external has {name!r}, the name of a method: name it anew")
     if compare.against is not None and compare.against not in method_names(config):
         raise ConfigError(
             f"compare.against is {compare.against!r}: set it to one of "
@@ -143,11 +185,15 @@ def check(config: Config) -> None:
         )
 
 
-def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
+def _run_job(
+    config: Config, compare: StageRun, externals: Mapping[str, External], job: Job
+) -> Outcome:
     chosen = job.fold.config(config)
     # Of the comparison itself it depends on nothing but its songs, so that another one can use it.
     fold = fold_workspace(chosen, Workspace(compare.workspace.uri, compare.lineage))
-    context = Context(chosen, fold, job.seed, job.fusion, job.blend)
+    context = Context(
+        chosen, fold, job.seed, job.fusion, job.blend, job.own, externals.get(job.name)
+    )
     content = {"version": _VERSION, **key(job.method, context)}
     # No lease: whoever else computes it writes the same.
     run = fold.begin(RANKING, content)
@@ -159,17 +205,18 @@ def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
         run.used.add((stage, where.require(stage)["key"]))
     started = time.perf_counter()
     try:
-        scores = SPECS[job.method].scores(context)
+        found = spec_of(job.method).scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
         return Outcome(job, failed=str(error))
     learned = time.perf_counter() - started
-    ranked, ranking = _rank(context, scores, run)
+    if isinstance(found, Listed):
+        ranked, ranking, learned = rank_lists(context, found, run), 0.0, 0.0
+    else:
+        ranked, ranking = rank_scores(context, found, run)
     counts = {
         **ranked,
-        "dimensions": scores.F.shape[1],
-        "without_input": scores.without_input,
-        "measures": scores.measures,
+        "without_input": found.without_input,
         "seconds": {
             "learning": round(learned, 2),
             "ranking": round(ranking, 4),
@@ -179,69 +226,6 @@ def _run_job(config: Config, compare: StageRun, job: Job) -> Outcome:
     manifest = run.commit(counts, seed=job.seed, run=run_id())
     compare.use(manifest)
     return Outcome.of(job, manifest)
-
-
-def _rank(context: Context, scores: Scores, run: StageRun) -> tuple[Counts, float]:
-    """Rank all candidates for all users; write the ranks of their relevant songs.
-
-    Returns also the seconds that ranking took alone.
-    """
-    evaluation, top = context.evaluation, context.config.recommend.top
-    candidates = evaluation.candidates
-    # Equal scores are ranked by column, so the columns are in an order that means nothing.
-    order = np.random.default_rng(context.config.seed).permutation(len(candidates))
-    relevant = _permuted(evaluation.relevant, order)
-    started = time.perf_counter()
-    packed = PackedSongs.of(scores.F[order])
-    seconds = time.perf_counter() - started
-    plays = context.plays_by_song(("train", "validation", "test"))[candidates[order]]
-    catalogue = Catalogue.of(plays, diversity_vectors(context)[candidates[order]])
-    statistics = ListStatistics.empty(len(candidates))
-    ranks, songs = [], []
-    for start in range(0, len(scores.V), _USERS_AT_ONCE):
-        stop = min(start + _USERS_AT_ONCE, len(scores.V))
-        block = _rows(relevant, start, stop)
-        started = time.perf_counter()
-        ranked = rank_users(scores.V[start:stop], packed, top, relevant=block)
-        seconds += time.perf_counter() - started
-        statistics.update(ranked.indices[:, : context.config.compare.lists], catalogue)
-        ranks.append(ranked.ranks)
-        songs.append(candidates[order[ranked.rank_songs]])
-    offsets = pa.array(relevant.indptr, pa.int32())
-    count = np.full(len(scores.V), len(candidates), np.int32)
-    columns = [
-        pa.array(evaluation.users),
-        pa.array(count),
-        *(
-            pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(parts).astype(np.int32)))
-            for parts in (ranks, songs)
-        ),
-    ]
-    run.write(pa.Table.from_arrays(columns, schema=schemas.RANKS), "ranks")
-    metrics = per_user_metrics(relevant.indptr, np.concatenate(ranks), count, top)
-    counts: Counts = {
-        "users": len(scores.V),
-        "candidates": len(candidates),
-        "means": mean_over_users(metrics),
-        "lists": asdict(statistics.finish(catalogue)),
-    }
-    return counts, seconds
-
-
-def _permuted(lists: SongLists, order: np.ndarray) -> SongLists:
-    """The same songs as positions in `order`, ascending within a user."""
-    position = np.empty(len(order), np.int32)
-    position[order] = np.arange(len(order), dtype=np.int32)
-    user = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
-    columns = position[lists.songs]
-    ascending = np.lexsort((columns, user))
-    return SongLists(lists.indptr, columns[ascending], lists.plays[ascending])
-
-
-def _rows(lists: SongLists, start: int, stop: int) -> SongLists:
-    first, last = lists.indptr[start], lists.indptr[stop]
-    indptr = lists.indptr[start : stop + 1] - first
-    return SongLists(indptr, lists.songs[first:last], lists.plays[first:last])
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -264,8 +248,7 @@ STAGE = Stage(
     needs=lambda config: (ingest.STAGE,),
     settings=_settings,
     work=work,
-    # What the folds' features are made with outside of the workspace.
-    source=embed.STAGE.source,
+    source=_source,
     version=_VERSION,
     does=(
         split.STAGE,

@@ -18,6 +18,7 @@ from fusionrec.ranking.split import By
 from fusionrec.report.summary import (
     Difference,
     Evaluated,
+    ExternalLists,
     Measured,
     Row,
     Summary,
@@ -71,7 +72,24 @@ def summarise(config: Config, workspace: Workspace, by: By, outcomes: list[Outco
         "differences": _differences(names, against, level, draws, config.evaluate.level),
         "failed": failed,
         "ceilings": _ceilings(config, workspace, outcomes),
+        "external": {
+            name: _external([each for of_seed in by_name[name].values() for each in of_seed])
+            for name in config.compare.external
+            if name in names
+        },
         "folds": _folds(config, workspace, outcomes, cells),
+    }
+
+
+def _external(outcomes: list[Outcome]) -> ExternalLists:
+    """What all folds have not found, and each of them for itself."""
+    of_file, by_fold = outcomes[0].external, [each.external for each in outcomes]
+    return {
+        "lists": of_file["lists"],
+        "unknown_users": of_file["unknown_users"],
+        "unknown_songs": of_file["unknown_songs"],
+        "without_list": sum(counts["without_list"] for counts in by_fold),
+        "without_candidate": sum(counts["without_candidate"] for counts in by_fold),
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import re
+from typing import Annotated, Literal, get_args
 
-from pydantic import PositiveInt, model_validator
+from pydantic import AfterValidator, PositiveInt, field_validator, model_validator
 
 from fusionrec.models.settings import DlrmSettings, GraphSettings
 from pipelines.config.blend import BlendRun
@@ -38,6 +39,29 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 ASKED_FOR: tuple[Method, ...] = ("fusion-factors", "fusion-ranking", "hgnn", "dlrm")
 """Those that are compared only if `compare.methods` names them: they pay with many songs."""
+
+EXTERNAL = "external"
+"""What lists of `compare.external` are as a method."""
+
+_OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_ROW = re.compile(r"\w[\w .+-]*")
+
+
+def is_own(method: str) -> bool:
+    """Whether a name is of a method of one's own: `module:Name` or `package.module:Name`."""
+    return _OWN.fullmatch(method) is not None
+
+
+def _known(method: str) -> str:
+    if method not in METHODS and not is_own(method):
+        raise ValueError(
+            f"no such method: name one of {', '.join(METHODS)}, or one of your own as "
+            "package.module:Name"
+        )
+    return method
+
+
+MethodName = Annotated[str, AfterValidator(_known)]
 
 REFERENCES: tuple[Method, ...] = ("wmf", "classes", "popularity-oracle")
 """Those that see what the others must not: plays or tags of the test songs."""
@@ -155,10 +179,16 @@ class CompareConfig(Section):
     test_folds: tuple[int, ...] | None = key(
         None, "which of split.folds are tested; null for all, so that each song is tested once"
     )
-    methods: tuple[Method, ...] = key(
+    methods: tuple[MethodName, ...] = key(
         tuple(method for method in METHODS if method not in ASKED_FOR),
-        f"what is compared; {', '.join(ASKED_FOR)} are beside the default",
+        f"what is compared; {', '.join(ASKED_FOR)} are beside the default; package.module:Name is "
+        "a method of one's own (fusionrec.methods)",
         min_length=1,
+    )
+    external: dict[str, str] = key(
+        {},
+        "lists made elsewhere, compared with the methods: a name and the path or URI of Parquet, "
+        "JSON lines or CSV (fusionrec.formats.user_lists)",
     )
     fusion: tuple[FusionRun, ...] = key(
         (
@@ -196,6 +226,17 @@ class CompareConfig(Section):
     hgnn: HgnnConfig = HgnnConfig()
     dlrm: DlrmConfig = DlrmConfig()
     mlr: MlrConfig = MlrConfig()
+
+    @field_validator("external")
+    @classmethod
+    def _rows_of_a_table(cls, external: dict[str, str]) -> dict[str, str]:
+        for name in external:
+            if not _ROW.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is to be a row's name: write it with letters, digits, spaces and "
+                    "._+- only"
+                )
+        return external
 
     @model_validator(mode="after")
     def _distinct(self) -> CompareConfig:

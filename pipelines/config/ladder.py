@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pipelines.config.blend import BlendRun
-from pipelines.config.compare import FusionRun, Method
+from pipelines.config.compare import FusionRun, Method, is_own
 from pipelines.config.section import Section, key
 
 
@@ -19,6 +19,16 @@ class Rung(Section):
     beside: bool = key(
         False, "not on the way up: compared with the rung before, but no rung is compared with it"
     )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _is_built_in(cls, method: object) -> object:
+        if isinstance(method, str) and is_own(method):
+            raise ValueError(
+                "a rung is a built-in method; put one of your own into compare.methods instead, "
+                "and into compare.against what it is compared with"
+            )
+        return method
 
     @model_validator(mode="after")
     def _has_what_its_method_is(self) -> Rung:

@@ -15,10 +15,18 @@ FOREIGN = "foreign"
 """What :func:`as_data` calls an exception that is none of ours."""
 
 
+_CAME_OF = "\x1f"
+
+
 def as_data(raised: Exception) -> tuple[str, str]:
-    """Name of one of our errors and its message; no name and the traceback of any other."""
+    """Name of one of our errors and its message; no name and the traceback of any other.
+
+    Behind the message of ours is the traceback of the exception that it came of, if any.
+    """
     if isinstance(raised, errors.FusionrecError):
-        return type(raised).__name__, str(raised)
+        cause = raised.__cause__
+        trace = "" if cause is None else _CAME_OF + "".join(traceback.format_exception(cause))
+        return type(raised).__name__, f"{raised}{trace}"
     return FOREIGN, "".join(traceback.format_exception(raised))
 
 
@@ -30,8 +38,11 @@ def revive(kind: str, message: str, description: str) -> errors.FusionrecError:
         )
         error.__cause__ = RuntimeError(f"in the worker:\n{message}")
         return error
+    message, _, trace = message.partition(_CAME_OF)
     found = getattr(importlib.import_module("fusionrec.errors"), kind)(message)
     assert isinstance(found, errors.FusionrecError)
+    if trace:
+        found.__cause__ = RuntimeError(f"in the worker:\n{trace}")
     return found
 
 

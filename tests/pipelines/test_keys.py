@@ -1,6 +1,7 @@
 """Every key of the config, changed once: exactly the stages that depend on it are redone."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -291,6 +292,36 @@ def test_a_ladder_depends_on_its_rungs(tmp_path) -> None:
     rungs = "ladder.rungs=[{method: random}, {method: wmf}]"
     before, after = (keys(load(*more), workspace) for more in ([], [rungs]))
     assert [stage for stage in before if before[stage] != after[stage]] == ["ladder"]
+
+
+def test_a_comparison_depends_on_code_and_lists_from_outside(tmp_path, monkeypatch) -> None:
+    """By content; a ladder, which has neither, does not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module, lists = tmp_path / "keyed_here.py", tmp_path / "lists.csv"
+    module.write_text("def method(given): ...\n")
+    lists.write_text("user_id,song_id,rank\nu,s,1\n")
+    names = ("compare.methods=[random, 'keyed_here:method']", f"compare.external={{x: {lists}}}")
+    workspace, chosen = Workspace(str(tmp_path / "w")), load(*names)
+
+    def both() -> list[str]:
+        stages = (compare.STAGE, ladder.STAGE)
+        return [stage.plan(chosen, workspace, look=True).key for stage in stages]
+
+    before = both()
+    assert both() == before
+    assert before[1] == ladder.STAGE.plan(load(), workspace, look=True).key
+    found = {before[0]}
+    for file in (module, lists):
+        file.write_text(file.read_text() + " ")
+        after = both()
+        assert after[0] not in found
+        assert after[1] == before[1]
+        found.add(after[0])
+    without = compare.STAGE.plan(load(), workspace, look=True)
+    assert without.key not in found
+    for name in names:  # what a comparison depends on by its settings alone
+        assert compare.STAGE.plan(load(name), workspace).key != without.key
 
 
 @pytest.mark.parametrize("name", ["encoder/config.json", "encoder/model.safetensors", "words.txt"])

@@ -1,0 +1,243 @@
+"""Methods of one's own: found and checked on the driver, imported and called in workers.
+
+The driver resolves each name before the comparison begins. A result's key has a hash of the code:
+of the module's file or, where that is in a package, of all .py files of its outermost package. What
+the code imports from elsewhere (another module, a library, a data file) is not seen: after a change
+there, change the file as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from scipy.sparse import csr_array
+
+from fusionrec.errors import ConfigError, DataError, MethodError
+from fusionrec.hashing import content_hash
+from fusionrec.methods import ColdStart, Features, called
+from fusionrec.tables import matrix
+from pipelines.compare import content
+from pipelines.compare.context import Context, Own, Scores
+from pipelines.compare.folds import features_workspace
+from pipelines.ingest.by_user import user_ids_of
+from pipelines.runtime.workspace import Workspace
+
+_NOT_OF_PLAYS = ("song_hotttnesss",)
+"""Columns of the songs that tell how much a test song is played."""
+
+
+@dataclass(frozen=True)
+class _Code:
+    """Where a module's code is: files that are hashed, and what to import anew once they change."""
+
+    files: tuple[Path, ...]
+    folder: str
+    top: str
+
+
+def find(name: str) -> Own:
+    """Import a method here, and say what is called and from which code.
+
+    A module may lie in the folder that the command is started in, on PYTHONPATH, or be installed.
+
+    Raises
+    ------
+    ConfigError
+        There is no such module or name, it cannot be imported, or cannot be called.
+    """
+    here = str(Path.cwd())
+    module, _, _ = name.partition(":")
+    code = _code(name, module, here)
+    own = Own(name, content_hash(code.files), code.folder)
+    method = _imported(own, code)
+    return Own(name, own.code, own.folder, bool(getattr(method, "seeded", True)))
+
+
+def fingerprint(name: str) -> str:
+    """The hash of a method's code as it is now; raises as :func:`find`, but imports nothing."""
+    return content_hash(_code(name, name.partition(":")[0], str(Path.cwd())).files)
+
+
+def scores(context: Context) -> Scores:
+    """Call the method.
+
+    Raises
+    ------
+    MethodError
+        It fails, returns what cannot be ranked, or is of other code than the driver's; the message
+        names method, fold and seed.
+    DataError
+        It has nothing to learn from.
+    """
+    own, split = context.own, context.config.split
+    assert own is not None
+    where = f"{own.name} on fold {split.test_fold} of the split by {split.by}, seed {context.seed}"
+    given = _given(context)
+    try:
+        method = _imported(own, _code(own.name, own.name.partition(":")[0], own.folder))
+        found = called(method, given)
+    except DataError:
+        raise
+    except (MethodError, ConfigError) as error:
+        raise MethodError(f"{where}: {error}") from error
+    except (Exception, SystemExit) as error:  # after an exit, Ray would begin anew
+        if _is_of_ray(error):
+            raise
+        raise MethodError(f"{where}: {_in_a_line(error)}") from error
+    unknown = int((~found.F.any(axis=1)).sum())
+    return Scores(found.F, found.V, without_input=unknown)
+
+
+def _is_of_ray(error: BaseException) -> bool:
+    """Whether it is the exit of a worker that is told to end."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, SystemExit) and "/ray/" in frames[-1].filename
+
+
+def _in_a_line(error: BaseException) -> str:
+    """What an exception says, and the line of the innermost frame that raised it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{text}{where}; --debug shows the traceback"
+
+
+def _given(context: Context) -> ColdStart:
+    """The fold, without a play of a test song."""
+    evaluation, ingested = context.evaluation, context.workspace.require("ingest")["counts"]
+    users, songs, counts = context.plays(("train", "validation"))
+    shape = (ingested["users"], len(evaluation.part))
+    table = context.workspace.read("ingest", "songs").drop_columns(list(_NOT_OF_PLAYS))
+    where = features_workspace(context.config, context.workspace, context.config.embed.modalities)
+    fused = content.fused_inputs(context)
+    return ColdStart(
+        songs=table.combine_chunks(),
+        features={
+            name: _features(where, name, context) for name in context.config.embed.modalities
+        },
+        fused=Features(fused.x, fused.known),
+        plays=csr_array((counts.astype(np.float32), (users, songs)), shape=shape),
+        user_ids=user_ids_of(context.workspace, 0, ingested["users"]),
+        train=np.flatnonzero(evaluation.part == "train"),
+        validation=np.flatnonzero(evaluation.part == "validation"),
+        candidates=evaluation.candidates.astype(np.int64),
+        users=evaluation.users.astype(np.int64),
+        seed=context.seed,
+    )
+
+
+def _features(where: Workspace, modality: str, context: Context) -> Features:
+    table = where.read("embed", modality)
+    found, rows = matrix(table["vector"]), context.rows(table["song_id"])
+    has = pc.fill_null(table["present"], False).to_numpy().astype(bool)
+    x = np.zeros((len(context.song_ids), found.shape[1]), np.float32)
+    present = np.zeros(len(x), bool)
+    x[rows[has]], present[rows[has]] = found[has], True
+    return Features(x, present)
+
+
+# --- the module ---------------------------------------------------------------------------
+
+
+def _code(name: str, module: str, folder: str) -> _Code:
+    """Find a module's files without running it, unless it is in a package, whose door runs."""
+    if folder not in sys.path:
+        sys.path.append(folder)  # `fusionrec` as installed looks in its own folder instead
+    importlib.invalidate_caches()
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if not f"{module}.".startswith(f"{missing}."):
+            raise _broken(name, module, error) from error
+        spec = None
+    except ValueError:  # of a module without a spec, as __main__
+        spec = None
+    except (Exception, SystemExit) as error:
+        raise _broken(name, module, error) from error
+    if spec is None:
+        raise ConfigError(
+            f"compare.methods names {name!r}, but there is no module {module!r}: start the command "
+            f"in the folder that it lies in (now {folder}), put that on PYTHONPATH, or install it"
+        )
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(
+            f"compare.methods names {name!r}, but {module!r} is no file of Python code "
+            f"({spec.origin or 'a folder without __init__.py'}): name the module with the method"
+        )
+    return _Code(*_files(Path(spec.origin), module))
+
+
+def _files(file: Path, module: str) -> tuple[tuple[Path, ...], str, str]:
+    """The files of a module's outermost package, the folder of that, and its name."""
+    names = module.split(".")
+    packages = names if file.name == "__init__.py" else names[:-1]
+    folder, outermost = file.parent, None
+    for depth in range(len(packages), 0, -1):
+        if not (folder / "__init__.py").is_file():
+            break
+        outermost = depth
+        folder = folder.parent
+    if outermost is None:
+        return (file,), str(file.parents[len(names) - 1]), module
+    package = folder / names[outermost - 1]
+    found = tuple(sorted(package.rglob("*.py")))
+    return found, str(package.parents[outermost - 1]), ".".join(names[:outermost])
+
+
+_loaded: dict[str, str] = {}
+"""Modules that were imported here, and of which code: a worker outlives an edit."""
+
+
+def _imported(own: Own, code: _Code) -> Callable[..., Any]:
+    """The method, imported from exactly the code of this hash."""
+    module, _, attribute = own.name.partition(":")
+    if content_hash(code.files) != own.code:
+        raise ConfigError(
+            f"{code.files[0]} is not the code that the comparison began with: it was changed "
+            "meanwhile, or another node has another version; run the command again"
+        )
+    if _loaded.get(module, own.code) != own.code:
+        for name in [n for n in sys.modules if f"{n}.".startswith(f"{code.top}.")]:
+            del sys.modules[name]
+    try:
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise _broken(own.name, module, error) from error
+    _loaded[module] = own.code
+    method = getattr(found, attribute, None)
+    if method is None:
+        raise ConfigError(
+            f"compare.methods names {own.name!r}, but {module!r} has no {attribute!r}"
+        )
+    _check_callable(own.name, method)
+    called_: Callable[..., Any] = method
+    return called_
+
+
+def _check_callable(name: str, method: Any) -> None:
+    if not callable(method):
+        raise ConfigError(
+            f"compare.methods names {name!r}, which cannot be called: it is a "
+            f"{type(method).__name__}, not a function or a class (see fusionrec.methods)"
+        )
+    if isinstance(method, type) and "__call__" not in dir(method):
+        raise ConfigError(
+            f"compare.methods names {name!r}, a class without __call__: give it one that takes "
+            "the fold (see fusionrec.methods)"
+        )
+
+
+def _broken(name: str, module: str, error: BaseException) -> ConfigError:
+    return ConfigError(
+        f"compare.methods names {name!r}, but {module!r} cannot be imported: {_in_a_line(error)}"
+    )
