@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 RETRIES = 10
 """How often a task may lose its worker or node before the stage fails."""
+SECONDS_OF_GRACE = 1.0
+"""What tasks have to end before they are cancelled, after another one of their stage has failed."""
 SECONDS_TO_END = 10.0
 """What a task has to end by itself, after another one of its stage has failed."""
 _FAILED = (FusionrecError, KeyboardInterrupt)
@@ -142,9 +144,11 @@ def _end(references: Sequence[Any]) -> None:
 
     Not where the whole process ends, and all of them with it.
     """
-    if interrupts.happened():
+    if interrupts.happened() or not references:
         return
-    left = list(references)
+    # Where one fails at once, the others often do: Ray ends the driver, too, where a task's reply
+    # comes as it is cancelled.
+    _, left = ray.wait(list(references), num_returns=len(references), timeout=SECONDS_OF_GRACE)
     for force in (False, True):
         # Those that wait first, while the others hold the CPUs: Ray ends the driver where a task
         # is cancelled at the moment at which it is sent to a worker (ray-project/ray, issue 54846).
