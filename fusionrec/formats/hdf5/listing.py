@@ -34,6 +34,9 @@ _THREADS = 16
 _AT_ONCE = 1 << 6
 """Folders whose content waits to be taken, as Python's objects."""
 
+_WHOLE = 2
+"""Level of folders below the tree's that another filesystem lists with all in them: A/B of A/B/C."""
+
 _SKIPPED_FOLDER = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
 
 
@@ -74,8 +77,9 @@ def list_tracks(root: str) -> Listing:
     """List the `.h5` files below `root`, or below its folder `data` if it has one.
 
     Hidden files and folders, and `AdditionalFiles`, are left out. A million files take some
-    seconds on a local disk; elsewhere each folder is a request. The memory that it takes does not
-    grow with the files, but by some hundred bytes a folder, and with what is passed over.
+    seconds on a local disk. The memory that it takes does not grow with the files, but by some
+    hundred bytes a folder, and with what is passed over; on other filesystems than a local one,
+    with what some folders of the second level hold.
 
     Raises
     ------
@@ -241,17 +245,24 @@ class _Walk:
 
 
 class _RemoteWalk(_Walk):
-    """The same on another filesystem, which has no links: a folder is a request, or several."""
+    """The same on another filesystem, which has no links.
+
+    A folder is a request, or several; one of the level :data:`_WHOLE` is listed with all below it,
+    since on an object store a request brings a thousand files of however many folders.
+    """
 
     def __init__(self, root: str, rejects: Rejects) -> None:
         self._rejects = rejects
         self._root = root
         self._base = "data" if files.is_folder(files.join(root, "data")) else ""
-        self._filesystem, self._inner = files.resolve(root)
+        filesystem, inner = files.resolve(root)
+        self._filesystem, self._inner = filesystem, inner.rstrip("/")
 
     def _list(self, folder: str) -> _Folder:
-        inner = f"{self._inner.rstrip('/')}/{folder}" if folder else self._inner
-        selector = pafs.FileSelector(inner)
+        inner = f"{self._inner}/{folder}" if folder else self._inner or "/"
+        below = folder.removeprefix(self._base).strip("/")
+        whole = below.count("/") + 1 >= _WHOLE if below else False
+        selector = pafs.FileSelector(inner, recursive=whole)
         infos = patiently(
             f"{self._root} ({inner})",
             lambda: self._filesystem.get_file_info(selector),
@@ -259,10 +270,12 @@ class _RemoteWalk(_Walk):
         )
         found = _Folder()
         for info in infos:
-            name = info.base_name
-            path = f"{folder}/{name}" if folder else name
+            path = info.path[len(self._inner) + 1 :]
+            *folders, name = info.path[len(inner.rstrip("/")) + 1 :].split("/")
+            if not all(map(_is_entered, folders)):
+                continue
             if info.type == pafs.FileType.Directory:
-                if _is_entered(name):
+                if _is_entered(name) and not whole:
                     found.folders.append((path, None))
             elif _is_track(name):
                 found.files.append((path.encode(), info.size or 0, info.mtime_ns or 0))
