@@ -75,7 +75,8 @@ def rank_limited(
     """Lists of K with at most `most` songs of a group.
 
     All users are ranked twice as deep as K; those whose lists may go on, twice as deep again,
-    until none are left.
+    until none are left. Where the limit leaves users fewer songs than K, as with fewer artists
+    than that, it takes nearly all songs, and the time of several rankings.
 
     Parameters
     ----------

@@ -45,6 +45,8 @@ def rank_in_blocks(
         As `rank_users` does.
     """
     users = len(V)
+    if not users:
+        return empty_lists(0, k, relevant)
     vectors = np.ascontiguousarray(V, dtype=np.float32)
     check_finite(vectors, "user row")
     own = np.ascontiguousarray(relevant_vectors, dtype=np.float32)

@@ -18,7 +18,7 @@ from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
 from pipelines.cli.stored import Stored, model_of, of_everyone, of_song, of_user, seen_by
-from pipelines.cli.user_lists import SAYS, no_list, stage_of, stage_shown
+from pipelines.cli.user_lists import SAYS, no_list, no_song, stage_of, stage_shown
 from pipelines.cli.why import Why, lines_of, named
 from pipelines.runtime.workspace import Workspace
 
@@ -135,7 +135,7 @@ def for_user(
     Raises
     ------
     NotFoundError
-        If there is no such user, or none with a list.
+        If there is no such user, or none with a list or a song on it.
     WorkspaceError
         If the workspace has no such finished stage.
     """
@@ -146,6 +146,8 @@ def for_user(
         row = list_of(workspace, code, ["song_ids", "scores"], stage)
         if row.num_rows:
             songs, scores = row["song_ids"][0].as_py()[:top], row["scores"][0].as_py()[:top]
+            if not songs:
+                raise no_song(workspace, user, stage)
             stored = (of_everyone if stage == "lists" else of_user)(workspace, code)
             title = f"For user {user}: {SAYS[stage]}"
             return _listed(workspace, title, user, stored, songs, scores, why)

@@ -150,6 +150,7 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
 
     evaluation = Evaluation(**manifests["evaluate"]["counts"])
     missing = left_out({stage: manifest["counts"] for stage, manifest in manifests.items()})
+    lists = manifests.get("lists")
     remarked = remarks(evaluation)
     protocol, split = resolved.recommend.protocol, resolved.split.by
     if as_json:
@@ -160,6 +161,7 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
             "split": split,
             "left_out": [asdict(each) for each in missing],
             "remarks": remarked,
+            **({} if lists is None else {"lists": lists["counts"]}),
         }
         print(json.dumps(found))
         return
@@ -171,6 +173,9 @@ def _print_results(resolved: Config, manifests: Mapping[str, Manifest], as_json:
         out.print(f"Remark: {remark}")
     what = "run" if resolved.train.objective == "genre" else "run on taste"
     _print_artifacts(resolved, what, manifests["evaluate"])
+    if lists is not None:
+        print_counts("lists", lists["counts"])
+        _print_artifacts(resolved, "lists", lists)
 
 
 def _by_classes(resolved: Config) -> Evaluation | None:

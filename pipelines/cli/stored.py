@@ -31,7 +31,7 @@ _PROBABILITY = (
 )
 _LISTENERS = (
     "listeners beside those of the first: nothing that this user played is known to the model, so "
-    "the songs are those that most users played"
+    "the songs that most users played come first"
 )
 _ODDS = "how many times as likely as the first of the list, by the blend's softmax"
 

@@ -43,6 +43,17 @@ def stage_shown(workspace: Workspace) -> str:
     return "lists" if same or not evaluated else "recommend"
 
 
+def no_song(workspace: Workspace, user: str, stage: str) -> NotFoundError:
+    """What to say of a user whose list is empty."""
+    candidates = workspace.require(stage)["counts"]["candidates"]
+    widen = "widen lists.candidates" if stage == "lists" else "use a larger test part"
+    repeat = ", or set lists.repeat" if stage == "lists" else ""
+    return NotFoundError(
+        f"--user {user}: played all {candidates:,} songs that there are to choose from, so that "
+        f"the list is empty; {widen}{repeat}"
+    )
+
+
 def no_list(workspace: Workspace, user: str, code: int) -> NotFoundError:
     """What to say of a user who has no list in the evaluation's result."""
     if code < 0:

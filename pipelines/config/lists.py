@@ -20,6 +20,13 @@ def _in_order(years: tuple[int, int] | None) -> tuple[int, int] | None:
     return years
 
 
+def _some_text(tags: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    found = None if tags is None else tuple(tag.strip() for tag in tags)
+    if found is not None and not all(found):
+        raise ValueError("has an empty tag: leave it out")
+    return found
+
+
 class ListsConfig(Section):
     """Lists of a running service: all users, by all that they played; nothing is hidden."""
 
@@ -38,7 +45,7 @@ class ListsConfig(Section):
     years: Annotated[tuple[int, int] | None, AfterValidator(_in_order)] = _key(
         None, "[from, to]: only songs of these years; those whose year is not known are left out"
     )
-    tags: tuple[str, ...] | None = _key(
+    tags: Annotated[tuple[str, ...] | None, AfterValidator(_some_text)] = _key(
         None,
         "only songs with one of these tags or terms, whatever their case; null for all",
         min_length=1,

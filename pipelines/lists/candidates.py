@@ -183,7 +183,7 @@ def _filtered(
     workspace: Workspace, years: tuple[int, int] | None, tags: tuple[str, ...] | None
 ) -> np.ndarray:
     """Songs of these years with one of these tags, bool (S,)."""
-    wanted = None if tags is None else pa.array([tag.strip().lower() for tag in tags], pa.string())
+    wanted = None if tags is None else pc.utf8_lower(pa.array(tags, pa.string()))
     parts = []
     for name in workspace.parts("ingest", "songs"):
         table = workspace.read_part("ingest", "songs", name, ["year", "terms", "mbtags"])

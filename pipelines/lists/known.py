@@ -7,7 +7,9 @@ the test part. Under `network` with `train.objective: ranking`, the mean of the 
 network's attention; with `factors`, the least squares by the songs' factors, where a song without
 factors, which nobody played outside the test part, stands with what its content predicts.
 
-Of a user without plays of test songs all of them are, to rounding, what the model has stored.
+Of a user all of whose plays the model was to see, none of a test song, of a song in no part of the
+split or of one kept with the test part, they are, to rounding, what `blend` or `network` has
+stored.
 """
 
 from __future__ import annotations

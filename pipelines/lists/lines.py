@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from pipelines.runtime.workspace import StageRun
 
-_USERS_AT_ONCE = 500
-"""Whose lines are made at a time: 250,000 of them, 50 MB."""
+_LINES_AT_ONCE = 100_000
+"""Made at a time, in 50 MB, or those of one user."""
 
 
 def write_lines(run: StageRun, table: pa.Table, kind: str, part: int) -> None:
@@ -32,12 +33,14 @@ def write_lines(run: StageRun, table: pa.Table, kind: str, part: int) -> None:
 
 def _rows_of(table: pa.Table) -> Iterator[pa.Table]:
     """A row a song: `user_id`, `rank` from 1, `song_id` and `score`."""
-    for start in range(0, max(len(table), 1), _USERS_AT_ONCE):
-        some = table.slice(start, _USERS_AT_ONCE).combine_chunks()
+    longest = pc.max(pc.list_value_length(table["song_ids"])).as_py() or 1
+    users = max(_LINES_AT_ONCE // longest, 1)
+    for start in range(0, max(len(table), 1), users):
+        some = table.slice(start, users).combine_chunks()
         songs = some["song_ids"].combine_chunks()
         user = pc.list_parent_indices(songs)
         first = songs.offsets.to_numpy()[:-1] - songs.offsets[0].as_py()
-        places = pc.subtract(pa.array(range(len(user)), pa.int64()), pa.array(first).take(user))
+        places = pc.subtract(pa.array(np.arange(len(user))), pa.array(first).take(user))
         yield pa.table(
             {
                 "user_id": some["user_id"].take(user),

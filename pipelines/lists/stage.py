@@ -123,7 +123,7 @@ def _rank_shard(
         found.put(np.flatnonzero(~own), _ranked(config, offered, None, exclude.of(~own), songs))
     table = _table(found, ~own, start, user_ids_of(run.workspace, start, stop), offered)
     run.write(table, "lists", shard.part, group=USERS_A_GROUP)
-    for kind in sorted(set(asked.formats) - {"parquet"}):
+    for kind in _texts(config):
         write_lines(run, table, kind, shard.part)
     metrics.count("fusionrec_users_ranked", len(V))
     return ListsReport(
@@ -187,9 +187,16 @@ def _table(
     return pa.Table.from_arrays(columns, schema=schemas.LISTS)
 
 
+def _texts(config: Config) -> list[str]:
+    return sorted(set(config.lists.formats) - {"parquet"})
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """Which model, and what is asked of it; of a file of ids its content is what counts."""
     asked = config.lists.model_dump(mode="json", exclude={"run"})
+    asked["formats"] = _texts(config)  # Parquet is there in any case
+    if config.lists.tags is not None:
+        asked["tags"] = sorted({tag.lower() for tag in config.lists.tags})
     if of_file(config) is not None:
         asked["candidates"] = "a file"
     classes = config.recommend.model == "genre"

@@ -22,9 +22,11 @@ from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
 from pipelines import blend, config, lists, recommend, train
 from pipelines.blend.vectors import ROTATION, read_users
+from pipelines.cli import stored
 from pipelines.cli.main import main
 from pipelines.cli.recommend import for_user
 from pipelines.config import Config
+from pipelines.lists import lines
 from pipelines.lists import stage as lists_stage
 from pipelines.lists.known import Played, known_by
 from pipelines.recommend.ranking import StoredSongs
@@ -428,6 +430,35 @@ def test_formats_say_the_same(small, places) -> None:
         np.testing.assert_array_equal(scores, np.array([row[3] for row in expected], np.float32))
 
 
+def test_what_comes_out_the_same_is_found_again(small, places) -> None:
+    keys = [
+        made(small, places["genre"], formats=formats, tags=tags, top=3).key("lists")
+        for formats, tags in (
+            ("[csv]", "[Rock, pop]"),
+            ("[parquet, csv]", "[pop, rock]"),
+            ("[csv, csv]", "[' POP', rock, Rock]"),
+        )
+    ]
+    assert len(set(keys)) == 1
+
+
+def test_lines_of_long_lists_are_made_some_at_a_time(small, places, monkeypatch) -> None:
+    whole = made(small, places["genre"], formats="[csv, jsonl]", top=20)
+    monkeypatch.setattr(lines, "_LINES_AT_ONCE", 50)
+    pieces = made(small, places["genre"], formats="[jsonl, csv]", top=20, users_per_shard=22)
+    for kind in ("csv", "jsonl"):
+        texts = [
+            [
+                line
+                for part in sorted(Path(each.path("lists", kind)).iterdir())
+                for line in part.read_text().splitlines()
+                if not line.startswith('"user_id"')
+            ]
+            for each in (whole, pieces)
+        ]
+        assert texts[0] == texts[1]
+
+
 def test_without_text_there_is_none(places) -> None:
     workspace = Workspace(str(places["genre"]))
     assert not {"csv", "jsonl", "parquet"} & workspace.names("lists")
@@ -486,7 +517,61 @@ def test_a_list_is_found_and_explained(places, model, monkeypatch) -> None:
                 assert sum(parts.values()) == pytest.approx(song.score, rel=1e-3, abs=1e-3)
             because = {each.song_id for each in song.why.songs}
             assert because <= own or (model == "blend" and user != COLD)
+        if user == COLD:
+            assert any(song.why.songs for song in found.songs)
     assert any(song.why.songs for song in found.songs)
+
+
+def test_what_explains_a_list_has_its_scores(places, model) -> None:
+    """So that it is made of the plays that the list is made of."""
+    workspace = Workspace(str(places[model])).of("lists")
+    rows = workspace.read("lists", "lists").to_pylist()
+    for user in (*((SILENT, ELSEWHERE) if model == "blend" else ()), COLD, 20, 45):
+        explains, listed = stored.of_everyone(workspace, user), np.array(rows[user]["scores"])
+        if model == "ranking":  # `scores` are without the songs' biases
+            reasons = explains.reasons(rows[user]["song_ids"], listed.tolist())
+            found = np.array([sum(reason.signals.values()) for reason in reasons])
+        else:
+            ids, scores = explains.scores()
+            of = dict(zip(ids.to_pylist(), scores.tolist(), strict=True))
+            found = np.array([of[song] for song in rows[user]["song_ids"]])
+        np.testing.assert_allclose(found, listed, rtol=1e-3, atol=2e-4 * np.abs(listed).max())
+
+
+def test_an_empty_list_says_why(small, places, tmp_path, model) -> None:
+    songs = catalogue(Workspace(str(places[model])))["song_id"].tolist()
+    place = Path(shutil.copytree(places[model], tmp_path / "w"))
+    played = next(iter(plays_of(Workspace(str(place)))[COLD]))
+    file = tmp_path / "ids.txt"
+    file.write_text(songs[played])
+    lists.STAGE.run(load(small, place, **MODELS[model], lists__candidates=file))
+    user = Workspace(str(place)).read("ingest", "users")["user_id"][COLD].as_py()
+    with pytest.raises(NotFoundError, match=r"played all 1 songs .* or set lists.repeat"):
+        for_user(str(place), user, 5, why=True)
+
+
+def test_a_blend_without_popularity_leaves_it_to_listeners(small, base, tmp_path) -> None:
+    """Also of a task that has nobody else, with songs in several blocks."""
+    place = Path(shutil.copytree(base, tmp_path / "w"))
+    signals = {"blend__signals": "[neighbours-terms, neighbours-artist]"}
+    chosen = load(small, place, recommend__model="blend", **signals)
+    blend.STAGE.run(chosen)
+    asked = {"lists__users_per_shard": 1, "recommend__block_mb": 0, "lists__top": 9}
+    lists.STAGE.run(load(small, place, recommend__model="blend", **signals, **asked))
+    workspace = Workspace(str(place)).of("lists")
+    counts = workspace.require("lists")["counts"]
+    assert counts["fallback_by"] == "listeners"
+    assert counts["fallback"]["no play"] == 1
+    own = plays_of(workspace)
+    songs = catalogue(workspace)["song_id"].tolist()
+    listeners = [sum(n in played for played in own) for n in range(len(songs))]
+    best = sorted(range(len(songs)), key=lambda n: (-listeners[n], n))[:9]
+    row = workspace.read("lists", "lists").to_pylist()[SILENT]
+    assert row["fallback"]
+    assert row["song_ids"] == [songs[n] for n in best]
+    assert row["scores"] == [listeners[n] for n in best]
+    found = for_user(str(place), row["user_id"], 3, why=True)
+    assert [song.why.signals["listeners"] for song in found.songs] == row["scores"][:3]
 
 
 def test_the_list_shown_is_of_the_current_models(small, places, tmp_path) -> None:
@@ -573,6 +658,7 @@ def test_the_command_makes_and_shows_them(finished, corpus, ray_session, tmp_pat
         (["--for", "all", "--user", "U"], "--for all: must be everyone or evaluation"),
         (["--for", "everyone", "--like", "a - b"], "leave it out with --like"),
         (["--set", "lists.years=[1999, 1990]"], "must be [from, to]: 1999 is after 1990"),
+        (["--set", "lists.tags=[rock, ' ']"], "has an empty tag: leave it out"),
     ],
 )
 def test_what_cannot_be_asked(tmp_path, capsys, asked, message) -> None:

@@ -51,3 +51,10 @@ def test_blocks_that_do_not_fit() -> None:
         rank_in_blocks(V, [F], 2, exclude=none, relevant=own, relevant_vectors=F)
     with pytest.raises(DataError, match="song column"):
         rank_in_blocks(V, [F * np.nan], 2, exclude=none, relevant=none, relevant_vectors=F[:0])
+
+
+def test_nobody_has_no_list() -> None:
+    V, F, nobody = np.ones((0, 2), np.float32), np.ones((3, 2), np.float32), song_lists([])
+    found = rank_in_blocks(V, [F], 2, exclude=nobody, relevant=nobody, relevant_vectors=F[:0])
+    assert_same(found, rank_users(V, F, 2, exclude=nobody, relevant=nobody))
+    assert found.indices.shape == (0, 2)

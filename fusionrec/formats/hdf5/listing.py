@@ -35,7 +35,7 @@ _AT_ONCE = 1 << 6
 """Folders whose content waits to be taken, as Python's objects."""
 
 _WHOLE = 2
-"""Level of folders below the tree's that another filesystem lists with all in them: A/B of A/B/C."""
+"""Level of folders that another filesystem lists with all in them: A/B of A/B/C."""
 
 _SKIPPED_FOLDER = "AdditionalFiles"  # holds the summary file, beside the tracks' tree
 
