@@ -7,14 +7,18 @@ does for all folds of a split, as each song is a candidate of one of them.)
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionrec.errors import DataError
+from fusionrec.errors import DataError, SourceError
 from fusionrec.evaluation.metrics import UNRANKED
-from fusionrec.formats import user_lists
+from fusionrec.formats import files, user_lists
 from pipelines.compare.context import Context, Listed
 from pipelines.compare.folds import Evaluation
 from pipelines.ingest.by_user import user_ids_of
@@ -44,26 +48,70 @@ class CodedLists:
     counts: dict[str, int]
 
 
-def read(workspace: Workspace, path: str) -> CodedLists:
+def located(external: Mapping[str, str]) -> dict[str, str]:
+    """The paths of `compare.external` as any process on this machine opens them.
+
+    Local ones are absolute and without `~`: a worker is not in the folder of the command.
+    """
+    return {
+        name: path if files.is_uri(path) else os.path.abspath(os.path.expanduser(path))
+        for name, path in external.items()
+    }
+
+
+def fingerprint(name: str, path: str) -> str:
+    """The hash of what a file holds; a SourceError names its place in the config as well."""
+    with _named(name):
+        return user_lists.fingerprint(path)
+
+
+def check(name: str, path: str) -> None:
+    """As :func:`fusionrec.formats.user_lists.check`, with the place in the config."""
+    with _named(name):
+        user_lists.check(path)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"compare.external.{name}: {error}") from None
+
+
+def read(workspace: Workspace, name: str, path: str, expected: str) -> CodedLists:
     """Read a file's lists; ids that the corpus does not have are counted and left out.
+
+    Parameters
+    ----------
+    name
+        Its name in `compare.external`.
+    expected
+        Its hash (:func:`fingerprint`), which the results are stored by.
 
     Raises
     ------
     SourceError
-        As :func:`fusionrec.formats.user_lists.read`.
+        As :func:`fusionrec.formats.user_lists.read`; or it is not the file of that hash.
     """
-    found = user_lists.read(path)
+    with _named(name):
+        found = user_lists.read(path)
+        # Afterwards, so that a change during the reading is seen as well.
+        if user_lists.fingerprint(path) != expected:
+            raise SourceError(
+                f"{path} changed, or this node has another one; run the command again"
+            )
     users = workspace.require("ingest")["counts"]["users"]
-    known_users = user_ids_of(workspace, 0, users).combine_chunks()
-    known_songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
+    known_users = user_ids_of(workspace, 0, users)
+    known_songs = workspace.read("ingest", "songs", ["song_id"])["song_id"]
     user = _codes(found.users, known_users)
     distinct = found.songs.dictionary_encode()
-    of_distinct = _codes(distinct.dictionary, known_songs)
+    of_distinct = _codes(distinct.dictionary, known_songs).astype(np.int32)
     song = of_distinct[distinct.indices.to_numpy()]
-    lists = np.repeat(np.arange(len(user)), np.diff(found.indptr))
+    lists = np.repeat(np.arange(len(user), dtype=np.int32), np.diff(found.indptr))
     kept = (user[lists] >= 0) & (song >= 0)
     order = np.argsort(user, kind="stable")[int((user < 0).sum()) :]
-    place = np.full(len(user), -1)
+    place = np.full(len(user), -1, np.int32)
     place[order] = np.arange(len(order))
     lists, song = place[lists[kept]], song[kept]
     by_list = np.argsort(lists, kind="stable")
@@ -107,22 +155,23 @@ def listed(context: Context) -> Listed:
     return Listed(ranks, songs, first, candidates - len(np.unique(column)), counts)
 
 
-def _codes(ids: object, known: object) -> np.ndarray:
+def _codes(ids: pa.Array, known: pa.ChunkedArray) -> np.ndarray:
     """Places of ids among the known ones, int64; -1 for others."""
-    found: np.ndarray = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy()
+    values = known.cast(ids.type).combine_chunks()
+    found: np.ndarray = pc.fill_null(pc.index_in(ids, value_set=values), -1).to_numpy()
     return found.astype(np.int64)
 
 
 def _ranked(evaluation: Evaluation, lists: CodedLists) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each listed candidate: the user's row, the place in `candidates`, the rank from 1."""
-    row = np.full(int(max(lists.users[-1], evaluation.users[-1])) + 1, -1)
+    row = np.full(int(max(lists.users[-1], evaluation.users.max())) + 1, -1, np.int32)
     row[evaluation.users] = np.arange(len(evaluation.users))
-    user = np.repeat(row[lists.users], np.diff(lists.indptr))
-    place = np.full(len(evaluation.part), -1)
+    place = np.full(len(evaluation.part), -1, np.int32)
     place[evaluation.candidates] = np.arange(len(evaluation.candidates))
-    column = place[lists.songs]
+    user, column = np.repeat(row[lists.users], np.diff(lists.indptr)), place[lists.songs]
     kept = (user >= 0) & (column >= 0)
-    user, column = user[kept], column[kept]  # by user, as lists are
+    # Wide only now: a fold has a part of the songs. By user, as lists are.
+    user, column = user[kept].astype(np.int64), column[kept].astype(np.int64)
     lengths = np.bincount(user, minlength=len(evaluation.users))
     begins = np.cumsum(lengths) - lengths
     return user, column, np.arange(len(user)) - begins[user] + 1

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fusionrec.errors import ConfigError, DataError, SourceError
-from fusionrec.formats import user_lists
+from fusionrec.errors import ConfigError, DataError
 from fusionrec.ranking.split import By
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
@@ -104,12 +103,14 @@ def _owns(config: Config) -> list[str]:
 
 def _externals(config: Config, workspace: Workspace, run: StageRun) -> dict[str, External]:
     """Read the lists made elsewhere, first of all, as what is wrong with them ends it."""
-    source, paths = run.content["source"], config.compare.external
+    paths = external.located(config.compare.external)
+    hashes = {name: run.content["source"][_file(name)] for name in paths}
     lists = {
-        name: tasks.submit(run, external.read, workspace, path) for name, path in paths.items()
+        name: tasks.submit(run, external.read, workspace, name, path, hashes[name])
+        for name, path in paths.items()
     }
     tasks.wait(run, list(lists.values()))
-    return {name: External(source[_file(name)], lists[name]) for name in paths}
+    return {name: External(hashes[name], lists[name]) for name in paths}
 
 
 def _file(name: str) -> str:
@@ -119,11 +120,11 @@ def _file(name: str) -> str:
 def _source(config: Config) -> dict[str, str]:
     """What is outside of the workspace: what vectors are made with, methods' code, lists."""
     assert embed.STAGE.source is not None
-    external = config.compare.external
+    lists = external.located(config.compare.external)
     return {
         **embed.STAGE.source(config),
         **{f"compare.methods {name}": own.fingerprint(name) for name in _owns(config)},
-        **{_file(name): user_lists.fingerprint(path) for name, path in external.items()},
+        **{_file(name): external.fingerprint(name, path) for name, path in lists.items()},
     }
 
 
@@ -170,11 +171,8 @@ def check(config: Config) -> None:
             )
     for method in _owns(config):
         own.find(method)
-    for name, path in compare.external.items():
-        try:
-            user_lists.check(path)
-        except SourceError as error:
-            raise SourceError(f"{_file(name)}: {error}") from None
+    for name, path in external.located(compare.external).items():
+        external.check(name, path)
     for name, times in Counter(method_names(config)).items():
         if times > 1:
             raise ConfigError(f"compare.external has {name!r}, the name of a method: name it anew")
@@ -208,7 +206,7 @@ def _run_job(
         found = spec_of(job.method).scores(context)
     except DataError as error:
         # One method that has nothing to learn from does not end the others.
-        return Outcome(job, failed=str(error))
+        return Outcome(job, failed=" ".join(str(error).split()))
     learned = time.perf_counter() - started
     if isinstance(found, Listed):
         ranked, ranking, learned = rank_lists(context, found, run), 0.0, 0.0

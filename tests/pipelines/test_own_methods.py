@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusionrec.errors import ConfigError, FusionrecError, MethodError, SourceError
+from fusionrec.formats import user_lists
 from pipelines import compare
-from pipelines.compare import own
+from pipelines.compare import external, own
 from pipelines.compare.folds import Fold, fold_workspace, read_evaluation, read_factors
 from pipelines.config import Config
 from pipelines.ingest.by_user import user_ids_of
@@ -416,3 +417,39 @@ def test_lists_of_strangers_are_listed_as_not_computed(small, place, tmp_path) -
     table = run(configured(small, place, **more))
     assert "has a list; is user_id of this corpus?" in table["failed"]["theirs"]
     assert list(rows(table)) == ["wmf"]
+
+
+def test_lists_that_change_before_they_are_read_end_it(
+    small, place, of_wmf, tmp_path, monkeypatch
+) -> None:
+    """No result is stored by the hash of a file that it was not made from."""
+    file = written(tmp_path / "lists.parquet", of_wmf)
+    found = user_lists.fingerprint
+
+    def then_changed(path: str) -> str:
+        monkeypatch.setattr(user_lists, "fingerprint", found)
+        value = found(path)
+        written(file, {user: songs[:1] for user, songs in of_wmf.items()})
+        return value
+
+    before = rankings(place)
+    monkeypatch.setattr(user_lists, "fingerprint", then_changed)
+    more = {"compare__methods": "[wmf]", "compare__external": f"{{theirs: {file}}}"}
+    with pytest.raises(SourceError) as caught:
+        run(configured(small, place, **more, recommend__top=90))
+    assert str(caught.value) == (
+        f"compare.external.theirs: {file} changed, or this node has another one; "
+        "run the command again"
+    )
+    assert rankings(place) == before
+
+
+def test_a_path_is_of_the_folder_of_the_command(small, place, of_wmf, tmp_path, monkeypatch):
+    written(tmp_path / "lists.parquet", of_wmf)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = external.located({"a": "lists.parquet", "b": "~/lists.parquet", "c": "s3://b/c.csv"})
+    assert paths["a"] == paths["b"] == str(tmp_path / "lists.parquet")
+    assert paths["c"] == "s3://b/c.csv"
+    more = {"compare__methods": "[wmf]", "compare__external": "{theirs: ~/lists.parquet}"}
+    assert "theirs" in rows(run(configured(small, place, **more)))
