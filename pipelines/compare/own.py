@@ -12,9 +12,12 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,14 +60,17 @@ def find(name: str) -> Own:
     here = str(Path.cwd())
     module, _, _ = name.partition(":")
     code = _code(name, module, here)
-    own = Own(name, content_hash(code.files), code.folder)
+    own = Own(name, _hash(name, code), code.folder)
     method = _imported(own, code)
     return Own(name, own.code, own.folder, bool(getattr(method, "seeded", True)))
 
 
 def fingerprint(name: str) -> str:
-    """The hash of a method's code as it is now; raises as :func:`find`, but imports nothing."""
-    return content_hash(_code(name, name.partition(":")[0], str(Path.cwd())).files)
+    """The hash of a method's code as it is now; raises as :func:`find`.
+
+    The module is not imported, but the packages that it lies in are: their `__init__.py` runs.
+    """
+    return _hash(name, _code(name, name.partition(":")[0], str(Path.cwd())))
 
 
 def scores(context: Context) -> Scores:
@@ -169,12 +175,14 @@ def _code(name: str, module: str, folder: str) -> _Code:
             f"compare.methods names {name!r}, but there is no module {module!r}: start the command "
             f"in the folder that it lies in (now {folder}), put that on PYTHONPATH, or install it"
         )
-    if spec.origin is None or not spec.origin.endswith(".py"):
+    origin = spec.origin
+    if origin is None or not origin.endswith(".py") or not Path(origin).is_file():
         raise ConfigError(
             f"compare.methods names {name!r}, but {module!r} is no file of Python code "
-            f"({spec.origin or 'a folder without __init__.py'}): name the module with the method"
+            f"({origin or 'a folder without __init__.py'}{_hidden(module, origin)}): name the "
+            "module with the method"
         )
-    return _Code(*_files(Path(spec.origin), module))
+    return _Code(*_files(Path(origin), module))
 
 
 def _files(file: Path, module: str) -> tuple[tuple[Path, ...], str, str]:
@@ -190,50 +198,120 @@ def _files(file: Path, module: str) -> tuple[tuple[Path, ...], str, str]:
     if outermost is None:
         return (file,), str(file.parents[len(names) - 1]), module
     package = folder / names[outermost - 1]
-    found = tuple(sorted(package.rglob("*.py")))
-    return found, str(package.parents[outermost - 1]), ".".join(names[:outermost])
+    # Editors lock a file by a link that leads nowhere, `.#name.py`.
+    found = (path for path in package.rglob("*.py") if not path.name.startswith("."))
+    return (
+        tuple(sorted(path for path in found if path.is_file())),
+        str(package.parents[outermost - 1]),
+        ".".join(names[:outermost]),
+    )
+
+
+def _hash(name: str, code: _Code) -> str:
+    try:
+        return content_hash(code.files)
+    except OSError as error:
+        raise ConfigError(
+            f"compare.methods names {name!r}, but {error.filename or code.files[0]} cannot be read "
+            f"({error.strerror or error}): mend it, or move it out of the package"
+        ) from None
+
+
+def _hidden(module: str, origin: str | None) -> str:
+    """Of a module of the same name in this folder, which was not found, words that say so."""
+    here = Path.cwd().joinpath(*module.split(".")).with_suffix(".py")
+    if not here.is_file() or (origin and Path(origin).exists() and here.samefile(origin)):
+        return ""
+    return f", which hides {here}: give that another name"
 
 
 _loaded: dict[str, str] = {}
-"""Modules that were imported here, and of which code: a worker outlives an edit."""
+"""Modules, or outermost packages, imported here, and of which code: a worker outlives an edit."""
+
+_KEPT = ("fusionrec", "pipelines")
+"""What runs here is of these: imported anew, the fold's classes would not be the same any more."""
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles the source: what Python has stored of it may be of before an edit.
+
+    It tells by whole seconds and the size, which a quick edit can leave as they were.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules of :data:`_loaded` as all others, but has them loaded from source."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not any(f"{fullname}.".startswith(f"{top}.") for top in _loaded):
+            return None
+        for finder in sys.meta_path:
+            ask = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = ask(fullname, path, target) if ask else None
+            if spec is not None:
+                if type(spec.loader) is SourceFileLoader:
+                    spec.loader = _FromSource(fullname, spec.loader.path)
+                return spec
+        return None
+
+
+_FINDER = _Finder()
+
+
+def _forget(code: _Code, own: Own) -> None:
+    """Have the code imported from its files, unless it was imported here as it is now."""
+    known, _loaded[code.top] = _loaded.get(code.top), own.code
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    installed = {"site-packages", "dist-packages"} & set(code.files[0].parts)
+    if known == own.code or code.top in _KEPT or (known is None and installed):
+        return
+    for name in [n for n in sys.modules if f"{n}.".startswith(f"{code.top}.")]:
+        del sys.modules[name]
 
 
 def _imported(own: Own, code: _Code) -> Callable[..., Any]:
     """The method, imported from exactly the code of this hash."""
     module, _, attribute = own.name.partition(":")
-    if content_hash(code.files) != own.code:
+    if _hash(own.name, code) != own.code:
         raise ConfigError(
             f"{code.files[0]} is not the code that the comparison began with: it was changed "
             "meanwhile, or another node has another version; run the command again"
         )
-    if _loaded.get(module, own.code) != own.code:
-        for name in [n for n in sys.modules if f"{n}.".startswith(f"{code.top}.")]:
-            del sys.modules[name]
+    _forget(code, own)
     try:
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise _broken(own.name, module, error) from error
-    _loaded[module] = own.code
     method = getattr(found, attribute, None)
+    file = str(found.__file__)
+    where = f"{file}{_hidden(module, file)}"
     if method is None:
         raise ConfigError(
-            f"compare.methods names {own.name!r}, but {module!r} has no {attribute!r}"
+            f"compare.methods names {own.name!r}, but {module!r} has no {attribute!r} ({where})"
         )
-    _check_callable(own.name, method)
+    _check_callable(own.name, method, where)
     called_: Callable[..., Any] = method
     return called_
 
 
-def _check_callable(name: str, method: Any) -> None:
+def _check_callable(name: str, method: Any, where: str) -> None:
     if not callable(method):
         raise ConfigError(
             f"compare.methods names {name!r}, which cannot be called: it is a "
-            f"{type(method).__name__}, not a function or a class (see fusionrec.methods)"
+            f"{type(method).__name__}, not a function or a class (see fusionrec.methods; {where})"
         )
     if isinstance(method, type) and "__call__" not in dir(method):
         raise ConfigError(
             f"compare.methods names {name!r}, a class without __call__: give it one that takes "
-            "the fold (see fusionrec.methods)"
+            f"the fold (see fusionrec.methods; {where})"
         )
 
 

@@ -176,6 +176,78 @@ def test_all_code_of_a_package_counts(there) -> None:
     assert own.find(name).code == own.fingerprint(name)
 
 
+def test_an_edit_of_what_two_modules_share_is_seen_by_both(there) -> None:
+    package = there / "shared_here"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "helper.py").write_text("value = 1\n")
+    for name in ("a", "b"):
+        (package / f"{name}.py").write_text(
+            "from shared_here.helper import value\n\ndef f(given):\n    return value\n"
+        )
+    assert called("shared_here.a:f") == 1
+    (package / "helper.py").write_text("value = 22\n")
+    assert called("shared_here.b:f") == called("shared_here.a:f") == 22
+
+
+def called(name: str) -> object:
+    found = own.find(name)
+    code = own._code(name, name.partition(":")[0], found.folder)
+    return own._imported(found, code)(None)
+
+
+def test_an_edit_of_the_same_size_and_time_is_seen(there, monkeypatch) -> None:
+    """Python's own stored bytecode would be taken for that of the new file."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    package = there / "quick_here"
+    package.mkdir()
+    module, inner = there / "quick_one.py", package / "inner.py"
+    (package / "__init__.py").write_text("")
+    for number in (1, 2, 3):
+        for file in (module, inner):
+            file.write_text(f"def f(given):\n    return {number}\n")
+            os.utime(file, (1e9, 1e9))
+        if number == 1:  # as anything else imports them
+            environment = {k: v for k, v in os.environ.items() if "BYTECODE" not in k}
+            subprocess.run(
+                [sys.executable, "-c", "import quick_one, quick_here.inner"],
+                cwd=there,
+                env={**environment, "PYTHONPATH": str(there)},
+                check=True,
+            )
+            assert list((there / "__pycache__").glob("quick_one.*"))
+            continue
+        assert called("quick_one:f") == called("quick_here.inner:f") == number
+
+
+def test_an_editors_locks_are_no_code(there) -> None:
+    package = there / "locked_here"
+    package.mkdir()
+    (package / "__init__.py").write_text("def f(given):\n    return 1\n")
+    before = own.find("locked_here:f").code
+    (package / ".#a.py").symlink_to("someone@somewhere.1234")
+    (package / "gone.py").symlink_to("nowhere.py")
+    assert own.find("locked_here:f").code == before
+
+
+def test_code_that_cannot_be_read_is_named(there, monkeypatch) -> None:
+    def refused(files):
+        raise PermissionError(13, "Permission denied", str(files[0]))
+
+    monkeypatch.setattr(own, "content_hash", refused)
+    with pytest.raises(ConfigError, match=r"tried_here.py cannot be read \(Permission denied\)"):
+        own.find("tried_here:leak")
+
+
+def test_a_module_that_hides_ones_own_is_named(there) -> None:
+    (there / "colorsys.py").write_text("def f(given):\n    return 1\n")
+    for name in ("f", "ONE_THIRD"):
+        with pytest.raises(ConfigError) as caught:
+            own.find(f"colorsys:{name}")
+        where = rf"{re.escape(os.__file__.replace('os.py', 'colorsys.py'))}, which hides "
+        assert re.search(where + re.escape(str(there / "colorsys.py")), str(caught.value))
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
