@@ -138,8 +138,9 @@ def per_song_shares(
     Returns
     -------
     `average_precision` and `auc`, each like `ranks`: they add up to the user's; `auc` is 0 where
-    the user's is not defined. `users` and `auc_users`: 1 over the user's relevant songs, which
-    add up to 1 a user, or to 0 where the user's AUC is not defined.
+    the user's is not defined, as where a song is :data:`UNRANKED`. `users` and `auc_users`: 1 over
+    the user's relevant songs, which add up to 1 a user, or to 0 where the user's AUC is not
+    defined.
     """
     relevant = np.diff(indptr).astype(np.int64)
     users = np.repeat(1.0 / np.maximum(relevant, 1), relevant)
@@ -147,7 +148,8 @@ def per_song_shares(
     found = np.where(ranks <= k, (j + 1) / ranks, 0.0)
     others = np.repeat(candidates.astype(np.int64) - relevant, relevant)
     right = 1.0 - np.divide(ranks - 1 - j, others, out=np.zeros(len(ranks)), where=others > 0)
-    auc_users = np.where(others > 0, users, 0.0)
+    whole = _sum(indptr, (ranks == UNRANKED).astype(np.float64)) == 0
+    auc_users = np.where((others > 0) & np.repeat(whole, relevant), users, 0.0)
     return {
         "average_precision": found / np.repeat(np.maximum(np.minimum(relevant, k), 1), relevant),
         "users": users,

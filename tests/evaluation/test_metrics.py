@@ -188,13 +188,14 @@ def test_k_must_be_positive() -> None:
 
 
 def test_songs_shares_add_up_to_their_users() -> None:
-    indptr, ranks = flat([[1, 3], [], [2], [1, 2, 3, 9], [1, 2]])
-    candidates = np.array([5, 4, 4, 12, 2])  # of the last one, all are relevant
+    listed = [[1, 3], [], [2], [1, 2, 3, 9], [1, 2], [2, UNRANKED, UNRANKED], [UNRANKED]]
+    indptr, ranks = flat(listed)
+    candidates = np.array([5, 4, 4, 12, 2, 9, 3])  # of the fifth one, all are relevant
     metrics, shares = (f(indptr, ranks, candidates, 4) for f in (per_user_metrics, per_song_shares))
-    user = np.repeat(np.arange(5), np.diff(indptr))
+    user = np.repeat(np.arange(7), np.diff(indptr))
     for name, number in (("average_precision", "users"), ("auc", "auc_users")):
         expected = metrics[name]
-        sums = np.bincount(user, shares[name], minlength=5)
+        sums = np.bincount(user, shares[name], minlength=7)
         np.testing.assert_allclose(sums, np.nan_to_num(expected), atol=1e-12)
-        numbers = np.bincount(user, shares[number], minlength=5)
+        numbers = np.bincount(user, shares[number], minlength=7)
         np.testing.assert_allclose(numbers, ~np.isnan(expected), atol=1e-12)
