@@ -121,7 +121,7 @@ def trials_table(trials: list[Trial], metric: str, top: int, protocol: str) -> T
             "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
             for value in (row[name] for name in shown)
         )
-        table.add_row(*cells, outcome)
+        table.add_row(*(Text(cell) for cell in (*cells, outcome)))
     return table
 
 
@@ -154,9 +154,9 @@ def comparison_tables(workspace: Workspace) -> list[Table]:
                 f"{known[0]:.5f}" if known else "",
             )
         for name, reason in summary["failed"].items():
-            table.add_row(name, "–", reason, "", "", "")
+            table.add_row(Text(name), "–", Text(reason), "", "", "")
         if summary["external"]:
-            table.caption = "\n".join(external_notes(summary))
+            table.caption = Text("\n".join(external_notes(summary)), style="table.caption")
             table.caption_justify = "left"
         tables.append(table)
     return tables
