@@ -209,7 +209,7 @@ def _beyond(rows: Sequence[Row]) -> str:
         [
             [
                 row["name"],
-                *(f"{row[name]:.3f}" for name in _BEYOND),
+                *(_short(row[name]) for name in _BEYOND),
                 f"{row['without_input']:,}",
                 f"{row['seconds']:,.0f}",
             ]

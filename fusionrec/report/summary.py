@@ -22,11 +22,12 @@ class Measured(ClassMeasures):
 
     `k`, `modalities` and `operator` are those of a method that has them, `by_seed` the mAP of each
     seed and `spread` its standard deviation, `without_input` the candidates that it knows nothing
-    of. `auc` is None where lists made elsewhere leave relevant songs out. `recall_short` and
-    `ndcg_short` are of the first 20 songs of a list. `seconds`, of one CPU, are of all its
-    `rankings` (folds and seeds), learning included, without statistics of the lists, and
-    `ranking_seconds` those of ranking alone; both are 0 of lists made elsewhere, as `dimensions`
-    are, which are a song vector's.
+    of. `auc` is None where lists made elsewhere leave relevant songs out. It and the measures of
+    the lists (`coverage` to `novelty`) are means over the folds and seeds in which they are
+    defined, None if in none. `recall_short` and `ndcg_short` are of the first 20 songs of a list.
+    `seconds`, of one CPU, are of all its `rankings` (folds and seeds), learning included, without
+    statistics of the lists, and `ranking_seconds` those of ranking alone; both are 0 of lists made
+    elsewhere, as `dimensions` are, which are a song vector's.
     """
 
     name: str
@@ -52,12 +53,12 @@ class Measured(ClassMeasures):
     rankings: int
     dimensions: int
     lift: float
-    coverage: float
-    gini: float
-    popularity: float
-    popularity_bias: float
-    diversity: float
-    novelty: float
+    coverage: float | None
+    gini: float | None
+    popularity: float | None
+    popularity_bias: float | None
+    diversity: float | None
+    novelty: float | None
 
 
 class Row(Measured):

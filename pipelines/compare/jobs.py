@@ -61,7 +61,7 @@ class Outcome:
     measures
         How well the method knows the classes.
     lists
-        Statistics of its lists, by name.
+        Statistics of its lists, by name; None or NaN where nothing defines one.
     seconds
         What learning and ranking took, without what is measured and written.
     ranking
@@ -77,7 +77,7 @@ class Outcome:
     key: str = ""
     without_input: int = 0
     measures: ClassMeasures = field(default_factory=ClassMeasures)
-    lists: Mapping[str, float] = field(default_factory=dict)
+    lists: Mapping[str, float | None] = field(default_factory=dict)
     seconds: float = 0.0
     ranking: float = 0.0
     dimensions: int = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from fusionrec import schemas
 from fusionrec.evaluation.beyond import Catalogue, ListStatistics
-from fusionrec.evaluation.metrics import mean_over_users, per_user_metrics
+from fusionrec.evaluation.metrics import UNRANKED, mean_over_users, per_user_metrics
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
@@ -58,18 +60,27 @@ def rank_scores(context: Context, scores: Scores, run: StageRun) -> tuple[Counts
 
 
 def rank_lists(context: Context, listed: Listed, run: StageRun) -> Counts:
-    """Write the ranks that lists made elsewhere give."""
+    """Write the ranks that lists made elsewhere give; None where no list defines a measure."""
     catalogue = _catalogue(context, context.evaluation.candidates)
     statistics = ListStatistics.empty(len(context.evaluation.candidates))
     for start in range(0, len(listed.first), _USERS_AT_ONCE):
         statistics.update(listed.first[start : start + _USERS_AT_ONCE], catalogue)
+    written = _write(context, listed.ranks, listed.songs, run)
+    means = dict(cast(dict[str, float], written["means"]))
+    if (listed.ranks == UNRANKED).any():
+        del means["auc"]  # of users of whom all is listed alone
     return {
-        **_write(context, listed.ranks, listed.songs, run),
+        **written,
+        "means": _defined(means),
         "dimensions": 0,
         "measures": {},
-        "lists": asdict(statistics.finish(catalogue)),
+        "lists": _defined(asdict(statistics.finish(catalogue))),
         "external": dict(listed.counts),
     }
+
+
+def _defined(measures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in measures.items()}
 
 
 def _catalogue(context: Context, songs: np.ndarray) -> Catalogue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
@@ -116,9 +117,7 @@ def measured(
     network = first.fusion if first.method == "fusion" else None
     maps = [means["average_precision"] for means in by_seed]
     means = {name: float(np.mean([means[name] for means in by_seed])) for name in by_seed[0]}
-    lists = {
-        name: float(np.mean([each.lists[name] for each in outcomes])) for name in outcomes[0].lists
-    }
+    lists = {name: _mean([each.lists[name] for each in outcomes]) for name in outcomes[0].lists}
     row: Measured = {
         "name": first.name,
         "method": first.method,
@@ -133,7 +132,7 @@ def measured(
         "recall_short": means["recall_short"],
         "ndcg_short": means["ndcg_short"],
         "reciprocal_rank": means["reciprocal_rank"],
-        "auc": means["auc"] if whole else None,
+        "auc": _mean([of_seed["auc"] for of_seed in by_seed]) if whole else None,
         "random_level": means["random_level"],
         "spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
         "by_seed": maps,
@@ -166,9 +165,14 @@ def _mean_quality(measured: Sequence[ClassMeasures]) -> ClassMeasures:
     means: dict[ClassMeasure, float | None] = {}
     names: tuple[ClassMeasure, ...] = get_args(ClassMeasure)
     for name in names if measured else ():
-        values = [value for each in measured if (value := each.get(name)) is not None]
-        means[name] = float(np.mean(values)) if values else None
+        means[name] = _mean([each.get(name) for each in measured])
     return cast(ClassMeasures, means)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over those that are defined, neither None nor NaN; None if none is."""
+    found = [value for value in values if value is not None and not math.isnan(value)]
+    return float(np.mean(found)) if found else None
 
 
 def _parts_of_ap(indptr: np.ndarray, ranks: np.ndarray, top: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Methods of one's own and lists made elsewhere, beside those of the comparison."""
 
+import io
 import json
 import os
 import re
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from fusionrec.errors import ConfigError, FusionrecError, MethodError, SourceError
 from fusionrec.formats import user_lists
 from pipelines import compare
+from pipelines.cli import results
 from pipelines.compare import external, own
 from pipelines.compare.folds import Fold, fold_workspace, read_evaluation, read_factors
 from pipelines.config import Config
@@ -483,12 +486,22 @@ def test_lists_that_cannot_be_read_end_it_first(small, place, tmp_path, external
     assert message.replace("FILE", str(file)) in str(caught.value)
 
 
-def test_lists_of_strangers_are_listed_as_not_computed(small, place, tmp_path) -> None:
+def test_lists_of_strangers_are_listed_as_not_computed(small, place, tmp_path, monkeypatch) -> None:
     file = written(tmp_path / "lists.parquet", {"nobody": ["SOUNKNOWN"]})
     more = {"compare__methods": "[wmf]", "compare__external": f"{{theirs: {file}}}"}
     table = run(configured(small, place, **more))
     assert "has a list; is user_id of this corpus?" in table["failed"]["theirs"]
     assert list(rows(table)) == ["wmf"]
+    shown = Console(file=io.StringIO(), width=300)
+    table["failed"]["theirs"] = "[red]: no [/such] thing"
+    for each in tables_of({"song": table}, monkeypatch):
+        shown.print(each)
+    assert "[red]: no [/such] thing" in shown.file.getvalue()
+
+
+def tables_of(summaries: dict, monkeypatch) -> list:
+    monkeypatch.setattr(results, "comparison", lambda workspace: summaries)
+    return results.comparison_tables(Workspace("unread"))
 
 
 def test_lists_that_change_before_they_are_read_end_it(
@@ -525,3 +538,39 @@ def test_a_path_is_of_the_folder_of_the_command(small, place, of_wmf, tmp_path, 
     assert paths["c"] == "s3://b/c.csv"
     more = {"compare__methods": "[wmf]", "compare__external": "{theirs: ~/lists.parquet}"}
     assert "theirs" in rows(run(configured(small, place, **more)))
+
+
+def test_lists_without_a_candidate_of_a_fold_have_the_measures_of_the_others(
+    small, place, of_wmf, tmp_path
+) -> None:
+    """What no fold defines is left empty, and the file is JSON, which has no NaN."""
+    chosen = Fold("song", 0).config(configured(small, place))
+    fold = fold_workspace(chosen, Workspace(str(place)))
+    songs = fold.read("ingest", "songs", ["song_id"])["song_id"].to_numpy()
+    of_fold = set(songs[read_evaluation(fold).candidates])
+    first = {user: [song for song in own if song in of_fold] for user, own in of_wmf.items()}
+    whole = written(tmp_path / "first.parquet", first)
+    nothing = written(tmp_path / "none.parquet", {user: [] for user in of_wmf})
+    more = {
+        "compare__methods": "[wmf]",
+        "compare__external": f"{{first: {whole}, nothing: {nothing}}}",
+    }
+    table = run(configured(small, place, **more))
+    json.dumps(table, allow_nan=False)
+    found = rows(table)
+    alone = run(configured(small, place, **more, compare__test_folds="[0]"))
+    json.dumps(alone, allow_nan=False)
+    for name in ("coverage", "diversity", "novelty", "popularity_bias"):
+        assert found["nothing"][name] is None or name == "coverage"
+        if name != "coverage":  # which is 0 in the other fold
+            assert found["first"][name] == rows(alone)["first"][name], name
+    assert found["first"]["coverage"] == rows(alone)["first"]["coverage"] / 2
+    assert found["first"]["auc"] is found["nothing"]["auc"] is None
+    for manifest in (place / "methods").glob("*/manifest.json"):
+        json.dumps(json.loads(manifest.read_text())["counts"], allow_nan=False)
+    line = next(
+        line
+        for line in (place / "compare" / "comparison.md").read_text().splitlines()
+        if line.startswith("| nothing") and line.count("|") == 9
+    )
+    assert [cell.strip() for cell in line.split("|")][3:7] == [""] * 4
