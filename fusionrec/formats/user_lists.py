@@ -3,45 +3,25 @@
 Parquet (a file, or a folder of parts), JSON lines or CSV, in one of two forms, told apart by their
 columns: a row a user, `user_id` (text) and `song_ids` (list of text, best first; not in CSV); or a
 row a song of a list, `user_id`, `song_id`, and `rank` (whole numbers, the smallest first) or else
-`score` (the highest first, equal ones as they stand in the file). Other columns are not looked at.
+`score` (the highest first, equal ones as they stand in the file). Other columns are not looked at. The columns of JSON lines are
+the names in the first one.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import fs as pafs
 
 from fusionrec.errors import SourceError
-from fusionrec.formats import files
+from fusionrec.formats import list_files
 
-ENDINGS = (".parquet", ".jsonl", ".csv")
-_WANTED = "give user_id and song_ids, best first, or user_id, song_id and rank (or score)"
 _PIECE = 1 << 22
-_LINES = 1 << 24
-_LONGEST_LINE = (1 << 31) - 2
-_ROWS_AT_ONCE = 1 << 14
-
-# Offsets of 64 bits: ids of 2 GiB and more are some 100 million listed songs.
-_TEXT = pa.large_string()
-_KINDS = {
-    "user_id": _TEXT,
-    "song_id": _TEXT,
-    "song_ids": pa.large_list(_TEXT),
-    "rank": pa.int64(),
-    "score": pa.float64(),
-}
 
 
 @dataclass(frozen=True)
@@ -66,8 +46,8 @@ class UserLists:
 def fingerprint(path: str) -> str:
     """A hash of what the files hold; see :func:`read` for the errors."""
     total = blake2b(digest_size=16)
-    for part in _parts(path):
-        with _opened(part) as file:
+    for part in list_files.parts_of(path):
+        with list_files.opened(part) as file:
             while piece := file.read(_PIECE):
                 total.update(piece)
         total.update(b"\0end of a part\0")
@@ -76,14 +56,9 @@ def fingerprint(path: str) -> str:
 
 def check(path: str) -> None:
     """Raise a SourceError where the file is missing, or has not the columns; of Parquet, unread."""
-    for part in _parts(path):
+    for part in list_files.parts_of(path):
         if part.endswith(".parquet"):
-            with _opened(part) as file:
-                try:
-                    found = pq.read_schema(file)
-                except (pa.ArrowException, OSError) as error:
-                    raise _unreadable(part, error) from None
-            _form(part, found.names)
+            list_files.form_of(part, list_files.names_of(part))
 
 
 def read(path: str) -> UserLists:
@@ -99,25 +74,20 @@ def read(path: str) -> UserLists:
         null or not finite; a user has two lists, or a list a song or a rank twice. The message
         names file, column and row (from 1, a header not counted).
     """
-    parts = _parts(path)
+    parts = list_files.parts_of(path)
     tables, forms = [], []
     for part in parts:
-        table = _table(part)
-        form = _form(part, table.column_names)
-        forms.append(form)
-        tables.append(_typed(part, table.select(form)))
+        tables.append(list_files.read_table(part))
+        forms.append(tuple(tables[-1].column_names))
     if len(set(forms)) > 1:
-        raise SourceError(f"{path}: its parts have different columns: {_WANTED}")
+        raise SourceError(f"{path}: its parts have different columns: {list_files.WANTED}")
     places = _Places(parts, np.cumsum([0, *(table.num_rows for table in tables)]))
     table = pa.concat_tables(tables)
     del tables
     table = table.combine_chunks()
     for name in table.column_names:
         places.refuse(name, table[name].is_null().to_numpy(), "is null")
-    return _of_lists(table, places) if forms[0] == _LISTS else _of_rows(table, places)
-
-
-_LISTS = ("user_id", "song_ids")
+    return _of_lists(table, places) if forms[0] == list_files.LISTS else _of_rows(table, places)
 
 
 @dataclass(frozen=True)
@@ -207,146 +177,3 @@ def _first_repeat(keys: NDArray[np.integer[Any]]) -> tuple[int, int] | None:
         return None
     at = again[np.argmin(order[again])]
     return int(order[at]), int(order[at - 1])
-
-
-def _form(part: str, names: list[str]) -> tuple[str, ...]:
-    """The columns that are read."""
-    there = set(names)
-    for name in _KINDS:
-        if names.count(name) > 1:
-            raise SourceError(f"{part}: has {names.count(name)} columns {name}: keep one of them")
-    if set(_LISTS) <= there:
-        return _LISTS
-    for last in ("rank", "score"):
-        if {"user_id", "song_id", last} <= there:
-            return ("user_id", "song_id", last)
-    listed = ", ".join(names) or "none"
-    for column in ("user_id", "song_id"):
-        if column not in there:
-            wanted = "song_ids or song_id" if column == "song_id" else column
-            raise SourceError(f"{part}: has no column {wanted} (it has {listed}): {_WANTED}")
-    raise SourceError(f"{part}: has no column rank or score (it has {listed}): {_WANTED}")
-
-
-def _typed(part: str, table: pa.Table) -> pa.Table:
-    columns = []
-    for name in table.column_names:
-        column, wanted = table[name], _KINDS[name]
-        shown = str(wanted).replace("large_", "")
-        if not _fits(column.type, name):
-            raise SourceError(f"{part}: {name} is of type {column.type}: make it {shown}")
-        try:
-            columns.append(column.cast(wanted))
-        except pa.ArrowException as error:  # whole numbers that are too large
-            text = " ".join(str(error).split())
-            raise SourceError(f"{part}: {name} cannot be made {shown} ({text})") from None
-    return pa.table(columns, names=table.column_names)
-
-
-def _fits(found: pa.DataType, name: str) -> bool:
-    if name == "song_ids":
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        return any(is_kind(found) for is_kind in lists) and (
-            _is_text(found.value_type) or pa.types.is_null(found.value_type)  # all of them empty
-        )
-    if name == "rank":
-        return bool(pa.types.is_integer(found))
-    if name == "score":
-        return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
-    return _is_text(found)
-
-
-def _is_text(found: pa.DataType) -> bool:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
-
-
-def _table(part: str) -> pa.Table:
-    with _opened(part) as file:
-        try:
-            if part.endswith(".parquet"):
-                with pq.ParquetFile(file) as parquet:
-                    form = list(_form(part, parquet.schema_arrow.names))
-                    # Lists of 2 GiB and more in a row group are not read at once.
-                    batches = [*parquet.iter_batches(_ROWS_AT_ONCE, columns=form)]
-                    kinds = [parquet.schema_arrow.field(name) for name in form]
-                    return pa.Table.from_batches(
-                        [batch.select(form) for batch in batches], pa.schema(kinds)
-                    )
-            if part.endswith(".jsonl"):
-                return _json_lines(part, file)
-            typed = {name: kind for name, kind in _KINDS.items() if name != "song_ids"}
-            options = pyarrow.csv.ConvertOptions(column_types=typed)
-            return pyarrow.csv.read_csv(file, convert_options=options)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(part, error) from None
-
-
-class _Object(list[tuple[str, Any]]):
-    """The pairs of a JSON object, repeated names too."""
-
-
-def _json_lines(part: str, file: IO[bytes]) -> pa.Table:
-    """Columns of the first line's names, of the types that they are to be of.
-
-    Types that are inferred would make times of ids that look like them, and know none of lists
-    that are all empty; and a block has to hold the longest line.
-    """
-    first, longest = b"", 0
-    for line in file:
-        longest = max(longest, len(line))
-        first = first or line.strip()
-    if longest > _LONGEST_LINE:
-        raise SourceError(f"{part}: has a line of {longest:,} bytes: shorten the list")
-    try:
-        found = json.loads(first or b"{}", object_pairs_hook=_Object)
-    except ValueError as error:
-        raise _unreadable(part, error) from None
-    if not isinstance(found, _Object):
-        raise SourceError(f"{part}: its first line is no JSON object: {_WANTED}")
-    form = _form(part, [name for name, _ in found])
-    # Of a block, which is no longer than offsets of 32 bits can count; no others are read so.
-    kinds = {**_KINDS, "song_ids": pa.list_(pa.string())}
-    file.seek(0)
-    return pyarrow.json.read_json(
-        file,
-        pyarrow.json.ReadOptions(block_size=min(max(_LINES, longest + 1), _LONGEST_LINE)),
-        pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema({name: kinds[name] for name in form}),
-            unexpected_field_behavior="ignore",
-        ),
-    )
-
-
-def _opened(part: str) -> IO[bytes]:
-    try:
-        return files.open_binary(part)
-    except OSError as error:
-        raise SourceError(f"{part}: cannot be read ({error.strerror or error})") from None
-
-
-def _unreadable(part: str, error: Exception) -> SourceError:
-    ending = os.path.splitext(part)[1].removeprefix(".")
-    return SourceError(
-        f"{part}: cannot be read as {ending} ({' '.join(str(error).split())}); write it again"
-    )
-
-
-def _parts(path: str) -> list[str]:
-    """The files; those of a folder by name."""
-    if not files.is_folder(path):
-        if not path.endswith(ENDINGS):
-            raise SourceError(f"{path}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-        if not files.exists(path):
-            raise SourceError(f"{path}: there is no such file")
-        return [path]
-    if files.is_uri(path):
-        filesystem, inner = files.resolve(path)
-        names = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(inner))]
-    else:
-        names = os.listdir(path)
-    found = sorted(name for name in names if name.endswith(".parquet"))
-    if not found:
-        raise SourceError(f"{path}: this folder has no .parquet file")
-    return [files.join(path, name) for name in found]
