@@ -3,8 +3,8 @@
 Parquet (a file, or a folder of parts), JSON lines or CSV, in one of two forms, told apart by their
 columns: a row a user, `user_id` (text) and `song_ids` (list of text, best first; not in CSV); or a
 row a song of a list, `user_id`, `song_id`, and `rank` (whole numbers, the smallest first) or else
-`score` (the highest first, equal ones as they stand in the file). Other columns are not looked at. The columns of JSON lines are
-the names in the first one.
+`score` (the highest first, equal ones as they stand in the file). Other columns are not looked at.
+The first of JSON lines says which columns there are.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from fusionrec.errors import ConfigError, FusionrecError, MethodError, SourceErr
 from fusionrec.formats import user_lists
 from pipelines import compare
 from pipelines.cli import results
-from pipelines.compare import external, own
+from pipelines.compare import external, own, own_code
 from pipelines.compare.folds import Fold, fold_workspace, read_evaluation, read_factors
 from pipelines.config import Config
 from pipelines.ingest.by_user import user_ids_of
@@ -195,8 +195,8 @@ def test_an_edit_of_what_two_modules_share_is_seen_by_both(there) -> None:
 
 def called(name: str) -> object:
     found = own.find(name)
-    code = own._code(name, name.partition(":")[0], found.folder)
-    return own._imported(found, code)(None)
+    code = own_code.code_of(name, name.partition(":")[0], found.folder)
+    return own_code.imported(found, code)(None)
 
 
 def test_an_edit_of_the_same_size_and_time_is_seen(there, monkeypatch) -> None:
@@ -237,7 +237,7 @@ def test_code_that_cannot_be_read_is_named(there, monkeypatch) -> None:
     def refused(files):
         raise PermissionError(13, "Permission denied", str(files[0]))
 
-    monkeypatch.setattr(own, "content_hash", refused)
+    monkeypatch.setattr(own_code, "content_hash", refused)
     with pytest.raises(ConfigError, match=r"tried_here.py cannot be read \(Permission denied\)"):
         own.find("tried_here:leak")
 
