@@ -242,13 +242,14 @@ def test_code_that_cannot_be_read_is_named(there, monkeypatch) -> None:
         own.find("tried_here:leak")
 
 
-def test_a_module_that_hides_ones_own_is_named(there) -> None:
-    (there / "colorsys.py").write_text("def f(given):\n    return 1\n")
+def test_a_module_that_hides_ones_own_is_named(there, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a process that is started beside it would take it for Python's
+    (tmp_path / "colorsys.py").write_text("def f(given):\n    return 1\n")
     for name in ("f", "ONE_THIRD"):
         with pytest.raises(ConfigError) as caught:
             own.find(f"colorsys:{name}")
         where = rf"{re.escape(os.__file__.replace('os.py', 'colorsys.py'))}, which hides "
-        assert re.search(where + re.escape(str(there / "colorsys.py")), str(caught.value))
+        assert re.search(where + re.escape(str(tmp_path / "colorsys.py")), str(caught.value))
 
 
 @pytest.mark.parametrize(
