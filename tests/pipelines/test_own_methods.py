@@ -293,6 +293,7 @@ def test_a_rung_is_no_method_of_ones_own(small, tmp_path) -> None:
         configured(small, tmp_path, ladder__rungs="[{method: random}, {method: 'a:B'}]")
 
 
+@pytest.mark.slow
 def test_workers_import_what_the_driver_found(
     small, place, there, of_wmf, tmp_path, ray_session
 ) -> None:
