@@ -70,7 +70,7 @@ class Watcher(threading.Thread):
                 status = _text(f"/proc/{pid}/status")
                 memory = _bytes(status, "RssAnon:")
                 together += memory
-                kind = "driver" if pid == self._pid else _kind(status)
+                kind = "driver" if pid == self._pid else _kind(pid, status)
                 if kind == "driver":
                     self.driver = max(self.driver, memory)
                 elif status.partition("Name:\t")[2].startswith("ray::"):
@@ -98,8 +98,10 @@ def is_at_work(name: str) -> bool:
     return name.removeprefix("ray::").startswith(_AT_WORK) and name.startswith("ray::")
 
 
-def _kind(status: str) -> str:
+def _kind(pid: int, status: str) -> str:
     name = status.partition("Name:\t")[2].partition("\n")[0]
+    if name.startswith("ray::"):
+        name = title(pid) or name  # a name is cut after 15 bytes
     if is_at_work(name):
         return "worker"
     if name.startswith(_IDLE):

@@ -245,3 +245,5 @@ def test_rehearsal(tmp_path) -> None:
         "ratios"
     ].keys()
     assert found["stages"]["train"]["predicted"]["cpu_seconds"] > 0
+    for stage in ("ingest", "embed", "train", "recommend"):
+        assert found["stages"][stage]["memory_mb"]["worker"] > 50
