@@ -76,12 +76,20 @@ LYRICS = pa.schema(
 
 VOCABULARY = pa.schema([("word", pa.string())])
 
+LYRICS_TEXT = pa.schema([("track_id", pa.string()), ("text", pa.string())])
+"""Lyrics as they are written, of the songs whose source has them so; in parts aligned with
+`lyrics`, which has the same songs' words, counted."""
+
 TRIPLETS = pa.schema([("user_id", pa.string()), ("song_id", pa.string()), ("plays", pa.int32())])
 """What the readers of listening data return, before ids become codes."""
 
 PLAYS = pa.schema([("user", pa.int32()), ("song", pa.int32()), ("plays", pa.int32())])
 """`user` and `song` are rows of the `users` map and of the `songs` artifact; in `other_plays`, of
 `other_songs`."""
+
+PLAY_TIMES = pa.schema([("time", pa.int64())])
+"""When each row of `plays` was, row by row, in seconds since 1970 (UTC); null where the source does
+not say. Only of sources that have times; `other_play_times` is beside `other_plays`."""
 
 USERS = pa.schema([("user_id", pa.string())])
 

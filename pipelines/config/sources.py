@@ -6,11 +6,18 @@ from typing import Literal
 
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
+from pipelines.config.tables import TablesConfig
+
+Format = Literal["msd", "tables"]
+"""How the source is written."""
 
 
 class SourceConfig(Section):
-    """Where the Million Song Dataset's files lie; relative paths are below `root`."""
+    """Where the Million Song Dataset's files lie, or tables; relative paths are below `root`."""
 
+    format: Format = _key(
+        "msd", "the Million Song Dataset's files, or tables of one's own (`source.tables`)"
+    )
     root: str = _key(
         "",
         "folder or URI (s3://, gs://, hdfs://) of the corpus; the paths below are relative to it",
@@ -43,6 +50,7 @@ class SourceConfig(Section):
     mismatches: str | None = _key(
         "tasteprofile/sid_mismatches.txt", "wrong song-track pairs to leave out; null for none"
     )
+    tables: TablesConfig = TablesConfig()
 
 
 class IngestConfig(Section):
