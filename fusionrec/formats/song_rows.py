@@ -28,7 +28,8 @@ TAGS = {"mbtags": "mbtag_counts", "terms": "term_weights"}
 ID_LISTS = ("similar_artists",)
 """Lists of ids, in the order of the source; nothing stands beside them."""
 
-_FIRST_YEAR, _LAST_YEAR = 1860, 2100  # no recording is older
+YEARS = (1860, 2100)
+"""The first and the last that are believed: no recording is older."""
 _INT32 = range(-(2**31), 2**31)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -252,7 +253,7 @@ class _Cleaner:
         for name in (*INTEGERS, "year"):
             numbers, whole = _integers(columns.get(name), len(kept))
             if name == "year":
-                whole &= (numbers >= _FIRST_YEAR) & (numbers <= _LAST_YEAR)
+                whole &= (numbers >= YEARS[0]) & (numbers <= YEARS[1])
             for row in np.flatnonzero(~whole).tolist():
                 raw = columns[name][row] if name in columns else None
                 if name == "year":

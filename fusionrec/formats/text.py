@@ -1,14 +1,17 @@
-"""Reading line-oriented files, plain or zipped, in byte ranges that partition them exactly."""
+"""Reading line-oriented files, plain or compressed, in byte ranges that partition them exactly."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
@@ -68,13 +71,22 @@ def is_zip(path: str) -> bool:
     return path.lower().endswith(".zip")
 
 
+_COMPRESSED = (".gz", ".bz2", ".zst")
+
+
+def is_packed(path: str) -> bool:
+    """Whether the file's name says that it can only be read from its beginning."""
+    return is_zip(path) or path.lower().endswith(_COMPRESSED)
+
+
 def byte_ranges(path: str, size: int) -> list[tuple[int, int]]:
     """Cut a file into ranges that the range readers can read independently.
 
     Parameters
     ----------
     path
-        A text file; a zip archive is one range, as it can only be read from its beginning.
+        A text file; one that is compressed (zip, .gz, .bz2, .zst) is one range, as it can only be
+        read from its beginning.
     size
         Bytes a range, at least 1; the last one may be shorter.
 
@@ -95,7 +107,7 @@ def byte_ranges(path: str, size: int) -> list[tuple[int, int]]:
         total = files.size(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if is_zip(path):
+    if is_packed(path):
         return [(0, total)]
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
@@ -127,7 +139,7 @@ class LineReader:
     Parameters
     ----------
     path
-        A text file, or a zip archive that holds one; an archive is read whole.
+        A text file, a compressed one, or a zip archive that holds one; these are read whole.
     start, stop
         Byte range; `stop=None` means the end of the file.
 
@@ -143,14 +155,14 @@ class LineReader:
     def __init__(self, path: str, start: int = 0, stop: int | None = None) -> None:
         if start < 0:
             raise ValueError(f"start must not be negative, not {start}")
-        if start and is_zip(path):
-            raise ValueError(f"{path}: a zip archive can only be read from byte 0")
+        if start and is_packed(path):
+            raise ValueError(f"{path}: a compressed file can only be read from byte 0")
         self.path = path
         self.source = os.path.basename(path)
         self.damage: str | None = None
-        """Why a zip archive could not be read to its end; known once `blocks` is exhausted."""
+        """Why a compressed file ended early; known once `blocks` is exhausted."""
         self._start = start
-        self._stop = None if is_zip(path) else stop
+        self._stop = None if is_packed(path) else stop
         self._first_byte = start
         self._lines_before: int | None = 0 if start == 0 else None
 
@@ -203,9 +215,10 @@ class LineReader:
         return self._lines_before + position + 1
 
     def note_damage(self, rejects: Rejects, read: int) -> None:
-        """Add the damage of a zip archive, if any, once its lines have been read."""
+        """Add the damage of a compressed file, if any, once its lines have been read."""
         if self.damage is not None:
-            rejects.add(self.source, f"after {read} lines", "damaged zip archive", self.damage)
+            what = "zip archive" if is_zip(self.path) else "compressed file"
+            rejects.add(self.source, f"after {read} lines", f"damaged {what}", self.damage)
 
     def _line(self, stream: IO[bytes]) -> bytes:
         """The rest of a line, which must end some time: a file without newlines is no text."""
@@ -222,7 +235,7 @@ class LineReader:
             data = stream.read(size)
             return data if data.endswith(b"\n") else data + self._line(stream)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            if not is_zip(self.path):
+            if not is_packed(self.path):
                 raise _unreadable(self.path, error) from error
             self.damage = str(error) or type(error).__name__
             return b""
@@ -254,11 +267,41 @@ def _count_newlines(path: str, stop: int) -> int:
 @contextmanager
 def _open(path: str) -> Iterator[IO[bytes]]:
     try:
-        stream = _open_member(path) if is_zip(path) else files.open_binary(path)
+        stream = _open_packed(path) if is_packed(path) else files.open_binary(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     with stream:
         yield stream
+
+
+def _open_packed(path: str) -> IO[bytes]:
+    if is_zip(path):
+        return _open_member(path)
+    file = files.open_binary(path)
+    if path.lower().endswith(".gz"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if path.lower().endswith(".bz2"):
+        return cast(IO[bytes], bz2.BZ2File(file))
+    return io.BufferedReader(_Zstandard(file))
+
+
+class _Zstandard(io.RawIOBase):
+    """The content of a .zst file, which Arrow decompresses."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _open_member(path: str) -> IO[bytes]:

@@ -14,7 +14,7 @@ Kind = Literal["songs", "plays", "lyrics", "features"]
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     "songs": (*SONGS.names, "tags", "tag_counts", "popularity"),
     "plays": ("user_id", "song_id", "plays", "rating", "timestamp"),
-    "lyrics": ("song_id", "text", "words", "counts"),
+    "lyrics": ("song_id", "track_id", "text", "words", "counts"),
     "features": ("song_id", "vector"),
 }
 """The columns that mean something, by the names that the project gives them.
@@ -53,6 +53,11 @@ class TableSpec:
         Between the items of a list that is written as text, as tags are.
     ids
         Of `.npy` vectors: the file of their song ids, a line each, in the same order.
+    quoted
+        Fields of text files may stand in double quotes, as RFC 4180 has it.
+    layout
+        The published layout (:mod:`fusionrec.formats.tables.layouts`) that the files are in, where
+        they are read in a way of its own.
     """
 
     kind: Kind
@@ -62,3 +67,5 @@ class TableSpec:
     delimiter: str | None = None
     separator: str = "|"
     ids: str | None = None
+    quoted: bool = True
+    layout: str | None = None

@@ -1,0 +1,318 @@
+"""Values of any type to those that the project knows, a column at a time.
+
+Only values that a cast of the whole column stops at are looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec.formats.text import decode
+
+Bools = npt.NDArray[np.bool_]
+
+_NONE_WORDS = ("", "na", "n/a", "nan", "null", "none", r"\n", "-")
+"""Numbers that are not there, as they are written in lower case."""
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_ZONE = r":[0-9.]+ ?(Z|[+-][0-9]{2}:?[0-9]{2})$"
+
+
+class UnfitTypeError(TypeError):
+    """A column's type holds nothing of the kind; its arguments are the type and the column."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def of_column(
+    name: str,
+    convert: Callable[Concatenate[pa.Array, P], T],
+    column: pa.ChunkedArray,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """`convert` of a column, whose name an UnfitTypeError gets."""
+    try:
+        return convert(column, *args, **kwargs)
+    except UnfitTypeError as error:
+        raise UnfitTypeError(error.args[0], name) from None
+
+
+def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """One array without dictionaries and extension types."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # several, where one would be too long
+        array = pa.concat_arrays(array.chunks)
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string_view(array.type) or pa.types.is_large_string(array.type):
+        array = array.cast(pa.string())
+    if pa.types.is_binary_view(array.type) or pa.types.is_large_binary(array.type):
+        array = array.cast(pa.binary())
+    return array
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are text, or bytes of it."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def flags(array: pa.Array) -> Bools:
+    """A boolean array as NumPy's; null is false."""
+    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), bool)
+
+
+def decoded(array: pa.Array) -> tuple[pa.Array, int]:
+    """Text or bytes as valid UTF-8, and how many values had bytes replaced by U+FFFD."""
+    raw = array.cast(pa.binary())
+    try:
+        return raw.cast(pa.string()), 0
+    except pa.ArrowInvalid:
+        found = [None if value is None else decode(value) for value in raw.to_pylist()]
+    texts = pa.array([None if each is None else each[0] for each in found], pa.string())
+    return texts, sum(each[1] for each in found if each is not None)
+
+
+def texts(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, int]:
+    """Stripped text, null where nothing is left; and how many values had damaged bytes.
+
+    Numbers are written as they are, lists joined by commas.
+
+    Raises
+    ------
+    UnfitTypeError
+        The column is of a nested type.
+    """
+    array, damaged = plain(column), 0
+    if is_list(array.type) and is_text(plain(array.flatten()).type):
+        array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
+    if is_text(array.type):
+        array, damaged = decoded(array)
+    elif pa.types.is_nested(array.type):
+        raise UnfitTypeError(str(array.type))
+    else:
+        array = array.cast(pa.string())
+    stripped = pc.utf8_trim_whitespace(array)
+    empty = pc.equal(stripped, "")
+    if pc.any(empty).as_py():
+        stripped = pc.if_else(empty, pa.scalar(None, pa.string()), stripped)
+    return stripped, damaged
+
+
+def ids(column: pa.ChunkedArray | pa.Array, of_floats: bool = False) -> tuple[pa.Array, int]:
+    """Ids as text, null where there is none; and how many had damaged bytes.
+
+    Whole numbers become their decimal text, also those of a column of floats. Otherwise ids are
+    taken as they are, but for the spaces around them: two that look alike may be different.
+
+    Parameters
+    ----------
+    of_floats
+        Text is of whole numbers written as floats: 12.0 is 12.
+
+    Raises
+    ------
+    UnfitTypeError
+        The column is of a type that has no ids: lists, times, logical values.
+    """
+    array = plain(column)
+    kind = array.type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values = array.cast(pa.float64(), safe=False)
+        whole = pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values))
+        whole = pc.and_(whole, pc.less(pc.abs(values), 2.0**63))
+        numbers = pc.if_else(whole, values, None).cast(pa.int64())
+        written = pc.if_else(pc.is_nan(values), None, values).cast(pa.string())
+        return pc.coalesce(numbers.cast(pa.string()), written), 0
+    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise UnfitTypeError(str(kind))
+    found, damaged = texts(array)
+    if of_floats:
+        found = pc.replace_substring_regex(found, r"^(-?[0-9]+)\.0+$", r"\1")
+    return found, damaged
+
+
+def numbers(column: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.float64], Bools, Bools]:
+    """Numbers, NaN where there is none; where nothing is written; and where it is no number.
+
+    Shape (rows,) each. Infinite values are no numbers.
+
+    Raises
+    ------
+    UnfitTypeError
+        The column is of a type that has no numbers.
+    """
+    array = plain(column)
+    kind = array.type
+    if is_text(kind):
+        found, empty = _numbers_of_text(array)
+    elif (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    ):
+        found = array.cast(pa.float64(), safe=False)
+        empty = np.asarray(pc.is_null(found, nan_is_null=True))
+    else:
+        raise UnfitTypeError(str(kind))
+    values = np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+    finite = np.isfinite(values)
+    return np.where(finite, values, np.nan), empty, ~finite & ~empty
+
+
+def _numbers_of_text(array: pa.Array) -> tuple[pa.Array, Bools]:
+    text, _ = texts(array)
+    try:
+        return _as_floats(text), np.asarray(pc.is_null(text))
+    except pa.ArrowInvalid:
+        pass
+    words = pc.is_in(pc.utf8_lower(text), value_set=pa.array(_NONE_WORDS))
+    empty = np.asarray(pc.or_(pc.is_null(text), pc.fill_null(words, False)))
+    sound = pc.match_substring_regex(text, _NUMBER)
+    return _as_floats(pc.if_else(sound, text, None)), empty
+
+
+def _as_floats(text: pa.Array) -> pa.Array:
+    found = text.cast(pa.float64())
+    if pc.any(pc.is_nan(found)).as_py():
+        raise pa.ArrowInvalid("nan is a word for nothing")
+    return found
+
+
+def per_second(head: pa.ChunkedArray | pa.Array) -> int:
+    """How many units of a column of times are a second, by the largest of its first numbers.
+
+    1e11 seconds are the year 5138, and as many milliseconds 1973. 1 for times that are not numbers.
+    """
+    try:
+        values, _, _ = numbers(head)
+    except UnfitTypeError:
+        return 1
+    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
+    for units, least in ((10**9, 1e17), (10**6, 1e14), (10**3, 1e11)):
+        if largest >= least:
+            return units
+    return 1
+
+
+def times(column: pa.ChunkedArray | pa.Array, units: int) -> tuple[pa.Array, Bools, Bools]:
+    """Seconds since 1970 (UTC), int64; where nothing is written; and where it is no time.
+
+    Arrow's times and dates, numbers, and text as ISO 8601 has it, UTC unless a zone is given.
+
+    Parameters
+    ----------
+    units
+        Of numbers: how many are a second, as :func:`per_second` found.
+
+    Raises
+    ------
+    UnfitTypeError
+        The column is of a type that has no times.
+    """
+    array = plain(column)
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        seconds = _seconds(array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False))
+        return seconds, np.asarray(pc.is_null(array)), np.zeros(len(array), bool)
+    if pa.types.is_integer(kind):
+        whole = array.cast(pa.int64(), safe=False)
+        return _divided(whole, units), np.asarray(pc.is_null(array)), np.zeros(len(array), bool)
+    if not is_text(kind):
+        values, empty, wrong = numbers(array)
+        return _of_numbers(values, units), empty, wrong | (np.abs(values) >= 2.0**62)
+    text, _ = texts(array)
+    try:
+        return (
+            _divided(text.cast(pa.int64()), units),
+            np.asarray(pc.is_null(text)),
+            (np.zeros(len(text), bool)),
+        )
+    except pa.ArrowInvalid:
+        pass
+    values, empty, _ = numbers(text)
+    found = pc.coalesce(_of_numbers(values, units), _of_iso(text))
+    return found, empty, np.asarray(pc.is_null(found)) & ~empty
+
+
+def _divided(whole: pa.Array, units: int) -> pa.Array:
+    if units == 1:
+        return whole
+    values = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) // units
+    return pa.array(values, mask=np.asarray(pc.is_null(whole)))
+
+
+def _of_numbers(values: npt.NDArray[np.float64], units: int) -> pa.Array:
+    usable = np.abs(values) < 2.0**62
+    whole = np.floor(np.where(usable, values, 0) / units).astype(np.int64)
+    return pa.array(whole, mask=~usable)
+
+
+def _of_iso(text: pa.Array) -> pa.Array:
+    """Seconds of ISO 8601, null where it is not."""
+    zoned = pc.fill_null(pc.match_substring_regex(text, _ZONE), False)
+    with_zone = pc.if_else(zoned, text, None)
+    without = pc.if_else(zoned, None, text)
+    try:
+        return pc.coalesce(
+            _seconds(with_zone.cast(pa.timestamp("us", "UTC"))),
+            _seconds(without.cast(pa.timestamp("us"))),
+        )
+    except pa.ArrowInvalid:
+        return pa.array([_iso_second(value) for value in text.to_pylist()], pa.int64())
+
+
+def _iso_second(value: str | None) -> int | None:
+    try:
+        found = datetime.fromisoformat(value or "")
+    except ValueError:
+        return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return int(found.timestamp() // 1)
+
+
+def _seconds(stamps: pa.Array) -> pa.Array:
+    micros = stamps.cast(pa.int64())
+    return _divided(micros, 10**6)
+
+
+def years(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float64]:
+    """Years, NaN where there is none: numbers, dates, and text that begins as a date does."""
+    array = plain(column)
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        array = pc.year(array)
+    elif is_text(array.type):
+        text = decoded(array)[0]
+        array = pc.replace_substring_regex(text, r"^\s*([0-9]{4})-[0-9]{2}(-.*)?$", r"\1")
+    return numbers(array)[0]
+
+
+def head_is_of_floats(head: pa.ChunkedArray | pa.Array) -> bool:
+    """Whether ids in the first rows of a text file are all whole numbers written as floats."""
+    array = plain(head)
+    if not is_text(array.type):
+        return False
+    text = texts(array)[0].drop_null()
+    match: Any = pc.all(pc.match_substring_regex(text, r"^-?[0-9]+\.0+$"))
+    return len(text) > 0 and bool(match.as_py())
