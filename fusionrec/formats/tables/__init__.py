@@ -5,22 +5,32 @@
 
 - `places`, `reading`: which files there are, how they are cut into ranges, their rows as they stand
 - `names`: which column is which
-- `text_files` (lines by `delimited`), `parquet_files`: the kinds of files
+- `text_files` (lines by `delimited`), `json_lines`, `parquet_files`, `arrays`: the kinds of files
 - `values`, `lists`: what stands in a column, as ids, texts, numbers, times
-- `songs`, `plays`: what becomes of the rows
+- `layouts`: data sets in the layouts that they were published in (`playlists` of Spotify's)
+- `songs` (with `lookup`, what other tables know of them), `plays`, `lyrics`, `vectors`: what becomes
+  of the rows
 """
 
+from fusionrec.formats.tables.layouts import LAYOUTS, Layout
+from fusionrec.formats.tables.lyrics import read_lyrics
 from fusionrec.formats.tables.places import table_files
 from fusionrec.formats.tables.plays import read_plays
 from fusionrec.formats.tables.reading import columns_of, ranges, read_head
 from fusionrec.formats.tables.songs import read_songs
 from fusionrec.formats.tables.spec import TableSpec
+from fusionrec.formats.tables.vectors import feature_dimension, read_features
 
 __all__ = [
+    "LAYOUTS",
+    "Layout",
     "TableSpec",
     "columns_of",
+    "feature_dimension",
     "ranges",
+    "read_features",
     "read_head",
+    "read_lyrics",
     "read_plays",
     "read_songs",
     "table_files",

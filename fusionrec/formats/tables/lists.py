@@ -26,11 +26,16 @@ def nulled(lists: pa.ListArray, where: Bools) -> pa.ListArray:
     return pc.if_else(pa.array(where), pa.scalar(None, lists.type), lists) if where.any() else lists
 
 
-def texts(column: pa.ChunkedArray, separator: str) -> tuple[pa.ListArray, int]:
+def emptied(lists: pa.ListArray, where: Bools) -> pa.ListArray:
+    """The lists, with nothing in those that `where` is true of."""
+    return plain_lists(nulled(lists, where)) if where.any() else lists
+
+
+def texts(column: pa.ChunkedArray, separator: str | None) -> tuple[pa.ListArray, int]:
     """Lists of stripped text, null where it is empty; and how many values had damaged bytes.
 
-    A null list has nothing in it. Text is cut at `separator`; what stands in square brackets is
-    read as JSON or Python write lists.
+    A null list has nothing in it. Text is cut at `separator`, at white space if it is None; what
+    stands in brackets is read as JSON or Python write lists, or objects, of which it is the keys.
 
     Raises
     ------
@@ -39,14 +44,14 @@ def texts(column: pa.ChunkedArray, separator: str) -> tuple[pa.ListArray, int]:
     """
     array, damaged = _lists(column, separator)
     found, of_items = values.texts(array.flatten())
-    return _rebuilt(array, found), damaged + of_items
+    return rebuilt(array, found), damaged + of_items
 
 
-def numbers(column: pa.ChunkedArray, separator: str) -> pa.ListArray:
-    """Lists of float64, null where there is no number; see :func:`texts`."""
-    array, _ = _lists(column, separator)
+def numbers(column: pa.ChunkedArray, separator: str | None) -> pa.ListArray:
+    """Lists of float64, null where there is no number; of objects the values; see :func:`texts`."""
+    array, _ = _lists(column, separator, of_values=True)
     found, _, _ = values.numbers(array.flatten())
-    return _rebuilt(array, pa.array(found, mask=np.isnan(found)))
+    return rebuilt(array, pa.array(found, mask=np.isnan(found)))
 
 
 def cast_numbers(lists: pa.ListArray, type_: pa.ListType) -> pa.ListArray:
@@ -57,7 +62,7 @@ def cast_numbers(lists: pa.ListArray, type_: pa.ListType) -> pa.ListArray:
     else:
         usable = np.abs(found) <= float(np.finfo(np.float32).max)
     dtype = type_.value_type.to_pandas_dtype()
-    return _rebuilt(lists, pa.array(np.where(usable, found, 0).astype(dtype), mask=~usable))
+    return rebuilt(lists, pa.array(np.where(usable, found, 0).astype(dtype), mask=~usable))
 
 
 def without_empty(
@@ -69,71 +74,76 @@ def without_empty(
     holes = np.asarray(items.is_null())
     if not holes.any():
         return texts, beside, np.zeros(len(texts), bool)
-    lengths = _lengths(texts)
-    of = np.repeat(np.arange(len(texts)), lengths)
+    of = np.repeat(np.arange(len(texts)), lengths(texts))
     with_holes = np.zeros(len(texts), bool)
     with_holes[of[holes]] = True
     left = np.bincount(of[~holes], minlength=len(texts))
-    found = _of_lengths(items.filter(pa.array(~holes)), left, None)
+    found = of_lengths(items.filter(pa.array(~holes)), left, None)
     if beside is not None:
         null = np.asarray(beside.is_null())
         keep = ~holes[~null[of]]
         kept = beside.flatten().filter(pa.array(keep))
-        beside = _of_lengths(kept, np.where(null, 0, left), null)
+        beside = of_lengths(kept, np.where(null, 0, left), null)
     return found, beside, with_holes
 
 
-def _lists(column: pa.ChunkedArray, separator: str) -> tuple[pa.ListArray, int]:
+def _lists(
+    column: pa.ChunkedArray, separator: str | None, of_values: bool = False
+) -> tuple[pa.ListArray, int]:
     array = values.plain(column)
     if values.is_list(array.type):
-        return _plain_lists(array), 0
+        return plain_lists(array), 0
     if not values.is_text(array.type):
         if pa.types.is_null(array.type):
             return empty(len(array), pa.string()), 0
         raise values.UnfitTypeError(str(array.type))
     text, damaged = values.texts(array)
-    bracketed = values.flags(pc.match_substring_regex(text, r"^\[.*\]$"))
-    cut = pc.split_pattern(text, separator)
+    bracketed = values.flags(pc.match_substring_regex(text, r"(?s)^(\[.*\]|\{.*\})$"))
+    cut = pc.utf8_split_whitespace(text) if separator is None else pc.split_pattern(text, separator)
     if bracketed.any():
         whole: list[Any] = cut.to_pylist()
         for row in np.flatnonzero(bracketed).tolist():
-            whole[row] = _written(text[row].as_py(), separator)
+            whole[row] = _written(text[row].as_py(), separator, of_values)
         cut = pa.array(whole, pa.list_(pa.string()))
-    return _plain_lists(cut), damaged
+    return plain_lists(cut), damaged
 
 
-def _written(text: str, separator: str) -> list[str]:
+def _written(text: str, separator: str | None, of_values: bool) -> list[str]:
     """The items of a list as JSON or Python write it; as text is cut where it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             found = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
+        if isinstance(found, dict):
+            found = list(found.values() if of_values else found)
         if isinstance(found, list) and not any(isinstance(each, list | dict) for each in found):
             return ["" if each is None else str(each) for each in found]
     return text.split(separator)
 
 
-def _plain_lists(array: pa.Array) -> pa.ListArray:
+def plain_lists(array: pa.Array) -> pa.ListArray:
     """Lists with 32-bit offsets from 0, nulls as lists of nothing."""
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    return _of_lengths(values.plain(array.flatten()), lengths, None)
+    return of_lengths(values.plain(array.flatten()), lengths, None)
 
 
-def _lengths(lists: pa.ListArray) -> npt.NDArray[np.int64]:
+def lengths(lists: pa.ListArray) -> npt.NDArray[np.int64]:
+    """How many items each list has; a null one none. Shape (lists,)."""
     found = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     return np.asarray(found, np.int64)
 
 
-def _rebuilt(lists: pa.ListArray, items: pa.Array) -> pa.ListArray:
+def rebuilt(lists: pa.ListArray, items: pa.Array) -> pa.ListArray:
     """Lists of other items, as long as those of `lists`, and null where those are."""
     null = np.asarray(lists.is_null())
-    return _of_lengths(items, _lengths(lists), null if null.any() else None)
+    return of_lengths(items, lengths(lists), null if null.any() else None)
 
 
-def _of_lengths(
-    items: pa.Array, lengths: npt.NDArray[np.integer[Any]], null: Bools | None
+def of_lengths(
+    items: pa.Array, lengths: npt.NDArray[np.integer[Any]], null: Bools | None = None
 ) -> pa.ListArray:
+    """Lists of `items`, one after the other."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     mask = None if null is None else pa.array(null)
     return pa.ListArray.from_arrays(pa.array(offsets), items, mask=mask)

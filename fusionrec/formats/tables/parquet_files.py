@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
-from fusionrec.formats.tables.rows import Rows
+from fusionrec.formats.tables.rows import Rows, with_bytes
 from fusionrec.formats.trouble import is_trouble
 
 _AT_ONCE = 1 << 16
@@ -92,5 +92,5 @@ def parquet_rows(path: str, columns: Mapping[str, str], start: int, stop: int) -
                 part = pa.Table.from_batches([batch.slice(low, high - low)])
                 table = pa.table({label: part[name] for label, name in columns.items()})
                 first = at + low + 1
-                yield Rows(path, table, partial(operator.add, first))
+                yield Rows(path, with_bytes(table), partial(operator.add, first))
             at += len(batch)

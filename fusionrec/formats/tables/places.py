@@ -77,7 +77,7 @@ def _files_of(path: str, kind: str) -> list[str]:
     if files.is_folder(path):
         names = [
             name
-            for name in _below(path)
+            for name in below(path)
             if not any(part.startswith((".", "_")) for part in name.split("/"))
             and extension(name) in _FORMS
         ]
@@ -103,7 +103,7 @@ def _files_of(path: str, kind: str) -> list[str]:
     return matches
 
 
-def _below(folder: str) -> list[str]:
+def below(folder: str) -> list[str]:
     """The files in a folder and in its folders, below it, ascending."""
 
     def local() -> list[str]:
@@ -137,7 +137,7 @@ def _matching_uris(pattern: str) -> list[str]:
     if not files.is_folder(folder):
         return []
     wanted = re.compile(_expression(path[len(base) + 1 :]))
-    return [files.join(folder, name) for name in _below(folder) if wanted.fullmatch(name)]
+    return [files.join(folder, name) for name in below(folder) if wanted.fullmatch(name)]
 
 
 def _expression(pattern: str) -> str:

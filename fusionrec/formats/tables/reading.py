@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusionrec.errors import SourceError
 from fusionrec.formats import files, text
 from fusionrec.formats.batch import Batch, Rejects
-from fusionrec.formats.tables import parquet_files, text_files
+from fusionrec.formats.tables import (
+    arrays,
+    json_lines,
+    parquet_files,
+    playlists,
+    text_files,
+    values,
+)
 from fusionrec.formats.tables.names import find_columns
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.rows import Rows
@@ -32,9 +41,29 @@ def read_head(path: str, spec: TableSpec, rows: int = HEAD) -> pa.Table:
     SourceError
         The file is missing, empty, or not what its name says.
     """
-    if form_of(path) == "parquet":
+    if spec.layout == playlists.LAYOUT:
+        for found in playlists.rows_of(path, {name: name for name in playlists.NAMES}):
+            return found.table.slice(0, rows)
+    form = form_of(path)
+    if form == "parquet":
         return parquet_files.head(path, rows)
+    if form == "json":
+        return json_lines.head(path, rows)
+    if form != "text":
+        for found in arrays.array_rows(path, spec, 0, rows):
+            return found.table
+        return pa.table({"song_id": [], "vector": []})
     return text_files.head(path, spec, rows)
+
+
+def names_of(path: str, spec: TableSpec) -> list[str]:
+    """The file's columns."""
+    if spec.layout == playlists.LAYOUT:
+        return list(playlists.NAMES)
+    form = form_of(path)
+    if form == "parquet":
+        return parquet_files.names_of(path)
+    return json_lines.names_of(path) if form == "json" else text_files.names_of(path, spec)[0]
 
 
 @patient
@@ -50,9 +79,30 @@ def columns_of(path: str, spec: TableSpec) -> dict[str, str]:
         A required column is missing, or two may be the same one; the message names the key that
         says which it is.
     """
-    if form_of(path) == "parquet":
-        return find_columns(path, spec, parquet_files.names_of(path))
-    return find_columns(path, spec, text_files.names_of(path, spec)[0])
+    if form_of(path) in ("npy", "npz"):
+        if spec.kind == "features":
+            return arrays.columns_of(path, spec)
+        raise SourceError(
+            f"{path}: NumPy files hold vectors alone; give source.tables.{spec.kind} as Parquet, "
+            "CSV, TSV or JSON lines"
+        )
+    names = names_of(path, spec)
+    beside = False
+    if spec.kind == "features" and form_of(path) != "json":
+        beside = _beside_are_numbers(read_head(path, spec))
+    return find_columns(path, spec, names, beside)
+
+
+def _beside_are_numbers(head: pa.Table) -> bool:
+    """Whether all columns but one hold numbers, nearly always."""
+    of_other = 0
+    for column in head.columns:
+        try:
+            _, empty, wrong = values.numbers(column)
+        except UnfitTypeError:
+            empty, wrong = np.zeros(1, bool), np.ones(1, bool)
+        of_other += bool(2 * wrong.sum() > (~empty).sum())
+    return of_other <= 1
 
 
 @patient
@@ -62,7 +112,7 @@ def ranges(path: str, spec: TableSpec, *, rows: int, bytes_: int) -> list[tuple[
     Parameters
     ----------
     rows, bytes_
-        About how many rows a range of Parquet has, or bytes a range of text.
+        About how many rows a range of Parquet or of an `.npy` file has, or bytes a range of text.
 
     Returns
     -------
@@ -80,8 +130,14 @@ def ranges(path: str, spec: TableSpec, *, rows: int, bytes_: int) -> list[tuple[
         raise ValueError(f"rows and bytes_ must be at least 1, not {rows} and {bytes_}")
     if form_of(path) == "parquet":
         return parquet_files.row_ranges(path, rows)
-    whole = text.byte_ranges(path, max(bytes_, 1))
-    if len(whole) > 1 and text_files.runs_over_lines(path, spec):
+    if form_of(path) in ("npy", "npz"):
+        count = arrays.shape(path, spec)[0]
+        step = rows if form_of(path) == "npy" else max(count, 1)
+        return [(start, min(start + step, count)) for start in range(0, count, step)]
+    if spec.layout == playlists.LAYOUT:
+        return [(0, files.size(path))]
+    whole = text.byte_ranges(path, bytes_)
+    if len(whole) > 1 and form_of(path) == "text" and text_files.runs_over_lines(path, spec):
         return [(0, whole[-1][1])]
     return whole
 
@@ -94,9 +150,38 @@ def rows_of(
     stop: int,
     rejects: Rejects,
 ) -> Iterator[Rows]:
-    """The rows of a range, some at a time; damage of the file as a whole goes to `rejects`."""
+    """The rows of a range, some at a time; damage of the file as a whole goes to `rejects`.
+
+    Where a value is empty that of `spec.otherwise` is in its place.
+    """
+    instead = {name: f"{name} otherwise" for name in spec.otherwise if name in columns}
+    wanted = {**columns, **{label: spec.otherwise[name] for name, label in instead.items()}}
+    for rows in _rows_of(path, spec, wanted, start, stop, rejects):
+        for name, label in instead.items():
+            first, second = (values.plain(rows.table[each]) for each in (name, label))
+            empty = pc.is_null(values.texts(first)[0])
+            place = rows.table.column_names.index(name)
+            chosen = pc.if_else(empty, second, first)
+            rows.table = rows.table.set_column(place, name, chosen).drop_columns([label])
+        yield rows
+
+
+def _rows_of(
+    path: str,
+    spec: TableSpec,
+    columns: Mapping[str, str],
+    start: int,
+    stop: int,
+    rejects: Rejects,
+) -> Iterator[Rows]:
+    if spec.layout == playlists.LAYOUT:
+        return playlists.rows_of(path, columns)
     if form_of(path) == "parquet":
         return parquet_files.parquet_rows(path, columns, start, stop)
+    if form_of(path) == "json":
+        return json_lines.json_rows(path, columns, start, stop, rejects)
+    if form_of(path) in ("npy", "npz"):
+        return arrays.array_rows(path, spec, start, stop)
     return text_files.byte_rows(path, spec, columns, start, stop, rejects)
 
 
@@ -125,7 +210,7 @@ def read_range(
         The file is unreadable, or a column of a type that cannot be used.
     """
     if stop is None:
-        stop = files.size(path) if form_of(path) != "parquet" else 2**62
+        stop = files.size(path) if form_of(path) in ("text", "json") else 2**62
     rejects = Rejects()
     tables, read, damaged = [], 0, 0
     for rows in rows_of(path, spec, columns, start, stop, rejects):

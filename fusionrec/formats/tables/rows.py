@@ -55,8 +55,7 @@ class Rows:
     ) -> None:
         """A reject for each row that `where` is true of, with its value as the detail."""
         for row in np.flatnonzero(where).tolist():
-            value = values[row]
-            shown = show(value.as_py() if isinstance(value, pa.Scalar) else value)
+            shown = show(values[row])
             self.rejects.append((self.number_of(row), reason, shown, action))
 
     def drop(
@@ -76,7 +75,20 @@ class Rows:
 
 def show(value: object) -> str:
     """The beginning of a value, as a reject's detail."""
+    if isinstance(value, pa.Scalar):
+        try:
+            value = value.as_py()
+        except UnicodeDecodeError:  # of a list of texts
+            value = "text that is not UTF-8"
     if value is None:
         return ""
     text = decode(value)[0] if isinstance(value, bytes) else str(value)
     return text[:_EXCERPT]
+
+
+def with_bytes(table: pa.Table) -> pa.Table:
+    """The table with its texts as bytes: files may hold what is no UTF-8."""
+    for i, of in enumerate(table.schema):
+        if pa.types.is_string(of.type):
+            table = table.set_column(i, of.name, table.column(i).cast(pa.binary()))
+    return table

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.song_rows import FLOATS, ID_LISTS, IDS, INTEGERS, TAGS, TEXTS, YEARS
 from fusionrec.formats.tables import lists, values
+from fusionrec.formats.tables.lookup import Lookup
 from fusionrec.formats.tables.names import plain_name
 from fusionrec.formats.tables.reading import columns_of, read_head, read_range
 from fusionrec.formats.tables.rows import Rows
@@ -45,19 +46,37 @@ def read_songs(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
     """
     columns = columns_of(path, spec)
     head = read_head(path, spec)
+    beside = [Lookup.of(each) for each in spec.beside]
     cleaner = _Cleaner(
         spec.separator,
         {n: values.head_is_of_floats(head[columns[n]]) for n in IDS if n in columns},
-        plain_name(columns.get("duration", "")).endswith("ms"),
+        {each: name for lookup in beside for each, name in lookup.columns.items()} | columns,
+        beside,
     )
-    return read_range(path, spec, columns, start, stop, cleaner.clean, SONGS)
+    batch = read_range(path, spec, columns, start, stop, cleaner.clean, SONGS)
+    return replace(batch, table=_first_of_each(batch.table)) if spec.repeats else batch
+
+
+def _first_of_each(table: pa.Table) -> pa.Table:
+    codes = values.plain(table["song_id"]).dictionary_encode().indices.to_numpy()
+    first = np.sort(np.unique(codes, return_index=True)[1])
+    return table if len(first) == len(table) else table.take(pa.array(first))
 
 
 class _Cleaner:
-    def __init__(self, separator: str, of_floats: dict[str, bool], of_ms: bool) -> None:
-        self.separator, self.of_floats, self.of_ms = separator, of_floats, of_ms
+    def __init__(
+        self,
+        separator: str,
+        of_floats: dict[str, bool],
+        columns: dict[str, str],
+        beside: list[Lookup],
+    ) -> None:
+        self.separator, self.of_floats, self.beside = separator, of_floats, beside
+        self.of_ms = plain_name(columns.get("duration", "")).endswith("ms")
 
     def clean(self, rows: Rows) -> tuple[pa.Table, int]:
+        for lookup in self.beside:
+            rows.table = lookup.added_to(rows.table)
         return _Rows(self, rows).cleaned()
 
 
@@ -168,9 +187,7 @@ class _Rows:
             numbers = values.of_column(
                 beside, lists.numbers, self.rows.table[beside], self.how.separator
             )
-            differ = np.asarray(
-                pc.not_equal(pc.list_value_length(numbers), pc.list_value_length(tags))
-            )
+            differ = np.asarray(lists.lengths(numbers) != lists.lengths(tags))
             if first:
                 self._null(differ, f"{beside} do not match {given}", beside)
             numbers = lists.nulled(numbers, differ)
@@ -178,8 +195,8 @@ class _Rows:
         if first:
             self._null(holes, f"empty tag in {given}", given)
         if numbers is None:
-            lengths = pc.list_value_length(tags).to_numpy(zero_copy_only=False)
-            return tags, lists.nulled(lists.empty(self.count, type_.value_type), lengths > 0)
+            none = lists.empty(self.count, type_.value_type)
+            return tags, lists.nulled(none, lists.lengths(tags) > 0)
         return tags, lists.cast_numbers(numbers, type_)
 
     def _id_lists(self, name: str) -> pa.Array:

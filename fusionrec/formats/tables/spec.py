@@ -55,6 +55,13 @@ class TableSpec:
         Of `.npy` vectors: the file of their song ids, a line each, in the same order.
     quoted
         Fields of text files may stand in double quotes, as RFC 4180 has it.
+    otherwise
+        The files' name of the column that is taken where the first one of a row is empty.
+    beside
+        Of songs: tables that know more of them.
+    repeats
+        Of songs: a song has many rows by design, as where plays say what was played; the first one
+        counts and the others are no fault.
     layout
         The published layout (:mod:`fusionrec.formats.tables.layouts`) that the files are in, where
         they are read in a way of its own.
@@ -68,4 +75,24 @@ class TableSpec:
     separator: str = "|"
     ids: str | None = None
     quoted: bool = True
+    otherwise: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Beside, ...] = ()
+    repeats: bool = False
     layout: str | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A table that knows more of songs, small enough to be held in memory.
+
+    Attributes
+    ----------
+    spec
+        Its `song_id` is what its rows are found by; those of its other columns that the table of
+        songs has not itself are added.
+    by
+        The column of the table of songs that has these ids.
+    """
+
+    spec: TableSpec
+    by: str = "song_id"
