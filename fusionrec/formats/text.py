@@ -26,6 +26,8 @@ MAX_LINE_BYTES = 16 << 20
 """The longest line, beyond a block's end, that is read into memory."""
 
 _EXCERPT_BYTES = 120
+_PIECE_BYTES = 1 << 14
+"""Bytes of a compressed file that are read at a time: where one is damaged, so much is lost."""
 _BOM = b"\xef\xbb\xbf"
 
 _WIDE_MARKS = {
@@ -231,14 +233,29 @@ class LineReader:
         return line
 
     def _read(self, stream: IO[bytes], size: int) -> bytes:
+        if is_packed(self.path):
+            return self._unpacked(stream, size)
         try:
             data = stream.read(size)
             return data if data.endswith(b"\n") else data + self._line(stream)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def _unpacked(self, stream: IO[bytes], size: int) -> bytes:
+        """The same of a compressed file; up to the last whole line before damage."""
+        found = bytearray()
+        try:
+            if self.damage is not None:
+                return b""
+            while len(found) < size:
+                piece = stream.read(min(_PIECE_BYTES, size - len(found)))
+                found += piece
+                if not piece:
+                    return bytes(found)
+            return bytes(found if found.endswith(b"\n") else found + self._line(stream))
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            if not is_packed(self.path):
-                raise _unreadable(self.path, error) from error
             self.damage = str(error) or type(error).__name__
-            return b""
+            return bytes(found[: found.rfind(b"\n") + 1])
 
 
 def _wide_encoding(data: bytes) -> str | None:

@@ -8,8 +8,8 @@
 - `text_files` (lines by `delimited`), `json_lines`, `parquet_files`, `arrays`: the kinds of files
 - `values`, `lists`: what stands in a column, as ids, texts, numbers, times
 - `layouts`: data sets in the layouts that they were published in (`playlists` of Spotify's)
-- `songs` (with `lookup`, what other tables know of them), `plays`, `lyrics`, `vectors`: what becomes
-  of the rows
+- `songs` (with `lookup`, what other tables know of them), `plays`, `lyrics`, `vectors`: what the
+  rows become
 """
 
 from fusionrec.formats.tables.layouts import LAYOUTS, Layout

@@ -90,10 +90,11 @@ def find_columns(
         if name not in names and not (wanted == "vector" and name == REST):
             raise SourceError(f"{path}: has no column {name}, which {key} names (it has {listed})")
         found[wanted] = name
-    # A column is one thing only; those that have their own names come first.
-    for by_own_name in (True, False):
+    # A column is one thing only; those that have their own names come first, but for a track's id,
+    # which is the song's where there is no other.
+    for by_own_name in (True, False, True):
         for wanted in COLUMNS[spec.kind]:
-            if wanted in found:
+            if wanted in found or (by_own_name and wanted == "track_id" and "song_id" not in found):
                 continue
             used = _USED[spec.kind].get(wanted, ())
             fitting = [
