@@ -70,7 +70,12 @@ def rows_to_batch(
 
 def is_zip(path: str) -> bool:
     """Whether the file's name says that it is a zip archive."""
-    return path.lower().endswith(".zip")
+    return _name(path).endswith(".zip")
+
+
+def _name(path: str) -> str:
+    """In lower case, without the options that stand behind a URI's path."""
+    return (path.partition("?")[0] if files.is_uri(path) else path).lower()
 
 
 _COMPRESSED = (".gz", ".bz2", ".zst")
@@ -78,7 +83,7 @@ _COMPRESSED = (".gz", ".bz2", ".zst")
 
 def is_packed(path: str) -> bool:
     """Whether the file's name says that it can only be read from its beginning."""
-    return is_zip(path) or path.lower().endswith(_COMPRESSED)
+    return is_zip(path) or _name(path).endswith(_COMPRESSED)
 
 
 def byte_ranges(path: str, size: int) -> list[tuple[int, int]]:
@@ -295,9 +300,9 @@ def _open_packed(path: str) -> IO[bytes]:
     if is_zip(path):
         return _open_member(path)
     file = files.open_binary(path)
-    if path.lower().endswith(".gz"):
+    if _name(path).endswith(".gz"):
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    if path.lower().endswith(".bz2"):
+    if _name(path).endswith(".bz2"):
         return cast(IO[bytes], bz2.BZ2File(file))
     return io.BufferedReader(_Zstandard(file))
 

@@ -20,6 +20,8 @@ from fusionrec.formats.text import excerpt
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _LONGEST_RECORD = 1 << 20
 """Bytes in which a quoted field must end."""
+_MOST_TRIES = 500
+"""As many lines with a quote are tried for its end."""
 _PLAIN_LINES = 3
 """As many lines that are rows by themselves are not taken for the text of one field."""
 
@@ -200,7 +202,7 @@ class _Block:
     def _closing_line(self, i: int) -> int | None:
         """The line on which the field is closed that line `i` leaves open; None if none does."""
         stop = int(self.ends[i])
-        while True:
+        for _ in range(_MOST_TRIES):
             at = self.data.find(b'"', stop + 1, int(self.starts[i]) + _LONGEST_RECORD)
             if at < 0:
                 return None
@@ -212,6 +214,7 @@ class _Block:
                 as_rows = all(count == self.dialect.fields - 1 for count in rows)
                 return None if many and as_rows else j
             stop = int(self.ends[j])
+        return None
 
 
 def _fields(record: bytes, dialect: Dialect, strict: bool) -> list[bytes] | None:

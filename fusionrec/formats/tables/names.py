@@ -28,7 +28,7 @@ _USED: Mapping[Kind, Mapping[str, Sequence[str]]] = {
             "tracklengthseconds",
         ),
         "tempo": ("bpm",),
-        "tags": ("tag", "genres", "genre", "styles"),
+        "tags": ("tag", "genres", "genre", "styles", "trackgenre", "trackgenres", "artistgenres"),
         "tag_counts": ("tagweights", "genrecounts"),
     },
     "plays": {

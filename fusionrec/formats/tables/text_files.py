@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -33,7 +33,8 @@ def names_of(path: str, spec: TableSpec) -> tuple[list[str], str]:
     """
     line = _first_line(path)
     text = decode(line)[0]
-    delimiter = spec.delimiter or _BY_EXTENSION.get(extension(path)) or _likely_delimiter(text)
+    delimiter = spec.delimiter or _BY_EXTENSION.get(extension(path))
+    delimiter = delimiter or _likely_delimiter(text, spec.header)
     if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
         raise SourceError(
             f"{path}: {delimiter!r} cannot separate fields; give one ASCII character in "
@@ -65,8 +66,12 @@ def _first_line(path: str) -> bytes:
     )
 
 
-def _likely_delimiter(line: str) -> str:
-    """The most frequent one; quoted fields count too, as a header seldom has any."""
+def _likely_delimiter(line: str, header: Sequence[str] | None) -> str:
+    """The one that is there between as many columns as are named, or else most often."""
+    if header is not None:
+        for delimiter in _DELIMITERS:
+            if line.count(delimiter) == len(header) - 1:
+                return delimiter
     return max(_DELIMITERS, key=line.count)
 
 

@@ -14,7 +14,7 @@ from fusionrec.formats.tables import arrays, lists, values
 from fusionrec.formats.tables.names import REST
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.reading import columns_of, names_of, read_head, read_range
-from fusionrec.formats.tables.rows import Rows
+from fusionrec.formats.tables.rows import Rows, show
 from fusionrec.formats.tables.spec import TableSpec
 from fusionrec.formats.trouble import patient
 
@@ -136,14 +136,28 @@ class _Cleaner:
         return values.numbers(flat)[0].reshape(-1, self.dimension)
 
     def _of_columns(self, rows: Rows, alive: values.Bools) -> np.ndarray:
-        columns = []
-        for name in rows.table.column_names[1:]:
-            column = rows.table[name]
-            found, empty, wrong = values.of_column(name, values.numbers, column)
-            rows.drop(alive, empty & alive, "vector has NaN or infinite values", column)
-            rows.drop(alive, wrong & alive, "vector has what is no number", column)
-            columns.append(found)
-        matrix = np.column_stack(columns) if columns else np.zeros((len(alive), 0))
+        columns = rows.table.drop_columns(["song_id"])
+        shape = (columns.num_columns, len(alive))
+        if len({field.type for field in columns.schema}) == 1:
+            # Thousands of columns of a few rows each are no matter at once.
+            flat = pa.concat_arrays([values.plain(each) for each in columns.columns])
+            of_all = [of.reshape(shape) for of in values.of_column("vector", values.numbers, flat)]
+        else:
+            of_each = [
+                values.of_column(name, values.numbers, columns[name])
+                for name in columns.column_names
+            ]
+            of_all = [np.array(of).reshape(shape) for of in zip(*of_each, strict=True)]
+        found, empty, wrong = of_all
+        for where, reason in (
+            (empty, "vector has NaN or infinite values"),
+            (wrong, "vector has what is no number"),
+        ):
+            if where.any():
+                at = where.argmax(axis=0).tolist()
+                told = [show(columns[column][row]) for row, column in enumerate(at)]
+                rows.drop(alive, np.asarray(where.any(axis=0)), reason, told)
+        matrix = found.T
         if matrix.shape[1] != self.dimension:
             told = [f"{matrix.shape[1]} numbers instead of {self.dimension}"] * len(alive)
             rows.drop(alive, alive.copy(), "vector has another dimension", told)

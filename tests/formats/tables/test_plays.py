@@ -319,3 +319,18 @@ def test_damaged_lines_of_json(tmp_path: Path) -> None:
     ]
     with pytest.raises(SourceError, match="first lines are no JSON objects"):
         read(write(tmp_path, "b.json", '[\n{"user_id": 1}\n]\n'[:2]))
+
+
+def test_uris_are_read_as_paths_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv.gz", gzip.compress(b"user_id,song_id\nu,s\n"))
+    write_parquet(tmp_path, "b.parquet", {"user_id": ["v"], "song_id": [1]})
+    assert rows(read(f"file://{path}").table) == [("u", "s", 1)]
+    assert rows(read(f"file://{tmp_path}/b.parquet").table) == [("v", "1", 1)]
+
+
+def test_the_delimiter_of_a_file_without_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.dat", "u;a,b,c,d\nu;e\n")
+    assert rows(read(path, header=("user_id", "song_id")).table) == [
+        ("u", "a,b,c,d", 1),
+        ("u", "e", 1),
+    ]
