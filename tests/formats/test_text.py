@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -123,3 +127,33 @@ def test_a_few_zero_bytes_are_no_encoding(tmp_path: Path) -> None:
     path = tmp_path / "zeros.txt"
     path.write_bytes(b"a\0b\0c\0 plain text follows for long\n")
     assert len(lines(str(path))) == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"),
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".zst", lambda content: pa.Codec("zstd").compress(content, asbytes=True)),
+    ],
+)
+def test_compressed_files(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
+    expected = [b"%d %d" % (i, i * i) for i in range(300_000)]
+    content = pack(b"\xef\xbb\xbf" + b"\n".join(expected))
+    path = tmp_path / f"lines.txt{ending}"
+    path.write_bytes(content)
+    assert byte_ranges(str(path), 10) == [(0, len(content))]
+    assert lines(str(path), 0, 10) == expected
+    with pytest.raises(ValueError, match="can only be read from byte 0"):
+        LineReader(str(path), 1)
+    path.write_bytes(content + content)  # archives that follow one another are one file
+    assert len(lines(str(path))) == 2 * len(expected) - 1
+    path.write_bytes(content[: len(content) * 3 // 4])
+    reader = LineReader(str(path))
+    found = [line for _, line, _ in reader.lines()]
+    assert reader.damage
+    assert found == expected[: len(found)]
+    assert len(found) > len(expected) // 3
+    path.write_bytes(b"nothing of the kind")
+    reader = LineReader(str(path))
+    assert (list(reader.lines()), bool(reader.damage)) == ([], True)

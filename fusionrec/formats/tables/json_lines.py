@@ -19,6 +19,7 @@ import pyarrow.json as pa_json
 from fusionrec.errors import SourceError
 from fusionrec.formats.batch import Rejects
 from fusionrec.formats.tables.rows import Rows, with_bytes
+from fusionrec.formats.tables.text_files import refuse_damage
 from fusionrec.formats.text import LineReader, decode, excerpt
 
 _HEAD_LINES, _HEAD_BYTES = 100, 1 << 20
@@ -44,7 +45,8 @@ def head(path: str, rows: int) -> pa.Table:
 
 def _first_objects(path: str) -> list[dict[str, Any]]:
     found, lines = [], 0
-    for _, line, _ in LineReader(path, 0, _HEAD_BYTES).lines():
+    reader = LineReader(path, 0, _HEAD_BYTES)
+    for _, line, _ in reader.lines():
         if line.strip():
             lines += 1
             each = _object(line)
@@ -53,6 +55,7 @@ def _first_objects(path: str) -> list[dict[str, Any]]:
         if lines == _HEAD_LINES:
             break
     if not found:
+        refuse_damage(reader)
         what = "its first lines are no JSON objects" if lines else "is empty"
         raise SourceError(f"{path}: {what}; give JSON lines, an object with a row's fields a line")
     return found

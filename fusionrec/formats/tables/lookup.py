@@ -45,7 +45,7 @@ class Lookup:
         if not tables:
             tables.append(pa.table({name: pa.nulls(0) for name in columns}))
         table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-        ids, _ = values.ids(table["song_id"])
+        ids, _ = values.ids(table["song_id"], of_floats=True)
         return Lookup(
             {name: of for name, of in columns.items() if name != "song_id"},
             beside.by,
@@ -57,7 +57,8 @@ class Lookup:
         """`table` with the columns that it has not, null where its row is of no id here."""
         if self.by not in table.column_names:
             return table
-        found = pc.index_in(values.ids(table[self.by])[0], value_set=self._ids, skip_nulls=True)
+        ids, _ = values.ids(table[self.by], of_floats=True)
+        found = pc.index_in(ids, value_set=self._ids, skip_nulls=True)
         for name in self._table.column_names:
             if name not in table.column_names:
                 table = table.append_column(name, self._table[name].take(found))

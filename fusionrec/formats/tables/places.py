@@ -115,7 +115,7 @@ def below(folder: str) -> list[str]:
 
     def remote() -> list[str]:
         filesystem, inner = files.resolve(folder)
-        selector = pafs.FileSelector(inner, recursive=True)
+        selector = pafs.FileSelector(inner, recursive=True, allow_not_found=True)
         infos = filesystem.get_file_info(selector)
         start = len(inner.rstrip("/")) + 1
         return sorted(info.path[start:] for info in infos if info.type == pafs.FileType.File)

@@ -57,13 +57,24 @@ def names_of(path: str, spec: TableSpec) -> tuple[list[str], str]:
 
 
 def _first_line(path: str) -> bytes:
-    for _, line, _ in LineReader(path, 0, _HEAD_BYTES).lines():
+    reader = LineReader(path, 0, _HEAD_BYTES)
+    for _, line, _ in reader.lines():
         if line.strip():
             return line
+    refuse_damage(reader)
     raise SourceError(
         f"{path}: is empty; give a file with a line of column names and rows below it, or leave it "
         "out"
     )
+
+
+def refuse_damage(reader: LineReader) -> None:
+    """Raise a SourceError if a compressed file is damaged before its first line."""
+    if reader.damage is not None:
+        raise SourceError(
+            f"{reader.path}: cannot be decompressed ({reader.damage}); get it again, or name it as "
+            "what it is"
+        )
 
 
 def _likely_delimiter(line: str, header: Sequence[str] | None) -> str:

@@ -22,7 +22,7 @@ from fusionrec.formats.tables import (
     read_songs,
     table_files,
 )
-from fusionrec.formats.tables.spec import TableSpec
+from fusionrec.formats.tables.spec import Beside, TableSpec
 from tests.formats.tables.helpers import rejects, rows, write, write_parquet
 
 
@@ -253,3 +253,27 @@ def test_an_empty_folder_is_told_of(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=r"source\.root"):
         LAYOUTS[name].tables(str(tmp_path))
     assert LAYOUTS[name].features(str(tmp_path)) == {}
+    with pytest.raises(SourceError, match=r"source\.root"):
+        LAYOUTS[name].tables(f"file://{tmp_path}/gone")
+
+
+def test_a_layout_on_another_filesystem(tmp_path: Path) -> None:
+    write(tmp_path, "d/x.inter", "user_id:token\titem_id:token\nu\ts\n")
+    tables = LAYOUTS["recbole"].tables(f"file://{tmp_path}/d")
+    (batch,) = all_of(read_plays, tables["plays"])
+    assert rows(batch.table) == [("u", "s", 1)]
+
+
+def test_what_other_tables_know_is_found_by_any_id(tmp_path: Path) -> None:
+    main = write_parquet(tmp_path, "a.parquet", {"song_id": [3, 1, None, 2], "title": [*"cabx"]})
+    other = write(tmp_path, "b.csv", "id,title,year\n1.0,ignored,2001\n3.0,,2003\n3.0,,1999\n")
+    none = write_parquet(
+        tmp_path, "c.parquet", {"song_id": pa.array([], pa.int8()), "bpm": pa.array([], pa.int8())}
+    )
+    beside = tuple(Beside(TableSpec("songs", (path,))) for path in (other, none))
+    batch = read_songs(main, TableSpec("songs", (main,), beside=beside))
+    assert rows(batch.table.select(["song_id", "title", "year", "tempo"])) == [
+        ("3", "c", 2003, None),
+        ("1", "a", 2001, None),
+        ("2", "x", None, None),
+    ]

@@ -289,6 +289,9 @@ def test_a_compressed_file_that_was_cut_short_keeps_its_lines(tmp_path: Path) ->
     batch = read(write(tmp_path, "a.csv.gz", packed[: len(packed) // 2]))
     assert rejects(batch)[-1][1] == "damaged compressed file"
     assert rows(batch.table.slice(0, 1)) == [("user0", "song0", 1)]
+    for name in ("b.csv.gz", "b.jsonl.zst"):
+        with pytest.raises(SourceError, match=rf"{name}: cannot be decompressed"):
+            read(write(tmp_path, name, "user_id,song_id\nu,s\n"))
 
 
 def test_the_head_as_it_stands(tmp_path: Path) -> None:
