@@ -10,6 +10,7 @@ from fusionrec.formats.tables import values
 from fusionrec.formats.tables.reading import columns_of, read_head, read_range
 from fusionrec.formats.tables.rows import Rows
 from fusionrec.formats.tables.spec import TableSpec
+from fusionrec.formats.tables.times import per_second, times
 from fusionrec.formats.trouble import patient
 from fusionrec.schemas import TRIPLETS
 
@@ -45,7 +46,7 @@ def read_plays(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
     head = read_head(path, spec)
     cleaner = _Cleaner(
         {name: values.head_is_of_floats(head[columns[name]]) for name in ("user_id", "song_id")},
-        values.per_second(head[columns["timestamp"]]) if "timestamp" in columns else None,
+        per_second(head[columns["timestamp"]]) if "timestamp" in columns else None,
     )
     schema = TRIPLETS if cleaner.units is None else TIMED
     return read_range(path, spec, columns, start, stop, cleaner.clean, schema)
@@ -69,7 +70,7 @@ class _Cleaner:
         arrays["plays"] = self._plays(rows, alive)
         if self.units is not None:
             found, empty, wrong = values.of_column(
-                "timestamp", values.times, table["timestamp"], self.units
+                "timestamp", times, table["timestamp"], self.units
             )
             rows.note(alive & empty, "timestamp is empty", table["timestamp"], "nulled")
             rows.note(alive & wrong, "timestamp is no time", table["timestamp"], "nulled")

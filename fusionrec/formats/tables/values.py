@@ -6,7 +6,6 @@ Only values that a cast of the whole column stops at are looked at one by one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -21,7 +20,6 @@ Bools = npt.NDArray[np.bool_]
 _NONE_WORDS = ("", "na", "n/a", "nan", "null", "none", r"\n", "-")
 """Numbers that are not there, as they are written in lower case."""
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-_ZONE = r":[0-9.]+ ?(Z|[+-][0-9]{2}:?[0-9]{2})$"
 
 
 class UnfitTypeError(TypeError):
@@ -198,103 +196,6 @@ def _as_floats(text: pa.Array) -> pa.Array:
     if pc.any(pc.is_nan(found)).as_py():
         raise pa.ArrowInvalid("nan is a word for nothing")
     return found
-
-
-def per_second(head: pa.ChunkedArray | pa.Array) -> int:
-    """How many units of a column of times are a second, by the largest of its first numbers.
-
-    1e11 seconds are the year 5138, and as many milliseconds 1973. 1 for times that are not numbers.
-    """
-    try:
-        values, _, _ = numbers(head)
-    except UnfitTypeError:
-        return 1
-    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
-    for units, least in ((10**9, 1e17), (10**6, 1e14), (10**3, 1e11)):
-        if largest >= least:
-            return units
-    return 1
-
-
-def times(column: pa.ChunkedArray | pa.Array, units: int) -> tuple[pa.Array, Bools, Bools]:
-    """Seconds since 1970 (UTC), int64; where nothing is written; and where it is no time.
-
-    Arrow's times and dates, numbers, and text as ISO 8601 has it, UTC unless a zone is given.
-
-    Parameters
-    ----------
-    units
-        Of numbers: how many are a second, as :func:`per_second` found.
-
-    Raises
-    ------
-    UnfitTypeError
-        The column is of a type that has no times.
-    """
-    array = plain(column)
-    kind = array.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        seconds = _seconds(array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False))
-        return seconds, np.asarray(pc.is_null(array)), np.zeros(len(array), bool)
-    if pa.types.is_integer(kind):
-        whole = array.cast(pa.int64(), safe=False)
-        return _divided(whole, units), np.asarray(pc.is_null(array)), np.zeros(len(array), bool)
-    if not is_text(kind):
-        values, empty, wrong = numbers(array)
-        return _of_numbers(values, units), empty, wrong | (np.abs(values) >= 2.0**62)
-    text, _ = texts(array)
-    try:
-        return (
-            _divided(text.cast(pa.int64()), units),
-            np.asarray(pc.is_null(text)),
-            (np.zeros(len(text), bool)),
-        )
-    except pa.ArrowInvalid:
-        pass
-    values, empty, _ = numbers(text)
-    found = pc.coalesce(_of_numbers(values, units), _of_iso(text))
-    return found, empty, np.asarray(pc.is_null(found)) & ~empty
-
-
-def _divided(whole: pa.Array, units: int) -> pa.Array:
-    if units == 1:
-        return whole
-    values = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) // units
-    return pa.array(values, mask=np.asarray(pc.is_null(whole)))
-
-
-def _of_numbers(values: npt.NDArray[np.float64], units: int) -> pa.Array:
-    usable = np.abs(values) < 2.0**62
-    whole = np.floor(np.where(usable, values, 0) / units).astype(np.int64)
-    return pa.array(whole, mask=~usable)
-
-
-def _of_iso(text: pa.Array) -> pa.Array:
-    """Seconds of ISO 8601, null where it is not."""
-    zoned = pc.fill_null(pc.match_substring_regex(text, _ZONE), False)
-    with_zone = pc.if_else(zoned, text, None)
-    without = pc.if_else(zoned, None, text)
-    try:
-        return pc.coalesce(
-            _seconds(with_zone.cast(pa.timestamp("us", "UTC"))),
-            _seconds(without.cast(pa.timestamp("us"))),
-        )
-    except pa.ArrowInvalid:
-        return pa.array([_iso_second(value) for value in text.to_pylist()], pa.int64())
-
-
-def _iso_second(value: str | None) -> int | None:
-    try:
-        found = datetime.fromisoformat(value or "")
-    except ValueError:
-        return None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return int(found.timestamp() // 1)
-
-
-def _seconds(stamps: pa.Array) -> pa.Array:
-    micros = stamps.cast(pa.int64())
-    return _divided(micros, 10**6)
 
 
 def years(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float64]:

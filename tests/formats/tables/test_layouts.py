@@ -257,6 +257,12 @@ def test_an_empty_folder_is_told_of(tmp_path: Path, name: str) -> None:
         LAYOUTS[name].tables(f"file://{tmp_path}/gone")
 
 
+def test_a_layout_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "d/x.inter", "user_id:token\titem_id:token\nu\ts\n")
+    assert table_files(LAYOUTS["recbole"].tables("~/d")["plays"]) == [str(tmp_path / "d/x.inter")]
+
+
 def test_a_layout_on_another_filesystem(tmp_path: Path) -> None:
     write(tmp_path, "d/x.inter", "user_id:token\titem_id:token\nu\ts\n")
     tables = LAYOUTS["recbole"].tables(f"file://{tmp_path}/d")

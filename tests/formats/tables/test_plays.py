@@ -182,6 +182,12 @@ def test_units_of_time(tmp_path: Path, values: list[Any], expected: list[int]) -
     assert read(path).table["time"].to_pylist() == expected
 
 
+def test_a_time_does_not_depend_on_what_stands_beside_it(tmp_path: Path) -> None:
+    lines = "u,s,1699999999999999999\nu,s,never\nu,s,1.7e18\nu,s,2020-01-01\n"
+    path = write(tmp_path, "t.csv", "user_id,song_id,ts\n" + lines)
+    assert read(path).table["time"].to_pylist() == [1699999999, None, 1700000000, 1577836800]
+
+
 def test_the_unit_is_that_of_the_first_rows_for_every_range(tmp_path: Path) -> None:
     lines = ["u,s,1700000000123\n", *["u,s,1000\n"] * 50]
     path = write(tmp_path, "t.csv", "user_id,song_id,time\n" + "".join(lines))
