@@ -21,6 +21,7 @@ from fusionrec.evaluation.metrics import (
     per_song_shares,
     per_user_metrics,
 )
+from fusionrec.ranking.split import kept_together
 from pipelines import ingest, recommend, split, train
 from pipelines.config import Config
 from pipelines.runtime import sharding, tasks
@@ -135,7 +136,7 @@ def _by_group(config: Config, workspace: Workspace) -> dict[str, np.ndarray]:
     """The shares of all users, added up over what the split keeps together, float64 (groups,)."""
     shares = _by_song(workspace.read("evaluate", "song_shares"))
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-    group = song_groups(workspace, config.split.by)[
+    group = song_groups(workspace, kept_together(config.split.by))[
         pc.index_in(shares["song_id"], value_set=ids).to_numpy()
     ]
     numbers = np.unique(group, return_inverse=True)[1]

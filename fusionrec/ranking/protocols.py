@@ -14,6 +14,10 @@ paper     as `heldout`                       as `heldout`                 as `he
 
 `paper` differs from `heldout` in what the labels were fitted on, not in the users' songs.
 Everywhere a song needs a vector: one without is in no set.
+
+Under a split by time (:mod:`fusionrec.ranking.timeline`) `oord` is what a user played before the
+cut, and the new songs that they played from then on; rows that are neither are to be left out
+before. The visible half of the others would be a profile of the future: they mean nothing there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Nothing here draws random numbers: a song's part follows from the seed, its id (or its
 artist's) and the set of songs, so that rows may come in any order and from any worker.
+:mod:`fusionrec.ranking.timeline` cuts them in time instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from fusionrec.hashing import stable_hash
 
 By = Literal["song", "artist", "album"]
 """What a split keeps together."""
+
+SplitBy = Literal["song", "artist", "album", "time"]
+"""What a split goes by."""
+
+
+def kept_together(by: SplitBy) -> By:
+    """What a split keeps together: single songs, where it goes by their time."""
+    return "song" if by == "time" else by
 
 
 def assign(

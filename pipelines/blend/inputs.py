@@ -8,7 +8,9 @@ cuts folds of its own for whatever it chooses.
 
 "Other songs" are those that have plays but are not in the catalogue: they are never candidates, but
 tell what users like. Where the split keeps artists (albums) apart, those by an artist (of an album)
-of the test part are hidden, and those of which nobody knows the artist.
+of the test part are hidden, and those of which nobody knows the artist. Under a split by time,
+which keeps no songs together, the plays of both kinds before the cut are learned from; inner folds
+are random ones of the songs that are not new at it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from fusionrec.signals.histories import Histories
 from fusionrec.signals.inner import kept_with
 from fusionrec.signals.songs import COLUMNS, Songs
 from fusionrec.tables import matrix
+from pipelines.known_plays import Division, known_other_plays, known_plays
 from pipelines.runtime.workspace import Workspace
 
 MODALITIES = ("lyrics", "audio")
@@ -75,9 +78,10 @@ def read_inputs(
         lyrics=_lyrics(workspace, artifacts, table.num_rows),
         vectors={name: _vectors(workspace, name, own, table.num_rows) for name in modalities},
     )
-    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    hidden = hidden_songs(part, songs, by)
-    return Inputs(songs, Histories(_counts(workspace, hidden, own.num_rows, other_plays)), hidden)
+    division = Division.read(workspace)
+    hidden = hidden_songs(division.part, songs, by)
+    counts = _counts(workspace, division, hidden, own.num_rows, other_plays)
+    return Inputs(songs, Histories(counts), hidden)
 
 
 def _lyrics(workspace: Workspace, artifacts: Sequence[str], songs: int) -> csr_array | None:
@@ -133,12 +137,14 @@ def hidden_songs(part: np.ndarray, songs: Songs, by: By) -> np.ndarray:
     return kept_with(songs, tested, by) | outside
 
 
-def _counts(workspace: Workspace, hidden: np.ndarray, own: int, other_plays: bool) -> csr_array:
+def _counts(
+    workspace: Workspace, division: Division, hidden: np.ndarray, own: int, other_plays: bool
+) -> csr_array:
     """Play counts, float32 (users, songs), without those of hidden songs."""
     users = workspace.require("ingest")["counts"]["users"]
-    plays = [(workspace.read("ingest", "plays"), 0)]
+    plays = [(known_plays(workspace, division), 0)]
     if other_plays:
-        plays.append((workspace.read("ingest", "other_plays"), own))
+        plays.append((known_other_plays(workspace, division), own))
     columns = {name: [] for name in schemas.PLAYS.names}  # type: dict[str, list[np.ndarray]]
     for table, first in plays:
         rows = ~hidden[first + table["song"].to_numpy()]

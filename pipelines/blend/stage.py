@@ -13,6 +13,7 @@ from typing import Any
 
 from fusionrec.errors import ConfigError, DataError
 from fusionrec.ranking.on_cpu import compiled_code
+from fusionrec.ranking.split import kept_together
 from fusionrec.report.text import as_csv
 from fusionrec.signals.blend import Blend, fit_blend
 from fusionrec.signals.registry import SIGNALS, names
@@ -50,7 +51,7 @@ def fit(
 
     Matrix factorisation of more plays than a block has is that of tasks of `run`, if it is given.
     """
-    by = config.split.by
+    by = kept_together(config.split.by)
     modalities = [name for name in config.embed.modalities if name in MODALITIES]
     inputs = read_inputs(workspace, modalities, by, other_plays=chosen.other_plays)
     settings = settings_of(config)

@@ -16,6 +16,7 @@ from fusionrec.report.summary import ClassMeasures
 from pipelines.compare.folds import Evaluation, read_evaluation
 from pipelines.config import BlendRun, Config
 from pipelines.config.compare import FusionRun
+from pipelines.known_plays import Division, divided_plays
 from pipelines.runtime.workspace import Workspace
 
 
@@ -123,6 +124,10 @@ class Context:
         return read_evaluation(self.workspace)
 
     @cached_property
+    def _division(self) -> Division:
+        return Division.read(self.workspace)
+
+    @cached_property
     def song_ids(self) -> pa.Array:
         """Ids of all songs."""
         return self.column("song_id")
@@ -137,8 +142,8 @@ class Context:
         return found
 
     def plays(self, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Users, songs and counts of all plays of songs in these parts."""
-        table = self.workspace.read("ingest", "plays")
+        """Users, songs and counts of all plays of songs in these parts, as the split has them."""
+        table = divided_plays(self.workspace, self._division)
         known = np.isin(self.evaluation.part, parts)[table["song"].to_numpy()]
         table = table.filter(pa.array(known))
         users, songs, counts = (table[name].to_numpy() for name in ("user", "song", "plays"))

@@ -2,7 +2,8 @@
 
 A fold has its own split, encoder, features, labels, audio words, users and factors, which lie in
 the workspace beside those of other configs. Whatever a fold's models are fitted on, they never see
-a play or a tag of its test songs.
+a play or a tag of its test songs. A split by time is a single fold, whose models see no play at its
+cut or later.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from fusionrec import schemas
 from fusionrec.errors import DataError
 from fusionrec.hashing import stable_hash
 from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and_relevant
-from fusionrec.ranking.split import By
+from fusionrec.ranking.split import SplitBy
 from pipelines import embed, fuse, ingest, label, pretrain, split
 from pipelines.compare import audio_words
 from pipelines.config import Config, replaced
 from pipelines.config.features import Modality, Operator
-from pipelines.ingest.by_user import plays_of, user_ids_of
+from pipelines.config.sources import SplitConfig
+from pipelines.ingest.by_user import user_ids_of
+from pipelines.known_plays import LEARNED_FROM, Division, divided_plays
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Plans, Stage, resumable
@@ -45,7 +48,7 @@ class Fold:
         How many times the songs had been cut into folds before; each time has a seed of its own.
     """
 
-    by: By
+    by: SplitBy
     number: int
     again: int = 0
 
@@ -58,6 +61,8 @@ class Fold:
             "recommend.protocol": "oord",
             "label.fit_on": "train",
         }
+        if self.by == "time":  # one cut: how many folds the others have means nothing to it
+            values["split.folds"] = SplitConfig.model_fields["folds"].default
         return replaced(config, values)
 
 
@@ -189,7 +194,7 @@ def _choose_users(config: Config, workspace: Workspace, run: StageRun) -> Counts
     if not evaluable:
         raise DataError(
             f"none of {users:,} users has plays of both training and test songs ({left_out}): "
-            "use more plays, or a larger test part (split.folds)"
+            f"use more plays, or a larger test part ({split.size_key(config)})"
         )
     return {**counts, "users_of_corpus": users, "evaluable": evaluable, "users_left_out": left_out}
 
@@ -198,8 +203,8 @@ def _users_shard(config: Config, run: StageRun, shard: RowsShard) -> UsersReport
     """A range of users; the `compare.users` first by hash are written."""
     start, stop = shard.start, shard.stop
     workspace = run.workspace
-    plays = plays_of(workspace, start, stop)
-    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    division = Division.read(workspace)
+    part, plays = division.part, divided_plays(workspace, division, start, stop)
     names = user_ids_of(workspace, start, stop)
     found = profiles_and_relevant(
         plays["user"].to_numpy() - start,
@@ -280,10 +285,10 @@ def _factorise_scope(config: Config, run: StageRun, scope: str) -> Counts:
     from fusionrec.baselines.factorisation import factorise
 
     workspace, wmf = run.workspace, config.compare.wmf
-    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    plays = workspace.read("ingest", "plays")
+    division = Division.read(workspace)
+    part, plays = division.part, divided_plays(workspace, division)
     users, songs, counts = (plays[name].to_numpy() for name in ("user", "song", "plays"))
-    known = np.isin(part, ("train", "validation") if scope == "train" else split.PARTS)
+    known = np.isin(part, LEARNED_FROM if scope == "train" else split.PARTS)
     rows = known[songs]
     factors = factorise(
         users[rows],

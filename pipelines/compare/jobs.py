@@ -107,10 +107,12 @@ def folds(config: Config) -> list[Fold]:
     if numbers is None:
         numbers = tuple(range(config.split.folds))
     times = range(config.compare.fold_seeds)
-    return [
-        Fold(by, number, again)
-        for by, again, number in product(config.compare.splits, times, numbers)
-    ]
+    found = []
+    for by in config.compare.splits:
+        # One cut, at which no random number has a say, is the same each time.
+        cuts = [(0, 0)] if by == "time" else product(times, numbers)
+        found += [Fold(by, number, again) for again, number in cuts]
+    return found
 
 
 Variant = tuple[str, FusionRun | None, BlendRun | None]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fusionrec.evaluation import two_way
 from fusionrec.evaluation.metrics import METRICS, UNRANKED, mean_over_users, per_user_metrics
-from fusionrec.ranking.split import By
+from fusionrec.ranking.split import SplitBy, kept_together
 from fusionrec.report.summary import ClassMeasure, ClassMeasures, Measured
 from pipelines.compare.jobs import RANKING, Outcome
 from pipelines.config.compare import REFERENCES
@@ -68,9 +68,9 @@ def _song_order(indptr: np.ndarray, songs: np.ndarray) -> np.ndarray:
     return order
 
 
-def read_cells(workspace: Workspace, by: By, seeds: dict[int, list[Outcome]]) -> Cells:
+def read_cells(workspace: Workspace, by: SplitBy, seeds: dict[int, list[Outcome]]) -> Cells:
     """What all methods have in common, from any one of them."""
-    groups = song_groups(workspace, by)
+    groups = song_groups(workspace, kept_together(by))
     offsets, songs, users, candidates, again = [np.zeros(1, np.int64)], [], [], [], []
     for outcome in next(iter(seeds.values())):
         table = _read(workspace, outcome)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from fusionrec.errors import ConfigError, DataError
-from fusionrec.ranking.split import By
+from fusionrec.ranking.split import SplitBy
 from fusionrec.report import comparison
 from fusionrec.report.summary import Summary
 from pipelines import blend, embed, fuse, ingest, label, pretrain, split, train
@@ -128,7 +128,7 @@ def _source(config: Config) -> dict[str, str]:
     }
 
 
-def _of_split(outcomes: list[Outcome], by: By) -> list[Outcome]:
+def _of_split(outcomes: list[Outcome], by: SplitBy) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.job.fold.by == by]
 
 
@@ -163,6 +163,7 @@ def check(config: Config) -> None:
     if "blend" in compare.methods:
         for run in compare.blends:
             blend.check_run(run, "compare.blends")
+    split.check_times(config, "compare.splits", compare.splits)
     for fold in compare.test_folds or ():
         if not 0 <= fold < config.split.folds:
             raise ConfigError(
@@ -234,7 +235,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "training": train.key_settings(train.of_classes(config)),
         "blend": blend.key_settings(config),
         "compare": config.compare.model_dump(mode="json"),
-        "split": config.split.model_dump(exclude={"by", "test_fold"}),
+        "split": split.key_settings(config.split, config.compare.splits),
         "recommend": config.recommend.model_dump(include={"top", "weighting"}),
         "level": config.evaluate.level,
         "seed": config.seed,

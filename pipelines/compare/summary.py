@@ -14,7 +14,7 @@ from fusionrec.evaluation import two_way
 from fusionrec.evaluation.ceiling import expected_average_precision
 from fusionrec.evaluation.repeats import over_repeats, times_drawn
 from fusionrec.evaluation.significance import holm
-from fusionrec.ranking.split import By
+from fusionrec.ranking.split import SplitBy
 from fusionrec.report.summary import (
     Difference,
     Evaluated,
@@ -30,7 +30,9 @@ from pipelines.config import Config
 from pipelines.runtime.workspace import Workspace, fingerprint
 
 
-def summarise(config: Config, workspace: Workspace, by: By, outcomes: list[Outcome]) -> Summary:
+def summarise(
+    config: Config, workspace: Workspace, by: SplitBy, outcomes: list[Outcome]
+) -> Summary:
     """Every method's row of a split, the differences between them, and what was evaluated."""
     top, compare = config.recommend.top, config.compare
     failed = {each.job.name: each.failed for each in outcomes if each.failed}

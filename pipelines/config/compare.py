@@ -173,8 +173,10 @@ class DlrmConfig(Section):
 class CompareConfig(Section):
     """The comparison of all methods by van den Oord's protocol, `oord`."""
 
-    splits: tuple[Literal["song", "artist", "album"], ...] = key(
-        ("song", "artist"), "the splits it is made under", min_length=1
+    splits: tuple[Literal["song", "artist", "album", "time"], ...] = key(
+        ("song", "artist"),
+        "the splits it is made under; `time` is a single cut, `split.cut`",
+        min_length=1,
     )
     test_folds: tuple[int, ...] | None = key(
         None, "which of split.folds are tested; null for all, so that each song is tested once"

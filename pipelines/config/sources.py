@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import date
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator
+
+from fusionrec.ranking.timeline import seconds_of
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 from pipelines.config.tables import TablesConfig
@@ -71,17 +75,44 @@ class IngestConfig(Section):
     )
 
 
+def _as_moment(value: object) -> object:
+    """A date of YAML as it is written; a ValueError where it is no moment."""
+    if isinstance(value, date):  # a datetime is one, too
+        value = value.isoformat()
+    if value is not None:
+        seconds_of(str(value))
+    return value
+
+
+Moment = Annotated[int | str | None, BeforeValidator(_as_moment)]
+"""An ISO date, with a time or without, or seconds since 1970."""
+
+
 class SplitConfig(Section):
     """Songs into train, validation and test (paper 5.3)."""
 
-    by: Literal["song", "artist", "album"] = _key(
+    by: Literal["song", "artist", "album", "time"] = _key(
         "song",
         "`song` is the paper's random split; `artist` puts no artist on both sides, `album` no "
-        "album",
+        "album; `time` tests the songs that are new from a moment on, and learns from earlier "
+        "plays alone (a global temporal split)",
     )
     folds: int = _key(5, "equal parts the songs are cut into; 5 gives the paper's 80/20", ge=2)
     test_fold: int = _key(0, "the fold that is the test part", ge=0)
-    validation: float = _key(0.1, "share of the other songs kept for validation", ge=0, le=0.5)
+    cut: Moment = _key(
+        None,
+        "of `time`: the moment from which on nothing is known, an ISO date or seconds since 1970 "
+        "(UTC); null for that of `test_share`",
+    )
+    test_share: float = _key(
+        0.2, "of `time`: share of the plays with a time that lie at the cut or later", gt=0, lt=1
+    )
+    validation: float = _key(
+        0.1,
+        "share of the other songs kept for validation; of `time` the latest of those played",
+        ge=0,
+        le=0.5,
+    )
     require_tags: bool = _key(
         False, "only songs with tags enter the split (the paper's 116,479), others are left out"
     )

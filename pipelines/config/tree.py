@@ -48,6 +48,8 @@ class Config(Section):
                 f"split.test_fold is {self.split.test_fold}, but with split.folds "
                 f"{self.split.folds} it must be below {self.split.folds}"
             )
+        if self.split.by == "time":
+            _check_time(self.split, self.recommend)
         if self.pretrain.hidden_size % self.pretrain.heads:
             raise ValueError(
                 f"pretrain.hidden_size {self.pretrain.hidden_size} is no multiple of "
@@ -90,3 +92,20 @@ class Config(Section):
                 "recommend.protocol: paper fits the labels on all songs: set label.fit_on: all"
             )
         return self
+
+
+def _check_time(split: SplitConfig, recommend: RecommendConfig) -> None:
+    """Raise a ValueError for what means nothing under one cut in time."""
+    for name in ("folds", "test_fold"):
+        value, default = getattr(split, name), SplitConfig.model_fields[name].default
+        if value != default:
+            raise ValueError(
+                f"split.{name} is {value}, but split.by: time is one cut without folds: leave it "
+                f"at {default}, and set split.cut or split.test_share"
+            )
+    if recommend.protocol != "oord":
+        raise ValueError(
+            f"recommend.protocol: {recommend.protocol} makes profiles of half of a user's test "
+            "songs, but under split.by: time all their plays are later than what may be known: "
+            "set recommend.protocol: oord"
+        )

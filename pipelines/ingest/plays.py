@@ -119,14 +119,17 @@ def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
 
 
 def _coded(run: StageRun, users: Users, songs: Songs, shard: Shard) -> dict[str, pa.Table]:
-    """A shard's plays, with codes of all users and songs."""
+    """A shard's plays, with codes of all users and songs, and with their times if it has any."""
     raw = run.workspace.read_part(run.stage, "raw_plays", part_name(shard.part))
     user = codes_of(run, users, shard.part).take(raw["user"])
     codes = song_codes_of(run, songs, shard.part)
-    tables = {}
+    tables, timed = {}, schemas.PLAY_TIMES.names[0] in raw.column_names
     for artifact, of_songs in zip(ARTIFACTS, codes, strict=True):
         song = of_songs[raw["song"].to_numpy()]
         arrays = [user, pa.array(song, pa.int32()), raw["plays"]]
         table = pa.Table.from_arrays(arrays, schema=schemas.PLAYS)
+        if timed:
+            (field,) = schemas.PLAY_TIMES
+            table = table.append_column(field, raw[field.name].cast(field.type))
         tables[artifact] = table.filter(pa.array(song >= 0))
     return tables

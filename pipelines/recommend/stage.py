@@ -26,7 +26,8 @@ from fusionrec.ranking.protocols import EvaluatedUsers, Protocol, profiles_and_r
 from pipelines import ingest, split
 from pipelines.blend.vectors import read_users
 from pipelines.config import Config
-from pipelines.ingest.by_user import plays_of, user_ids_of
+from pipelines.ingest.by_user import user_ids_of
+from pipelines.known_plays import divided_plays
 from pipelines.recommend.ranking import (
     StoredSongs,
     each_block,
@@ -90,7 +91,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         raise DataError(
             f"none of {users:,} users can be evaluated ({left_out}); the protocol "
             f"{config.recommend.protocol!r} needs plays of test songs: use more plays, "
-            "a larger test part (split.folds) or another recommend.protocol"
+            f"a larger test part ({split.size_key(config)}) or another recommend.protocol"
         )
     return {
         "users": sum(report.users for report in reports),
@@ -179,7 +180,7 @@ def _evaluated(
     The latter by reason.
     """
     start, stop = shard.start, shard.stop
-    plays = plays_of(workspace, start, stop)
+    plays = divided_plays(workspace, catalogue.division, start, stop)
     users = profiles_and_relevant(
         plays["user"].to_numpy() - start,
         plays["song"].to_numpy(),

@@ -17,6 +17,7 @@ from fusionrec.ranking.protocols import candidate_songs
 from fusionrec.tables import matrix
 from pipelines import blend, train
 from pipelines.config import Config
+from pipelines.known_plays import Division
 from pipelines.runtime.stage import Stage
 from pipelines.runtime.workspace import Workspace
 
@@ -35,12 +36,20 @@ class Catalogue:
         Bool, shape (S,).
     candidates
         Int32 song codes, ascending: test songs with a vector.
+    cut
+        Under a split by time the moment from which on nothing is known, else None.
     """
 
     song_ids: pa.Array
     part: np.ndarray
     has_vector: np.ndarray
     candidates: np.ndarray
+    cut: int | None = None
+
+    @property
+    def division(self) -> Division:
+        """How plays are divided."""
+        return Division(self.part, self.cut)
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,9 @@ def read_catalogue(model: str, workspace: Workspace) -> Catalogue:
     """All songs with their part, and which have a vector of this model."""
     where = source_of(model)
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-    part = workspace.read("split", "split", ["part"])["part"]
+    division = Division.read(workspace)
     table = workspace.read(where.stage.name, where.artifact, ["song_id"])
     has_vector = np.zeros(len(ids), bool)
     has_vector[pc.index_in(table["song_id"], value_set=ids).to_numpy()] = True
-    parts = part.to_numpy(zero_copy_only=False)
-    return Catalogue(ids, parts, has_vector, candidate_songs(parts, has_vector))
+    candidates = candidate_songs(division.part, has_vector)
+    return Catalogue(ids, division.part, has_vector, candidates, division.cut)

@@ -1,7 +1,8 @@
 """The plays that training on taste may see, and their factors.
 
 Those of training and validation songs, under every protocol: as for a blend, no play of a test
-song, nor of one in no part of the split, is seen. A user is known by the same plays.
+song, nor of one in no part of the split, is seen; under a split by time none at the cut or later
+(:mod:`pipelines.known_plays`). A user is known by the same plays.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 
 from fusionrec.baselines.factorisation import factorise, factorise_in_blocks
 from fusionrec.signals.taste import BLOCK
 from pipelines.blend.blocks import InTasks
 from pipelines.config import Config
-from pipelines.ingest.by_user import plays_of
+from pipelines.known_plays import Division, known_plays
 from pipelines.runtime import tasks
 from pipelines.runtime.rows import matrix_blocks, write_matrix
 from pipelines.runtime.shards import Shard, Written
@@ -56,12 +56,10 @@ def read_plays(workspace: Workspace, start: int = 0, stop: int | None = None) ->
         None for all users.
     """
     users = workspace.require("ingest")["counts"]["users"]
-    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
-    seen = np.isin(part, ("train", "validation"))
-    table = workspace.read("ingest", "plays") if stop is None else plays_of(workspace, start, stop)
-    table = table.filter(pa.array(seen[table["song"].to_numpy()]))
+    division = Division.read(workspace)
+    table = known_plays(workspace, division, start, stop)
     user, song, plays = (table[name].to_numpy() for name in ("user", "song", "plays"))
-    return Plays(user, song, plays, (users, len(seen)))
+    return Plays(user, song, plays, (users, len(division.part)))
 
 
 def factors_artifact(config: Config) -> str:

@@ -24,7 +24,7 @@ from fusionrec.ranking.protocols import SongLists, candidate_songs, profiles_and
 from fusionrec.ranking.topk import rank_users
 from fusionrec.ranking.users import Weighting, user_vectors
 from pipelines.config import Config, replaced
-from pipelines.ingest.by_user import plays_of_users
+from pipelines.known_plays import Division, divided_plays_of_users
 from pipelines.label import embed_lists, fit_classes, tagged_songs
 from pipelines.runtime.workspace import Workspace
 from pipelines.train.examples import Songs, fused_blocks, read_songs
@@ -151,14 +151,13 @@ class _Users:
 def _validation_users(config: Config, workspace: Workspace) -> _Users:
     """The protocol of the config with the validation songs instead of the test songs."""
     ids = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-    part = workspace.read("split", "split", ["part"])["part"].to_numpy(zero_copy_only=False)
+    division = Division.of_validation(workspace)
+    shifted = division.part
     usable = workspace.read("fuse", "fused", ["present"])["present"].to_numpy(zero_copy_only=False)
-    # Test songs are in no part here: a search must not see them, not even in a profile.
-    shifted = np.where(part == "validation", "test", np.where(part == "test", "", part))
     user_ids = workspace.read("ingest", "users")["user_id"].combine_chunks()
     keys = stable_hash(user_ids, seed=config.seed, purpose="tune users")
     chosen = np.sort(np.argsort(keys, kind="stable")[: config.tune.users])
-    plays = plays_of_users(workspace, chosen)
+    plays = divided_plays_of_users(workspace, division, chosen)
     users = profiles_and_relevant(
         plays["user"].to_numpy(),
         plays["song"].to_numpy(),
