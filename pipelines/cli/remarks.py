@@ -82,7 +82,11 @@ def _of_songs(counts: Mapping[str, Counts]) -> Iterator[LeftOut]:
         yield LeftOut("songs", unlabelled, songs, "without tags: no class to learn from")
     featureless = n("fuse", "songs") - n("fuse", "songs_with_features")
     yield LeftOut("songs", featureless, songs, "without features: in no list")
-    ranked, plays = n("recommend", "plays_without_vector"), n("ingest", "plays")
+    plays = n("ingest", "plays")
+    later = "at the cut or later, of songs known before"
+    yield LeftOut("plays", n("split", "plays_after_cut"), plays, later)
+    yield LeftOut("plays", n("split", "plays_without_time"), plays, "without a time")
+    ranked = n("recommend", "plays_without_vector")
     yield LeftOut("plays", ranked, plays, "song without features")
 
 

@@ -41,6 +41,9 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "split.by": ("artist", "split"),
     "split.folds": (4, "split compare"),
     "split.test_fold": (1, "split"),
+    # The split is by song here; what one by time depends on is below.
+    "split.cut": ("2020-01-01", ""),
+    "split.test_share": (0.3, ""),
     "split.validation": (0.2, "split compare"),
     "split.require_tags": ("true", "split compare"),
     "label.embedding": ("multihot", "label tune report compare"),
@@ -241,6 +244,24 @@ def test_training_on_taste_depends_on_what_it_reads(objective, tmp_path) -> None
         assert {"recommend", "evaluate"} <= changed or not read
     labels = keys(load(*base, "label.k=3"), workspace)
     assert labels["train"] == before["train"] != keys(load(), workspace)["train"]
+
+
+def test_a_split_by_time_depends_on_its_cut(tmp_path) -> None:
+    """However it is written; not on the share that another cut would have, nor on the seed."""
+    workspace = Workspace(str(tmp_path))
+    base = ("split.by=time", "recommend.protocol=oord")
+
+    def key(*more: str) -> str:
+        return keys(load(*base, *more), workspace)["split"]
+
+    by_share, by_cut = key(), key("split.cut=2020-01-01")
+    assert by_share == key("seed=1") != by_cut
+    assert by_cut == key("split.cut=1577836800", "split.test_share=0.3")
+    changed = ("split.test_share=0.3", "split.validation=0.2", "split.require_tags=true")
+    assert len({by_share, by_cut, *(key(more) for more in changed)}) == 5
+    compared = ("compare.splits=[song, time]",)
+    stages = [keys(load(*compared, *more), workspace) for more in ((), ("split.cut=2020-01-01",))]
+    assert {s for s in stages[0] if stages[0][s] != stages[1][s]} == {"compare", "ladder"}
 
 
 def test_a_key_does_not_depend_on_the_order_of_an_overrides_list(tmp_path) -> None:
