@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,9 +32,13 @@ TRACKS_A_PIECE = 1 << 19
 Another number would mix with what an unfinished run left: raise the stage's version with it.
 """
 
-STAGING = ("sent_tracks", "sent_of_songs", "kept_rows", "kept_tracks")
+STAGING = ("sent_tracks", "sent_of_songs", "kept_rows", "kept_tracks", "kept_songs")
+
+Key = Literal["track_id", "song_id"]
+"""What songs are found by: the Million Song Dataset's lyrics by track, tables by song."""
 
 _IDS = ["song_id", "track_id"]
+_REPEATED = "track read before"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Catalogued:
     ----------
     pieces
         Into how many pieces the tracks fell, by a hash of their ids: `sent_tracks` has those that
-        were read, `kept_tracks` those that are songs.
+        were read, `kept_tracks` those that are songs. And into how many the songs did, by a hash of
+        theirs: `kept_songs`.
     groups
         Of the parts of `songs`.
     sizes
@@ -76,12 +82,14 @@ class GroupReport:
 
 
 def catalogue(
-    run: StageRun, tracks: Sequence[int], mismatches: str | None
+    run: StageRun, tracks: Sequence[int], mismatches: str | None, key: Key = "track_id"
 ) -> tuple[Counts, Catalogued]:
     """Write `songs`: which rows of `raw_songs` stay, one a song.
 
     Mismatched pairs leave, and all but the first track of a song id in the order of track ids;
     of one track's rows the first stays, in the order of parts and rows. Each is listed.
+
+    Where songs are found by `song_id`, the first row of a song stays, whatever its track.
 
     Parameters
     ----------
@@ -95,11 +103,11 @@ def catalogue(
     what = "the catalogue"
     send = resumable(run, "sent_tracks", partial(_send, run, pieces), Written)
     tasks.map_tasks(run, send, groups, description=what)
-    by_track = partial(_by_track, run, pieces, len(groups))
+    by_track = partial(_by_track, run, pieces, len(groups), key)
     found = tasks.map_tasks(
         run, resumable(run, "by_track", by_track, TracksReport), each, description=what
     )
-    by_song = partial(_by_song, run, pieces, groups)
+    by_song = partial(_by_song, run, pieces, groups, key)
     sharing = tasks.map_tasks(
         run, resumable(run, "by_song", by_song, Written), each, description=what
     )
@@ -145,7 +153,7 @@ def _exclude(rejects: Rejects, tracks: Iterable[str], reason: str, details: Iter
         rejects.add("songs", str(track), reason, detail, "excluded")
 
 
-def _by_track(run: StageRun, pieces: int, groups: int, piece: Shard) -> TracksReport:
+def _by_track(run: StageRun, pieces: int, groups: int, key: Key, piece: Shard) -> TracksReport:
     """The first row of each track, and the pairs that are mismatched, by song."""
     sent = pa.concat_tables(gather(run, "sent_tracks", piece.part, range(groups)))
     table = sent.to_pandas()
@@ -161,9 +169,12 @@ def _by_track(run: StageRun, pieces: int, groups: int, piece: Shard) -> TracksRe
     _exclude(rejects, mismatched.track_id, "known mismatch", details)
     right = table[~wrong].sort_values(["track_id", "part", "row"])
     again = right.duplicated("track_id")
-    places = (f"{r} of shard {p}" for r, p in zip(right.row[again], right.part[again], strict=True))
-    details = (f"row {place}" for place in places)
-    _exclude(rejects, right.track_id[again], "track read before", details)
+    first = right.groupby("track_id").song_id.transform("first")
+    same_song = again & (key == "song_id") & (right.song_id == first)
+    for chosen, reason in ((same_song, "song read before"), (again & ~same_song, _REPEATED)):
+        found = right[chosen]
+        places = (f"row {r} of shard {p}" for r, p in zip(found.row, found.part, strict=True))
+        _exclude(rejects, found[key], reason, places)
     run.write(rejects.to_table(), "song_exclusions", piece.part)
     rows = pd.concat([right[~again].assign(wrong=False), mismatched.assign(wrong=True)])
     passed = pa.Table.from_pandas(
@@ -174,17 +185,19 @@ def _by_track(run: StageRun, pieces: int, groups: int, piece: Shard) -> TracksRe
     return TracksReport(len(mismatched), int(again.sum()))
 
 
-def _by_song(run: StageRun, pieces: int, groups: Sequence[SongGroup], piece: Shard) -> Written:
+def _by_song(
+    run: StageRun, pieces: int, groups: Sequence[SongGroup], key: Key, piece: Shard
+) -> Written:
     """The first track of each song: to the group that it is of, and to the piece of its track."""
     sent = pa.concat_tables(gather(run, "sent_of_songs", piece.part, range(pieces)))
     table = sent.to_pandas()
-    tracks = table[~table.wrong].sort_values("track_id")
+    tracks = table[~table.wrong].sort_values(["part", "row"] if key == "song_id" else "track_id")
     again = tracks.duplicated("song_id")
     kept, sharing = tracks[~again], tracks[again]
     stays = dict(zip(kept.song_id, kept.track_id, strict=True))
     rejects = Rejects()
     details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
-    _exclude(rejects, sharing.track_id, "song of another track", details)
+    _exclude(rejects, sharing[key], "song of another track", details)
     run.write(rejects.to_table(), "song_exclusions", pieces + piece.part)
     lost = sorted(set(table.song_id[table.wrong]) - set(kept.song_id))
     run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched", piece.part)
@@ -195,6 +208,9 @@ def _by_song(run: StageRun, pieces: int, groups: Sequence[SongGroup], piece: Sha
     scatter(run, rows, group, len(groups), "kept_rows", piece.part)
     where = piece_of(places["track_id"], pieces)
     scatter(run, places, where, pieces, "kept_tracks", piece.part)
+    if key == "song_id":
+        ids = pa.table({"song_id": pa.array(kept.song_id, pa.string()), "part": places["part"]})
+        run.write(ids, "kept_songs", piece.part)
     return Written(len(sharing))
 
 
@@ -211,13 +227,18 @@ def _keep(run: StageRun, pieces: int, group: SongGroup) -> GroupReport:
     return GroupReport(written)
 
 
-def places_of(run: StageRun, songs: Catalogued, piece: int, tracks: pa.Array) -> pa.Table:
-    """Where tracks of a piece are: `known` if one was read; `part` and `row`, if it is a song's."""
+def places_of(run: StageRun, songs: Catalogued, piece: int, ids: pa.Array, key: Key) -> pa.Table:
+    """Where ids of a piece are: `known` if one was read; its `part` of `songs`, if it is there.
+
+    Of a song, those that are in the catalogue are known.
+    """
+    if key == "song_id":
+        kept = run.workspace.read_part(run.stage, "kept_songs", part_name(piece))
+        places = pc.index_in(ids, value_set=kept[key].combine_chunks())
+        return pa.table({"known": pc.is_valid(places), "part": kept["part"].take(places)})
     read = gather(run, "sent_tracks", piece, range(len(songs.groups)))
     kept = pa.concat_tables(gather(run, "kept_tracks", piece, range(songs.pieces)))
-    value_set = pa.concat_tables(read)["track_id"].combine_chunks()
-    known = pc.is_in(tracks, value_set=value_set)
-    places = pc.index_in(tracks, value_set=kept["track_id"].combine_chunks())
-    return pa.table(
-        {"known": known, "part": kept["part"].take(places), "row": kept["row"].take(places)}
-    )
+    value_set = pa.concat_tables(read)[key].combine_chunks()
+    known = pc.is_in(ids, value_set=value_set)
+    places = pc.index_in(ids, value_set=kept[key].combine_chunks())
+    return pa.table({"known": known, "part": kept["part"].take(places)})

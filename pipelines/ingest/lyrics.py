@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.errors import SourceError
 from fusionrec.formats import musixmatch
-from fusionrec.formats.batch import Rejects
 from fusionrec.formats.text import byte_ranges
-from fusionrec.hashing import piece_of
 from pipelines.config import Config
 from pipelines.config.sources import IngestConfig
-from pipelines.ingest.catalogue import Catalogued, places_of
+from pipelines.ingest.catalogue import Catalogued
+from pipelines.ingest.joining import Join, Matched, arrived, send_to_songs
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_groups import SongGroup
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
 from pipelines.runtime import tasks
-from pipelines.runtime.exchange import first_of, gather, scatter
-from pipelines.runtime.shards import Shard, Written
+from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, resumable
-from pipelines.runtime.workspace import StageRun, part_name
+from pipelines.runtime.workspace import StageRun
 
-STAGING = ("raw_lyrics", "lyric_tracks", "lyric_places", "sent_lyrics")
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Bags of a shard whose track was read, those of songs, those of no track, and second ones."""
-
-    tracks: int
-    songs: int
-    others: int
-    repeated: int
+JOIN = Join("lyrics", "track_id", "lyrics", "other_lyrics")
 
 
 def read_lyrics(config: Config, run: StageRun, limit: float, songs: Catalogued) -> Counts:
@@ -102,89 +87,29 @@ def _read_lyrics_shard(shard: FileShard) -> tuple[Tables, ReadReport]:
     return {"raw_lyrics": batch.table, "lyrics_rejects": batch.rejects}, report(batch)
 
 
-def _join_lyrics(run: StageRun, shards: Sequence[Shard], songs: Catalogued) -> Counts:
-    """Bags come to their songs' parts, by way of the pieces that know where the tracks are."""
+def _join_lyrics(run: StageRun, shards: Sequence[FileShard], songs: Catalogued) -> Counts:
+    """Bags come to their songs' parts."""
+    (found,) = send_to_songs(run, JOIN, [shards], songs, description="matching lyrics")
+    parts = [shard.part for shard in shards]
+    collect = resumable(run, "lyrics_of_songs", partial(_collect, run, parts), Written)
+    tasks.map_tasks(run, collect, songs.groups, description="matching lyrics")
+    return counts_of(found)
 
-    def mapped(name: str, function: partial[Written], over: Sequence[Shard]) -> None:
-        work = resumable(run, name, function, Written)
-        tasks.map_tasks(run, work, over, description="matching lyrics")
 
-    mapped("lyric_tracks", partial(_send_tracks, run, songs.pieces), shards)
-    pieces = [Shard(piece) for piece in range(songs.pieces)]
-    mapped("lyric_places", partial(_find_places, run, songs, len(shards)), pieces)
-    found = tasks.map_tasks(
-        run,
-        resumable(run, "sent_lyrics", partial(_send_lyrics, run, songs), Matched),
-        shards,
-        description="matching lyrics",
-    )
-    mapped("lyrics_of_songs", partial(_collect, run, len(shards)), songs.groups)
+def counts_of(found: Sequence[Matched]) -> Counts:
+    """What became of all shards' lyrics."""
     return {
-        "tracks_with_lyrics": sum(of.tracks for of in found),
+        "tracks_with_lyrics": sum(of.known for of in found),
         "songs_with_lyrics": sum(of.songs for of in found),
         "lyrics_of_other_tracks": sum(of.others for of in found),
         "lyrics_repeated": sum(of.repeated for of in found),
     }
 
 
-def _tracks(run: StageRun, part: int) -> pa.ChunkedArray:
-    return run.workspace.read_part(run.stage, "raw_lyrics", part_name(part), ["track_id"])[
-        "track_id"
-    ]
-
-
-def _send_tracks(run: StageRun, pieces: int, shard: Shard) -> Written:
-    tracks = _tracks(run, shard.part)
-    table = pa.table({"track_id": tracks})
-    scatter(run, table, piece_of(tracks, pieces), pieces, "lyric_tracks", shard.part)
-    return Written(len(tracks))
-
-
-def _find_places(run: StageRun, songs: Catalogued, shards: int, piece: Shard) -> Written:
-    """Tell each shard which of its tracks were not read before, and where they are."""
-    sent = gather(run, "lyric_tracks", piece.part, range(shards))
-    tracks = pa.concat_tables(sent)["track_id"].combine_chunks()
-    first = first_of(tracks.dictionary_encode().indices.to_numpy())
-    places = places_of(run, songs, piece.part, tracks).append_column("first", pa.array(first))
-    shard = np.repeat(np.arange(shards), [table.num_rows for table in sent])
-    scatter(run, places, shard, shards, "lyric_places", piece.part)
-    return Written(len(tracks))
-
-
-def _send_lyrics(run: StageRun, songs: Catalogued, shard: Shard) -> Matched:
-    """A shard's bags to the groups of their songs; those of no track to `other_lyrics`."""
-    lyrics = run.workspace.read_part(run.stage, "raw_lyrics", part_name(shard.part))
-    order = np.argsort(piece_of(lyrics["track_id"], songs.pieces), kind="stable")
-    told = pa.concat_tables(gather(run, "lyric_places", shard.part, range(songs.pieces)))
-    places = told.take(pa.array(np.argsort(order, kind="stable")))
-    first = places["first"]
-    known = pc.and_(first, places["known"])
-    again, others = lyrics.filter(pc.invert(first)), lyrics.filter(pc.and_not(first, known))
-    rejects = Rejects()
-    for track in again["track_id"].to_pylist():
-        rejects.add("lyrics", track, "track read before", action="excluded")
-    run.write(others, "other_lyrics", shard.part)
-    for track in others["track_id"].to_pylist():
-        rejects.add("lyrics", track, "track id not in the corpus", action="unmatched")
-    run.write(rejects.to_table(), "lyrics_unmatched", shard.part)
-    matched = pc.and_(known, pc.is_valid(places["part"]))
-    where = places.filter(matched)
-    bags = lyrics.filter(matched)
-    for name in ("part", "row"):
-        bags = bags.append_column(name, where[name])
-    group = songs.group_of(where["part"].to_numpy())
-    scatter(run, bags, group, len(songs.groups), "sent_lyrics", shard.part)
-    tracks = lyrics.num_rows - again.num_rows - others.num_rows
-    return Matched(tracks, bags.num_rows, others.num_rows, again.num_rows)
-
-
-def _collect(run: StageRun, shards: int, group: SongGroup) -> Written:
+def _collect(run: StageRun, shards: Sequence[int], group: SongGroup) -> Written:
     """Write the bags of a group's parts, in the order of their songs."""
-    bags = pa.concat_tables(gather(run, "sent_lyrics", group.part, range(shards)))
-    bags = bags.sort_by([("part", "ascending"), ("row", "ascending")]).combine_chunks()
-    parts = bags["part"].to_numpy()
-    bags = bags.drop_columns(["part", "row"])
-    for _, part in group.parts:
-        start, stop = np.searchsorted(parts, [part, part + 1]).tolist()
-        run.write(bags.slice(start, stop - start), "lyrics", part)
-    return Written(bags.num_rows)
+    written = 0
+    for part, songs, bags in arrived(run, JOIN, group, shards):
+        run.write(bags.take(songs["place"].drop_null()), "lyrics", part)
+        written += bags.num_rows
+    return Written(written)

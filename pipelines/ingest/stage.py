@@ -26,7 +26,7 @@ from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
 from pipelines.ingest.lookup import STAGING as LOOKUP
 from pipelines.ingest.lookup import write_song_names
-from pipelines.ingest.lyrics import STAGING as LYRICS
+from pipelines.ingest.lyrics import JOIN as LYRICS
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
 from pipelines.ingest.plays import read_plays
@@ -42,7 +42,7 @@ _STAGING = (
     *CATALOGUE,
     "mismatched",
     "mismatched_pairs",
-    *LYRICS,
+    *LYRICS.staging,
     "raw_plays",
     "raw_users",
     *USER_CODES,
