@@ -17,7 +17,7 @@ from fusionrec.formats import files
 from pipelines import embed, ingest
 from pipelines.config import Config
 from pipelines.embed.lyrics import PRETRAIN, check_encoder
-from pipelines.ingest.sources import source_path
+from pipelines.ingest.listing import named_sources
 from pipelines.runtime import gpus, lease, resources, session
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Plan, Plans, Stage
@@ -134,16 +134,10 @@ def _temporary_folder() -> str:
 
 
 def _sources(config: Config) -> str:
-    source = config.source
-    named = [("songs", source.songs), ("artist_terms", source.artist_terms)]
-    named += [("artist_similarity", source.artist_similarity)]
-    named += [("other_songs", source.other_songs)]
-    named += [("lyrics", name) for name in source.lyrics]
-    named += [("plays", name) for name in source.plays] + [("mismatches", source.mismatches)]
-    found = [(key, source_path(config, name)) for key, name in named if name is not None]
+    found = list(named_sources(config))
     for key, path in found:
         if not files.exists(path):
-            raise SourceError(f"{path}: does not exist; set source.root and source.{key}")
+            raise SourceError(f"{path}: does not exist; set source.root and {key}")
         if not files.is_folder(path):
             with files.open_binary(path) as file:
                 file.read(1)

@@ -12,15 +12,27 @@ from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 from pipelines.config.tables import TablesConfig
 
-Format = Literal["msd", "tables"]
-"""How the source is written."""
+Format = Literal[
+    "msd",
+    "tables",
+    "recbole",
+    "lfm-1b",
+    "lfm-2b",
+    "music4all-onion",
+    "yambda",
+    "spotify-mpd",
+    "lastfm-360k",
+]
+"""How the source is written; beyond `tables` are published layouts of them."""
 
 
 class SourceConfig(Section):
     """Where the Million Song Dataset's files lie, or tables; relative paths are below `root`."""
 
     format: Format = _key(
-        "msd", "the Million Song Dataset's files, or tables of one's own (`source.tables`)"
+        "msd",
+        "the Million Song Dataset's files; `tables` of one's own (`source.tables`); or tables by a "
+        "published layout in the folder `source.root`, beside which `source.tables` may name more",
     )
     root: str = _key(
         "",

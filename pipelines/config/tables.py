@@ -56,7 +56,10 @@ class FeatureConfig(TableConfig):
 
 
 class TablesConfig(Section):
-    """Where `source.format: tables` finds songs, plays, lyrics and vectors, below `source.root`."""
+    """Where `source.format: tables` finds songs, plays, lyrics and vectors, below `source.root`.
+
+    Without `songs`, the songs are those that are played, known by id alone.
+    """
 
     songs: TableConfig = TableConfig()
     plays: TableConfig = TableConfig()

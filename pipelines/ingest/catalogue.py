@@ -82,7 +82,12 @@ class GroupReport:
 
 
 def catalogue(
-    run: StageRun, tracks: Sequence[int], mismatches: str | None, key: Key = "track_id"
+    run: StageRun,
+    tracks: Sequence[int],
+    mismatches: str | None,
+    key: Key = "track_id",
+    *,
+    repeats: bool = False,
 ) -> tuple[Counts, Catalogued]:
     """Write `songs`: which rows of `raw_songs` stay, one a song.
 
@@ -95,6 +100,8 @@ def catalogue(
     ----------
     tracks
         The rows of each part of `raw_songs`.
+    repeats
+        A song has many rows by design: that they are left out is not listed.
     """
     rejected = tasks.run_task(run, _write_mismatches, run, mismatches) if mismatches else 0
     groups = tuple(song_groups(["raw_songs"], [tracks]))
@@ -103,7 +110,7 @@ def catalogue(
     what = "the catalogue"
     send = resumable(run, "sent_tracks", partial(_send, run, pieces), Written)
     tasks.map_tasks(run, send, groups, description=what)
-    by_track = partial(_by_track, run, pieces, len(groups), key)
+    by_track = partial(_by_track, run, pieces, len(groups), key, repeats)
     found = tasks.map_tasks(
         run, resumable(run, "by_track", by_track, TracksReport), each, description=what
     )
@@ -153,7 +160,9 @@ def _exclude(rejects: Rejects, tracks: Iterable[str], reason: str, details: Iter
         rejects.add("songs", str(track), reason, detail, "excluded")
 
 
-def _by_track(run: StageRun, pieces: int, groups: int, key: Key, piece: Shard) -> TracksReport:
+def _by_track(
+    run: StageRun, pieces: int, groups: int, key: Key, repeats: bool, piece: Shard
+) -> TracksReport:
     """The first row of each track, and the pairs that are mismatched, by song."""
     sent = pa.concat_tables(gather(run, "sent_tracks", piece.part, range(groups)))
     table = sent.to_pandas()
@@ -171,7 +180,8 @@ def _by_track(run: StageRun, pieces: int, groups: int, key: Key, piece: Shard) -
     again = right.duplicated("track_id")
     first = right.groupby("track_id").song_id.transform("first")
     same_song = again & (key == "song_id") & (right.song_id == first)
-    for chosen, reason in ((same_song, "song read before"), (again & ~same_song, _REPEATED)):
+    listed = same_song & (not repeats)
+    for chosen, reason in ((listed, "song read before"), (again & ~same_song, _REPEATED)):
         found = right[chosen]
         places = (f"row {r} of shard {p}" for r, p in zip(found.row, found.part, strict=True))
         _exclude(rejects, found[key], reason, places)

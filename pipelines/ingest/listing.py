@@ -7,12 +7,15 @@ that could have it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fusionrec.errors import SourceError
 from fusionrec.formats import files, hdf5
+from fusionrec.formats.tables import table_files
 from pipelines.config import Config
 from pipelines.ingest.sources import source_path
+from pipelines.ingest.tables import check_source, is_tables, table_specs
 
 _latest: dict[str, hdf5.Listing] = {}
 """Of the last fingerprint in this process, by the tree's path."""
@@ -30,12 +33,9 @@ def source_state(config: Config) -> list[list[Any]]:
     UnavailableError
         The environment does not say.
     """
-    source = config.source
-    named = [source.songs, source.artist_terms, *source.lyrics, *source.plays, source.mismatches]
-    named += [source.artist_similarity, source.other_songs]
     _latest.clear()
     rows: list[list[Any]] = []
-    for path in (source_path(config, name) for name in named if name is not None):
+    for key, path in named_sources(config):
         try:
             if files.is_folder(path):
                 listing = _latest[path] = hdf5.list_tracks(path)
@@ -45,9 +45,38 @@ def source_state(config: Config) -> list[list[Any]]:
         except OSError:
             raise SourceError(
                 f"{path}: does not exist; set source.root to the folder of the corpus "
-                "and the keys below it to the files it holds"
+                f"and {key} to the files it holds"
             ) from None
     return rows
+
+
+def named_sources(config: Config) -> Iterator[tuple[str, str]]:
+    """Each file or folder that is read, after the key that names it; of tables every file.
+
+    Raises
+    ------
+    ConfigError
+        Keys do not fit together.
+    SourceError
+        A table has no file.
+    """
+    check_source(config)
+    source = config.source
+    if is_tables(config):
+        for key, spec in table_specs(config).each():
+            yield from ((key, path) for path in table_files(spec))
+            if spec.ids is not None:
+                yield f"{key}.ids", spec.ids
+        return
+    named = [("songs", source.songs), ("artist_terms", source.artist_terms)]
+    named += [("lyrics", name) for name in source.lyrics]
+    named += [("plays", name) for name in source.plays]
+    named += [("mismatches", source.mismatches)]
+    named += [("artist_similarity", source.artist_similarity)]
+    named += [("other_songs", source.other_songs)]
+    for key, name in named:
+        if name is not None:
+            yield f"source.{key}", source_path(config, name)
 
 
 def take_listing(path: str) -> hdf5.Listing:

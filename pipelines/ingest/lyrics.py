@@ -23,6 +23,14 @@ from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun
 
+NONE: Counts = {
+    "lyrics": 0,
+    "tracks_with_lyrics": 0,
+    "songs_with_lyrics": 0,
+    "lyrics_rejects": {},
+}
+"""Of a source without lyrics."""
+
 JOIN = Join("lyrics", "track_id", "lyrics", "other_lyrics")
 
 
@@ -30,7 +38,7 @@ def read_lyrics(config: Config, run: StageRun, limit: float, songs: Catalogued) 
     """Bags to `lyrics`, in parts aligned with those of `songs`; the others to `other_lyrics`."""
     paths = [source_path(config, path) for path in config.source.lyrics]
     if not paths:
-        return {"lyrics": 0, "tracks_with_lyrics": 0, "songs_with_lyrics": 0, "lyrics_rejects": {}}
+        return NONE
     ranges: list[tuple[str, int, int]] = []
     for path in paths:
         found = tasks.run_task(run, _lyrics_ranges, path, config.ingest)

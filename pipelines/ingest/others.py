@@ -30,6 +30,7 @@ from pipelines.ingest.sources import (
     source_path,
     totals,
 )
+from pipelines.ingest.tables import is_tables
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts
@@ -66,13 +67,14 @@ def describe_others(config: Config, run: StageRun, limit: float) -> tuple[Counts
 
     Also how many each part has.
     """
-    name = config.source.other_songs
+    name = None if is_tables(config) else config.source.other_songs
     path = source_path(config, name) if name else None
     if path is not None:
         if os.path.splitext(path)[1] != ".db":
             raise SourceError(f"{path}: source.other_songs must be a .db file: track_metadata.db")
         tasks.run_task(run, _write_artists, run)
-    databases = Databases(path, *artist_databases(config))
+    of_artists = (None, None) if path is None else artist_databases(config)
+    databases = Databases(path, *of_artists)
     reports, stream = read_shards(
         run,
         "other_songs",

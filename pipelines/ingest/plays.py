@@ -1,4 +1,4 @@
-"""Ingest, third part: listening triplets, as codes of users and songs.
+"""Ingest, third part: listening triplets or tables of plays, as codes of users and songs.
 
 Plays of songs outside the catalogue are kept beside the others: no list will name these songs, but
 what their listeners have in common can be learned from them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,17 +17,21 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.formats import taste_profile
+from fusionrec.formats.tables import read_plays as read_table
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
 from pipelines.ingest.by_user import ARTIFACTS, plays_by_user
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_codes import PLAYED, Songs, code_songs, samples_of, song_codes_of
 from pipelines.ingest.sources import FileShard, ReadReport, report, source_path, totals
+from pipelines.ingest.tables import TableShard, is_tables, table_shards, table_specs
 from pipelines.ingest.user_codes import Users, code_users, codes_of
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import StageRun, part_name
+
+_TIME = schemas.PLAY_TIMES.names[0]
 
 
 @dataclass(frozen=True)
@@ -38,23 +43,27 @@ class PlaysReport(ReadReport):
     samples: list[str]
 
 
-def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]) -> Counts:
-    """Triplets as codes: a user's row in `users`, a song's in `songs` or among the `other_ids`.
+@dataclass(frozen=True)
+class RawPlays:
+    """Plays as they were read, in `raw_plays`: their shards, what is said of each, and of all."""
 
-    Those on the catalogue go to `plays` and those on other songs to `other_plays`; those on songs
-    that the catalogue lost, as all their tracks are mismatched, to neither.
+    shards: Sequence[FileShard]
+    reports: Sequence[PlaysReport]
+    total: ReadReport
+    stream: dict[str, Any]
 
-    Parameters
-    ----------
-    sizes
-        Songs of each part of the catalogue.
-    """
-    ranges: list[tuple[str, int, int]] = []
-    for path in config.source.plays:
-        file = source_path(config, path)
-        found = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
-        ranges += [(file, start, stop) for start, stop in found]
-    shards = [FileShard(part, *found) for part, found in enumerate(ranges)]
+
+def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
+    """Read triplets, or tables of plays; users and songs once a shard."""
+    if is_tables(config):
+        spec = table_specs(config).plays
+        named = spec.paths
+        shards: Sequence[FileShard] = table_shards(run, spec, "source.tables.plays", config.ingest)[
+            0
+        ]
+    else:
+        named = config.source.plays
+        shards = _shards_of_triplets(config, run)
     reports, stream = read_shards(
         run,
         "plays",
@@ -64,7 +73,39 @@ def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]
         PlaysReport,
         description="reading plays",
     )
-    total = totals(reports, limit, "plays", ", ".join(config.source.plays))
+    return RawPlays(shards, reports, totals(reports, limit, "plays", ", ".join(named)), stream)
+
+
+def _shards_of_triplets(config: Config, run: StageRun) -> list[FileShard]:
+    ranges: list[tuple[str, int, int]] = []
+    for path in config.source.plays:
+        file = source_path(config, path)
+        found = tasks.run_task(run, byte_ranges, file, config.ingest.bytes_per_shard)
+        ranges += [(file, start, stop) for start, stop in found]
+    return [FileShard(part, *found) for part, found in enumerate(ranges)]
+
+
+def read_plays(
+    config: Config,
+    run: StageRun,
+    limit: float,
+    sizes: Sequence[int],
+    read: RawPlays | None = None,
+) -> Counts:
+    """Plays as codes: a user's row in `users`, a song's in `songs` or among the `other_ids`.
+
+    Those on the catalogue go to `plays` and those on other songs to `other_plays`; those on songs
+    that the catalogue lost, as all their tracks are mismatched, to neither.
+
+    Parameters
+    ----------
+    sizes
+        Songs of each part of the catalogue.
+    read
+        What :func:`read_raw_plays` returned, if they were read before.
+    """
+    read = read or read_raw_plays(config, run, limit)
+    shards, reports, total = read.shards, read.reports, read.total
     users = code_users(run, shards, sum(found.users for found in reports))
     songs = code_songs(
         run,
@@ -87,13 +128,16 @@ def read_plays(config: Config, run: StageRun, limit: float, sizes: Sequence[int]
         "other_songs": int(songs.others[-1]),
         "other_plays": on_others,
         "play_rejects": total.reasons,
-        "stream": stream,
+        "stream": read.stream,
     }
 
 
 def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
     """Users and songs once a shard, and its rows as positions among them."""
-    batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
+    if isinstance(shard, TableShard):
+        batch = read_table(shard.path, shard.spec, shard.start, shard.stop)
+    else:
+        batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
     table = batch.table
     listeners = table["user_id"].combine_chunks().dictionary_encode()
     played = table["song_id"].combine_chunks().dictionary_encode()
@@ -102,6 +146,8 @@ def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
     place[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
     songs = place[played.indices.to_numpy()]
     raw = pa.table({"user": listeners.indices, "song": songs, "plays": table["plays"]})
+    if _TIME in table.column_names:
+        raw = raw.append_column(_TIME, table[_TIME])
     ids = played.dictionary.take(order)
     rows = np.bincount(songs, minlength=len(ids))
     tables = {

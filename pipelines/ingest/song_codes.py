@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -100,7 +101,7 @@ def code_songs(
         of_catalogue = tasks.map_tasks(
             run, partial(_sample, run), groups, description="songs by id"
         )
-        bounds = _bounds([*samples, *of_catalogue], pieces)
+        bounds = bounds_of([*samples, *of_catalogue], pieces)
         pieces = len(bounds) + 1
 
     def mapped(name: str, function: partial[Written], over: Sequence[Shard]) -> list[Written]:
@@ -132,14 +133,14 @@ def song_codes_of(run: StageRun, songs: Songs, part: int) -> tuple[NDArray[np.in
     return np.concatenate(own), np.concatenate(others)
 
 
-def _bounds(samples: Sequence[Sequence[str]], pieces: int) -> list[str]:
+def bounds_of(samples: Sequence[Sequence[str]], pieces: int) -> list[str]:
     """Ids at which pieces begin, but for the first."""
     ids = sorted(identity for each in samples for identity in each)
     places = np.arange(1, pieces) * len(ids) // pieces
     return sorted({ids[place] for place in places.tolist()})
 
 
-def _pieces(ids: pa.Array, bounds: Sequence[str]) -> NDArray[np.int64]:
+def split_by_bounds(ids: pa.Array, bounds: Sequence[str]) -> NDArray[np.int64]:
     """The piece of each of some ids that are in order."""
     rows = range(len(ids))
     starts = [bisect_left(rows, bound, key=lambda row: ids[row].as_py()) for bound in bounds]
@@ -160,7 +161,7 @@ def _sample(run: StageRun, group: SongGroup) -> list[str]:
 
 def _send_played(run: StageRun, bounds: Sequence[str], shard: Shard) -> Written:
     table = run.workspace.read_part(run.stage, "raw_played", part_name(shard.part))
-    pieces = _pieces(table["song_id"].combine_chunks(), bounds)
+    pieces = split_by_bounds(table["song_id"].combine_chunks(), bounds)
     scatter(run, table, pieces, len(bounds) + 1, "sent_played", shard.part)
     return Written(table.num_rows)
 
@@ -168,7 +169,7 @@ def _send_played(run: StageRun, bounds: Sequence[str], shard: Shard) -> Written:
 def _send_songs(run: StageRun, bounds: Sequence[str], group: SongGroup) -> Written:
     ids, codes = _group_ids(run, group)
     table = pa.table({"song_id": ids, "code": codes})
-    scatter(run, table, _pieces(ids, bounds), len(bounds) + 1, "sent_songs", group.part)
+    scatter(run, table, split_by_bounds(ids, bounds), len(bounds) + 1, "sent_songs", group.part)
     return Written(table.num_rows)
 
 
@@ -199,16 +200,30 @@ def _join(run: StageRun, shards: int, groups: int, piece: Shard) -> Written:
     return Written(len(order))
 
 
-def _write_others(run: StageRun, songs: Songs, shard: RowsShard) -> Written:
-    """Ids of some of the other songs; each is listed among what matches nothing."""
-    found = [PLAYED.empty_table()]
-    for piece in range(songs.pieces):
-        first, last = songs.others[piece : piece + 2].tolist()
+def slice_of_pieces(
+    run: StageRun, artifact: str, firsts: NDArray[np.int64], shard: RowsShard
+) -> pa.Table:
+    """Rows of an artifact that has a part a piece, from `shard.start` to before `shard.stop`.
+
+    Parameters
+    ----------
+    firsts
+        The number of the first row of each piece, and that of all rows: shape (pieces + 1,).
+    """
+    found = []
+    for piece, (first, last) in enumerate(pairwise(firsts.tolist())):
         if first < shard.stop and last > shard.start:
-            table = run.workspace.read_part(run.stage, "found_others", part_name(piece))
+            table = run.workspace.read_part(run.stage, artifact, part_name(piece))
             begin = max(0, shard.start - first)
             found.append(table.slice(begin, min(shard.stop, last) - first - begin))
-    table = pa.concat_tables(found)
+    if not found:
+        return run.workspace.read_part(run.stage, artifact, part_name(0)).slice(0, 0)
+    return pa.concat_tables(found)
+
+
+def _write_others(run: StageRun, songs: Songs, shard: RowsShard) -> Written:
+    """Ids of some of the other songs; each is listed among what matches nothing."""
+    table = slice_of_pieces(run, "found_others", songs.others, shard)
     run.write(table.select(["song_id"]), "other_ids", shard.part)
     rejects = Rejects()
     for song, rows in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):

@@ -74,6 +74,22 @@ class SongsReport(ReadReport):
     with_terms: int
     processor: dict[str, int]
 
+    @classmethod
+    def of(cls, found: ReadReport, songs: pa.Table, processor: dict[str, int]) -> SongsReport:
+        """Of a shard's songs; `processor` is what reading them told of the worker's."""
+        with_mbtags, with_terms = (non_empty(songs[name]) for name in ("mbtags", "terms"))
+        return cls(
+            **vars(found), with_mbtags=with_mbtags, with_terms=with_terms, processor=processor
+        )
+
+
+def counts_of_tags(reports: Sequence[SongsReport]) -> Counts:
+    """How many songs have tags of each kind."""
+    return {
+        "tracks_with_mbtags": sum(shard.with_mbtags for shard in reports),
+        "tracks_with_terms": sum(shard.with_terms for shard in reports),
+    }
+
 
 def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, Catalogued]:
     """Tracks to `songs`, and their segments: one track a song id, mismatched pairs left out.
@@ -106,8 +122,7 @@ def read_songs(config: Config, run: StageRun, limit: float) -> tuple[Counts, Cat
     )
     counts: Counts = {
         "tracks": total.rows,
-        "tracks_with_mbtags": sum(shard.with_mbtags for shard in reports),
-        "tracks_with_terms": sum(shard.with_terms for shard in reports),
+        **counts_of_tags(reports),
         "tracks_rejected": total.dropped,
         "song_files_or_rows": total.read,
         "song_files_read_directly": total.direct,
@@ -196,12 +211,7 @@ def _read_song_shard(
     found = {"raw_songs": songs, "song_rejects": pa.concat_tables(rejects)}
     if statistics:
         found["segment_statistics"] = pa.concat_tables(statistics)
-    return found, SongsReport(
-        **vars(summed(counts)),
-        with_mbtags=non_empty(songs["mbtags"]),
-        with_terms=non_empty(songs["terms"]),
-        processor=probes.lines("HDF5 files"),
-    )
+    return found, SongsReport.of(summed(counts), songs, probes.lines("HDF5 files"))
 
 
 def _batches(run: StageRun, shard: SongShard, segments: bool, notes: CrashNotes) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Ingest: the official files into Parquet, with every rejection listed and counted.
+"""Ingest: the official files, or tables, into Parquet, with every rejection listed and counted.
 
 Shards of the source go through two operators of Ray Data, of which one reads them and the other
 writes their parts (:mod:`pipelines.ingest.reading`). What brings shards together (tracks and songs
@@ -14,7 +14,8 @@ shard; the listing of a tree lies in a temporary file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,12 +30,19 @@ from pipelines.ingest.lookup import write_song_names
 from pipelines.ingest.lyrics import JOIN as LYRICS
 from pipelines.ingest.lyrics import read_lyrics
 from pipelines.ingest.others import describe_others
-from pipelines.ingest.plays import read_plays
+from pipelines.ingest.plays import read_plays, read_raw_plays
 from pipelines.ingest.song_codes import STAGING as SONG_CODES
 from pipelines.ingest.songs import read_songs
+from pipelines.ingest.table_lyrics import STAGING as TABLE_LYRICS
+from pipelines.ingest.table_lyrics import read_table_lyrics
+from pipelines.ingest.table_songs import STAGING as TABLE_SONGS
+from pipelines.ingest.table_songs import read_table_songs, songs_played
+from pipelines.ingest.tables import check_source, is_tables, reads_times, table_specs
 from pipelines.ingest.user_codes import STAGING as USER_CODES
+from pipelines.ingest.vectors import JOIN as VECTORS
+from pipelines.ingest.vectors import read_vectors
 from pipelines.runtime import metrics, tasks
-from pipelines.runtime.stage import Counts, Stage
+from pipelines.runtime.stage import Counts, Json, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
 _STAGING = (
@@ -43,6 +51,9 @@ _STAGING = (
     "mismatched",
     "mismatched_pairs",
     *LYRICS.staging,
+    *VECTORS.staging,
+    *TABLE_LYRICS,
+    *TABLE_SONGS,
     "raw_plays",
     "raw_users",
     *USER_CODES,
@@ -59,8 +70,10 @@ _REJECTS = (
     "song_rejects",
     "song_exclusions",
     "mismatch_rejects",
+    "vector_rejects",
+    VECTORS.unmatched,
     "lyrics_rejects",
-    "lyrics_unmatched",
+    LYRICS.unmatched,
     "play_rejects",
     "play_unmatched",
     "other_song_rejects",
@@ -76,18 +89,56 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     Last comes what finds a song among them.
     """
     limit = config.ingest.max_reject_share
+    each = (_tables if is_tables(config) else _official)(config, run, limit)
+    streams = {name: of["stream"] for name, of in each.items() if "stream" in of}
+    counts: dict[str, Json] = {}
+    for found in each.values():
+        counts |= {name: count for name, count in found.items() if name != "stream"}
+    counts |= tasks.run_task(run, _merge_rejects, run)
+    run.write_json(counts, "report.json")
+    return {**counts, "streams": streams}  # whose seconds are others each time: in no artifact
+
+
+def _official(config: Config, run: StageRun, limit: float) -> dict[str, Counts]:
+    """The Million Song Dataset's files."""
     songs, catalogued = read_songs(config, run, limit)
     lyrics = read_lyrics(config, run, limit, catalogued)
     plays = read_plays(config, run, limit, catalogued.sizes)
     others, other_sizes = describe_others(config, run, limit)
     write_song_names(run, (catalogued.sizes, other_sizes))
-    each = {"songs": songs, "lyrics": lyrics, "plays": plays, "other_songs": others}
-    streams = {name: of["stream"] for name, of in each.items() if "stream" in of}
-    counts = {**songs, **lyrics, **plays, **others}
-    del counts["stream"]
-    counts |= tasks.run_task(run, _merge_rejects, run)
-    run.write_json(counts, "report.json")
-    return {**counts, "streams": streams}  # whose seconds are others each time: in no artifact
+    return {"songs": songs, "lyrics": lyrics, "plays": plays, "other_songs": others}
+
+
+def _tables(config: Config, run: StageRun, limit: float) -> dict[str, Counts]:
+    """Tables of one's own. Where none has the songs, these are the ones that are played."""
+    specs = table_specs(config)
+    read = None
+    if specs.songs is not None:
+        songs, catalogued = read_table_songs(config, run, limit, specs.songs)
+    else:
+        read = read_raw_plays(config, run, limit)
+        songs, catalogued = songs_played(config, run, read)
+    vectors = read_vectors(config, run, limit, catalogued, specs.features)
+    lyrics = read_table_lyrics(config, run, limit, catalogued, specs)
+    plays = read_plays(config, run, limit, catalogued.sizes, read)
+    others, other_sizes = describe_others(config, run, limit)
+    write_song_names(run, (catalogued.sizes, other_sizes))
+    each = {"songs": songs, "vectors": vectors, "lyrics": lyrics, "plays": plays}
+    alignment = {"alignment": _alignment(each)}
+    return {**each, "other_songs": others, "alignment": alignment}
+
+
+def _alignment(each: Mapping[str, Counts]) -> Counts:
+    """How far tables fit together: what one names that the songs lack, and what comes twice."""
+    songs, vectors, lyrics, plays = each.values()
+    return {
+        "songs_repeated": songs.get("songs_repeated", 0),
+        "songs_in_plays_without_metadata": plays["other_songs"],
+        "lyrics_of_unknown_songs": lyrics.get("lyrics_of_other_tracks", 0),
+        "lyrics_repeated": lyrics.get("lyrics_repeated", 0),
+        "vectors_of_unknown_songs": vectors.get("vectors_of_unknown_songs", {}),
+        "vectors_repeated": vectors.get("vectors_repeated", {}),
+    }
 
 
 def _merge_rejects(run: StageRun) -> Counts:
@@ -115,15 +166,31 @@ def _rejects(run: StageRun) -> Iterator[tuple[str, pa.Table]]:
         yield artifact, pa.concat_tables(tables)
 
 
+_OF_TABLES = {"format", "tables"}
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What the source's format reads; of the other formats nothing."""
+    source, ingest = config.source, config.ingest
+    if is_tables(config):
+        return {
+            "source": source.model_dump(include={"root", *_OF_TABLES}),
+            "times": reads_times(config),
+            "ingest": ingest.model_dump(include={"rows_per_shard", "bytes_per_shard"}),
+        }
+    return {
+        "source": source.model_dump(exclude=_OF_TABLES),
+        "ingest": ingest.model_dump(exclude={"max_reject_share"}),
+    }
+
+
 STAGE = Stage(
     name="ingest",
     needs=lambda config: (),
-    settings=lambda config: {
-        "source": config.source.model_dump(),
-        "ingest": config.ingest.model_dump(exclude={"max_reject_share"}),
-    },
+    settings=_settings,
     work=work,
     source=source_state,
+    check=check_source,
     version=4,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),

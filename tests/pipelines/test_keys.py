@@ -25,6 +25,8 @@ BASE = (
 DIRECTLY: dict[str, tuple[object, str]] = {
     "seed": (1, "split label pretrain embed train tune blend report recommend evaluate compare"),
     "workspace": ("elsewhere", ""),
+    # The Million Song Dataset's files are read here; what tables depend on is below.
+    "source.format": ("tables", "ingest"),
     "source.root": ("elsewhere", "ingest"),
     "source.songs": ("elsewhere", "ingest"),
     "source.artist_terms": ("artist_term.db", "ingest"),
@@ -33,6 +35,23 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "source.lyrics": ("[]", "ingest"),
     "source.plays": ("[other.txt]", "ingest"),
     "source.mismatches": ("null", "ingest"),
+    "source.tables.songs.paths": ("[songs.csv]", ""),
+    "source.tables.songs.columns": ("{title: name}", ""),
+    "source.tables.songs.header": ("[song_id, title]", ""),
+    "source.tables.songs.delimiter": (";", ""),
+    "source.tables.songs.separator": (",", ""),
+    "source.tables.plays.paths": ("[plays.csv]", ""),
+    "source.tables.plays.columns": ("{plays: n}", ""),
+    "source.tables.plays.header": ("[user_id, song_id]", ""),
+    "source.tables.plays.delimiter": (";", ""),
+    "source.tables.plays.separator": (",", ""),
+    "source.tables.lyrics.paths": ("[lyrics.csv]", ""),
+    "source.tables.lyrics.columns": ("{text: verses}", ""),
+    "source.tables.lyrics.header": ("[song_id, text]", ""),
+    "source.tables.lyrics.delimiter": (";", ""),
+    "source.tables.lyrics.separator": (",", ""),
+    "source.tables.features": ("{clap: clap.npz}", ""),
+    "source.tables.vocabulary": (100, ""),
     "ingest.segments": ("stats", "ingest"),
     "ingest.files_per_shard": (10, "ingest"),
     "ingest.rows_per_shard": (10, "ingest"),
@@ -211,6 +230,33 @@ def test_a_changed_key_redoes_what_depends_on_it(name, tmp_path) -> None:
     expected = _with_ladder(direct)
     expected |= {stage for stage, plan in plans.items() if expected & set(plan.lineage)}
     assert {stage for stage in before if before[stage] != after[stage]} == expected
+
+
+TABLES = (
+    "embed.modalities=[metadata, lyrics]",
+    "source.format=tables",
+    "source.tables={songs: {paths: s.csv}, plays: {paths: p.csv}, lyrics: {paths: l.csv}}",
+    "source.tables.features={clap: {paths: c.csv}}",
+)
+
+
+def test_tables_depend_on_what_is_read_of_them(tmp_path) -> None:
+    """And on no key of the Million Song Dataset's files, however deep each lies."""
+    workspace = Workspace(str(tmp_path))
+    before = keys(load(*TABLES), workspace)["ingest"]
+    sections = ("source.", "ingest.")
+    named = {n: DIRECTLY[n][0] for n in KEYS if n.startswith(sections)}
+    named["source.format"] = "recbole"
+    named["source.tables.features.clap.ids"] = "ids.txt"
+    named["source.tables.features.clap.columns"] = "{vector: v}"
+    changed = {
+        name
+        for name, value in named.items()
+        if keys(load(*TABLES, f"{name}={value}"), workspace)["ingest"] != before
+    }
+    own = {name for name in named if name.startswith("source.tables.")}
+    shards = {"ingest.rows_per_shard", "ingest.bytes_per_shard"}
+    assert changed == {"source.format", "source.root", *shards, *own}
 
 
 UNREAD = {

@@ -1,0 +1,186 @@
+"""Ingest of tables: which there are, and how their files are cut into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from fusionrec.errors import ConfigError, SourceError
+from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, table_files
+from fusionrec.formats.tables.spec import Kind, TableSpec
+from pipelines.config import Config
+from pipelines.config.sources import IngestConfig
+from pipelines.config.tables import TableConfig, TablesConfig
+from pipelines.ingest.sources import FileShard, source_path
+from pipelines.runtime import tasks
+from pipelines.runtime.shards import Shard
+from pipelines.runtime.workspace import StageRun
+
+
+@dataclass(frozen=True)
+class TableShard(FileShard):
+    """A range of a table's file, in the units of :func:`fusionrec.formats.tables.ranges`."""
+
+    spec: TableSpec
+
+
+@dataclass(frozen=True)
+class Specs:
+    """The tables of a source, with paths below `source.root`; None where there is none."""
+
+    plays: TableSpec
+    songs: TableSpec | None = None
+    lyrics: TableSpec | None = None
+    features: Mapping[str, TableSpec] = field(default_factory=dict)
+
+    def each(self) -> Iterator[tuple[str, TableSpec]]:
+        """Every table by the key that names it, and each that is looked up beside one."""
+        named = {"songs": self.songs, "plays": self.plays, "lyrics": self.lyrics}
+        named |= {f"features.{name}": spec for name, spec in self.features.items()}
+        for name, spec in named.items():
+            for each in (spec, *(of.spec for of in spec.beside)) if spec else ():
+                yield f"source.tables.{name}", each
+
+
+def is_tables(config: Config) -> bool:
+    """Whether the source is tables, of one's own or by a published layout."""
+    return config.source.format != "msd"
+
+
+def table_specs(config: Config) -> Specs:
+    """Where the tables lie: those of the layout, and those that `source.tables` names.
+
+    Vectors that are named without paths are those that the layout calls so.
+
+    Raises
+    ------
+    ConfigError
+        No plays are named, or vectors without a file.
+    SourceError
+        The folder is not one of the layout.
+    """
+    source = config.source
+    layout = LAYOUTS.get(source.format)
+    found = dict(layout.tables(source.root, times=reads_times(config))) if layout else {}
+    given = _given(source.tables)
+    found |= {kind: _below_root(config, section.spec(kind)) for kind, section in given.items()}
+    if "plays" not in found:
+        raise ConfigError(
+            f"source.tables.plays names no file, which source.format: {source.format} needs; set "
+            "source.tables.plays to the table of user_id and song_id"
+        )
+    features = {}
+    for name, section in source.tables.features.items():
+        if section.paths:
+            features[name] = _below_root(config, section.spec())
+    unnamed = [name for name in source.tables.features if name not in features]
+    known = layout.features(source.root) if layout and unnamed else {}
+    for name in unnamed:
+        if name not in known:
+            has = f" (the layout has {', '.join(sorted(known))})" if known else ""
+            raise ConfigError(
+                f"source.tables.features.{name} names no file; set its paths, or leave it out{has}"
+            )
+    features |= {name: known[name] for name in unnamed}
+    ordered = {name: features[name] for name in source.tables.features}
+    return Specs(found["plays"], found.get("songs"), found.get("lyrics"), ordered)
+
+
+def reads_times(config: Config) -> bool:
+    """Whether plays that say when they were are wanted, where a layout has a choice."""
+    return config.source.format in LAYOUTS and config.split.by == "time"
+
+
+def _given(tables: TablesConfig) -> dict[Kind, TableConfig]:
+    """The tables that the config names, but for vectors."""
+    sections: dict[Kind, TableConfig] = {
+        "songs": tables.songs,
+        "plays": tables.plays,
+        "lyrics": tables.lyrics,
+    }
+    return {kind: section for kind, section in sections.items() if section.paths}
+
+
+def check_source(config: Config) -> None:
+    """Raise a ConfigError where keys of the source do not fit together."""
+    if is_tables(config):
+        table_specs(config)
+        if "audio" in config.embed.modalities:
+            raise ConfigError(
+                f"embed.modalities names audio, which source.format: {config.source.format} does "
+                "not have; leave it out, or give vectors of your own in source.tables.features"
+            )
+        return
+    named: list[str] = [*_given(config.source.tables)]
+    named += ["features"] if config.source.tables.features else []
+    if named:
+        raise ConfigError(
+            f"source.tables.{named[0]} is given, but source.format is msd, which reads no tables; "
+            "set source.format: tables"
+        )
+
+
+def _below_root(config: Config, spec: TableSpec) -> TableSpec:
+    ids = None if spec.ids is None else source_path(config, spec.ids)
+    return replace(spec, paths=tuple(source_path(config, path) for path in spec.paths), ids=ids)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a file is cut, and which columns it has, by the project's names."""
+
+    ranges: list[tuple[int, int]]
+    columns: list[str]
+
+
+@dataclass(frozen=True)
+class _File(Shard):
+    path: str
+
+
+def table_shards(
+    run: StageRun,
+    spec: TableSpec,
+    key: str,
+    settings: IngestConfig,
+    *,
+    rows: int | None = None,
+    first: int = 0,
+) -> tuple[list[TableShard], set[str]]:
+    """Shards of a table's files, and the columns that any of them has.
+
+    Parameters
+    ----------
+    key
+        Of the config, which names the table.
+    rows
+        Of a shard at most, if fewer than `ingest.rows_per_shard`.
+    first
+        The number of the first shard.
+
+    Raises
+    ------
+    SourceError
+        There is no file, or none with a row; or one lacks a column that is needed.
+    """
+    files: Sequence[str] = tasks.run_task(run, table_files, spec)
+    size = min(settings.rows_per_shard, rows or settings.rows_per_shard)
+    found = tasks.map_tasks(
+        run,
+        partial(_cut, spec, size, settings.bytes_per_shard),
+        [_File(number, path) for number, path in enumerate(files)],
+        description="looking at tables",
+    )
+    places = [
+        (path, *place) for path, cut in zip(files, found, strict=True) for place in cut.ranges
+    ]
+    if not places:
+        raise SourceError(f"{', '.join(spec.paths)}: holds no rows; mend {key}, or leave it out")
+    shards = [TableShard(part, *place, spec) for part, place in enumerate(places, first)]
+    return shards, {column for cut in found for column in cut.columns}
+
+
+def _cut(spec: TableSpec, rows: int, bytes_: int, file: _File) -> Cut:
+    columns = [] if spec.kind == "features" else list(columns_of(file.path, spec))
+    return Cut(ranges(file.path, spec, rows=rows, bytes_=bytes_), columns)

@@ -1,0 +1,406 @@
+"""Tables of one's own: the same results as from the official files, and every defect listed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusionrec.errors import ConfigError, SourceError, TooManyRejectsError
+from pipelines import config, ingest
+from pipelines.check import check
+from pipelines.config import Config
+from pipelines.ingest import catalogue, listing, song_codes, song_groups, table_songs, vocabulary
+from pipelines.run import run
+from pipelines.runtime.workspace import Workspace
+from tests.pipelines import as_tables
+from tests.pipelines.conftest import overrides
+from tests.pipelines.inline import SMALL, load, without_ray
+
+ALL = {
+    "source__format": "tables",
+    "source__tables__songs": "songs.parquet",
+    "source__tables__plays": "{paths: plays.csv, columns: {plays: how often, user_id: listener}}",
+    "source__tables__lyrics": "[lyrics.csv, lyrics.parquet]",
+}
+
+
+@pytest.fixture(scope="module")
+def official(small, tmp_path_factory) -> Workspace:
+    """Finished on the official files, whose words are in the order that tables give them."""
+    place = tmp_path_factory.mktemp("official")
+    corpus = Path(shutil.copytree(small, place / "corpus"))
+    with without_ray():
+        ingest.STAGE.run(load(corpus, place / "first"))
+        as_tables.reorder_words(corpus, as_tables.words_by_songs(Workspace(str(place / "first"))))
+        run(load(corpus, place / "w"))
+    return Workspace(str(place / "w"))
+
+
+@pytest.fixture(scope="module")
+def tables(official, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tables") / "tables"
+    as_tables.write_tables(official, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(tables, tmp_path_factory) -> Workspace:
+    """Finished on the same as tables, cut into many shards."""
+    place = tmp_path_factory.mktemp("own") / "w"
+    cut = {"ingest__rows_per_shard": 40, "ingest__bytes_per_shard": 4096}
+    with without_ray():
+        run(load(tables, place, **ALL, **cut))
+    return Workspace(str(place))
+
+
+def rows(workspace: Workspace, artifact: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = workspace.read("ingest", artifact).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize(
+    "artifact", ["songs", "users", "plays", "other_songs", "other_plays", "vocabulary"]
+)
+def test_tables_are_read_as_the_official_files_are(official, own, artifact) -> None:
+    assert rows(own, artifact) == rows(official, artifact)
+
+
+def test_lyrics_of_tables_are_those_of_the_official_files(official, own) -> None:
+    """But for musiXmatch's own ids."""
+    for artifact in ("lyrics", "other_lyrics"):
+        found, expected = (
+            sorted(
+                workspace.read("ingest", artifact).drop_columns("mxm_id").to_pylist(),
+                key=lambda row: row["track_id"],
+            )
+            for workspace in (own, official)
+        )
+        assert found == expected
+        assert found
+    parts = own.parts("ingest", "songs")
+    assert parts == own.parts("ingest", "lyrics")
+    assert len(parts) > 2
+    for part in parts:
+        songs, lyrics = (
+            own.read_part("ingest", name, part)["track_id"].to_pylist()
+            for name in ("songs", "lyrics")
+        )
+        assert lyrics == [track for track in songs if track in set(lyrics)]
+
+
+def test_tables_give_the_results_of_the_official_files(official, own) -> None:
+    """All there is to rounding: the songs' parts are cut otherwise, so sums have another order."""
+    for stage, artifact in (("recommend", "recommendations"), ("evaluate", "metrics")):
+        found, expected = (
+            workspace.read(stage, artifact).sort_by("user_id") for workspace in (own, official)
+        )
+        assert found["user_id"].equals(expected["user_id"])
+    for column in ("average_precision", "recall", "ndcg", "auc"):
+        values = [table[column].to_numpy() for table in (found, expected)]
+        np.testing.assert_allclose(*values, rtol=1e-6, atol=1e-9, err_msg=column)
+    for name in ("map", "random_map"):
+        maps = [w.require("evaluate")["counts"][name] for w in (own, official)]
+        assert maps[0] == pytest.approx(maps[1], rel=1e-6)
+
+
+SONGS = """\
+sid;name;artist;genres;year
+é1;Été;Zoë;pop|rock;1999
+2;Two;Ann;pop;soon
+;No id;Ann;pop;2001
+2;Two again;Bob;jazz;2002
+3;Three;Bob;rock;2003
+4;Four;Bob;rock;2004
+"""
+PLAYS = """\
+user_id,song_id,plays
+u1,é1,3
+u1,2,1
+ü2,3,two
+ü2,3,2
+ü2,9,5
+u1,9,1
+u3,4,-1
+u3,4
+u3,,1
+u3,4,7
+"""
+LYRICS = """\
+song_id,text
+é1,"L'été, l'été revient"
+3,"one two two"
+8,"three four"
+3,"five six"
+4,
+"""
+
+
+def written(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "songs.csv").write_text(SONGS)
+    (folder / "plays.csv").write_text(PLAYS)
+    (folder / "lyrics.csv").write_text(LYRICS)
+    vectors = {
+        "é1": [1.0, 2.0],
+        "3": [3.0, 4.0],
+        "2": [float("nan"), 0.0],
+        "9": [5.0, 6.0],
+        "4": [float("inf"), 0.0],
+    }
+    names = [*vectors, "3"]
+    table = pa.table({"song_id": names, "vector": [*vectors.values(), [7.0, 8.0]]})
+    pq.write_table(table, folder / "clap-1.parquet")
+    longer = pa.table({"song_id": ["2", "4"], "vector": [[1.0, 2.0, 3.0], [9.0, 10.0]]})
+    pq.write_table(longer, folder / "clap-2.parquet")
+    np.save(folder / "covers.npy", np.arange(6, dtype=np.float16).reshape(2, 3))
+    (folder / "covers.txt").write_text("4\né1\n")
+    return folder
+
+
+DEFECTS = {
+    "source__format": "tables",
+    "source__tables__songs": "{paths: songs.csv, delimiter: ';', columns: {song_id: sid}}",
+    "source__tables__plays": "plays.csv",
+    "source__tables__lyrics": "lyrics.csv",
+    "source__tables__features": "{clap: clap-*.parquet, "
+    "covers: {paths: covers.npy, ids: covers.txt}}",
+    "ingest__rows_per_shard": 2,
+    "ingest__bytes_per_shard": 1024,
+    "ingest__max_reject_share": 0.6,
+}
+
+
+@pytest.fixture(scope="module")
+def defective(ray_session, tmp_path_factory) -> Workspace:
+    """An ingest on Ray of tables with a defect of every kind."""
+    place = tmp_path_factory.mktemp("defective")
+    folder = written(place / "tables")
+    ingest.STAGE.run(config.load(None, overrides(folder, place / "w", **DEFECTS)))
+    return Workspace(str(place / "w"))
+
+
+def test_each_defect_is_listed(defective) -> None:
+    found = Counter(
+        (row["source"], row["item"], row["action"]) for row in rows(defective, "rejects")
+    )
+    assert found == Counter(
+        [
+            ("songs.csv", "3", "nulled"),  # no year
+            ("songs.csv", "4", "dropped"),  # no id
+            ("songs", "2", "excluded"),
+            ("plays.csv", "4", "dropped"),  # no number
+            ("plays.csv", "8", "dropped"),  # negative
+            ("plays.csv", "9", "dropped"),  # two fields
+            ("plays.csv", "10", "dropped"),  # no song
+            ("plays", "9", "unmatched"),
+            ("lyrics.csv", "6", "excluded"),  # no text
+            ("lyrics.csv", "3", "excluded"),
+            ("lyrics.csv", "8", "unmatched"),
+            ("clap-1.parquet", "3", "dropped"),  # NaN
+            ("clap-1.parquet", "5", "dropped"),  # infinite
+            ("clap-1.parquet", "3", "excluded"),
+            ("clap-1.parquet", "9", "unmatched"),
+            ("clap-2.parquet", "1", "dropped"),  # of three columns
+        ]
+    )
+    assert all(row["reason"] for row in rows(defective, "rejects"))
+
+
+def test_each_kind_of_table_is_counted(defective) -> None:
+    counts = defective.require("ingest")["counts"]
+    assert counts["alignment"] == {
+        "songs_repeated": 1,
+        "songs_in_plays_without_metadata": 1,
+        "lyrics_of_unknown_songs": 1,
+        "lyrics_repeated": 1,
+        "vectors_of_unknown_songs": {"clap": 1, "covers": 0},
+        "vectors_repeated": {"clap": 1, "covers": 0},
+    }
+    assert counts["rejects"] == {"dropped": 8, "nulled": 1, "unmatched": 3, "excluded": 4}
+    clap, covers = counts["vectors"]["clap"], counts["vectors"]["covers"]
+    assert [clap[name] for name in ("dimension", "vectors", "rejected", "songs")] == [2, 5, 3, 3]
+    assert [covers[name] for name in ("dimension", "vectors", "rejected", "songs")] == [3, 2, 0, 2]
+    assert [counts[name] for name in ("songs", "users", "plays", "other_plays")] == [4, 3, 4, 2]
+    assert counts["streams"].keys() == {"songs", "vectors", "lyrics", "plays", "other_songs"}
+    report = defective.read_json("ingest", "report.json")
+    assert report == {name: count for name, count in counts.items() if name != "streams"}
+
+
+def test_the_first_of_each_song_stays_and_the_rest_is_aligned(defective) -> None:
+    songs = rows(defective, "songs")
+    assert [(row["song_id"], row["title"]) for row in songs] == [
+        ("é1", "Été"),
+        ("2", "Two"),
+        ("3", "Three"),
+        ("4", "Four"),
+    ]
+    assert [row["year"] for row in songs] == [1999, None, 2003, 2004]
+    assert songs[0]["mbtags"] == ["pop", "rock"]
+    vectors = {name: rows(defective, f"vectors_{name}") for name in ("clap", "covers")}
+    for found in vectors.values():
+        assert [row["song_id"] for row in found] == [row["song_id"] for row in songs]
+    assert [row["vector"] for row in vectors["clap"]] == [[1, 2], [0, 0], [3, 4], [9, 10]]
+    assert [row["present"] for row in vectors["clap"]] == [True, False, True, True]
+    assert [row["vector"] for row in vectors["covers"]] == [[3, 4, 5], [0] * 3, [0] * 3, [0, 1, 2]]
+    for name in ("vectors_clap", "vectors_covers", "lyrics", "lyrics_text"):
+        assert defective.parts("ingest", name) == defective.parts("ingest", "songs")
+    assert rows(defective, "lyrics_text") == [
+        {"track_id": "é1", "text": "L'été, l'été revient"},
+        {"track_id": "3", "text": "one two two"},
+    ]
+    words = [row["word"] for row in rows(defective, "vocabulary")]
+    (bag,) = (row for row in rows(defective, "lyrics") if row["track_id"] == "3")
+    assert {words[at]: n for at, n in zip(bag["words"], bag["counts"], strict=True)} == {
+        "one": 1,
+        "two": 2,
+    }
+    assert {"three", "four"} <= set(words)
+    assert not {"five", "six"} & set(words)
+    for name in ingest.STAGE.staging:
+        assert not defective.parts("ingest", name), name
+
+
+def ingested(folder: Path, place: Path, **more: object) -> Workspace:
+    with without_ray():
+        ingest.STAGE.run(config.load(None, overrides(folder, place, **{**DEFECTS, **more})))
+    return Workspace(str(place))
+
+
+def test_nothing_depends_on_how_the_work_is_cut(defective, tmp_path, monkeypatch) -> None:
+    for module, name in (
+        (catalogue, "TRACKS_A_PIECE"),
+        (song_codes, "IDS_A_PIECE"),
+        (song_groups, "SONGS_A_GROUP"),
+        (vocabulary, "WORDS_A_PIECE"),
+    ):
+        monkeypatch.setattr(module, name, 1)
+    folder = written(tmp_path / "tables")
+    found = ingested(folder, tmp_path / "w", ingest__rows_per_shard=1)
+    for name in ("songs", "users", "plays", "other_plays", "vocabulary", "lyrics", "lyrics_text"):
+        assert rows(found, name) == rows(defective, name), name
+    for name in ("vectors_clap", "vectors_covers"):
+        assert rows(found, name) == rows(defective, name), name
+    listed = [sorted(map(str, rows(w, "rejects"))) for w in (found, defective)]
+    without = [[row for row in each if "of shard" not in row] for each in listed]
+    assert without[0] == without[1]
+
+
+def test_the_vocabulary_has_the_most_frequent_words(tmp_path) -> None:
+    folder = written(tmp_path / "tables")
+    (folder / "lyrics.csv").write_text("song_id,words\né1,b:1 a:2\n2,c:9 b:1\n3,a:1 d:1\n")
+    found = ingested(folder, tmp_path / "w", source__tables__vocabulary=3)
+    assert [row["word"] for row in rows(found, "vocabulary")] == ["a", "b", "c"]
+    assert [row["words"] for row in rows(found, "lyrics")] == [[0, 1], [1, 2], [0]]
+    assert [row["counts"] for row in rows(found, "lyrics")] == [[2, 1], [1, 9], [1]]
+    assert not found.parts("ingest", "lyrics_text")
+
+
+@pytest.mark.parametrize("a_piece", [1, 1 << 19])
+def test_without_songs_they_are_those_that_are_played(tmp_path, monkeypatch, a_piece) -> None:
+    monkeypatch.setattr(table_songs, "IDS_A_PIECE", a_piece)
+    folder = written(tmp_path / "tables")
+    found = ingested(folder, tmp_path / "w", source__tables__songs="[]")
+    songs = rows(found, "songs")
+    assert [row["song_id"] for row in songs] == ["2", "3", "4", "9", "é1"]
+    assert {row["title"] for row in songs} == {None}
+    assert [row["mbtags"] for row in songs] == [[]] * 5
+    counts = found.require("ingest")["counts"]
+    assert counts["songs_known_by_id_alone"] == counts["songs"] == 5
+    assert [counts[name] for name in ("plays", "other_songs", "other_plays")] == [6, 0, 0]
+    assert counts["alignment"]["vectors_of_unknown_songs"] == {"clap": 0, "covers": 0}
+    assert [row["present"] for row in rows(found, "vectors_covers")] == [
+        *[False] * 2,
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_table_that_was_read_is_not_read_again(tmp_path, monkeypatch) -> None:
+    folder = written(tmp_path / "tables")
+
+    def stop(*_: object) -> None:
+        raise SourceError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.ingest.plays.read_table", stop)
+        with pytest.raises(SourceError, match="stopped"):
+            ingested(folder, tmp_path / "w")
+    monkeypatch.setattr("pipelines.ingest.table_songs.read_songs", stop)
+    monkeypatch.setattr("pipelines.ingest.vectors.read_features", stop)
+    monkeypatch.setattr("pipelines.ingest.table_lyrics.read_lyrics", stop)
+    assert len(rows(ingested(folder, tmp_path / "w"), "songs")) == 4
+
+
+@pytest.mark.parametrize("kind", ["songs", "plays", "lyrics", "clap"])
+def test_too_many_rejects_of_a_kind_stop_the_run(tmp_path, kind) -> None:
+    folder = written(tmp_path / "tables")
+    (folder / "lyrics.csv").write_text("song_id,text\né1,a\n,b\n")
+    limits = {"songs": 0.1, "plays": 0.2, "lyrics": 0.4, "clap": 0.3}
+    tables = {
+        "songs": {},
+        "plays": {"source__tables__songs": "[]"},
+        "lyrics": {"source__tables__songs": "[]", "source__tables__features": "{}"},
+        "clap": {},
+    }
+    if kind == "lyrics":
+        (folder / "plays.csv").write_text("user_id,song_id\nu,é1\n")
+    more = {"ingest__max_reject_share": limits[kind], **tables[kind]}
+    with pytest.raises(TooManyRejectsError, match=f"{kind}.* rejected, more than"):
+        ingested(folder, tmp_path / "w", **more)
+
+
+def configured(folder: Path, place: Path, **more: object) -> Config:
+    return config.load(None, overrides(folder, place, **{**SMALL, **DEFECTS, **more}))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"source__tables__plays": "[]"}, r"^source\.tables\.plays names no file"),
+        ({"source__format": "msd"}, r"source\.tables\.songs is given, but source\.format is msd"),
+        ({"source__tables__features": "{clap: []}"}, r"source\.tables\.features\.clap names no"),
+        (
+            {"embed__modalities": "[audio]", "ingest__segments": "stats"},
+            "audio, which source.format: tables does not have",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(tmp_path, more, message) -> None:
+    folder = written(tmp_path / "tables")
+    settings = configured(folder, tmp_path / "w", **more)
+    with without_ray(), pytest.raises(ConfigError, match=message):
+        ingest.STAGE.run(settings)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
+    folder = written(tmp_path / "tables")
+    (folder / "lyrics.csv").unlink()
+    settings = configured(folder, tmp_path / "w")
+    with without_ray():
+        with pytest.raises(SourceError, match=r"lyrics\.csv: .*source\.tables\.lyrics"):
+            ingest.STAGE.run(settings)
+        found = {each.what: each for each in check(settings, [ingest.STAGE], [])}
+    assert "source.tables.lyrics" in str(found["sources"].error)
+
+
+def test_every_file_counts_in_the_state_of_tables(tmp_path) -> None:
+    folder = written(tmp_path / "tables")
+    settings = configured(folder, tmp_path / "w")
+    before = listing.source_state(settings)
+    names = ["songs.csv", "plays.csv", "lyrics.csv", "clap-1.parquet", "clap-2.parquet"]
+    names += ["covers.npy", "covers.txt"]
+    assert [Path(row[0]).name for row in before] == names
+    for name in names:
+        with (folder / name).open("ab") as file:
+            file.write(b"\n")
+        after = listing.source_state(settings)
+        assert after != before
+        before = after
