@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec import schemas
+from fusionrec.errors import SourceError
 from fusionrec.formats import taste_profile
 from fusionrec.formats.tables import read_plays as read_table
 from fusionrec.formats.text import byte_ranges
@@ -54,7 +55,13 @@ class RawPlays:
 
 
 def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
-    """Read triplets, or tables of plays; users and songs once a shard."""
+    """Read triplets, or tables of plays; users and songs once a shard.
+
+    Raises
+    ------
+    SourceError, TooManyRejectsError
+        A file is not there, or too much of what is in it is of no use.
+    """
     if is_tables(config):
         spec = table_specs(config).plays
         named = spec.paths
@@ -73,7 +80,13 @@ def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
         PlaysReport,
         description="reading plays",
     )
-    return RawPlays(shards, reports, totals(reports, limit, "plays", ", ".join(named)), stream)
+    total = totals(reports, limit, "plays", ", ".join(named))
+    if is_tables(config) and not total.rows:
+        raise SourceError(
+            f"{', '.join(named)}: no readable play among {total.read:,} rows; mend "
+            "source.tables.plays"
+        )
+    return RawPlays(shards, reports, total, stream)
 
 
 def _shards_of_triplets(config: Config, run: StageRun) -> list[FileShard]:

@@ -6,10 +6,11 @@ by id, lyrics, codes of users and songs, plays by user) does so by pieces, two p
 each (:mod:`pipelines.runtime.exchange`): a task holds a shard or a piece, of which there are the
 more, the more there is. A small corpus is one piece.
 
-Three single tasks are left: the artists, where `source.other_songs` is named (45,000 of them with
-their terms, tags and similar artists take about 150 MB), the mismatched pairs, which every piece of
-the catalogue reads, and the rejects, which are copied part by part. The driver holds a report a
-shard; the listing of a tree lies in a temporary file.
+Single tasks are left for a few things: the artists, where `source.other_songs` is named (45,000 of
+them with their terms, tags and similar artists take about 150 MB), the mismatched pairs, which each
+piece of the catalogue reads, the most frequent words of tables' lyrics, of which each piece tells
+its own, and the rejects, which are copied part by part. The driver holds a report a shard; the
+listing of a tree lies in a temporary file.
 """
 
 from __future__ import annotations

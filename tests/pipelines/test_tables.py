@@ -323,6 +323,49 @@ def test_without_songs_they_are_those_that_are_played(tmp_path, monkeypatch, a_p
     ]
 
 
+def test_a_published_layout_is_read_by_its_name(tmp_path) -> None:
+    """With its vectors, by the name that it has for them, and times."""
+    folder = tmp_path / "yambda"
+    folder.mkdir()
+    listens = {"uid": [7, 7, 5], "item_id": [2, 1, 1], "timestamp": [20, 10, 30]}
+    pq.write_table(pa.table(listens), folder / "listens.parquet")
+    artists = {"item_id": [1, 2, 2], "artist_id": [100, 200, 300]}
+    pq.write_table(pa.table(artists), folder / "artist_item_mapping.parquet")
+    vectors = {"item_id": [2, 3], "embed": [[1.0, 2.0], [3.0, 4.0]]}
+    pq.write_table(pa.table(vectors), folder / "embeddings.parquet")
+    settings = {"source__format": "yambda", "source__tables__features": "{embed: {}}"}
+    with without_ray():
+        ingest.STAGE.run(load(folder, tmp_path / "w", **settings))
+    found = Workspace(str(tmp_path / "w"))
+    assert [(r["song_id"], r["artist_id"]) for r in rows(found, "songs")] == [
+        ("1", "100"),
+        ("2", "200"),
+    ]
+    plays = [tuple(row.values()) for row in rows(found, "plays")]
+    assert plays == [(0, 0, 1), (0, 1, 1), (1, 0, 1)]
+    assert [row["time"] for row in rows(found, "play_times")] == [10, 20, 30]
+    assert [row["vector"] for row in rows(found, "vectors_embed")] == [[0, 0], [1, 2]]
+    # That a song has several artists, a row each, is no defect; vectors of no song are.
+    assert [(row["item"], row["action"]) for row in rows(found, "rejects")] == [("3", "unmatched")]
+    settings["source__tables__features"] = "{covers: {}}"
+    with pytest.raises(ConfigError, match=r"covers names no file.*the layout has embed"):
+        ingest.STAGE.run(load(folder, tmp_path / "v", **settings))
+
+
+def test_lyrics_may_be_named_by_track(tmp_path) -> None:
+    folder = written(tmp_path / "tables")
+    (folder / "songs.csv").write_text("sid;track_id\né1;T1\n2;T2\n")
+    (folder / "lyrics.csv").write_text("song_id,track_id,text\n2,T2,two\n9,T9,nine\n")
+    found = ingested(folder, tmp_path / "w")
+    lyrics, others = (
+        [row["track_id"] for row in rows(found, name)] for name in ("lyrics", "other_lyrics")
+    )
+    assert (lyrics, others) == (["T2"], ["T9"])
+    (folder / "songs.csv").write_text("sid\né1\n2\n")
+    with pytest.raises(SourceError, match=r"lyrics\.csv: has a column track_id, where"):
+        ingested(folder, tmp_path / "w")
+
+
 def test_a_table_that_was_read_is_not_read_again(tmp_path, monkeypatch) -> None:
     folder = written(tmp_path / "tables")
 
