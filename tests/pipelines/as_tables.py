@@ -25,7 +25,7 @@ def words_by_songs(workspace: Workspace) -> list[str]:
 
 
 def reorder_words(corpus: Path, words: list[str]) -> None:
-    """Write the musiXmatch files anew with another order of their vocabulary."""
+    """Write the musiXmatch files anew with another vocabulary; other words are left out."""
     place = {word: number for number, word in enumerate(words, 1)}
     for part in ("train", "test"):
         file = corpus / "musixmatch" / f"mxm_dataset_{part}.txt"
@@ -38,7 +38,9 @@ def reorder_words(corpus: Path, words: list[str]) -> None:
             elif not line.startswith("#"):
                 track, mxm, *pairs = line.split(",")
                 if all(pair.partition(":")[2] for pair in pairs):  # else it is cut short
-                    bag = {place[old[int(at) - 1]]: n for at, n in (p.split(":") for p in pairs)}
+                    split = (pair.split(":") for pair in pairs)
+                    named = ((old[int(at) - 1], count) for at, count in split)
+                    bag = {place[word]: count for word, count in named if word in place}
                     line = ",".join([track, mxm, *(f"{at}:{bag[at]}" for at in sorted(bag))])
             written.append(line)
         # One that was cut short is left so.
