@@ -7,8 +7,9 @@ a hash; last, every group of parts is told which of its rows stay.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,16 @@ class Catalogued:
     pieces: int
     groups: tuple[SongGroup, ...]
     sizes: tuple[int, ...]
+
+    def by_part(self) -> Catalogued:
+        """The same with a group for each part, for rows so wide that those of a group are many.
+
+        Only what is found by `song_id` can be told where its songs are by these.
+        """
+        parts = [part for group in self.groups for part in group.parts]
+        firsts = [0, *accumulate(self.sizes)]
+        groups = [SongGroup(n, firsts[n], (part,)) for n, part in enumerate(parts)]
+        return replace(self, groups=tuple(groups))
 
     def group_of(self, parts: np.ndarray) -> np.ndarray:
         """The group of each of some parts."""

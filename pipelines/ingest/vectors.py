@@ -75,7 +75,8 @@ def read_vectors(
     for (name, spec), each in zip(features.items(), sets, strict=True):
         of_name = [next(rest) for _ in each]
         total[name] = totals(of_name, limit, f"vectors of {name}", ", ".join(spec.paths))
-    matched = send_to_songs(run, JOIN, sets, songs, description="matching vectors")
+    by_part = songs.by_part()
+    matched = send_to_songs(run, JOIN, sets, by_part, description="matching vectors")
     counts: dict[str, Json] = {}
     unknown: dict[str, int] = {}
     repeated: dict[str, int] = {}
@@ -84,7 +85,7 @@ def read_vectors(
         collect = partial(_collect, run, name, dimension, parts)
         artifact = artifact_of(name)
         work = resumable(run, artifact, collect, Written)
-        tasks.map_tasks(run, work, songs.groups, description=f"vectors of {name}")
+        tasks.map_tasks(run, work, by_part.groups, description=f"vectors of {name}")
         counts[name] = {
             "dimension": dimension,
             "vectors": total[name].rows,
