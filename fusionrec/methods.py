@@ -71,7 +71,8 @@ class ColdStart:
         artists, years, MusicBrainz tags, terms, similar artists) without `song_hotttnesss`, which
         is the song's own popularity.
     features
-        By modality (`metadata`, `lyrics`, `audio`), as `embed.modalities` has them.
+        By modality (`metadata`, `lyrics`, `audio`, vectors of one's own by their name), as
+        `embed.modalities` has them.
     fused
         All of them, scaled and reduced, as `linear-features` is fed with them.
     plays

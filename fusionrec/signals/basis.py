@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 from fusionrec.signals import content, context
 from fusionrec.signals.kernels import Kernel, Sum, features, landmarks, unit_rows
 from fusionrec.signals.signal import Fold
+from fusionrec.signals.songs import Songs
 
 _VARIED = 1e-5
 """Deviation over pairs below which a kernel, at most 1, is the same for all."""
@@ -27,13 +28,13 @@ _VARIED = 1e-5
 
 def kernel(fold: Fold, name: str) -> Kernel:
     """A kernel of the fold's songs, of content or context."""
-    make = content.kernel if name in content.KERNELS else context.kernel
+    make = context.kernel if name in context.KERNELS else content.kernel
     return make(fold.songs, name)
 
 
-def names(with_context: bool) -> tuple[str, ...]:
-    """Names of all kernels, with or without those of context."""
-    return (*content.KERNELS, *context.KERNELS) if with_context else content.KERNELS
+def names(songs: Songs, with_context: bool) -> tuple[str, ...]:
+    """Names of all kernels of songs, with or without those of context."""
+    return (*content.names(songs), *(context.KERNELS if with_context else ()))
 
 
 def single(fold: Fold, name: str) -> NDArray[np.float32]:
@@ -59,7 +60,7 @@ def _size(fold: Fold) -> int:
 
 
 def _mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
-    known = names(with_context)
+    known = names(fold.songs, with_context)
     kernels = [kernel(fold, name) for name in known]
     weights = kernel_weights(fold, known)
     total = Sum(kernels, weights)

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
-from fusionrec.signals import compress, weights
+from fusionrec.signals import compress, registry, weights
 from fusionrec.signals.explain import Explanation, Layout, explain
 from fusionrec.signals.inner import inner_folds
 from fusionrec.signals.lists import Lists
-from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Factors, Fold, Kind, times
 from fusionrec.signals.tuning import tuned
@@ -132,12 +131,12 @@ class Blend:
     @property
     def kinds(self) -> dict[str, Kind]:
         """What each signal counts as."""
-        return {name: SIGNALS[name].kind for name in self.names}
+        return {name: registry.spec(name).kind for name in self.names}
 
     @property
     def modalities(self) -> dict[str, str]:
         """What of a song each signal reads."""
-        return {name: SIGNALS[name].modality for name in self.names}
+        return {name: registry.spec(name).modality for name in self.names}
 
 
 def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
@@ -151,7 +150,7 @@ def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
         inner folds choose, and what they do not; its seed is that of inner folds, samples and
         factorisation.
     names
-        Of :data:`fusionrec.signals.registry.SIGNALS`.
+        Of :func:`fusionrec.signals.registry.names`, of the songs' further vectors too.
 
     Raises
     ------
@@ -166,10 +165,11 @@ def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
 
 def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
     """Choose settings and score the lists of all inner folds; see :func:`fit_blend`."""
-    unknown = [name for name in names if name not in SIGNALS]
+    known = registry.names(further=fold.songs.further)
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ConfigError(
-            f"blend.signals names {', '.join(unknown) or 'none'}: choose from {', '.join(SIGNALS)}"
+            f"blend.signals names {', '.join(unknown) or 'none'}: choose from {', '.join(known)}"
         )
     settings, folds = fold.settings, inner_folds(fold)
     lists = [Lists.of(inner, fold.seed) for inner in folds]
@@ -179,7 +179,7 @@ def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
     for some in lists:
         # A fold goes with what it keeps, and a signal with its scores: they are all of the memory.
         chosen = folds.pop(0).fold.with_settings(settings)
-        tables.append(weights.table(some, (SIGNALS[name].fit(chosen) for name in names)))
+        tables.append(weights.table(some, (registry.spec(name).fit(chosen) for name in names)))
     tables, deviations = weights.standardise(tables)
     return Simulated(tuple(names), settings, tables, deviations)
 
@@ -216,7 +216,7 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     layout = Layout(
         {name: slice(a, b) for name, a, b in zip(some, bounds, bounds[1:], strict=False)},
         {name: factors.weighting for name, factors in some.items()},
-        {name: SIGNALS[name].kind for name in some},
+        {name: registry.spec(name).kind for name in some},
     )
     features, atoms = (np.zeros((len(fold.songs), bounds[-1]), np.float32) for _ in range(2))
     for name, place in layout.slices.items():
@@ -259,7 +259,7 @@ def _weighted(
     kept: list[int] = []
     for name, scale in zip(names, scales, strict=True):
         if scale > 0:
-            factors, of_this = compress.rotated(SIGNALS[name].fit(fold), cold, width)
+            factors, of_this = compress.rotated(registry.spec(name).fit(fold), cold, width)
             found[name] = _scaled(factors, scale)
             energies.append(of_this * scale**2)
             # What has no place already has none with further signals.

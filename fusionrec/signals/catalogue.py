@@ -59,7 +59,7 @@ def same_artist(songs: Songs) -> csr_array:
     artist. It grows with the squares of the artists' catalogues, of which the largest have some
     hundred songs.
     """
-    names = [name for name in content.KERNELS if name not in ("artist", "names")]
+    names = [name for name in content.names(songs) if name not in ("artist", "names")]
     kernels = [content.kernel(songs, name) for name in names]
     known = [kernel for kernel in kernels if kernel.present.any()] or kernels
     total = Sum(known, [1 / len(known)] * len(known))

@@ -4,13 +4,15 @@
 cosine. `artist`, `album`: the same artist, the same release of an artist. `names`: words of the
 artists' names, `titles`: character n-grams of title and release, both with inverse document
 frequencies. `year`: a Gaussian. `lyrics`: square-rooted TF-IDF of the words, cosine. `audio`: a
-Gaussian of standardised statistics. Any further vectors of songs (an encoder's): cosine of
-the centred vectors.
+Gaussian of standardised statistics. `encoder`, the lyrics' vectors: cosine of the centred vectors.
+Any further vectors of songs, by their name: cosine of the standardised vectors, as nothing is known
+of their scales.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from fusionrec.signals.kernels import Gaussian, Kernel, Linear, unit_rows
+from fusionrec.signals.kernels import CHUNK, Gaussian, Kernel, Linear, unit_rows
 from fusionrec.signals.songs import Songs
 
 KERNELS = (
@@ -34,7 +36,10 @@ KERNELS = (
     "audio",
     "encoder",
 )
-"""Names of the kernels; one of a modality that no song has is 0 everywhere."""
+"""Names of the kernels; one of a modality that no song has is 0 everywhere.
+
+Beside them songs have one of each of :attr:`fusionrec.signals.songs.Songs.further`.
+"""
 
 MODALITIES = {
     "artist": "metadata",
@@ -51,9 +56,15 @@ _CLIP = 5.0
 """Standard deviations at which audio statistics are cut off."""
 
 
+def names(songs: Songs) -> tuple[str, ...]:
+    """Names of all kernels of songs, those of further vectors last."""
+    return (*KERNELS, *songs.further)
+
+
 def kernel(songs: Songs, name: str) -> Kernel:
     """The kernel of a name, of all songs; computed once."""
-    return songs.once(f"kernel {name}", lambda: _MAKERS[name](songs))
+    make = _MAKERS.get(name, partial(_further, name=name))
+    return songs.once(f"kernel {name}", lambda: make(songs))
 
 
 def inverse_frequency(X: csr_array) -> csr_array:
@@ -170,9 +181,33 @@ def _encoder(songs: Songs) -> Kernel:
     # Rows of those that have any, as most have none, and one of zeros for the others.
     centred = np.zeros((len(known) + 1, rows.shape[1]), rows.dtype)
     centred[:-1] = known - known.mean(axis=0)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    np.divide(centred, lengths, out=centred, where=lengths > 0)
-    return Linear(centred, np.where(present, np.cumsum(present) - 1, len(known)))
+    return _cosine(centred, present)
+
+
+def _further(songs: Songs, name: str) -> Kernel:
+    """Vectors of one's own."""
+    rows = songs.vectors.get(name)
+    present = None if rows is None else np.any(rows != 0, axis=1)
+    if rows is None or present is None or not present.any():
+        return _nothing(songs)
+    # As `standardised`, without a copy of all rows in float64.
+    found = np.zeros((int(present.sum()) + 1, rows.shape[1]), np.float32)
+    found[:-1] = rows[present]
+    parts = [found[at : min(at + CHUNK, len(found) - 1)] for at in range(0, len(found) - 1, CHUNK)]
+    mean = found[:-1].mean(axis=0, dtype=np.float64)
+    variance = sum(((part - mean) ** 2).sum(axis=0) for part in parts) / (len(found) - 1)
+    deviation = np.sqrt(variance)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+    for part in parts:  # views
+        part[:] = np.clip((part - mean) * scale, -_CLIP, _CLIP)
+    return _cosine(found, present)
+
+
+def _cosine(known: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Kernel:
+    """Of rows of the songs that have any, and behind them one of zeros for all others."""
+    lengths = np.linalg.norm(known, axis=1, keepdims=True)
+    np.divide(known, lengths, out=known, where=lengths > 0)
+    return Linear(known, np.where(present, np.cumsum(present) - 1, len(known) - 1))
 
 
 def standardised(

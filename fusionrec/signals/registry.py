@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from fusionrec.signals import catalogue, colistened, content, context, popularity, taste
 from fusionrec.signals.neighbours import neighbours
 from fusionrec.signals.signal import Kind, SignalSpec
+
+_NEIGHBOURS = "neighbours-"
 
 _SIDES: tuple[tuple[bool, Kind, str], ...] = (
     (False, "content", ""),
@@ -16,7 +19,7 @@ _SIDES: tuple[tuple[bool, Kind, str], ...] = (
 _SPECS = (
     *(
         SignalSpec(
-            f"neighbours-{name}",
+            f"{_NEIGHBOURS}{name}",
             "content",
             content.MODALITIES.get(name, name),
             False,
@@ -25,7 +28,9 @@ _SPECS = (
         for name in content.KERNELS
     ),
     *(
-        SignalSpec(f"neighbours-{name}", "context", "artist", True, partial(neighbours, name=name))
+        SignalSpec(
+            f"{_NEIGHBOURS}{name}", "context", "artist", True, partial(neighbours, name=name)
+        )
         for name in context.KERNELS
     ),
     *(
@@ -58,9 +63,33 @@ _SPECS = (
 )
 
 SIGNALS: dict[str, SignalSpec] = {spec.name: spec for spec in _SPECS}
-"""Signals by name."""
+"""Signals by name, of whatever songs. Further vectors of songs bring one more each."""
 
 
-def names(with_context: bool = True) -> tuple[str, ...]:
-    """Names of all signals, or of those that read no context."""
-    return tuple(name for name, spec in SIGNALS.items() if with_context or not spec.context)
+def spec(name: str) -> SignalSpec:
+    """The signal of a name: one of :data:`SIGNALS`, else the neighbours by further vectors.
+
+    Raises
+    ------
+    KeyError
+        It is neither of these.
+    """
+    found = SIGNALS.get(name)
+    if found is not None:
+        return found
+    vectors = name.removeprefix(_NEIGHBOURS)
+    if vectors == name:
+        raise KeyError(name)
+    return SignalSpec(name, "content", vectors, False, partial(neighbours, name=vectors))
+
+
+def names(with_context: bool = True, further: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of all signals, or of those that read no context.
+
+    Parameters
+    ----------
+    further
+        Names of further vectors, :attr:`fusionrec.signals.songs.Songs.further`.
+    """
+    known = (name for name, of in SIGNALS.items() if with_context or not of.context)
+    return (*known, *(f"{_NEIGHBOURS}{name}" for name in further))

@@ -57,7 +57,8 @@ class Songs:
         Counts of words, shape (n, words); an empty row where a song has no lyrics. None: no
         song has.
     vectors
-        By modality, float32 (n, d): rows of zeros where a song lacks it.
+        By modality, float32 (n, d): rows of zeros where a song lacks it. Of `lyrics` and `audio`,
+        and of any further name that a similarity is to be made of.
     """
 
     table: pa.Table
@@ -93,6 +94,11 @@ class Songs:
             self.memo[name] = make()
         found: T = self.memo[name]
         return found
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of vectors that are none of lyrics and audio: of one's own."""
+        return tuple(name for name in self.vectors if name not in ("lyrics", "audio"))
 
     @cached_property
     def artists(self) -> NDArray[np.int64]:

@@ -176,7 +176,7 @@ def test_alignment_gives_nothing_to_what_says_nothing_between_artists() -> None:
     songs, histories = corpus()
     bare = Songs(songs.table, OWN, songs.lyrics, {"audio": songs.vectors["audio"]})
     some = Fold(bare, histories, cold("artist"), "artist", SETTINGS)
-    known = basis.names(with_context=True)
+    known = basis.names(some.songs, with_context=True)
     kernels = [basis.kernel(some, name) for name in known]
 
     @dataclass

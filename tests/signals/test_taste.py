@@ -13,7 +13,7 @@ from tests.signals.corpus import SETTINGS, fold
 
 def mixed_kernel(some, with_context: bool) -> np.ndarray:
     """The weighted sum of kernels, of mean 1 on the learned songs' diagonal; dense (n, n)."""
-    known = basis.names(with_context)
+    known = basis.names(some.songs, with_context)
     rows = np.arange(len(some.songs))
     weights = basis.kernel_weights(some, known)
     K = sum(
