@@ -1,4 +1,4 @@
-"""An encoder's recipe: how its tokenizer makes token ids of a vocabulary's words."""
+"""How an encoder's tokenizer makes ids: the recipe for a vocabulary's words, and for texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from fusionrec.features.lyrics.architecture import (
 )
 from fusionrec.features.lyrics.hub import local_copy, quiet_transformers
 from fusionrec.features.lyrics.pieces import Recipe, recipe
+from fusionrec.features.lyrics.texts import Long, TextTokenizer
+
+_UNLIMITED, _USUAL = 1_000_000, 512
+"""From so many tokens on a limit is none, and what is taken then."""
 
 
 def recipe_of(name_or_dir: str, vocabulary: Sequence[str], max_tokens: int = 512) -> Recipe:
@@ -31,3 +35,21 @@ def recipe_of(name_or_dir: str, vocabulary: Sequence[str], max_tokens: int = 512
         tokenizer = load_tokenizer(name_or_dir, directory)
         model = skeleton(name_or_dir, config_of(name_or_dir, directory))
         return recipe(tokenizer, vocabulary, min(max_tokens, position_limit(model, tokenizer)))
+
+
+def text_tokenizer_of(name_or_dir: str, long: Long = "cut") -> TextTokenizer:
+    """An encoder's own tokenizer for texts, to as many tokens as it has positions for.
+
+    Those of an encoder without a limit are 512.
+
+    Raises
+    ------
+    EncoderError
+        As :func:`recipe_of`.
+    """
+    with quiet_transformers():
+        directory = local_copy(name_or_dir)
+        tokenizer = load_tokenizer(name_or_dir, directory)
+        model = skeleton(name_or_dir, config_of(name_or_dir, directory))
+        limit = position_limit(model, tokenizer)
+    return TextTokenizer(tokenizer, limit if limit < _UNLIMITED else _USUAL, long)

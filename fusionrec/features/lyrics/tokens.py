@@ -37,6 +37,12 @@ class Tokens:
         ids = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
         return cls(ids, bounds_of(lengths))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The texts of several, one behind the other."""
+        ids = np.concatenate([part.ids for part in parts])
+        return cls(ids, bounds_of(np.concatenate([part.lengths for part in parts])))
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, shape (n,)."""
