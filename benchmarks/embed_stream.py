@@ -40,7 +40,7 @@ from fusionrec.features.lyrics.shard import features
 from fusionrec.features.lyrics.tokens import usual_budget
 from fusionrec.formats import musixmatch
 from pipelines.config import ClusterConfig, LyricsConfig
-from pipelines.embed import lyrics
+from pipelines.embed import lyrics, tokens
 from pipelines.runtime import session, stream, tasks
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -107,8 +107,10 @@ def sleeper() -> Callable[[Iterator[stream.Arrays]], Iterator[stream.Arrays]]:
             yield {
                 "song_id": part["song_id"],
                 "row": part["row"],
+                "length": part["length"],
                 "value": pa.array(vectors(len(part["row"])).ravel()),
                 "encoder": pa.array([about]),
+                "told": part["told"],
             }
 
     return encode
@@ -117,26 +119,27 @@ def sleeper() -> Callable[[Iterator[stream.Arrays]], Iterator[stream.Arrays]]:
 def streamed(run: StageRun, settings: LyricsConfig, weights: np.ndarray) -> dict[str, float]:
     """Share of the time in which the encoder waited, and the tasks' time a token."""
     parts = shards_of(run.workspace, "ingest", "songs")
-    recipe, _ = tasks.run_task(run, lyrics._recipe, run, settings)
+    tokenizers, _ = tasks.run_task(run, tokens.tokenizers_of, run, settings)
     budget = usual_budget("cuda")
-    tokenise = partial(lyrics._tokenise, run, settings, weights, tasks.share(recipe), budget)
+    shared = tasks.share(tokenizers)
+    tokenise = partial(tokens.tokenise, run, settings, weights, shared, budget)
     _, statistics = stream.stream(
         run,
         lyrics._groups(run, parts, "cuda"),
-        stream.Source("tokenise", tokenise, lyrics.TOKENISED),
+        stream.Source("tokenise", tokenise, tokens.TOKENISED),
         stream.Pool("encode", sleeper, (), lyrics.ENCODED, num_gpus=1.0),
         stream.Sink("write", partial(lyrics._write, run)),
         description="encoding lyrics",
     )
     found, encode = statistics.operators, statistics.operators["encode"]
     waited = statistics.waited or 0.0
-    tokens = _tokens(run, tokenise, parts)
+    number = _tokens(run, tokenise, parts)
     return {
-        "waited": 1 - tokens * SECONDS_A_TOKEN / (waited + encode.seconds),
+        "waited": 1 - number * SECONDS_A_TOKEN / (waited + encode.seconds),
         "waited_for_input": waited / (waited + encode.seconds),
-        "tokenise_us_a_token": 1e6 * found["tokenise"].seconds / tokens,
-        "write_us_a_token": 1e6 * found["write"].seconds / tokens,
-        "tokens": tokens,
+        "tokenise_us_a_token": 1e6 * found["tokenise"].seconds / number,
+        "write_us_a_token": 1e6 * found["write"].seconds / number,
+        "tokens": number,
     }
 
 

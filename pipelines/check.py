@@ -16,7 +16,8 @@ from fusionrec.errors import BusyError, FusionrecError, InputError, SourceError,
 from fusionrec.formats import files
 from pipelines import embed, ingest
 from pipelines.config import Config
-from pipelines.embed.lyrics import PRETRAIN, check_encoder
+from pipelines.embed.lyrics import check_encoder
+from pipelines.embed.tokens import PRETRAIN
 from pipelines.ingest.listing import named_sources
 from pipelines.runtime import gpus, lease, resources, session
 from pipelines.runtime.command import as_command

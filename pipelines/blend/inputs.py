@@ -32,8 +32,13 @@ from fusionrec.tables import matrix
 from pipelines.known_plays import Division, known_other_plays, known_plays
 from pipelines.runtime.workspace import Workspace
 
-MODALITIES = ("lyrics", "audio")
-"""Whose vectors signals read; those of metadata have the artist's hotttnesss among them."""
+
+def vectors_of(modalities: Sequence[str]) -> tuple[str, ...]:
+    """Of embedded modalities those whose vectors signals read: all but metadata.
+
+    Those of metadata have the artist's hotttnesss among them.
+    """
+    return tuple(name for name in modalities if name != "metadata")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def read_inputs(
     Parameters
     ----------
     modalities
-        Those that `embed` has vectors of.
+        Of :func:`vectors_of`.
     by
         What the split keeps together.
     other_plays

@@ -9,6 +9,7 @@ in :mod:`pipelines.blend.inputs`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fusionrec.errors import ConfigError, DataError
@@ -16,15 +17,16 @@ from fusionrec.ranking.on_cpu import compiled_code
 from fusionrec.ranking.split import kept_together
 from fusionrec.report.text import as_csv
 from fusionrec.signals.blend import Blend, fit_blend
-from fusionrec.signals.registry import SIGNALS, names
+from fusionrec.signals.registry import names, spec
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Fold
 from fusionrec.signals.taste import BLOCK
 from pipelines import embed, ingest, split
 from pipelines.blend.blocks import InTasks
-from pipelines.blend.inputs import MODALITIES, Inputs, read_inputs
+from pipelines.blend.inputs import Inputs, read_inputs, vectors_of
 from pipelines.blend.vectors import write_blend
 from pipelines.config import BlendRun, Config
+from pipelines.config.features import BUILT_IN
 from pipelines.runtime import tasks
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -52,13 +54,14 @@ def fit(
     Matrix factorisation of more plays than a block has is that of tasks of `run`, if it is given.
     """
     by = kept_together(config.split.by)
-    modalities = [name for name in config.embed.modalities if name in MODALITIES]
-    inputs = read_inputs(workspace, modalities, by, other_plays=chosen.other_plays)
+    inputs = read_inputs(
+        workspace, vectors_of(config.embed.modalities), by, other_plays=chosen.other_plays
+    )
     settings = settings_of(config)
     many = inputs.histories.counts.nnz > BLOCK
     sweeper = InTasks(run) if run is not None and many else None
     fold = Fold(inputs.songs, inputs.histories, inputs.hidden, by, settings, seed, sweeper)
-    return fit_blend(fold, signal_names(chosen)), inputs
+    return fit_blend(fold, signal_names(chosen, config.embed.modalities)), inputs
 
 
 def settings_of(config: Config) -> BlendSettings:
@@ -73,21 +76,34 @@ def settings_of(config: Config) -> BlendSettings:
     )
 
 
-def signal_names(chosen: BlendRun) -> tuple[str, ...]:
-    """The signals of a blend, in their order."""
+def signal_names(chosen: BlendRun, modalities: Sequence[str] = ()) -> tuple[str, ...]:
+    """The signals of a blend of songs with these modalities, in their order."""
     if chosen.signals is None:
-        return names(chosen.context)
-    return tuple(name for name in SIGNALS if name in chosen.signals)
+        return names(chosen.context, _further(modalities))
+    return tuple(name for name in names(True, _further(modalities)) if name in chosen.signals)
 
 
-def check_run(chosen: BlendRun, key: str) -> None:
-    """Raise a ConfigError for signals that there are not, or that need what is switched off."""
+def _further(modalities: Sequence[str]) -> list[str]:
+    return [name for name in modalities if name not in BUILT_IN]
+
+
+def check_run(chosen: BlendRun, key: str, modalities: Sequence[str] = ()) -> None:
+    """Raise a ConfigError for signals that there are not, or that need what is switched off.
+
+    Parameters
+    ----------
+    key
+        Where the blend is configured.
+    modalities
+        Those that are embedded: one's own bring signals of their own.
+    """
+    known = names(True, _further(modalities))
     for name in chosen.signals or ():
-        if name not in SIGNALS:
+        if name not in known:
             raise ConfigError(
-                f"{key} names the signal {name!r}: there are {', '.join(map(repr, SIGNALS))}"
+                f"{key} names the signal {name!r}: there are {', '.join(map(repr, known))}"
             )
-        if SIGNALS[name].context and not chosen.context:
+        if spec(name).context and not chosen.context:
             raise ConfigError(
                 f"{key} names the signal {name!r}, which is of the context: set its `context`, or "
                 "leave it out"
@@ -149,6 +165,6 @@ STAGE = Stage(
     },
     work=work,
     version=6,
-    check=lambda config: check_run(config.blend, "blend.signals"),
+    check=lambda config: check_run(config.blend, "blend.signals", config.embed.modalities),
     published=("weights.csv",),
 )

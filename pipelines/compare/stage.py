@@ -162,7 +162,7 @@ def check(config: Config) -> None:
         _check_dropout(config)
     if "blend" in compare.methods:
         for run in compare.blends:
-            blend.check_run(run, "compare.blends")
+            blend.check_run(run, "compare.blends", config.embed.modalities)
     split.check_times(config, "compare.splits", compare.splits)
     for fold in compare.test_folds or ():
         if not 0 <= fold < config.split.folds:

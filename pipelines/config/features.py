@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, get_args
 
 from pydantic import field_validator
 
@@ -11,8 +12,41 @@ from fusionrec.models.settings import FusionSettings
 from pipelines.config.section import Gpus, Section
 from pipelines.config.section import key as _key
 
-Modality = Literal["metadata", "lyrics", "audio"]
+BuiltIn = Literal["metadata", "lyrics", "audio"]
 """What a song is embedded from; each is a module of `pipelines.embed`."""
+
+BUILT_IN: tuple[BuiltIn, ...] = get_args(BuiltIn)
+
+Modality = str
+"""One of these, or the key of `source.tables.features` whose vectors of one's own it is."""
+
+TAKEN = frozenset(
+    {
+        *("terms", "tags", "artist", "album", "names", "titles", "year", "encoder"),
+        *("lists", "walks", "links", "fame", "all", "word2vec", "reports"),
+    }
+)
+"""What vectors of one's own cannot be called: similarities and modalities of signals, whose names a
+reason has side by side with theirs, and what else lies beside them in the results of embed."""
+
+
+def check_modalities(key: str, modalities: Iterable[str], own: Iterable[str]) -> None:
+    """Raise a ValueError for a modality that there is not.
+
+    Parameters
+    ----------
+    key
+        Where the modalities are named.
+    own
+        Keys of `source.tables.features`, or none where the source is no tables.
+    """
+    known = (*BUILT_IN, *own)
+    for modality in modalities:
+        if modality not in known:
+            raise ValueError(
+                f"{key} names the modality {modality!r}: there are {', '.join(known)}; vectors of "
+                "your own are named by source.tables.features, where source.format is not msd"
+            )
 
 
 class LabelConfig(Section):
@@ -51,10 +85,17 @@ class LyricsConfig(Section):
         "hub name or local folder of the transformer (of one with a decoder, the encoder half), "
         "or `pretrain` for one trained on the corpus",
     )
+    long: Literal["cut", "windows"] = _key(
+        "cut",
+        "of lyrics as text that are longer than the encoder takes: the beginning, or the mean of "
+        "windows of that length, by their tokens; bags are not meant",
+    )
     tfidf: Literal["sklearn", "printed"] = _key(
         "sklearn", "TfidfVectorizer's weights, or the formula as the paper prints it"
     )
-    words: int = _key(128, "most significant words per song that are encoded", ge=1, le=5000)
+    words: int = _key(
+        128, "most significant words of a bag (not of a text) that are encoded", ge=1, le=5000
+    )
     pooling: Literal["cls", "mean", "last"] = _key(
         "cls",
         "the first token's vector (CLS), the mean over tokens, or the last token's; a causal "
@@ -92,7 +133,10 @@ class EmbedConfig(Section):
     """Modalities into vectors."""
 
     modalities: tuple[Modality, ...] = _key(
-        ("metadata", "lyrics"), "the modalities that are embedded and fused", min_length=1
+        ("metadata", "lyrics"),
+        "the modalities that are embedded and fused: metadata, lyrics, audio, and keys of "
+        "source.tables.features",
+        min_length=1,
     )
     metadata: MetadataConfig = MetadataConfig()
     lyrics: LyricsConfig = LyricsConfig()
@@ -142,7 +186,7 @@ Operator = Literal["concatenate", "add", "multiply", "max", "min", "mean", "gate
 class FuseConfig(Section):
     """Scaling, PCA and the fusion operator (paper 3.2, 5.3)."""
 
-    modalities: tuple[Literal["metadata", "lyrics", "audio"], ...] | None = _key(
+    modalities: tuple[Modality, ...] | None = _key(
         None, "the modalities that are fused; all of embed.modalities, if null", min_length=1
     )
     variance: float = _key(0.95, "share of the variance PCA keeps", gt=0, le=1)

@@ -8,7 +8,14 @@ from fusionrec.models.settings import norm_groups
 from pipelines.config.blend import BlendConfig
 from pipelines.config.cluster import ClusterConfig
 from pipelines.config.compare import CompareConfig
-from pipelines.config.features import EmbedConfig, FuseConfig, LabelConfig, PretrainConfig
+from pipelines.config.features import (
+    TAKEN,
+    EmbedConfig,
+    FuseConfig,
+    LabelConfig,
+    PretrainConfig,
+    check_modalities,
+)
 from pipelines.config.ladder import LadderConfig
 from pipelines.config.learning import TrainConfig, TuneConfig
 from pipelines.config.lists import ListsConfig
@@ -55,10 +62,7 @@ class Config(Section):
                 f"pretrain.hidden_size {self.pretrain.hidden_size} is no multiple of "
                 f"pretrain.heads {self.pretrain.heads}"
             )
-        if "audio" in self.embed.modalities and self.ingest.segments == "none":
-            raise ValueError(
-                "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
-            )
+        self._check_modalities()
         for modality in set(self.fuse.modalities or ()) - set(self.embed.modalities):
             raise ValueError(
                 f"fuse.modalities names {modality}, but embed.modalities does not: add it there"
@@ -92,6 +96,36 @@ class Config(Section):
                 "recommend.protocol: paper fits the labels on all songs: set label.fit_on: all"
             )
         return self
+
+    def _check_modalities(self) -> None:
+        """Raise a ValueError for modalities that there are not, or that nothing can be made of."""
+        tables = self.source.format != "msd"
+        own = tuple(self.source.tables.features) if tables else ()
+        for name in own:
+            if name in TAKEN:
+                raise ValueError(
+                    f"source.tables.features has {name}, which means something else beside a "
+                    f"modality: take another name, such as own_{name}"
+                )
+        named = [
+            ("embed.modalities", self.embed.modalities),
+            ("fuse.modalities", self.fuse.modalities or ()),
+            *(("compare.fusion", run.modalities) for run in self.compare.fusion),
+            *(("ladder.rungs", r.fusion.modalities) for r in self.ladder.rungs if r.fusion),
+        ]
+        for key, modalities in named:
+            check_modalities(key, modalities, own)
+        if "audio" in self.embed.modalities:
+            if tables:
+                raise ValueError(
+                    "embed.modalities names audio, which is made of the Million Song Dataset's "
+                    f"segments, and source.format: {self.source.format} has none: take vectors of "
+                    "your own (source.tables.features), or leave it out"
+                )
+            if self.ingest.segments == "none":
+                raise ValueError(
+                    "embed.modalities names audio, which needs ingest.segments: stats (it is none)"
+                )
 
 
 def _check_time(split: SplitConfig, recommend: RecommendConfig) -> None:

@@ -1,44 +1,46 @@
 """Lyrics (paper 3.1.5): word weights, then a stream of parts past a pool of encoders.
 
-Tasks choose the most significant words of every bag of a part and tokenise them; an actor with an
-encoder turns the tokens into vectors; tasks write them. What a part's vectors are depends on
-nothing but the part.
+Tasks choose the most significant words of every bag of a part, or take the lyrics as they are
+written where the source has them so, and tokenise them (:mod:`pipelines.embed.tokens`); an actor
+with an encoder turns the tokens into vectors; tasks write them. What a part's vectors are depends
+on nothing but the part.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from fusionrec import probes
 from fusionrec.errors import DataError
-from fusionrec.features.lyrics.pieces import Recipe, WordTokenizer
-from fusionrec.features.lyrics.shard import features, prepare
+from fusionrec.features.lyrics.shard import features
 from fusionrec.features.lyrics.tokens import Batches, Tokens, bounds_of, usual_budget
 from pipelines.config import Config, LyricsConfig
+from pipelines.embed.tokens import (
+    PRETRAIN,
+    TEXTS,
+    TOKENISED,
+    device_of,
+    encoder_folder,
+    tokenise,
+    tokenizers_of,
+)
 from pipelines.runtime import metrics, stream, tasks
 from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.resume import finished, resumable
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.stage import Counts, processor_lines
 from pipelines.runtime.stream import Arrays
-from pipelines.runtime.workspace import StageRun, Workspace, part_name
+from pipelines.runtime.workspace import StageRun, part_name
 from pipelines.words import lyrics_weights
 
 log = logging.getLogger("fusionrec")
-
-PRETRAIN = "pretrain"
-"""The value of `embed.lyrics.encoder` that asks for the workspace's own encoder."""
 
 GPUS = GpuUse(
     "embed.lyrics.num_gpus",
@@ -50,7 +52,11 @@ GPUS = GpuUse(
 
 @dataclass(frozen=True)
 class LyricsReport:
-    """Songs of a part, the width of its vectors, and how the encoder made them."""
+    """Songs of a part, the width of its vectors, and how the encoder made them.
+
+    `told` has the songs with lyrics as they are written, those of them that are encoded so, and
+    those whose lyrics are longer than the encoder takes.
+    """
 
     songs: int
     songs_with_lyrics: int
@@ -58,30 +64,25 @@ class LyricsReport:
     dtype: str
     path: str
     processor: dict[str, int]
+    told: dict[str, int]
 
 
 TOKENS_A_GROUP = 1_000_000
 """That an actor on a GPU has at a time: half a second of a large one's work."""
 
-_TOKENS_A_BYTE = 1.2
-"""Of a part of lyrics, roughly: 230 tokens a song of 190 bytes."""
-
-TOKENISED = {
-    "song_id": pa.string(),
-    "row": pa.int32(),
-    "token": pa.int32(),
-    "length": pa.int32(),
-    "cut": pa.int32(),
-}
-"""Of a part: its songs; of each text the song's position, the ids, their number; the batches."""
+_TOKENS_A_BYTE = {"lyrics": 1.2, TEXTS: 0.6}
+"""Of a part of lyrics, roughly: of bags 230 tokens a song of 190 bytes; texts come beside them."""
 
 ENCODED = {
     "song_id": pa.string(),
     "row": pa.int32(),
+    "length": pa.int32(),
     "value": pa.float32(),
     "encoder": pa.string(),
+    "told": pa.string(),
 }
-"""Of a part: its songs; of each text the song's position and the vector; what the encoder is."""
+"""Of a part: its songs; of each text the song's position, its tokens and the vector; what the
+encoder is; what was counted of its texts."""
 
 
 def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
@@ -97,8 +98,8 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
     with_lyrics = sum(report.songs_with_lyrics for report in reports)
     if with_lyrics == 0:
         raise DataError(
-            "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics or "
-            "leave lyrics out: --set embed.modalities=[metadata]"
+            "no song of the corpus has lyrics; name the musiXmatch files in source.lyrics (of "
+            "tables, source.tables.lyrics) or leave lyrics out: --set embed.modalities=[metadata]"
         )
     return {
         "songs": sum(report.songs for report in reports),
@@ -109,8 +110,25 @@ def embed_lyrics(config: Config, run: StageRun, parts: list[Shard]) -> Counts:
         "path": reports[0].path,
         "dtype_chosen": why,
         "layers": processor,
+        **({"texts": _texts(settings, reports)} if run.workspace.parts("ingest", TEXTS) else {}),
         "stream": statistics.counts(),
     }
+
+
+def _texts(settings: LyricsConfig, reports: list[LyricsReport]) -> Counts:
+    """What became of lyrics as they are written: of how many songs they were read so."""
+    texts, as_text, longer = (
+        sum(report.told[name] for report in reports) for name in ("texts", "as_text", "longer")
+    )
+    by_words = texts - as_text
+    if by_words and settings.encoder == PRETRAIN:
+        log.warning(
+            "the text of %s songs' lyrics is left unread, and their most significant words are "
+            "encoded: embed.lyrics.encoder: pretrain knows the corpus's words alone. An encoder "
+            "by name or folder reads texts",
+            f"{by_words:,}",
+        )
+    return {"songs": as_text, "songs_by_words": by_words, "longer": longer, "long": settings.long}
 
 
 def _streamed(
@@ -118,14 +136,14 @@ def _streamed(
 ) -> tuple[list[LyricsReport], stream.Statistics]:
     if not parts:
         return [], stream.Statistics()
-    recipe, device = tasks.run_task(run, _recipe, run, settings, num_gpus=run.gpus)
+    tokenizers, device = tasks.run_task(run, tokenizers_of, run, settings, num_gpus=run.gpus)
     budget = settings.token_budget or usual_budget(device)
-    shared = tasks.share(recipe)
+    shared = tasks.share(tokenizers)
     return stream.stream(
         run,
         _groups(run, parts, device),
         stream.Source(
-            "tokenise", partial(_tokenise, run, settings, weights, shared, budget), TOKENISED
+            "tokenise", partial(tokenise, run, settings, weights, shared, budget), TOKENISED
         ),
         stream.Pool(
             "encode",
@@ -144,9 +162,13 @@ def _groups(run: StageRun, parts: list[Shard], device: str) -> list[list[Shard]]
     """Parts together until they are worth an actor's while; alone on a CPU, which takes longer."""
     if device == "cpu":
         return [[shard] for shard in parts]
-    size = {info.base_name: info.size or 0 for info in run.workspace.files("ingest", "lyrics")}
-    tokens = [_TOKENS_A_BYTE * size.get(part_name(shard.part), 0) for shard in parts]
-    return stream.grouped(parts, tokens, TOKENS_A_GROUP)
+    tokens = np.zeros(len(parts))
+    for artifact, of_a_byte in _TOKENS_A_BYTE.items():
+        if run.workspace.parts("ingest", artifact):
+            files = run.workspace.files("ingest", artifact)
+            size = {info.base_name: info.size or 0 for info in files}
+            tokens += [of_a_byte * size.get(part_name(shard.part), 0) for shard in parts]
+    return stream.grouped(parts, tokens.tolist(), TOKENS_A_GROUP)
 
 
 def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
@@ -168,8 +190,8 @@ def _with_precision(config: Config, run: StageRun) -> tuple[LyricsConfig, str]:
 def _precision(run: StageRun, settings: LyricsConfig) -> tuple[str, str]:
     from fusionrec.features.lyrics.encoder import dtype_for, hidden_size_of
 
-    with _encoder_folder(run, settings) as name:
-        return dtype_for(settings.dtype, _device(run.gpus), hidden_size_of(name))
+    with encoder_folder(run, settings) as name:
+        return dtype_for(settings.dtype, device_of(run.gpus), hidden_size_of(name))
 
 
 def check_encoder(config: Config, gpus: float) -> str:
@@ -196,73 +218,12 @@ def _checked(settings: LyricsConfig, gpus: float) -> str:
         settings.encoder,
         pooling=settings.pooling,
         dtype=settings.dtype,
-        device=_device(gpus),
+        device=device_of(gpus),
     )
     return (
         f"{settings.encoder}: vectors of {found.hidden_size}, up to {found.max_tokens} tokens, "
         f"{found.dtype}, {found.path}"
     )
-
-
-def _device(gpus: float) -> str:
-    import torch
-
-    torch.set_num_threads(1)
-    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _encoder_folder(run: StageRun, settings: LyricsConfig) -> Iterator[str]:
-    """The encoder's name, or a folder that holds the workspace's own for a while."""
-    if settings.encoder != PRETRAIN:
-        yield settings.encoder
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield _download_encoder(run.workspace, Path(scratch))
-
-
-def _recipe(run: StageRun, settings: LyricsConfig) -> tuple[Recipe, str]:
-    """How the encoder's tokenizer works, and the type of the device that encoders run on."""
-    from fusionrec.features.lyrics.recipes import recipe_of
-
-    vocabulary = run.workspace.read("ingest", "vocabulary")["word"].to_pylist()
-    with _encoder_folder(run, settings) as name:
-        return recipe_of(name, tuple(vocabulary)), _device(run.gpus)
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(shared: Any) -> WordTokenizer:
-    """Of this process: it remembers the pieces that it has seen."""
-    return WordTokenizer(tasks.shared(shared))
-
-
-def _tokenise(
-    run: StageRun,
-    settings: LyricsConfig,
-    weights: np.ndarray,
-    shared: Any,
-    budget: int,
-    shard: Shard,
-) -> Arrays:
-    part = part_name(shard.part)
-    songs = run.workspace.read_part("ingest", "songs", part, ["song_id", "track_id"])
-    prepared = prepare(
-        songs,
-        run.workspace.read_part("ingest", "lyrics", part),
-        _tokenizer(shared),
-        weights,
-        scheme=settings.tfidf,
-        words=settings.words,
-        token_budget=budget,
-    )
-    tokens = prepared.batches.tokens
-    return {
-        "song_id": songs["song_id"].combine_chunks(),
-        "row": pa.array(prepared.rows, pa.int32()),
-        "token": pa.array(tokens.ids),
-        "length": pa.array(tokens.lengths, pa.int32()),
-        "cut": pa.array(prepared.batches.cuts, pa.int32()),
-    }
 
 
 def _lyrics_encoder(
@@ -272,8 +233,8 @@ def _lyrics_encoder(
     # Imported here, so that only encoder actors pay for torch and transformers.
     from fusionrec.features.lyrics.encoder import load_encoder
 
-    device = _device(run.gpus)
-    with _encoder_folder(run, settings) as name:
+    device = device_of(run.gpus)
+    with encoder_folder(run, settings) as name:
         encoder = load_encoder(
             name, device=device, dtype=settings.dtype, compiled=settings.compiled
         )
@@ -303,8 +264,10 @@ def _lyrics_encoder(
             yield {
                 "song_id": part["song_id"],
                 "row": part["row"],
+                "length": part["length"],
                 "value": pa.array(vectors.ravel()),
                 "encoder": pa.array([about]),
+                "told": part["told"],
             }
 
     return encode
@@ -313,19 +276,10 @@ def _lyrics_encoder(
 def _write(run: StageRun, shard: Shard, encoded: Arrays) -> LyricsReport:
     def write(shard: Shard) -> LyricsReport:
         about = json.loads(encoded["encoder"][0].as_py())
-        rows = encoded["row"].to_numpy().astype(np.int64)
+        rows, lengths = (encoded[name].to_numpy().astype(np.int64) for name in ("row", "length"))
         vectors = encoded["value"].to_numpy().reshape(len(rows), about["dimension"])
-        run.write(features(encoded["song_id"], rows, vectors), "lyrics", shard.part)
-        return LyricsReport(len(encoded["song_id"]), len(rows), **about)
+        run.write(features(encoded["song_id"], rows, vectors, lengths), "lyrics", shard.part)
+        spoken, told = len(np.unique(rows)), json.loads(encoded["told"][0].as_py())
+        return LyricsReport(len(encoded["song_id"]), spoken, **about, told=told)
 
     return resumable(run, "lyrics", write, LyricsReport)(shard)
-
-
-def _download_encoder(workspace: Workspace, folder: Path) -> str:
-    from pyarrow import fs as pafs
-
-    selector = pafs.FileSelector(workspace.path("pretrain", "model"))
-    for info in workspace.fs.get_file_info(selector):
-        content = workspace.read_bytes("pretrain", "model", info.base_name)
-        (folder / info.base_name).write_bytes(content)
-    return str(folder)

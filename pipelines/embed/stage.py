@@ -1,18 +1,24 @@
 """Embed: every modality into one vector a song, in parts aligned with `songs`.
 
-The driver holds the word weights (40 kB) and one report a part.
+Vectors of one's own are modalities by their name, beside those that have a module here. The driver
+holds the word weights (40 kB) and one report a part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 from fusionrec.features.lyrics.hub import encoder_fingerprint
 from fusionrec.features.words import vectors_fingerprint
 from pipelines import ingest, pretrain, split
 from pipelines.config import Config
-from pipelines.embed.lyrics import GPUS, PRETRAIN
+from pipelines.config.features import BUILT_IN
+from pipelines.embed.lyrics import GPUS
+from pipelines.embed.own import embed_own
+from pipelines.embed.tokens import PRETRAIN, reads_text
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import Counts, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -27,10 +33,22 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 
 
 def embedding(modality: str) -> Embedding:
-    """What embeds a modality: `embed_<modality>` of the module of its name."""
+    """What embeds a modality: `embed_<modality>` of the module of its name; else own vectors do."""
+    if modality not in BUILT_IN:
+        return partial(embed_own, modality)
     module = import_module(f"pipelines.embed.{modality}")
     embed: Embedding = getattr(module, f"embed_{modality}")
     return embed
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    apart = {"num_gpus", "token_budget", "compiled"}
+    if not reads_text(config):
+        apart.add("long")
+    return {
+        "embed": config.embed.model_dump(exclude={"lyrics": apart}),
+        "seed": config.seed,
+    }
 
 
 def _source(config: Config) -> dict[str, str]:
@@ -50,12 +68,7 @@ STAGE = Stage(
         if "lyrics" in config.embed.modalities and config.embed.lyrics.encoder == PRETRAIN
         else (ingest.STAGE, split.STAGE)
     ),
-    settings=lambda config: {
-        "embed": config.embed.model_dump(
-            exclude={"lyrics": {"num_gpus", "token_budget", "compiled"}}
-        ),
-        "seed": config.seed,
-    },
+    settings=_settings,
     work=work,
     source=_source,
     gpus=GPUS,

@@ -90,6 +90,7 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "embed.metadata.threads": (2, "embed compare"),  # Word2Vec with several is not reproducible
     "embed.metadata.vectors": ("words.txt", "embed compare"),
     "embed.lyrics.encoder": ("another", "embed compare"),
+    "embed.lyrics.long": ("windows", ""),  # of sources with texts alone: test_text_lyrics
     "embed.lyrics.tfidf": ("printed", "pretrain embed compare"),
     "embed.lyrics.words": (64, "pretrain embed compare"),
     "embed.lyrics.pooling": ("mean", "embed compare"),

@@ -1,7 +1,6 @@
 """What is found by its name is there: stages, modalities, methods."""
 
 import importlib
-from typing import get_args
 
 import pytest
 from typer.main import get_command
@@ -10,7 +9,7 @@ from pipelines.cli.main import app
 from pipelines.compare.methods import SPECS
 from pipelines.config import STAGES
 from pipelines.config.compare import METHODS
-from pipelines.config.features import Modality
+from pipelines.config.features import BUILT_IN
 from pipelines.embed.stage import embedding
 from pipelines.run import STAGES as OF_EVERY_RUN
 
@@ -27,7 +26,7 @@ def test_a_run_takes_the_stages_in_their_order() -> None:
     assert names == [name for name in STAGES if name in names]
 
 
-@pytest.mark.parametrize("modality", get_args(Modality))
+@pytest.mark.parametrize("modality", BUILT_IN)
 def test_a_modality_is_embedded_by_the_module_of_its_name(modality) -> None:
     assert callable(embedding(modality))
 
