@@ -8,15 +8,14 @@ wrong is injected in counted amounts, so that an ingest report can be checked ag
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fusionrec.errors import ConfigError
 from fusionrec.formats.sample.files import TEXT_FILES, CorpusWriter
+from fusionrec.formats.sample.marker import Marker
 from fusionrec.formats.sample.model import (
     HISTORY,
     LEAST_HISTORY,
@@ -27,7 +26,7 @@ from fusionrec.formats.sample.model import (
 from fusionrec.formats.sample.words import GENRES
 
 MINIMUM_SONGS = 50
-_FORMAT = "fusionrec-sample"
+_MARKER = Marker("fusionrec-sample", "a sample corpus")
 
 
 @dataclass(frozen=True)
@@ -122,18 +121,13 @@ def write_sample(
     ResourceError
         A process that writes was ended.
     """
-    at_least = (("songs", songs, MINIMUM_SONGS), ("users", users, 1), ("processes", processes, 1))
-    for name, value, least in at_least:
-        if value < least:
-            raise ConfigError(f"sample: {name} = {value}; use at least {least}")
-    if seed < 0:
-        raise ConfigError(f"sample: seed = {seed}; use 0 or more")
-    if not 0 <= lyrics <= 1:
-        raise ConfigError(f"sample: lyrics = {lyrics}; use a share, from 0 to 1")
-    if history <= LEAST_HISTORY:
-        raise ConfigError(f"sample: history = {history}; use more than {LEAST_HISTORY}")
+    check_arguments(songs, users, seed, lyrics, history, processes)
     root = Path(out)
-    _clear(root)
+    _MARKER.begin(root)
+    if (root / "MillionSong").exists():
+        shutil.rmtree(root / "MillionSong")
+    for path in TEXT_FILES.values():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
     model = PlantedModel(seed, lyrics=lyrics, history=history)
     sizes = model.artist_sizes(songs)
     corpus = CorpusWriter(root, model, songs, progress or (lambda _: None))
@@ -154,8 +148,30 @@ def write_sample(
         lyrics_share=lyrics,
         history=history,
     )
-    _mark(root, {"complete": True, **asdict(truth)})
+    _MARKER.complete(root, asdict(truth))
     return truth
+
+
+def check_arguments(
+    songs: int, users: int, seed: int, lyrics: float, history: float, processes: int
+) -> None:
+    """Refuse what is out of bounds, whatever the files' form; see :func:`write_sample`.
+
+    Raises
+    ------
+    ConfigError
+        Names the argument and what it may be.
+    """
+    at_least = (("songs", songs, MINIMUM_SONGS), ("users", users, 1), ("processes", processes, 1))
+    for name, value, least in at_least:
+        if value < least:
+            raise ConfigError(f"sample: {name} = {value}; use at least {least}")
+    if seed < 0:
+        raise ConfigError(f"sample: seed = {seed}; use 0 or more")
+    if not 0 <= lyrics <= 1:
+        raise ConfigError(f"sample: lyrics = {lyrics}; use a share, from 0 to 1")
+    if history <= LEAST_HISTORY:
+        raise ConfigError(f"sample: history = {history}; use more than {LEAST_HISTORY}")
 
 
 def read_truth(root: str | Path) -> SampleTruth:
@@ -166,41 +182,6 @@ def read_truth(root: str | Path) -> SampleTruth:
     ConfigError
         `root` holds no sample corpus, or one whose writing was cut short.
     """
-    content = _marker(Path(root))
-    if content is None or not content.pop("complete"):
-        raise ConfigError(f"{root}: no complete sample corpus (truth.json); write one first")
-    content.pop("format")
+    content = _MARKER.read(Path(root))
     content["genres"] = tuple(content["genres"])
     return SampleTruth(**content)
-
-
-def _marker(root: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads((root / "truth.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return None
-    return content
-
-
-def _mark(root: Path, content: dict[str, Any]) -> None:
-    text = json.dumps({"format": _FORMAT, **content}, indent=2) + "\n"
-    part = root / "truth.json.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(root / "truth.json")
-
-
-def _clear(root: Path) -> None:
-    """Make `root`, rid of an earlier sample, and mark it as a sample not yet complete."""
-    occupied = root.exists() and (not root.is_dir() or any(root.iterdir()))
-    if occupied and _marker(root) is None:
-        raise ConfigError(
-            f"{root}: exists and is not a sample corpus; name an empty or a new folder"
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    _mark(root, {"complete": False})
-    if (root / "MillionSong").exists():
-        shutil.rmtree(root / "MillionSong")
-    for path in TEXT_FILES.values():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
