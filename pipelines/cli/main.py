@@ -13,6 +13,7 @@ import typer
 from fusionrec import __version__, errors
 from pipelines.cli.check import check
 from pipelines.cli.clean import clean
+from pipelines.cli.init import init
 from pipelines.cli.recommend import recommend
 from pipelines.cli.sample import sample
 from pipelines.cli.show_config import show_config
@@ -40,6 +41,7 @@ log = logging.getLogger("fusionrec")
 add_stages(app)
 app.command(help=STAGES["recommend"])(recommend)
 app.command()(sample)
+app.command()(init)
 app.command()(clean)
 app.command()(check)
 app.command("config")(show_config)

@@ -1,0 +1,213 @@
+"""A look at the tables of a catalogue: their columns, about how many rows, what is in the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fusionrec.errors import ConfigError, SourceError
+from fusionrec.formats import files, tables
+from fusionrec.formats.tables.spec import COLUMNS, REQUIRED, Kind, TableSpec
+from pipelines.cli.guesses import Column, Values, guess, separator_of
+
+_HEAD = 1000  # rows
+_BLOCK = 8 << 20
+_COUNTED = 1 << 30
+"""Bytes of text in which lines are counted; of more they are reckoned from the first block."""
+
+_ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One table.
+
+    Attributes
+    ----------
+    spec
+        What readers are to be given; paths as they were named.
+    columns
+        The file's column of each of `COLUMNS` that is used, and why. Of arrays none.
+    unused
+        Its other columns.
+    values
+        The first ones of all its columns.
+    rows
+        About how many it has; None where only reading would tell.
+    """
+
+    spec: TableSpec
+    columns: Mapping[str, Column]
+    unused: tuple[str, ...]
+    values: Values
+    rows: int | None
+
+    @property
+    def kind(self) -> Kind:
+        """What its rows tell of."""
+        return self.spec.kind
+
+    def has(self, *names: str) -> bool:
+        """Whether it has one of these columns, with some value among the first."""
+        return any(name in self.columns and any(self.first(name)) for name in names)
+
+    def first(self, name: str) -> Sequence[str]:
+        """The first values of a column, by its name in `COLUMNS`."""
+        return self.values.get(self.columns[name].name, ())
+
+
+def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = frozenset()) -> Look:
+    """Look at the first file of a table.
+
+    Parameters
+    ----------
+    spec
+        Its paths; of what else it says nothing is changed.
+    given
+        The file's names of columns that were named: they are not guessed.
+    songs
+        Ids of songs that are known by now.
+
+    Raises
+    ------
+    SourceError
+        There is no such file, it is no table, or a column that is needed cannot be told.
+    ConfigError
+        A column is named that there is not, or of an array the ids are not.
+    """
+    paths = tables.table_files(spec)
+    path = paths[0]
+    if path.lower().endswith(_ARRAYS):
+        if spec.kind != "features":
+            raise SourceError(
+                f"{path}: is an array, not a table of {spec.kind}; give vectors to --features"
+            )
+        if spec.ids is None and path.lower().endswith(".npy"):
+            raise ConfigError(
+                f"{path}: of which song is each row? Name the file of their ids, one a line: "
+                f"--features NAME={path}:IDS"
+            )
+        return Look(spec, {}, (), {}, _array_rows(paths))
+    head = tables.read_head(path, spec, _HEAD)
+    values = {name: _texts(head[name]) for name in head.column_names}
+    for wanted, name in given.items():
+        if wanted not in COLUMNS[spec.kind]:
+            raise ConfigError(
+                f"--column {spec.kind}.{wanted}: there is no such column; use one of "
+                f"{', '.join(COLUMNS[spec.kind])}"
+            )
+        if name not in values:
+            raise ConfigError(
+                f"{path}: has no column {name} (--column {spec.kind}.{wanted}); it has "
+                f"{', '.join(values)}"
+            )
+    found = {name: Column(column, "as it was named") for name, column in given.items()}
+    others = {name: column for name, column in values.items() if name not in given.values()}
+    for wanted, column in guess(spec.kind, others, songs).items():
+        found.setdefault(wanted, column)
+    _require(path, spec.kind, found, list(values))
+    named = {name: column.name for name, column in found.items() if column.name != name}
+    known = replace(spec, columns={**spec.columns, **named})
+    if "tags" in found:
+        known = replace(known, separator=separator_of(values[found["tags"].name]))
+    # What the readers will take: they have the last word.
+    taken = tables.columns_of(path, known)
+    columns = {name: found.get(name, Column(of, "by its name")) for name, of in taken.items()}
+    used = {column.name for column in columns.values()}
+    unused = tuple(name for name in values if name not in used and "*" not in used)
+    return Look(known, columns, unused, values, _rows(paths, spec, head))
+
+
+def look_as_named(spec: TableSpec) -> Look:
+    """The same where a layout says which column is which.
+
+    Raises
+    ------
+    SourceError
+        There is no such file, or it is not in this layout.
+    """
+    paths = tables.table_files(spec)
+    head = tables.read_head(paths[0], spec, _HEAD)
+    values = {name: _texts(head[name]) for name in head.column_names}
+    taken = tables.columns_of(paths[0], spec)
+    columns = {name: Column(of, "by the layout") for name, of in taken.items()}
+    unused = tuple(name for name in values if name not in taken.values())
+    return Look(spec, columns, unused, values, _rows(paths, spec, head))
+
+
+def _require(path: str, kind: Kind, found: Mapping[str, Column], names: list[str]) -> None:
+    for wanted in REQUIRED[kind]:
+        if wanted in found or wanted == "vector":  # which may be in columns of numbers
+            continue
+        if len(names) < 2:
+            raise SourceError(
+                f"{path}: is no table of {kind}: its first line is one field, {names[0][:40]!r}; "
+                "give Parquet, CSV, TSV or JSON lines, with a line of column names in CSV and TSV"
+            )
+        what = f"{path}: which column is the {wanted}? None of {', '.join(names)} is called so"
+        if any(map(_looks_like_data, names)):
+            raise SourceError(f"{what}; if this is data, put a line of column names above it")
+        raise SourceError(f"{what}; say it with --column {kind}.{wanted}=NAME")
+
+
+def _looks_like_data(name: str) -> bool:
+    return not name or name.lstrip("+-").replace(".", "", 1).isdigit() or len(name) > 30
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return "|".join("" if item is None else str(item) for item in value[:20])
+        return "" if value is None else str(value).strip()
+
+    return [text(value) for value in column.to_pylist()]
+
+
+def _array_rows(paths: Sequence[str]) -> int | None:
+    if any(path.lower().endswith(".npz") for path in paths):
+        return None
+    rows = 0
+    for path in paths:
+        with files.open_binary(path) as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                if version[0] == 1:
+                    rows += np.lib.format.read_array_header_1_0(file)[0][0]
+                else:
+                    rows += np.lib.format.read_array_header_2_0(file)[0][0]
+            except (ValueError, IndexError) as error:
+                raise SourceError(
+                    f"{path}: is no NumPy array ({error}); write it with numpy.save"
+                ) from None
+    return rows
+
+
+def _rows(paths: Sequence[str], spec: TableSpec, head: pa.Table) -> int | None:
+    """About how many rows the files have."""
+    if head.num_rows < _HEAD // 10 and len(paths) == 1 and files.size(paths[0]) < 1 << 14:
+        return int(head.num_rows)  # it was read to its end
+    total = 0
+    for path in paths:
+        name = path.lower().partition("?")[0]
+        if name.endswith((".parquet", ".pq")):
+            with files.open_binary(path) as file:
+                total += pq.ParquetFile(file).metadata.num_rows
+        elif name.endswith((".gz", ".bz2", ".zst", ".json")):
+            return None
+        else:
+            total += _lines(path) - (spec.header is None)
+    return max(total, 0)
+
+
+def _lines(path: str) -> int:
+    size, lines, read = files.size(path), 0, 0
+    with files.open_binary(path) as file:
+        while block := file.read(_BLOCK):
+            lines, read = lines + block.count(b"\n"), read + len(block)
+            if size > _COUNTED:
+                return round(lines * size / read)
+    return lines
