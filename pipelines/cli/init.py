@@ -15,7 +15,11 @@ from pipelines.cli.named_tables import Named, absolute, below, columns_of, featu
 from pipelines.cli.options import AsJson, console, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fusionrec.formats.tables.spec import Kind
     from pipelines.cli.drafts import Catalogue, Plan
+    from pipelines.cli.looks import Look
 
 
 def init(
@@ -66,26 +70,20 @@ def init(
 
     if output.exists() and not force:
         raise ConfigError(f"{output}: is there already; overwrite it with --force, or see --output")
+    if layout is None and (songs is None or plays is None):
+        raise ConfigError("give --songs and --plays, the two tables that it takes at least")
+    if layout is not None and (root is None or songs or plays or columns):
+        raise ConfigError(
+            f"--format {layout} knows its songs and plays: give --root, the folder that they are "
+            "in, and none of --songs, --plays, --column"
+        )
     given = columns_of(columns or ())
-    named: dict[str, Named] = {}
-    if layout is None:
-        if songs is None or plays is None:
-            raise ConfigError("give --songs and --plays, the two tables that it takes at least")
-        named = {"songs": Named(songs), "plays": Named(plays)}
-        if lyrics is not None:
-            named["lyrics"] = Named(lyrics)
-        vectors = features_of(features or ())
-        named |= {f"features.{name}": table for name, table in vectors.items()}
-        place, named = below(root, named)
-        found = _looked_at(place, named, given)
-    else:
-        if root is None or songs or plays or lyrics or features or columns:
-            raise ConfigError(
-                f"--format {layout} knows its own files: give --root, the folder that they are in, "
-                "and none of --songs, --plays, --lyrics, --features, --column"
-            )
-        place = absolute(root)
-        found = _of_layout(layout, place)
+    tables = {"songs": songs, "plays": plays, "lyrics": lyrics}
+    named = {name: Named(path) for name, path in tables.items() if path is not None}
+    vectors = features_of(features or ())
+    named |= {f"features.{name}": table for name, table in vectors.items()}
+    place, named = below(root, named)
+    found = _looked_at(place, named, given, {} if layout is None else _of_layout(layout, place))
     chosen = plan(found)
     source = {"format": layout or "tables", "root": place}
     text = to_yaml(source, named, found, chosen, absolute(workspace))
@@ -101,44 +99,45 @@ def init(
         _print(output, found, chosen)
 
 
-def _looked_at(place: str, named: dict[str, Named], given: dict[str, dict[str, str]]) -> Catalogue:
+def _looked_at(
+    place: str,
+    named: Mapping[str, Named],
+    given: Mapping[str, Mapping[str, str]],
+    known: Mapping[Kind, Look],
+) -> Catalogue:
+    """All tables: those of a layout, which are `known`, and those that were named."""
     from fusionrec.formats import files
-    from fusionrec.formats.tables.spec import Kind, TableSpec
+    from fusionrec.formats.tables.spec import TableSpec
     from pipelines.cli.drafts import Catalogue
-    from pipelines.cli.looks import Look, look
+    from pipelines.cli.looks import look, nothing
 
     def looked(key: str, kind: Kind, songs: frozenset[str] = frozenset()) -> Look:
         ids = named[key].ids
-        spec = TableSpec(
-            kind,
-            (files.join(place, named[key].path),),
-            ids=files.join(place, ids) if ids else None,
-        )
+        paths = (files.join(place, named[key].path),)
+        spec = TableSpec(kind, paths, ids=files.join(place, ids) if ids else None)
         return look(spec, given.get(kind, {}), songs)
 
-    songs = looked("songs", "songs")
-    known = frozenset(songs.first("song_id"))
+    songs = looked("songs", "songs") if "songs" in named else known.get("songs", nothing("songs"))
+    ids = frozenset(songs.first("song_id"))
     return Catalogue(
         songs,
-        looked("plays", "plays", known),
-        looked("lyrics", "lyrics", known) if "lyrics" in named else None,
+        looked("plays", "plays", ids) if "plays" in named else known["plays"],
+        looked("lyrics", "lyrics", ids) if "lyrics" in named else known.get("lyrics"),
         {
-            key.removeprefix("features."): looked(key, "features", known)
+            key.removeprefix("features."): looked(key, "features", ids)
             for key in named
             if key.startswith("features.")
         },
     )
 
 
-def _of_layout(layout: str, place: str) -> Catalogue:
+def _of_layout(layout: str, place: str) -> dict[Kind, Look]:
     from fusionrec.formats.tables import LAYOUTS
-    from pipelines.cli.drafts import Catalogue
     from pipelines.cli.looks import look_as_named
 
     if layout not in LAYOUTS:
         raise ConfigError(f"--format {layout}: use one of {', '.join(LAYOUTS)}")
-    looks = {kind: look_as_named(spec) for kind, spec in LAYOUTS[layout].tables(place).items()}
-    return Catalogue(looks["songs"], looks["plays"], looks.get("lyrics"), {})
+    return {kind: look_as_named(spec) for kind, spec in LAYOUTS[layout].tables(place).items()}
 
 
 def _report(output: Path, found: Catalogue, chosen: Plan) -> dict[str, Any]:
@@ -161,6 +160,9 @@ def _report(output: Path, found: Catalogue, chosen: Plan) -> dict[str, Any]:
 def _print(output: Path, found: Catalogue, chosen: Plan) -> None:
     out = console()
     for key, look in found.looks.items():
+        if not look.spec.paths:
+            out.print(f"{key}: none", highlight=False)
+            continue
         rows = "" if look.rows is None else f", about {shown(look.rows)} rows"
         out.print(f"{key}: {', '.join(look.spec.paths)}{rows}", soft_wrap=True, highlight=False)
         for name, column in look.columns.items():

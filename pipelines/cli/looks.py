@@ -53,11 +53,16 @@ class Look:
 
     def has(self, *names: str) -> bool:
         """Whether it has one of these columns, with some value among the first."""
-        return any(name in self.columns and any(self.first(name)) for name in names)
+        return any(any(self.first(name)) for name in names)
 
     def first(self, name: str) -> Sequence[str]:
-        """The first values of a column, by its name in `COLUMNS`."""
-        return self.values.get(self.columns[name].name, ())
+        """The first values of a column, by its name in `COLUMNS`; none if it is not there."""
+        return self.values.get(self.columns[name].name, ()) if name in self.columns else ()
+
+
+def nothing(kind: Kind) -> Look:
+    """Of a table that there is none of."""
+    return Look(TableSpec(kind, ()), {}, (), {}, None)
 
 
 def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = frozenset()) -> Look:

@@ -270,7 +270,7 @@ def test_what_stands_between_tags(values, separator) -> None:
         (["--column", "plays.user=uid"], "--column plays.user: there is no such column; use one"),
         (["--column", "plays.user_id=me"], "has no column me (--column plays.user_id); it has uid"),
         (["--column", "user_id"], "write it as TABLE.COLUMN=NAME"),
-        (["--format", "recbole"], "--format recbole knows its own files: give --root"),
+        (["--format", "recbole"], "--format recbole knows its songs and plays: give"),
     ],
 )
 def test_what_it_cannot_use_is_told_in_one_line(
