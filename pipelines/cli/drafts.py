@@ -139,9 +139,9 @@ def _modalities(found: Catalogue, choices: list[Choice], remarks: list[str]) -> 
     names += found.features
     if not names:
         raise ConfigError(
-            "nothing is known of the songs but their ids: give songs.csv a title, an artist or a "
-            "year, or name --lyrics or --features; lists of songs that nobody has played are made "
-            "from what they are"
+            "nothing is known of the songs but their ids: give the songs' table a title, an artist "
+            "or a year, or name --lyrics or --features; lists of songs that nobody has played are "
+            "made from what they are"
         )
     choices.append(Choice("embed.modalities", names, "what a song is known by"))
     if found.lyrics is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusionrec.errors import ConfigError, SourceError
 from fusionrec.formats import files, tables
+from fusionrec.formats.tables import arrays
+from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.spec import COLUMNS, REQUIRED, Kind, TableSpec
 from pipelines.cli.guesses import Column, Values, guess, separator_of
 
@@ -19,7 +20,7 @@ _BLOCK = 8 << 20
 _COUNTED = 1 << 30
 """Bytes of text in which lines are counted; of more they are reckoned from the first block."""
 
-_ARRAYS = (".npy", ".npz")
+_COMPRESSED = (".gz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,19 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
     """
     paths = tables.table_files(spec)
     path = paths[0]
-    if path.lower().endswith(_ARRAYS):
+    form = form_of(path)
+    if form in ("npy", "npz"):
         if spec.kind != "features":
             raise SourceError(
-                f"{path}: is an array, not a table of {spec.kind}; give vectors to --features"
+                f"{path}: is of vectors, not a table of {spec.kind}; name it in --features"
             )
-        if spec.ids is None and path.lower().endswith(".npy"):
+        if spec.ids is None and form == "npy":
             raise ConfigError(
                 f"{path}: of which song is each row? Name the file of their ids, one a line: "
                 f"--features NAME={path}:IDS"
             )
-        return Look(spec, {}, (), {}, _array_rows(paths))
+        tables.read_head(path, spec, 1)  # which finds out whether there are as many ids
+        return Look(spec, {}, (), {}, sum(arrays.shape(each, spec)[0] for each in paths))
     head = tables.read_head(path, spec, _HEAD)
     values = {name: _texts(head[name]) for name in head.column_names}
     for wanted, name in given.items():
@@ -114,7 +117,7 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
     others = {name: column for name, column in values.items() if name not in given.values()}
     for wanted, column in guess(spec.kind, others, songs).items():
         found.setdefault(wanted, column)
-    _require(path, spec.kind, found, list(values))
+    _require(path, spec.kind, found, [*values])
     named = {name: column.name for name, column in found.items() if column.name != name}
     known = replace(spec, columns={**spec.columns, **named})
     if "tags" in found:
@@ -172,39 +175,20 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
     return [text(value) for value in column.to_pylist()]
 
 
-def _array_rows(paths: Sequence[str]) -> int | None:
-    if any(path.lower().endswith(".npz") for path in paths):
-        return None
-    rows = 0
-    for path in paths:
-        with files.open_binary(path) as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                if version[0] == 1:
-                    rows += np.lib.format.read_array_header_1_0(file)[0][0]
-                else:
-                    rows += np.lib.format.read_array_header_2_0(file)[0][0]
-            except (ValueError, IndexError) as error:
-                raise SourceError(
-                    f"{path}: is no NumPy array ({error}); write it with numpy.save"
-                ) from None
-    return rows
-
-
 def _rows(paths: Sequence[str], spec: TableSpec, head: pa.Table) -> int | None:
     """About how many rows the files have."""
     if head.num_rows < _HEAD // 10 and len(paths) == 1 and files.size(paths[0]) < 1 << 14:
         return int(head.num_rows)  # it was read to its end
     total = 0
     for path in paths:
-        name = path.lower().partition("?")[0]
-        if name.endswith((".parquet", ".pq")):
+        form = form_of(path)
+        if form == "parquet":
             with files.open_binary(path) as file:
                 total += pq.ParquetFile(file).metadata.num_rows
-        elif name.endswith((".gz", ".bz2", ".zst", ".json")):
+        elif spec.layout is not None or path.lower().endswith(_COMPRESSED):
             return None
         else:
-            total += _lines(path) - (spec.header is None)
+            total += _lines(path) - (form == "text" and spec.header is None)
     return max(total, 0)
 
 

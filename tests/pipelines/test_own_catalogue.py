@@ -138,8 +138,8 @@ def of_lyrics() -> list[Defect]:
             "lyrics.csv", b"no-such-song,love:3", "not in the corpus", "unmatched", "no-such-song"
         ),
         Defect("lyrics.csv", f"{GOOD},love:3".encode(), "read before", "excluded", GOOD),
-        Defect("lyrics.csv", b"text-count,love:many you:2", "words"),
-        Defect("lyrics.csv", b"negative-count,love:-3 you:2", "words"),
+        Defect("lyrics.csv", b"text-count,love:many you:2", "counts"),
+        Defect("lyrics.csv", b"negative-count,love:-3 you:2", "counts"),
         Defect("lyrics.csv", b'unclosed,"love:3 you:2', "not closed"),
     ]
 

@@ -261,11 +261,12 @@ def test_what_stands_between_tags(values, separator) -> None:
         (["--songs", "page.html"], "page.html: is no table of songs: its first line is one field"),
         (["--songs", "gone.csv"], "gone.csv: no such file"),
         (["--songs", "empty.csv"], "empty.csv: is empty"),
-        (["--songs", "sound.npy"], "sound.npy: is an array, not a table of songs"),
+        (["--songs", "sound.npy"], "sound.npy: is of vectors, not a table of songs; name it in"),
         (["--plays", "bare.csv"], "which column is the user_id? None of 17, x, 2 is called so; if"),
         (["--plays", "odd.csv"], "say it with --column plays.user_id=NAME"),
         (["--features", "clap.npy"], "--features 'clap.npy': write it as NAME=PATH"),
         (["--features", "clap=sound.npy"], "of which song is each row? Name the file of their ids"),
+        (["--features", "clap=sound.npy:page.html"], "sound.npy: has 3 rows, where"),
         (["--features", "audio=clap.csv"], "'audio' cannot be the name of a modality"),
         (["--column", "plays.user=uid"], "--column plays.user: there is no such column; use one"),
         (["--column", "plays.user_id=me"], "has no column me (--column plays.user_id); it has uid"),
@@ -282,13 +283,41 @@ def test_what_it_cannot_use_is_told_in_one_line(
     Path("bare.csv").write_text("17,x,2\n18,y,2\n")
     Path("odd.csv").write_text("first,track\nu,x\nv,y\n")
     Path("clap.csv").write_text("track,vector\nx,1 2\n")
-    np.save("sound.npy", np.zeros((2, 3)))
+    np.save("sound.npy", np.zeros((3, 2)))
     # Of an option that is there twice the last counts.
     code, out, err = told(capsys, *asked(catalogue, tmp_path / "c.yaml"), *change)
     assert (code, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1
     assert not Path("c.yaml").exists()
+
+
+def test_a_published_layout_needs_its_folder_only(tmp_path, capsys) -> None:
+    users = [f"u{i % 7}\ti{i % 30}\t{1_300_000_000 + i}" for i in range(90)]
+    (tmp_path / "x.inter").write_text(
+        "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *users])
+    )
+    items = [f"i{i}\tSong {i}\trock pop {i % 5}" for i in range(30)]
+    (tmp_path / "x.item").write_text(
+        "\n".join(["item_id:token\ttitle:token_seq\tgenre:token_seq", *items])
+    )
+    output = tmp_path / "c.yaml"
+    code, out, err = told(
+        capsys, "--format", "recbole", "--root", tmp_path, "--output", output, "--json"
+    )
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["tables"]["songs"]["columns"] == {
+        "song_id": "item_id:token",
+        "title": "title:token_seq",
+        "tags": "genre:token_seq",
+    }
+    assert "Plays have times" in found["remarks"][0]
+    source = config.load(output).source
+    assert (source.format, source.root) == ("recbole", str(tmp_path))
+    code, _, err = told(capsys, "--format", "mine", "--root", tmp_path, "--force")
+    assert code == 2
+    assert "--format mine: use one of recbole, " in err
 
 
 def test_songs_of_which_nothing_is_known_are_refused(tmp_path, capsys) -> None:
