@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fusionrec.errors import ConfigError, SourceError
 from fusionrec.formats import files, tables
@@ -183,8 +182,9 @@ def _rows(paths: Sequence[str], spec: TableSpec, head: pa.Table) -> int | None:
     for path in paths:
         form = form_of(path)
         if form == "parquet":
-            with files.open_binary(path) as file:
-                total += pq.ParquetFile(file).metadata.num_rows
+            total += max(
+                (stop for _, stop in tables.ranges(path, spec, rows=1 << 40, bytes_=1)), default=0
+            )
         elif spec.layout is not None or path.lower().endswith(_COMPRESSED):
             return None
         else:
