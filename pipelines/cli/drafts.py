@@ -90,8 +90,11 @@ def _alignment(found: Catalogue) -> list[str]:
 def _split(found: Catalogue, choices: list[Choice], remarks: list[str]) -> None:
     named = found.songs.has("artist_id", "artist_name")
     if found.plays.has("timestamp"):
-        also = ["time, which grades by what was played last"]
-        remarks.append("Plays have times: --set split.by=time grades by what was played last.")
+        also = ["time (with recommend.protocol: oord), which grades by what was played last"]
+        remarks.append(
+            "Plays have times: --set split.by=time --set recommend.protocol=oord grades by what "
+            "was played last."
+        )
     else:
         also = []
         remarks.append("Plays have no times: no split by time.")
