@@ -151,6 +151,11 @@ def _modalities(found: Catalogue, choices: list[Choice], remarks: list[str]) -> 
         return
     encoder = "trained on these lyrics; or a model of the hub (FacebookAI/roberta-base) or a folder"
     choices.append(Choice("embed.lyrics.encoder", "pretrain", encoder))
+    if found.lyrics.has("text"):
+        remarks.append(
+            "Lyrics are text, of which embed.lyrics.encoder: pretrain has the words alone; one of "
+            "the hub, as FacebookAI/roberta-base, reads them as they are written."
+        )
     if found.songs.rows is not None and found.songs.rows < _SMALL:
         few = "few lyrics: small steps, often"
         choices += [

@@ -144,6 +144,15 @@ def test_where_there_are_no_tags_times_or_artists(tmp_path, capsys) -> None:
     assert not resolved.blend.context
 
 
+def test_lyrics_that_are_text_are_remarked(catalogue, tmp_path, capsys) -> None:
+    poem = table(tmp_path, "l.csv", ("track", "poem"), *[(i, f"oh my love {i}") for i in range(9)])
+    code, out, _ = told(capsys, *asked(catalogue, tmp_path / "c.yaml", "--lyrics", poem, "--json"))
+    assert code == 0
+    found = json.loads(out)
+    assert found["tables"]["lyrics"]["columns"] == {"song_id": "track", "text": "poem"}
+    assert any("reads them as they are written" in remark for remark in found["remarks"])
+
+
 def test_parquet_globs_and_lists_of_tags(tmp_path, capsys) -> None:
     songs = {
         "Track ID": range(3000),
