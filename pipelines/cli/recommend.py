@@ -6,20 +6,26 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from rich.table import Table
 
 from fusionrec.errors import ConfigError, NotFoundError
-from pipelines.cli.catalogue import Catalogue, list_of, user_code
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
 from pipelines.cli.stages import run_stage
-from pipelines.cli.stored import Stored, model_of, of_everyone, of_song, of_user, seen_by
-from pipelines.cli.user_lists import SAYS, no_list, no_song, stage_of, stage_shown
+from pipelines.cli.user_lists import SAYS, no_list, no_song, stage_of
 from pipelines.cli.why import Why, lines_of, named
+from pipelines.opened.catalogue import Catalogue, list_of, user_code
+from pipelines.opened.stored import (
+    Stored,
+    model_of,
+    most_like,
+    of_everyone,
+    of_user,
+    seen_by,
+    stage_shown,
+)
 from pipelines.runtime.workspace import Workspace
 
 
@@ -181,15 +187,11 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
     if found.num_rows == 0:
         raise NotFoundError(f"--like {text!r}: no such song in {uri}{_hint(songs, artist, title)}")
     song_id = found["song_id"][0].as_py()
-    stored = of_song(workspace, song_id, model)
-    if stored is None:
+    like = most_like(workspace, song_id, model, top)
+    if like is None:
         raise NotFoundError(f"--like {text!r}: this song has no features, so it cannot be ranked")
-    known, scores = stored.scores()
-    scores[pc.index(known, song_id).as_py()] = -np.inf
-    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
     title = f"Like {found['artist_name'][0]} - {found['title'][0]}"
-    ids, products = known.take(pa.array(best)).to_pylist(), scores[best].tolist()
-    return _listed(workspace, title, song_id, stored, ids, products, why)
+    return _listed(workspace, title, song_id, like[0], like[1], like[2], why)
 
 
 def _listed(

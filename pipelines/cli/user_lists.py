@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from fusionrec.errors import ConfigError, NotFoundError
-from pipelines.cli.stored import model_of
 from pipelines.runtime.workspace import Workspace
 
 Whose = Literal["everyone", "evaluation"]
@@ -27,20 +26,6 @@ def stage_of(whose: str) -> str:
     if whose not in STAGES:
         raise ConfigError(f"--for {whose}: must be {' or '.join(STAGES)}")
     return STAGES[whose]
-
-
-def stage_shown(workspace: Workspace) -> str:
-    """The stage whose lists are shown if nobody says: `lists` where they are of what is current.
-
-    Lists for everyone are left aside that were made of another result than the current one of a
-    stage, or by another model than the evaluation's lists are.
-    """
-    manifest, current = workspace.manifest("lists"), workspace.current()
-    if manifest is None or not manifest["lineage"].items() <= current.items():
-        return "recommend"
-    evaluated = workspace.manifest("recommend") is not None
-    same = manifest["content"]["settings"]["model"] == model_of(workspace)
-    return "lists" if same or not evaluated else "recommend"
 
 
 def no_song(workspace: Workspace, user: str, stage: str) -> NotFoundError:

@@ -5,32 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.cli.catalogue import Named
-
-SONGS = 3
-"""Songs of a history that a reason has."""
+from pipelines.opened.catalogue import Named
+from pipelines.opened.reasons import Reason
 
 _SIGNALS = 5
 """Signals that a person is told of; JSON has all."""
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Parts of a score.
-
-    Attributes
-    ----------
-    signals, modalities, kinds
-        By name; each adds up to the score.
-    songs
-        Ids of the songs of the history that add most, and what; none where one song stands for
-        a history.
-    """
-
-    signals: dict[str, float]
-    modalities: dict[str, float]
-    kinds: dict[str, float]
-    songs: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fusionrec.models.training import Training, predict
 from fusionrec.tables import flags, matrix, vectors
 from pipelines import fuse, ingest, label, split
 from pipelines.config import Config, replaced
+from pipelines.opened.models import DESCRIPTION, WEIGHTS, load_network
 from pipelines.runtime import distributed, progress, resources, sharding
 from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.shards import Shard, Written, shards_of
@@ -44,7 +45,6 @@ from pipelines.train.examples import (
     load_training_set,
     write_examples,
 )
-from pipelines.train.models import DESCRIPTION, WEIGHTS, load_network
 from pipelines.train.monitor import EPOCHS
 from pipelines.train.plays import FACTORS
 from pipelines.train.threads import threads_of

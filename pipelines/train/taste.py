@@ -31,6 +31,7 @@ from fusionrec.signals.histories import Histories
 from fusionrec.tables import flags, matrix, vectors
 from pipelines.blend.vectors import USERS_A_PART, read_users
 from pipelines.config import Config
+from pipelines.opened.models import DESCRIPTION, WEIGHTS, load_factor_tower, load_ranking_model
 from pipelines.runtime import distributed, progress, sharding, tasks
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.shards import Shard, Written, shards_of
@@ -38,7 +39,6 @@ from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.train.epochs import halves_for_all, kept_row, train_to_the_end
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
-from pipelines.train.models import DESCRIPTION, WEIGHTS, load_factor_tower, load_ranking_model
 from pipelines.train.plays import (
     HISTORY,
     USER,

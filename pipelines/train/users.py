@@ -20,11 +20,11 @@ from fusionrec.signals.histories import Histories
 from fusionrec.tables import vectors
 from pipelines.blend.vectors import USERS_A_GROUP, USERS_A_PART
 from pipelines.config import Config
+from pipelines.opened.models import load_ranking_model
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun
-from pipelines.train.models import load_ranking_model
 from pipelines.train.plays import HISTORY, read_plays, read_vectors
 
 _PARTS_A_TASK = 10

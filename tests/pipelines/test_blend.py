@@ -20,10 +20,10 @@ from pipelines import blend, compare, embed, ladder, pretrain, recommend, split
 from pipelines.blend.inputs import hidden_songs, read_inputs
 from pipelines.blend.stage import fit
 from pipelines.blend.vectors import read_users
-from pipelines.cli.catalogue import Catalogue
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.recommend import recommend as show
 from pipelines.config import BlendRun
+from pipelines.opened.catalogue import Catalogue
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.rows import read_matrix

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fusionrec.ranking.protocols import candidate_songs
-from pipelines.cli.catalogue import Catalogue, user_code
 from pipelines.ingest import STAGE, by_user, catalogue, lookup, song_codes, song_groups, user_codes
 from pipelines.ingest import stage as ingest_stage
+from pipelines.opened.catalogue import Catalogue, user_code
 from pipelines.recommend import stage, vectors
 from pipelines.recommend.ranking import StoredSongs
 from pipelines.runtime.shards import shards_of_rows

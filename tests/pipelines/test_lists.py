@@ -22,13 +22,13 @@ from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
 from pipelines import blend, config, lists, recommend, train
 from pipelines.blend.vectors import ROTATION, read_users
-from pipelines.cli import stored
 from pipelines.cli.main import main
 from pipelines.cli.recommend import for_user
 from pipelines.config import Config
 from pipelines.lists import lines
 from pipelines.lists import stage as lists_stage
 from pipelines.lists.known import Played, known_by
+from pipelines.opened import stored
 from pipelines.recommend.ranking import StoredSongs
 from pipelines.run import stages
 from pipelines.runtime.rows import read_arrays, read_matrix

@@ -19,11 +19,11 @@ from pipelines import label, recommend, report, train, tune
 from pipelines.blend.vectors import read_users
 from pipelines.cli import results
 from pipelines.cli.headlines import headline
-from pipelines.cli.networked import Networked
 from pipelines.cli.recommend import SongList, for_user, similar_to
 from pipelines.cli.remarks import remarks
 from pipelines.config import Config, TableRun
 from pipelines.evaluate import Evaluation
+from pipelines.opened.networked import Networked
 from pipelines.recommend.vectors import source
 from pipelines.run import run, stages
 from pipelines.runtime.workspace import Workspace
@@ -146,7 +146,7 @@ def test_users_are_what_the_plays_that_may_be_seen_make_of_them(place, objective
     plays = seen_plays(workspace)
     if objective == "ranking":
         plays = plays[known(workspace)[plays["song"]]]
-        from pipelines.train.models import load_ranking_model
+        from pipelines.opened.models import load_ranking_model
 
         attention = load_ranking_model(workspace).attention
         query, slope = attention.query.detach().numpy(), attention.slope.item()

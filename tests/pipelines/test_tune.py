@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fusionrec.errors import ConfigError
 from pipelines import config as config_module
 from pipelines import label, recommend, train, tune
+from pipelines.opened.models import load_network
 from pipelines.runtime.workspace import Workspace
-from pipelines.train.models import load_network
 from tests.pipelines.conftest import BEFORE_TRAIN, arguments, copied, overrides
 from tests.pipelines.deaths import killing
 

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
-from pipelines.cli.blended import Blended
-from pipelines.cli.catalogue import Catalogue, list_of, played_by
-from pipelines.cli.networked import Networked
-from pipelines.cli.why import SONGS, Reason
+from pipelines.opened.blended import Blended
+from pipelines.opened.catalogue import Catalogue, list_of, played_by
+from pipelines.opened.networked import Networked
+from pipelines.opened.reasons import SONGS, Reason
 from pipelines.runtime.rows import read_matrix
 from pipelines.runtime.workspace import Workspace
 
@@ -108,6 +108,36 @@ def seen_by(workspace: Workspace, model: str) -> Workspace:
     lists = workspace.manifest("recommend") is not None
     newer = model == "genre" and not on_taste(workspace)
     return workspace.of("recommend" if lists and not newer else "train")
+
+
+def stage_shown(workspace: Workspace) -> str:
+    """The stage whose lists are shown if nobody says: `lists` where they are of what is current.
+
+    Lists for everyone are left aside that were made of another result than the current one of a
+    stage, or by another model than the evaluation's lists are.
+    """
+    manifest, current = workspace.manifest("lists"), workspace.current()
+    if manifest is None or not manifest["lineage"].items() <= current.items():
+        return "recommend"
+    evaluated = workspace.manifest("recommend") is not None
+    same = manifest["content"]["settings"]["model"] == model_of(workspace)
+    return "lists" if same or not evaluated else "recommend"
+
+
+def most_like(
+    workspace: Workspace, song_id: str, model: str, top: int
+) -> tuple[Stored, list[str], list[float]] | None:
+    """The first `top` songs for whoever played that one, without it, and their scores.
+
+    None if the model knows nothing of the song.
+    """
+    stored = of_song(workspace, song_id, model)
+    if stored is None:
+        return None
+    known, scores = stored.scores()
+    scores[pc.index(known, song_id).as_py()] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - 1)]
+    return stored, known.take(pa.array(best)).to_pylist(), scores[best].tolist()
 
 
 @dataclass(frozen=True)

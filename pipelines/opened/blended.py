@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec.tables import matrix
-from pipelines.cli.catalogue import Catalogue, played_by
-from pipelines.cli.why import Reason
+from pipelines.opened.catalogue import Catalogue, played_by
+from pipelines.opened.reasons import Reason
 from pipelines.runtime.rows import matrix_blocks, read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 

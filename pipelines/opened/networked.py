@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from fusionrec.models.shares import TasteUsers
 from fusionrec.tables import matrix
-from pipelines.cli.catalogue import Catalogue, played_by
-from pipelines.cli.why import SONGS, Reason
+from pipelines.opened.catalogue import Catalogue, played_by
+from pipelines.opened.reasons import SONGS, Reason
 from pipelines.runtime.rows import read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace, part_name
 
