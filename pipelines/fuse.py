@@ -9,10 +9,8 @@ number is fixed, so that rounding does not depend on the cluster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import pairwise
 from operator import add
 
 import numpy as np
@@ -22,6 +20,7 @@ from safetensors.numpy import save as save_safetensors
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
+from fusionrec.features.fusing import Features, Plan
 from fusionrec.features.moments import PCA, CoMoments, Moments, Scaler
 from fusionrec.tables import matrix, vectors
 from pipelines import embed, split
@@ -34,22 +33,6 @@ from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_num
 
 _GROUPS = 16
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which modalities, whether PCA is fitted for each, and whether incomplete songs leave."""
-
-    modalities: tuple[str, ...]
-    blockwise: bool
-    drop: bool
-
-    def blocks(self, widths: Sequence[int]) -> list[tuple[slice, list[int]]]:
-        """The columns of each PCA, and the modalities they are of, given all widths."""
-        ends = np.cumsum([0, *widths]).tolist()
-        if not self.blockwise:
-            return [(slice(0, ends[-1]), list(range(len(widths))))]
-        return [(slice(a, b), [m]) for m, (a, b) in enumerate(pairwise(ends))]
 
 
 def _modalities(config: Config) -> tuple[str, ...]:
@@ -102,42 +85,6 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
             name: sum(report.missing[name] for report in reports) for name in plan.modalities
         },
     }
-
-
-@dataclass(frozen=True)
-class Features:
-    """One part's features of M modalities, side by side.
-
-    Attributes
-    ----------
-    songs
-        The song ids.
-    rows
-        Float32, shape (n, D).
-    present
-        Bool, shape (n, M).
-    widths
-        Columns of each modality; their sum is D.
-    """
-
-    songs: pa.ChunkedArray
-    rows: np.ndarray
-    present: np.ndarray
-    widths: tuple[int, ...]
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Which of `rows` are there, bool, shape (n, D)."""
-        return np.repeat(self.present, self.widths, axis=1)
-
-    def with_all(self, modalities: Sequence[int]) -> np.ndarray:
-        """Which songs have all of these modalities, bool, shape (n,)."""
-        return np.asarray(self.present[:, modalities].all(axis=1))
-
-    @property
-    def complete(self) -> np.ndarray:
-        """Which songs have all modalities, bool, shape (n,)."""
-        return self.with_all(range(len(self.widths)))
 
 
 def read_features(workspace: Workspace, modalities: tuple[str, ...], part: int) -> Features:
@@ -227,19 +174,8 @@ def _save_transforms(run: StageRun, arrays: Arrays) -> None:
 
 def _transform(run: StageRun, plan: Plan, shard: Shard) -> FusedReport:
     fitted = load_safetensors(run.workspace.read_bytes(run.stage, "transforms.safetensors"))
-    scaler = Scaler(fitted["scaler_mean"], fitted["scaler_scale"])
     features = read_features(run.workspace, plan.modalities, shard.part)
-    scaled = scaler.transform(features.rows, features.mask)
-    usable = features.complete if plan.drop else np.asarray(features.present.any(axis=1))
-    fused, blocks = [], []
-    for i, (columns, modalities) in enumerate(plan.blocks(features.widths)):
-        pca = PCA(*(fitted[f"pca_{name}_{i}"] for name in ("mean", "components", "explained")))
-        here = features.with_all(modalities) if plan.blockwise else usable
-        # An absent block is zeros, not the image of the mean under this PCA.
-        coordinates = pca.transform(scaled[:, columns])
-        fused.append(np.where(here[:, None], coordinates, 0.0) if plan.blockwise else coordinates)
-        blocks.append(here)
-    rows, flags = np.concatenate(fused, axis=1), np.stack(blocks, axis=1)
+    rows, usable, flags = plan.fused(features, fitted)
     run.write(
         pa.Table.from_arrays(
             [

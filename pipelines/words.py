@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from fusionrec.features.lyrics import tfidf
 from pipelines.config import Config
-from pipelines.runtime import sharding
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
@@ -27,12 +26,21 @@ def training_lyrics(workspace: Workspace, part: str) -> pa.Table:
 
 def lyrics_weights(config: Config, run: StageRun) -> np.ndarray:
     """TF-IDF weights of the words, fitted on the training songs' bags by map-reduce."""
+    from pipelines.runtime import sharding  # brings Ray with it
+
     shards = shards_of(run.workspace, "ingest", "lyrics")
     words = run.workspace.read("ingest", "vocabulary").num_rows
     reports = sharding.map_shards(
         run, partial(_count, run.workspace, words), shards, description="document frequencies"
     )
     return tfidf.word_weights(reduce(add, reports), config.embed.lyrics.tfidf)
+
+
+def stored_weights(workspace: Workspace, scheme: tfidf.Scheme) -> np.ndarray:
+    """The same of a finished workspace, in this process: the counts are whole numbers."""
+    words = workspace.read("ingest", "vocabulary").num_rows
+    shards = shards_of(workspace, "ingest", "lyrics")
+    return tfidf.word_weights(reduce(add, (_count(workspace, words, s) for s in shards)), scheme)
 
 
 def _count(workspace: Workspace, words: int, shard: Shard) -> tfidf.Statistics:
