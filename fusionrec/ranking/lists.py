@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fusionrec.ranking.protocols import SongLists
@@ -51,4 +52,31 @@ def empty_lists(users: int, k: int, relevant: SongLists) -> RankedLists:
         rank_indptr=relevant.indptr,
         ranks=np.empty(len(relevant.songs), dtype=np.int32),
         rank_songs=np.empty(len(relevant.songs), dtype=np.int32),
+    )
+
+
+def listed_columns(
+    indices: np.ndarray,
+    scores: np.ndarray,
+    counts: np.ndarray,
+    candidates: np.ndarray,
+    song_ids: pa.Array,
+) -> tuple[pa.Array, pa.Array]:
+    """Lists as columns: ids of the songs, and their scores.
+
+    Parameters
+    ----------
+    indices, scores, counts
+        As in :class:`fusionrec.ranking.lists.RankedLists`.
+    candidates
+        Song code of each column.
+    song_ids
+        By song code.
+    """
+    listed = indices >= 0
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    songs = song_ids.take(pa.array(candidates[indices[listed]]))
+    return (
+        pa.ListArray.from_arrays(offsets, songs),
+        pa.ListArray.from_arrays(offsets, pa.array(scores[listed])),
     )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from fusionrec import probes, schemas
 from fusionrec.ranking.limited import TopLists, rank_limited
-from fusionrec.ranking.lists import RankedLists
+from fusionrec.ranking.lists import RankedLists, listed_columns
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from pipelines import ingest, split
@@ -30,7 +30,7 @@ from pipelines.lists.candidates import Offered, ids_of, of_file, read_file, read
 from pipelines.lists.known import Known, Played, known_by
 from pipelines.lists.lines import write_lines
 from pipelines.recommend import vectors
-from pipelines.recommend.ranking import StoredSongs, held, listed_columns, submit_blocks
+from pipelines.recommend.ranking import StoredSongs, held, submit_blocks
 from pipelines.recommend.stage import GPUS, USERS_A_GROUP, write_vectors
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.shards import RowsShard, shards_of_rows

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from fusionrec.ranking.lists import RankedLists
 from fusionrec.ranking.packing import PackedSongs
@@ -132,30 +131,3 @@ def _device(num_gpus: float) -> str:
     import torch  # not for workers on CPUs, which need none of it
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def listed_columns(
-    indices: np.ndarray,
-    scores: np.ndarray,
-    counts: np.ndarray,
-    candidates: np.ndarray,
-    song_ids: pa.Array,
-) -> tuple[pa.Array, pa.Array]:
-    """Lists as columns: ids of the songs, and their scores.
-
-    Parameters
-    ----------
-    indices, scores, counts
-        As in :class:`fusionrec.ranking.lists.RankedLists`.
-    candidates
-        Song code of each column.
-    song_ids
-        By song code.
-    """
-    listed = indices >= 0
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    songs = song_ids.take(pa.array(candidates[indices[listed]]))
-    return (
-        pa.ListArray.from_arrays(offsets, songs),
-        pa.ListArray.from_arrays(offsets, pa.array(scores[listed])),
-    )

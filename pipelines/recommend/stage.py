@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
 from fusionrec.errors import DataError
-from fusionrec.ranking.lists import RankedLists
+from fusionrec.ranking.lists import RankedLists, listed_columns
 from fusionrec.ranking.protocols import EvaluatedUsers, Protocol, profiles_and_relevant
 from pipelines import ingest, split
 from pipelines.blend.vectors import read_users
@@ -32,7 +32,6 @@ from pipelines.recommend.ranking import (
     StoredSongs,
     each_block,
     held,
-    listed_columns,
     submit_blocks,
 )
 from pipelines.recommend.vectors import Catalogue, read_catalogue, song_blocks, source, source_of
