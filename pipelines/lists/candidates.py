@@ -15,6 +15,7 @@ from fusionrec.errors import ConfigError
 from fusionrec.formats import files
 from pipelines.config import Config
 from pipelines.config.lists import NAMED, PARTS
+from pipelines.opened.ranked import listeners as count_listeners
 from pipelines.recommend.vectors import Catalogue, read_catalogue
 from pipelines.runtime.workspace import Workspace
 
@@ -110,7 +111,7 @@ def read_offered(config: Config, workspace: Workspace, ids: pa.Array | None) -> 
     """
     asked = config.lists
     catalogue = read_catalogue(config.recommend.model, workspace)
-    listeners = _listeners(workspace, len(catalogue.part))
+    listeners = count_listeners(workspace, len(catalogue.part))
     chosen, counts = _chosen(asked.candidates, catalogue, listeners, ids)
     counts |= {"songs": int(chosen.sum())}
     kept = chosen & catalogue.has_vector
@@ -166,17 +167,6 @@ def _too_few(config: Config, found: int, counts: dict[str, Any]) -> str:
         f"{f' ({left})' if left else ''}, and lists.least is {asked.least:,}: widen {widen}"
         f"{', or lower lists.least' if found else ''}"
     )
-
-
-def _listeners(workspace: Workspace, songs: int) -> np.ndarray:
-    found = np.zeros(songs, np.int64)
-    for name in workspace.parts("ingest", "plays"):
-        table = workspace.read_part("ingest", "plays", name, ["user", "song"])
-        user, song = (table[column].to_numpy() for column in ("user", "song"))
-        # By user and song: what a user is said twice to have played lies side by side.
-        again = (np.diff(user, prepend=-1) == 0) & (np.diff(song, prepend=-1) == 0)
-        found += np.bincount(song[~again], minlength=songs)
-    return found
 
 
 def _filtered(

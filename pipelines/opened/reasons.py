@@ -25,3 +25,8 @@ class Reason:
     modalities: dict[str, float]
     kinds: dict[str, float]
     songs: list[tuple[str, float]]
+
+    @property
+    def score(self) -> float:
+        """What the parts add up to."""
+        return sum(self.kinds.values())

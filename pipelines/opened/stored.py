@@ -168,13 +168,17 @@ class Classes:
     weighting
         What each of its songs weighs.
     lists
-        The stage whose lists it is explained for; None of a song taken for a user.
+        The stage whose lists it is explained for; None of a song taken for a user, and of plays
+        that are in no list.
+    of_a_user
+        Else of one song, taken for the profile of somebody who played it once.
     """
 
     workspace: Workspace
     profile: SongLists
     weighting: Weighting
     lists: str | None
+    of_a_user: bool = True
 
     @staticmethod
     def of_user(workspace: Workspace, code: int) -> Classes:
@@ -199,7 +203,7 @@ class Classes:
         """From that song alone."""
         row = Catalogue(workspace).rows([song_id])
         one = SongLists(np.array([0, 1]), row.astype(np.int32), np.ones(1, np.int64))
-        found = Classes(workspace, one, "binary", None)
+        found = Classes(workspace, one, "binary", None, of_a_user=False)
         known, _ = found._vectors
         return found if pc.index(known, song_id).as_py() >= 0 else None
 
@@ -230,7 +234,7 @@ class Classes:
         """A user's vector adds up to the mean weight of the songs: over it, it is a distribution,
         and a score a probability.
         """
-        mine = "this song" if self.lists is None else _MINE[self.lists]
+        mine = _MINE[self.lists or "lists"] if self.of_a_user else "this song"
         whole = float(self._mean(np.ones((len(self.profile.songs), 1), np.float32))[0])
         return [min(score / whole, 1.0) for score in scores], _PROBABILITY.format(mine=mine)
 
@@ -249,7 +253,7 @@ class Classes:
         listed = self._of(catalogue.rows(ids)).astype(np.float64)
         of_songs = listed @ adds.T
         best = np.argsort(-of_songs, axis=1, kind="stable")[:, :SONGS]
-        heard = catalogue.ids(songs[best.ravel()]) if self.lists is not None else []
+        heard = catalogue.ids(songs[best.ravel()]) if self.of_a_user else []
         found = []
         for number, f in enumerate(listed):
             parts = adds.sum(axis=0) * f

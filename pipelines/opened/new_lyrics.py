@@ -1,0 +1,171 @@
+"""Lyrics of new songs, by the words, the weights and the encoder of a workspace."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fusionrec import schemas
+from fusionrec.errors import DataError
+from fusionrec.features.words import tokenize
+from fusionrec.tables import matrix
+from pipelines.runtime.workspace import Workspace
+from pipelines.words import stored_weights
+
+log = logging.getLogger("fusionrec")
+
+_PRETRAIN = "pretrain"
+_MOST = int(np.iinfo(np.int16).max)
+"""At which counts are capped, as those of the sources."""
+
+
+@dataclass(frozen=True)
+class NewLyrics:
+    """What encodes them, each part read when it is first needed."""
+
+    workspace: Workspace
+
+    def vectors(
+        self, given: pa.Table, songs: pa.Table
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Vectors, float32 (n, H), zeros without lyrics; and which songs have them, bool (n,).
+
+        Parameters
+        ----------
+        given
+            Columns `words` and `counts`, or `text`; none of them: no song has lyrics.
+        songs
+            Columns `song_id` and `track_id`, row by row the same songs.
+        """
+        bags = self._bags(given, songs["track_id"])
+        if not bags.num_rows:
+            dimension = self.workspace.require("embed")["counts"]["lyrics"]["dimension"]
+            return np.zeros((len(songs), dimension), np.float32), np.zeros(len(songs), bool)
+        # Imported here: they bring torch and transformers with them.
+        from fusionrec.features.lyrics.shard import features, prepare
+        from fusionrec.features.lyrics.tokens import usual_budget
+
+        tokenizer, encoder = self._encoder
+        settings = self._settings
+        prepared = prepare(
+            songs,
+            bags,
+            tokenizer,
+            self._weights,
+            scheme=settings["tfidf"],
+            words=settings["words"],
+            token_budget=usual_budget("cpu"),
+        )
+        batches = iter([prepared.batches])
+        (found,) = encoder.encode_batches(batches, pooling=settings["pooling"])
+        table = features(songs["song_id"].combine_chunks(), prepared.rows, found)
+        present = table["present"].to_numpy(zero_copy_only=False)
+        return matrix(table["vector"]), present
+
+    # --- of the workspace ------------------------------------------------------------------
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        embed = self.workspace.require("embed")
+        settings = dict(embed["content"]["settings"]["embed"]["lyrics"])
+        # What was decided for all of the songs, where the config left it open.
+        if "lyrics_precision" in embed["choices"]:
+            settings["dtype"] = embed["choices"]["lyrics_precision"][0]
+        return settings
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        return stored_weights(self.workspace, self._settings["tfidf"])
+
+    @cached_property
+    def _vocabulary(self) -> pa.Array:
+        return self.workspace.read("ingest", "vocabulary")["word"].combine_chunks()
+
+    @cached_property
+    def _encoder(self) -> tuple[Any, Any]:
+        from fusionrec.features.lyrics.encoder import load_encoder
+        from fusionrec.features.lyrics.pieces import WordTokenizer
+        from fusionrec.features.lyrics.recipes import recipe_of
+
+        with self._encoder_folder() as name:
+            recipe = recipe_of(name, tuple(self._vocabulary.to_pylist()))
+            encoder = load_encoder(name, device="cpu", dtype=self._settings["dtype"])
+        return WordTokenizer(recipe), encoder
+
+    @contextmanager
+    def _encoder_folder(self) -> Iterator[str]:
+        """The encoder's name, or a folder that holds the workspace's own for a while."""
+        if self._settings["encoder"] != _PRETRAIN:
+            yield self._settings["encoder"]
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            for info in self.workspace.files("pretrain", "model"):
+                content = self.workspace.read_bytes("pretrain", "model", info.base_name)
+                (Path(scratch) / info.base_name).write_bytes(content)
+            yield scratch
+
+    # --- of the songs ----------------------------------------------------------------------
+
+    def _bags(self, given: pa.Table, tracks: pa.ChunkedArray) -> pa.Table:
+        """Bags of the words that the workspace knows, as the schema of lyrics has them."""
+        bags = [self._known(words) for words in _words(given)]
+        unknown = sum(lost for _, lost in bags)
+        if unknown:
+            log.warning("song_vectors: %s words of the lyrics are not in the vocabulary", unknown)
+        spoken = [(track, bag) for track, (bag, _) in zip(tracks.to_pylist(), bags, strict=True)]
+        spoken = [(track, bag) for track, bag in spoken if bag]
+        columns = {
+            "track_id": [track for track, _ in spoken],
+            "mxm_id": [0] * len(spoken),
+            "words": [list(bag) for _, bag in spoken],
+            "counts": [[min(count, _MOST) for count in bag.values()] for _, bag in spoken],
+        }
+        return pa.table(columns, schema=schemas.LYRICS)
+
+    def _known(self, words: Counter[str]) -> tuple[dict[int, int], int]:
+        """Counts by position in the vocabulary, ascending, and how many words are not in it."""
+        rows = pc.index_in(pa.array(list(words), pa.string()), value_set=self._vocabulary)
+        found = dict(zip(rows.to_pylist(), words.values(), strict=True))
+        known = {row: found[row] for row in sorted(row for row in found if row is not None)}
+        return known, rows.null_count
+
+
+def _words(given: pa.Table) -> Iterator[Counter[str]]:
+    """What words each song has, and how often.
+
+    Raises
+    ------
+    DataError
+        Words have no counts, or other than one each.
+    """
+    if "words" not in given.column_names:
+        texts = given["text"].to_pylist() if "text" in given.column_names else []
+        yield from (Counter(tokenize(text)) for text in texts or [None] * given.num_rows)
+        return
+    if "counts" not in given.column_names:
+        raise DataError(
+            "songs: column words has no column counts beside it: give how often each is"
+        )
+    pairs = zip(given["words"].to_pylist(), given["counts"].to_pylist(), strict=True)
+    for row, (words, counts) in enumerate(pairs, 1):
+        if len(words or ()) != len(counts or ()):
+            raise DataError(
+                f"songs: row {row}: {len(words or ())} words and {len(counts or ())} counts: give "
+                "one count for each word"
+            )
+        found: Counter[str] = Counter()
+        for word, count in zip(words or (), counts or (), strict=True):
+            found[word] += int(count)
+        yield found

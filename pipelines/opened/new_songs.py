@@ -1,0 +1,204 @@
+"""Songs that a workspace has not seen, by the transforms and the network that it has fitted.
+
+They go the way of the stages: each modality into a vector as `embed` makes it, scaled and reduced
+as `fuse` does, and through the network that `train` has trained. Nothing is fitted again; the
+weights of the lyrics' words, which no result has, are counted again, in whole numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
+
+from fusionrec import schemas
+from fusionrec.errors import DataError
+from fusionrec.features import audio, metadata
+from fusionrec.features.fusing import Features, Plan
+from fusionrec.features.words import FieldWord2Vec
+from fusionrec.tables import vectors
+from pipelines.opened.new_lyrics import NewLyrics
+from pipelines.opened.plays import ids_of
+from pipelines.opened.stored import on_taste
+from pipelines.runtime.workspace import Workspace
+
+log = logging.getLogger("fusionrec")
+
+_READ = (
+    "track_id",
+    *metadata.TEXT_FIELDS,
+    *metadata.NUMBERS,
+    *("tempo", "loudness", "mode", "key"),
+)
+"""Columns of SONGS that a modality reads."""
+
+Rows = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class NewSongs:
+    """What makes vectors of new songs, each part read when it is first needed."""
+
+    workspace: Workspace
+
+    def vectors(self, songs: Any, segments: pa.Table | None = None) -> pa.Table:
+        """See :meth:`pipelines.opened.recommender.Recommender.song_vectors`."""
+        given, known = _as_songs(songs)
+        plan = Plan(**self._settings("fuse", ("modalities", "blockwise", "drop")))
+        each = [self._modality(name, given, known, segments) for name in plan.modalities]
+        features = Features(
+            known["song_id"],
+            np.concatenate([rows for rows, _ in each], axis=1),
+            np.stack([present for _, present in each], axis=1),
+            tuple(rows.shape[1] for rows, _ in each),
+        )
+        x, usable, blocks = plan.fused(features, self._transforms)
+        F = self._through(x[usable], blocks[usable])
+        found = np.zeros((len(usable), F.shape[1]), np.float32)
+        found[usable] = F
+        columns = [known["song_id"].combine_chunks(), vectors(found), pa.array(usable)]
+        return pa.Table.from_arrays(columns, schema=schemas.features(F.shape[1]))
+
+    def _settings(self, stage: str, names: tuple[str, ...]) -> dict[str, Any]:
+        settings = self.workspace.require(stage)["content"]["settings"]
+        return {name: settings[name] for name in names}
+
+    # --- modalities ------------------------------------------------------------------------
+
+    def _modality(
+        self, name: str, given: pa.Table, songs: pa.Table, segments: pa.Table | None
+    ) -> Rows:
+        """Vectors of a modality, float32 (n, d), and which songs have one, bool (n,)."""
+        if name == "metadata":
+            fields, means = self._words
+            rows, _ = metadata.metadata_features(songs, fields, means)
+            return rows, np.ones(len(rows), bool)
+        if name == "lyrics":
+            return self._lyrics.vectors(given, songs)
+        if name == "audio":
+            return audio.audio_features(songs, _statistics(segments))
+        return _own(name, given, self.workspace.require("embed")["counts"][name]["dimension"])
+
+    @cached_property
+    def _words(self) -> tuple[dict[str, FieldWord2Vec], dict[str, float]]:
+        read = self.workspace.read_bytes
+        fields = {
+            field: FieldWord2Vec.from_bytes(read("embed", "word2vec", f"{field}.safetensors"))
+            for field in metadata.TEXT_FIELDS
+        }
+        return fields, self.workspace.read_json("embed", "word2vec", "number_means.json")
+
+    @cached_property
+    def _lyrics(self) -> NewLyrics:
+        return NewLyrics(self.workspace)
+
+    # --- to F(s) ---------------------------------------------------------------------------
+
+    @cached_property
+    def _transforms(self) -> dict[str, np.ndarray]:
+        content = self.workspace.read_bytes("fuse", "transforms.safetensors")
+        arrays: dict[str, np.ndarray] = load_safetensors(content)
+        return arrays
+
+    @cached_property
+    def _network(self) -> Any:
+        from pipelines.opened import models  # brings torch with it
+
+        if not on_taste(self.workspace):
+            return models.load_network(self.workspace)
+        about = self.workspace.read_json("train", "users", "about.json")
+        if about["objective"] == "factors":
+            return models.load_factor_tower(self.workspace)
+        return models.load_ranking_model(self.workspace)
+
+    def _through(self, x: NDArray[np.float32], blocks: NDArray[np.bool_]) -> NDArray[np.float32]:
+        from fusionrec.models.ranking import RankingModel
+        from fusionrec.models.to_factors import FactorTower
+        from fusionrec.models.training import predict
+
+        network = self._network
+        if isinstance(network, FactorTower):
+            return network.predict(x, blocks)
+        if isinstance(network, RankingModel):
+            return network.content(x, blocks)
+        return predict(network, x, blocks)[0]
+
+
+def _as_songs(songs: Any) -> tuple[pa.Table, pa.Table]:
+    """The songs as they are given, and their columns as the schema of songs has them.
+
+    Raises
+    ------
+    DataError
+        There is no `song_id`, one is there twice, or a column is of another type.
+    """
+    if isinstance(songs, pa.Table):
+        given = songs
+    elif hasattr(songs, "columns"):
+        given = pa.Table.from_pandas(songs, preserve_index=False)
+    else:
+        raise DataError(
+            f"songs: are of type {type(songs).__name__}: give a pyarrow Table or a data frame"
+        )
+    ids = ids_of(given, "song_id", "songs")
+    counts = pc.value_counts(ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise DataError(f"songs: {twice[0]['values']} is there twice: leave one of its rows out")
+    columns = {"song_id": ids, "track_id": ids}
+    for name in _READ:
+        kind = schemas.SONGS.field(name).type
+        if name in given.column_names:
+            try:
+                columns[name] = given[name].cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                reason = str(error).splitlines()[0]
+                raise DataError(f"songs: column {name} must be {kind} ({reason})") from None
+        elif name not in columns:
+            columns[name] = pa.chunked_array([pa.nulls(len(ids), kind)])
+    # As the sources are read: a year of 0 is one that is not known.
+    year = columns["year"]
+    columns["year"] = pc.if_else(pc.fill_null(pc.less_equal(year, 0), True), None, year)
+    return given, pa.table(columns)
+
+
+def _statistics(segments: pa.Table | None) -> pa.Table:
+    """Statistics of segments, of which there may be none."""
+    if segments is not None and "statistics" in segments.column_names:
+        return segments
+    return audio.segment_statistics(
+        schemas.SEGMENTS.empty_table() if segments is None else segments
+    )
+
+
+def _own(name: str, given: pa.Table, dimension: int) -> Rows:
+    """Vectors of one's own, of a column; a null is a song without.
+
+    Raises
+    ------
+    DataError
+        One has another length, or holds NaN, infinity or null.
+    """
+    found = np.zeros((given.num_rows, dimension), np.float32)
+    present = np.zeros(given.num_rows, bool)
+    if name not in given.column_names:
+        log.warning("song_vectors: songs have no column %s, and so none of these vectors", name)
+        return found, present
+    for row, vector in enumerate(given[name].to_pylist()):
+        if vector is None:
+            continue
+        values = np.array(vector, np.float32)
+        if values.shape != (dimension,) or not np.isfinite(values).all():
+            raise DataError(
+                f"songs: row {row + 1}: {name} must be {dimension} finite numbers, as the "
+                "workspace was fitted on"
+            )
+        found[row], present[row] = values, True
+    return found, present

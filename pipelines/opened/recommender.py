@@ -1,0 +1,333 @@
+"""A finished workspace as an object: lists for anybody, songs like one, reasons, new songs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from os import PathLike
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusionrec import schemas
+from fusionrec.errors import ConfigError, NotFoundError, WorkspaceError
+from fusionrec.ranking.users import Weighting
+from fusionrec.tables import vectors
+from pipelines.config.results import RecommendConfig
+from pipelines.opened.explained import of_plays, of_user, reason
+from pipelines.opened.lists import lists_of
+from pipelines.opened.new_songs import NewSongs
+from pipelines.opened.plays import GivenPlays, Plays
+from pipelines.opened.ranked import VECTORS, Candidates, Ranked
+from pipelines.opened.reasons import Reason
+from pipelines.opened.stored import model_of, most_like, on_taste
+from pipelines.runtime.workspace import Workspace
+
+Model = Literal["genre", "network", "blend"]
+
+
+class Recommender:
+    """A finished workspace, opened: no Ray, no cluster, and nothing is written.
+
+    What is asked for is read when it is first needed, and kept: of a million songs, the vectors are
+    some hundred MB. It ranks by what `fusionrec recommend` ranks by, with the same results.
+
+    Examples
+    --------
+    >>> from pipelines.opened import Recommender
+    >>> recommender = Recommender.open("demo/workspace")
+    >>> recommender.search("love", top=3)[["song_id", "title"]]
+    >>> plays = {"me": {"SOAXGDH12A8C13F8A1": 3, "SOBONKR12A58A7A7E0": 1}}
+    >>> recommender.recommend(plays, top=10).to_pandas()
+    >>> recommender.similar("SOAXGDH12A8C13F8A1", top=5).to_pandas()
+    >>> recommender.explain(plays["me"], "SOFRQTD12A81C233C0").kinds
+    """
+
+    def __init__(self, workspace: Workspace, model: Model, weighting: Weighting) -> None:
+        """See :meth:`open`; `workspace` has the results that belong together."""
+        self.workspace = workspace
+        self.model: Model = model
+        self._ranked = Ranked(workspace, model, weighting)
+
+    @staticmethod
+    def open(workspace: str | PathLike[str], model: Model | None = None) -> Recommender:
+        """Open a workspace.
+
+        Parameters
+        ----------
+        workspace
+            A folder, or a URI such as ``s3://bucket/prefix``.
+        model
+            `genre` (class probabilities), `network` (a training on taste) or `blend`, as
+            `recommend.model`; that of the workspace's lists, if none is given, or of its training
+            if there are no lists.
+
+        Raises
+        ------
+        ConfigError
+            There is no model of this name.
+        WorkspaceError
+            The workspace has no finished result of this model.
+        """
+        base = Workspace(str(workspace))
+        if model is not None and model not in VECTORS:
+            raise ConfigError(f"model: {model!r} is none of {', '.join(VECTORS)}")
+        found = {
+            stage: manifest["content"]["settings"]
+            for stage in ("recommend", "lists")
+            if (manifest := base.manifest(stage)) is not None
+        }
+        models = {
+            stage: model_of(base) if stage == "recommend" else settings["model"]
+            for stage, settings in found.items()
+        }
+        chosen = cast(Model, model or next(iter(models.values()), model_of(base)))
+        weighting: Weighting = RecommendConfig().weighting
+        for stage, of in models.items():
+            if of == chosen:
+                settings = found[stage]
+                weighting = settings.get("recommend", settings).get("weighting", weighting)
+                return Recommender(base.of(stage), chosen, weighting)
+        seen = base.of(VECTORS[chosen][0])
+        if chosen != "blend" and on_taste(seen) != (chosen == "network"):
+            learned = "taste" if on_taste(seen) else "classes"
+            raise WorkspaceError(
+                f"{base.uri}: has no model {chosen!r}: its training is on {learned}, which is "
+                f"opened by model={'network' if on_taste(seen) else 'genre'!r}"
+            )
+        return Recommender(seen, chosen, weighting)
+
+    def __repr__(self) -> str:
+        return f"Recommender({self.workspace.uri!r}, model={self.model!r})"
+
+    # --- songs by name -------------------------------------------------------------------
+
+    def song(self, song_id: str) -> dict[str, str]:
+        """What a song is called: `song_id`, `artist_name`, `title` and `release`.
+
+        Raises
+        ------
+        NotFoundError
+            The workspace does not have it.
+        """
+        self._row(song_id)
+        named = self._ranked.catalogue.names([song_id])[song_id]
+        texts = (song_id, named.artist, named.title, named.release)
+        return dict(zip(schemas.SONG_NAMES, texts, strict=True))
+
+    def search(self, text: str, top: int = 20) -> pa.Table:
+        """Songs in whose artist and title all words of a text occur, in the catalogue's order.
+
+        Returns
+        -------
+        pa.Table
+            Columns `song_id`, `artist_name`, `title` and `release`.
+        """
+        kept = pa.scalar(True)
+        for word in text.lower().split():
+            kept = pc.and_(pc.match_substring(self._lowered, word), kept)
+        if isinstance(kept, pa.Scalar):
+            return self._names.slice(0, top)
+        return self._names.filter(kept).slice(0, top)
+
+    @cached_property
+    def _names(self) -> pa.Table:
+        return self.workspace.read("ingest", "songs", list(schemas.SONG_NAMES))
+
+    @cached_property
+    def _lowered(self) -> pa.ChunkedArray:
+        parts = (pc.fill_null(self._names[name], "") for name in ("artist_name", "title"))
+        return pc.utf8_lower(pc.binary_join_element_wise(*parts, " "))
+
+    def _row(self, song_id: str) -> int:
+        """The number of a song of the catalogue."""
+        row = int(self._ranked.catalogue.rows([song_id])[0])
+        if not 0 <= row < self.workspace.require("ingest")["counts"]["songs"]:
+            raise NotFoundError(
+                f"song {song_id}: is not in the catalogue of {self.workspace.uri}; `search` finds "
+                "songs by artist and title"
+            )
+        return row
+
+    # --- lists ---------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        plays: Plays,
+        top: int = 500,
+        candidates: Candidates = "all",
+        exclude_heard: bool = True,
+    ) -> pa.Table:
+        """Lists for any users, by what they played: exact, by the kernel that the stages rank by.
+
+        A user's vector is what the model makes of the plays: the mean of the songs' class
+        probabilities weighted by plays (`genre`), the network's user tower (`network`), the sum of
+        what the songs add by all signals (`blend`). What no history gives (popularity, factors), a
+        blend has learned of its own users, who are known by their ids; anybody else has that of a
+        user without plays. So lists by all plays of the workspace's users are those of `fusionrec
+        recommend --for everyone`.
+
+        Parameters
+        ----------
+        plays
+            A pyarrow Table or pandas data frame with columns `user_id`, `song_id` and, if not
+            all are 1, `plays`; or a mapping {user: {song: plays}} or {user: [song, ...]}. Rows of
+            the same user and song are added up.
+        top
+            Songs of a list, at most.
+        candidates
+            Songs to choose from: `all`, `new` (those that nobody of the workspace played), `train`,
+            `validation`, `test`, as `lists.candidates`; song ids; or a table with `song_id` and
+            `vector`, such as :meth:`song_vectors` returns of new songs.
+        exclude_heard
+            A song that a user played is not on that user's list.
+
+        Returns
+        -------
+        pa.Table
+            A row a user, in the order in which they are given, schema
+            :data:`pipelines.opened.lists.RECOMMENDED`: `user_id`, `song_ids` (best first),
+            `scores`, `fallback`, and of the songs that each user played how many were `used`,
+            `unused` and `unknown`. Unknown ids are also named in a warning of the log `fusionrec`.
+
+        Raises
+        ------
+        ConfigError
+            `top` or the name of the candidates is wrong.
+        DataError
+            The plays cannot be read, or no candidate has a vector.
+        """
+        if top < 1:
+            raise ConfigError(f"top: is {top}: ask for one song or more")
+        offered = self._ranked.candidates(candidates)
+        return lists_of(self._ranked, GivenPlays.of(plays), offered, top, exclude_heard)
+
+    def vectors(self, candidates: Candidates = "all") -> pa.Table:
+        """F of songs of the catalogue, in the form of :meth:`song_vectors`: those with a vector.
+
+        Two such tables, concatenated, are candidates of :meth:`recommend`.
+        """
+        offered = self._ranked.candidates(candidates)
+        rows = offered.packed.rows
+        columns = [offered.ids, vectors(rows), pa.array(np.ones(len(rows), bool))]
+        return pa.Table.from_arrays(columns, schema=schemas.features(rows.shape[1]))
+
+    # --- like one, and why ---------------------------------------------------------------
+
+    def similar(self, song_id: str, top: int = 20) -> pa.Table:
+        """The songs that are best for whoever played one song, as `fusionrec recommend --like`.
+
+        By class probabilities these are the songs whose probabilities have the largest product
+        with its own; by a blend, all signals have a say but popularity and those whose users are no
+        sums over histories; by a network trained on taste, the songs for a user who played it
+        alone, but for what makes a song one for everybody.
+
+        Returns
+        -------
+        pa.Table
+            Columns `song_id`, `score`, `artist_name`, `title` and `release`, best first, without
+            the song itself.
+
+        Raises
+        ------
+        NotFoundError
+            The workspace does not have the song, or the model knows nothing of it.
+        """
+        self._row(song_id)
+        like = most_like(self.workspace, song_id, self.model, top)
+        if like is None:
+            raise NotFoundError(f"song {song_id}: has no features, so that no song is like it")
+        _, ids, scores = like
+        names = self._ranked.catalogue.names(ids)
+        return pa.table(
+            {
+                "song_id": pa.array(ids, pa.string()),
+                "score": pa.array(scores, pa.float32()),
+                "artist_name": pa.array([names[song].artist for song in ids], pa.string()),
+                "title": pa.array([names[song].title for song in ids], pa.string()),
+                "release": pa.array([names[song].release for song in ids], pa.string()),
+            }
+        )
+
+    def explain(self, user: str | Mapping[str, int], song_id: str) -> Reason:
+        """What a song's score is made of, as `fusionrec recommend --why` has it.
+
+        Parameters
+        ----------
+        user
+            The id of a user of the workspace who has a list, which is explained; or what somebody
+            played, {song: plays}.
+        song_id
+            Any song of the catalogue that has a vector, whether it is on the list or not.
+
+        Returns
+        -------
+        Reason
+            `score`, and its parts by `signals`, by `modalities` and by `kinds` (content, context,
+            popularity), each of which adds up to it; `songs` are those of the history that add
+            most, pairs of an id and what it adds.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such user or song, or the model knows nothing of it.
+        ConfigError
+            The workspace's lists are of another model than the one that is opened.
+        """
+        row = self._row(song_id)
+        if not self._ranked.songs.known[row]:
+            raise NotFoundError(f"song {song_id}: has no vector, so that it has no score")
+        if isinstance(user, str):
+            return reason(self._ranked, of_user(self._ranked, user), song_id, row)
+        return reason(self._ranked, of_plays(self._ranked, user), song_id, row)
+
+    # --- new songs -----------------------------------------------------------------------
+
+    def song_vectors(self, songs: Any, segments: pa.Table | None = None) -> pa.Table:
+        """F(s) of songs that nobody has seen, by the transforms and the network as they are fitted.
+
+        The songs go the way of the stages `embed`, `fuse` and `train`: songs of the corpus, with
+        their lyrics and segments, get the vectors that these wrote (to rounding).
+
+        Parameters
+        ----------
+        songs
+            A pyarrow Table or pandas data frame. `song_id`, each once, and any of the columns of
+            :data:`fusionrec.schemas.SONGS`, null where unknown. Lyrics are `words`, lists of words,
+            with `counts`, or `text`; words that the corpus does not have are left out and counted
+            in the log (musiXmatch's are stems). A modality of one's own is a column of its name,
+            lists of numbers.
+        segments
+            For the modality audio, schema :data:`fusionrec.schemas.SEGMENTS` or that of
+            :func:`fusionrec.schemas.segment_statistics`; joined by `track_id`, or by `song_id`
+            where `songs` have no track ids.
+
+        Returns
+        -------
+        pa.Table
+            `song_id`, `vector` (zeros where it is not present) and `present`: whether the song has
+            what the network needs, as `fuse.missing` has it. Such a table may be the candidates of
+            :meth:`recommend`.
+
+        Raises
+        ------
+        ConfigError
+            The workspace is opened by the blend: its signals of a song cannot be had of what it has
+            stored.
+        DataError
+            The songs cannot be read.
+        """
+        if self.model == "blend":
+            raise ConfigError(
+                "song_vectors: the blend has no vectors of new songs: its similarities are of the "
+                "songs that it was fitted on, and it keeps none of their weights. Add the songs to "
+                "the sources and run again, or open a workspace of a trained network by "
+                "model='genre' or model='network'"
+            )
+        return self._new_songs.vectors(songs, segments)
+
+    @cached_property
+    def _new_songs(self) -> NewSongs:
+        return NewSongs(self.workspace)
