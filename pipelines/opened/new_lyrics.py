@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
-from fusionrec.features.words import tokenize
+from fusionrec.formats.tables.lyrics import words_of
 from fusionrec.tables import matrix
 from pipelines.runtime.workspace import Workspace
 from pipelines.words import stored_weights
 
 log = logging.getLogger("fusionrec")
 
-_PRETRAIN = "pretrain"
+_PRETRAIN, _TEXTS = "pretrain", "lyrics_text"
 _MOST = int(np.iinfo(np.int16).max)
 """At which counts are capped, as those of the sources."""
 
@@ -45,20 +45,20 @@ class NewLyrics:
         Parameters
         ----------
         given
-            Columns `words` and `counts`, or `text`; none of them: no song has lyrics.
+            Columns `words` and `counts`, or `text`; none of them: no song has lyrics. A text is
+            read as it stands where the corpus's texts were, else by its words.
         songs
             Columns `song_id` and `track_id`, row by row the same songs.
         """
-        bags = self._bags(given, songs["track_id"])
-        if not bags.num_rows:
+        bags, texts = self._bags(given, songs["track_id"]), _texts(given, songs["track_id"])
+        if not bags.num_rows and not (texts.num_rows and self._reads_text):
             dimension = self.workspace.require("embed")["counts"]["lyrics"]["dimension"]
             return np.zeros((len(songs), dimension), np.float32), np.zeros(len(songs), bool)
         # Imported here: they bring torch and transformers with them.
         from fusionrec.features.lyrics.shard import features, prepare
         from fusionrec.features.lyrics.tokens import usual_budget
 
-        tokenizer, encoder = self._encoder
-        settings = self._settings
+        settings, (tokenizer, read, encoder) = self._settings, self._encoder
         prepared = prepare(
             songs,
             bags,
@@ -67,10 +67,13 @@ class NewLyrics:
             scheme=settings["tfidf"],
             words=settings["words"],
             token_budget=usual_budget("cpu"),
+            texts=texts,
+            read=read,
         )
         batches = iter([prepared.batches])
         (found,) = encoder.encode_batches(batches, pooling=settings["pooling"])
-        table = features(songs["song_id"].combine_chunks(), prepared.rows, found)
+        lengths = prepared.batches.tokens.lengths
+        table = features(songs["song_id"].combine_chunks(), prepared.rows, found, lengths)
         present = table["present"].to_numpy(zero_copy_only=False)
         return matrix(table["vector"]), present
 
@@ -94,15 +97,24 @@ class NewLyrics:
         return self.workspace.read("ingest", "vocabulary")["word"].combine_chunks()
 
     @cached_property
-    def _encoder(self) -> tuple[Any, Any]:
+    def _reads_text(self) -> bool:
+        """Whether the corpus's lyrics went to the encoder as they are written."""
+        of_texts = bool(self.workspace.parts("ingest", _TEXTS))
+        return of_texts and self._settings["encoder"] != _PRETRAIN
+
+    @cached_property
+    def _encoder(self) -> tuple[Any, Any, Any]:
+        """What makes token ids of words, and of texts if the encoder reads them; the encoder."""
         from fusionrec.features.lyrics.encoder import load_encoder
         from fusionrec.features.lyrics.pieces import WordTokenizer
-        from fusionrec.features.lyrics.recipes import recipe_of
+        from fusionrec.features.lyrics.recipes import recipe_of, text_tokenizer_of
 
         with self._encoder_folder() as name:
             recipe = recipe_of(name, tuple(self._vocabulary.to_pylist()))
+            long = self._settings.get("long", "cut")
+            read = text_tokenizer_of(name, long) if self._reads_text else None
             encoder = load_encoder(name, device="cpu", dtype=self._settings["dtype"])
-        return WordTokenizer(recipe), encoder
+        return WordTokenizer(recipe), read, encoder
 
     @contextmanager
     def _encoder_folder(self) -> Iterator[str]:
@@ -151,8 +163,10 @@ def _words(given: pa.Table) -> Iterator[Counter[str]]:
         Words have no counts, or other than one each.
     """
     if "words" not in given.column_names:
-        texts = given["text"].to_pylist() if "text" in given.column_names else []
-        yield from (Counter(tokenize(text)) for text in texts or [None] * given.num_rows)
+        texts = pa.nulls(given.num_rows, pa.string())
+        if "text" in given.column_names:
+            texts = _as_text(given["text"]).combine_chunks()
+        yield from map(Counter, words_of(texts).to_pylist())
         return
     if "counts" not in given.column_names:
         raise DataError(
@@ -169,3 +183,20 @@ def _words(given: pa.Table) -> Iterator[Counter[str]]:
         for word, count in zip(words or (), counts or (), strict=True):
             found[word] += int(count)
         yield found
+
+
+def _texts(given: pa.Table, tracks: pa.ChunkedArray) -> pa.Table:
+    """Lyrics as they are written, of the songs that have some; the schema LYRICS_TEXT."""
+    if "text" not in given.column_names:
+        return schemas.LYRICS_TEXT.empty_table()
+    text = pc.fill_null(_as_text(given["text"]), "")
+    table = pa.table({"track_id": tracks, "text": text}, schema=schemas.LYRICS_TEXT)
+    return table.filter(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_null(column.type) or pa.types.is_string(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_large_string(column.type):
+        return column.cast(pa.string())
+    raise DataError(f"songs: column text is of type {column.type}: give lyrics as text")

@@ -296,8 +296,9 @@ class Recommender:
         songs
             A pyarrow Table or pandas data frame. `song_id`, each once, and any of the columns of
             :data:`fusionrec.schemas.SONGS`, null where unknown. Lyrics are `words`, lists of words,
-            with `counts`, or `text`; words that the corpus does not have are left out and counted
-            in the log (musiXmatch's are stems). A modality of one's own is a column of its name,
+            with `counts`, or `text`, which is read as the corpus's lyrics were: as it stands, or by
+            its words, of which those that the corpus does not have are left out and counted in the
+            log (musiXmatch's are stems). A modality of one's own is a column of its name,
             lists of numbers.
         segments
             For the modality audio, schema :data:`fusionrec.schemas.SEGMENTS` or that of

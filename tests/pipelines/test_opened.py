@@ -10,11 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from fusionrec import schemas
 from fusionrec.errors import ConfigError, DataError, NotFoundError, WorkspaceError
+from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
+from pipelines import embed
 from pipelines.cli.recommend import for_user, similar_to
 from pipelines.opened import Recommender
+from pipelines.opened.new_lyrics import NewLyrics
 from pipelines.run import run
 from pipelines.runtime.rows import read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace
@@ -363,6 +367,28 @@ def test_songs_may_have_an_id_and_nothing_else_or_lyrics_as_text(places, caplog)
     as_bag = recommender.song_vectors(pa.table(columns))
     np.testing.assert_array_equal(matrix(as_text["vector"]), matrix(as_bag["vector"]))
     assert np.abs(matrix(as_bag["vector"]) - matrix(bare["vector"])[0]).max() > 0
+
+
+def test_lyrics_are_read_as_they_stand_where_those_of_the_corpus_were(
+    small, undisturbed, tmp_path
+) -> None:
+    place = Path(shutil.copytree(undisturbed, tmp_path / "w"))
+    folder = shutil.copytree(Workspace(str(place)).path("pretrain", "model"), tmp_path / "encoder")
+    with without_ray():
+        embed.STAGE.run(load(small, place, embed__lyrics__encoder=folder))
+    workspace = Workspace(str(place)).of("embed")
+    # Three times the same word, of which a bag's text has one.
+    texts = ["love love love in the rain", "  ", None, "the night"]
+    songs = pa.table({"song_id": list("abcd"), "track_id": list("abcd"), "text": texts})
+    by_words, _ = NewLyrics(workspace).vectors(songs, songs)
+    text = pa.table({"track_id": ["t"], "text": ["of the source"]}, schema=schemas.LYRICS_TEXT)
+    workspace.write_table(text, "ingest", "lyrics_text", "part-00000.parquet")
+    found, present = NewLyrics(workspace).vectors(songs, songs)
+    expected = load_encoder(str(folder)).encode([texts[0], texts[3]], pooling="cls")
+    assert present.tolist() == [True, False, False, True]
+    np.testing.assert_allclose(found[present], expected, rtol=1e-4, atol=1e-5)
+    assert not found[~present].any()
+    assert np.abs(by_words[0] - found[0]).max() > 1e-4
 
 
 # --- what is wrong -----------------------------------------------------------------------
