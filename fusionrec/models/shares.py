@@ -8,7 +8,7 @@ Shapes: L songs of a history, f factors, d dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,50 @@ def of_attention(vectors: Floats, plays: Plays, query: Floats, slope: float) -> 
     scores = by_vector + slope * np.log(np.log1p(plays.astype(np.float64)))
     each = np.exp(scores - scores.max())
     return np.asarray(each / each.sum(), np.float64)
+
+
+@dataclass(frozen=True)
+class HistorySongs:
+    """What songs are in a history, of a training on taste.
+
+    Attributes
+    ----------
+    vectors
+        Float32 (L, d); zeros of a song that is in no history.
+    cold
+        Bool (L,): those that stand there with what their content predicts.
+    """
+
+    vectors: Floats
+    cold: NDArray[np.bool_]
+
+    @staticmethod
+    def of(
+        objective: str, played: Floats, predicted: Callable[[NDArray[np.intp]], Floats]
+    ) -> HistorySongs:
+        """Under `factors`, a song of whose plays no factor was made is what its content predicts.
+
+        Parameters
+        ----------
+        objective
+            Of the training.
+        played
+            What each is by the training, float32 (L, d); zeros of a song without. Written into.
+        predicted
+            Gives what the content of some predicts, by their places, float32 (places, d); zeros of
+            a song without features. Asked only if there are any.
+        """
+        cold = np.zeros(len(played), bool)
+        missing = np.flatnonzero(~played.any(axis=1))
+        if objective == "factors" and len(missing):
+            played[missing] = predicted(missing)
+            cold[missing] = played[missing].any(axis=1)
+        return HistorySongs(played, cold)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which can be in a history, bool (L,)."""
+        return np.asarray(self.vectors.any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusionrec.models.shares import TasteUsers
+from fusionrec.models.shares import HistorySongs, TasteUsers
 from fusionrec.tables import matrix
 from pipelines.opened.catalogue import Catalogue, played_by
 from pipelines.opened.reasons import SONGS, Reason
@@ -67,9 +67,7 @@ class Networked:
         """As it knows a user by all plays."""
         about = workspace.read_json("train", "users", "about.json")
         songs, plays = played_by(workspace, code)
-        known = read_matrix(workspace, "train", "history", songs).any(axis=1)
-        if about["objective"] == "factors":
-            known |= read_matrix(workspace, "train", "vectors", songs).any(axis=1)
+        known = Networked(workspace, songs, plays, about)._history.known
         return Networked(workspace, songs[known], plays[known], about)
 
     @staticmethod
@@ -84,15 +82,20 @@ class Networked:
         return read_matrix(self.workspace, "train", artifact, numbers)
 
     @cached_property
+    def _history(self) -> HistorySongs:
+        """What each song is in the history."""
+        return HistorySongs.of(
+            self.about["objective"],
+            self._rows("history", self.songs),
+            lambda places: self._rows("vectors", self.songs[places]),
+        )
+
+    @cached_property
     def _adds(self) -> np.ndarray:
         """What each song adds to the user's vector, float64 (L, d); a song's bias left out."""
-        rows = self._rows("history", self.songs)
-        cold = np.asarray(~rows.any(axis=1))
-        if self.about["objective"] == "factors" and cold.any():
-            # Known by what its content predicts, and by no play among all.
-            rows[cold] = self._rows("vectors", self.songs[cold])
+        history = self._history
         arrays = read_arrays(self.workspace, "train", "users", "arrays.safetensors")
-        return TasteUsers.of(self.about, arrays).adds(rows, cold, self.plays)
+        return TasteUsers.of(self.about, arrays).adds(history.vectors, history.cold, self.plays)
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
         """Odds against the first of the list, or the preference that is predicted."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.models.shares import TasteUsers
+from fusionrec.models.shares import HistorySongs, TasteUsers
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.signals.explain import Layout
 from fusionrec.signals.histories import Histories, Weighting
@@ -169,13 +169,12 @@ class TasteSongs:
     @staticmethod
     def read(workspace: Workspace, objective: str) -> TasteSongs:
         """Of a workspace, by the training's `objective`."""
-        songs = _matrix(workspace, "history")
-        cold = np.zeros(len(songs), bool)
-        if objective == "factors":
-            predicted = _matrix(workspace, "vectors")
-            cold = np.asarray(~songs.any(axis=1) & predicted.any(axis=1))
-            songs[cold] = predicted[cold]
-        return TasteSongs(songs, cold)
+        found = HistorySongs.of(
+            objective,
+            _matrix(workspace, "history"),
+            lambda rows: _matrix(workspace, "vectors")[rows],
+        )
+        return TasteSongs(found.vectors, found.cold)
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -50,3 +50,26 @@ def test_a_cold_song_is_one_more_of_the_least_squares() -> None:
     A = every.T @ every + (every[own].T * (c - 1)) @ every[own] + 2.5 * np.eye(5)
     found = users.vector(every[own], own == 30, plays)
     np.testing.assert_allclose(found, np.linalg.solve(A, every[own].T @ c), rtol=1e-4)
+
+
+def test_who_has_no_factors_stands_with_what_the_content_predicts() -> None:
+    """Under `factors` alone, and nobody is asked about who has some."""
+    played = np.array([[1, 2], [0, 0], [3, 0], [0, 0]], np.float32)
+    content = np.array([[9, 9], [5, 6], [9, 9], [0, 0]], np.float32)
+    asked: list[int] = []
+
+    def predicted(places: np.ndarray) -> np.ndarray:
+        asked.extend(places.tolist())
+        return content[places]
+
+    found = shares.HistorySongs.of("factors", played.copy(), predicted)
+    np.testing.assert_array_equal(found.vectors, [[1, 2], [5, 6], [3, 0], [0, 0]])
+    assert found.cold.tolist() == [False, True, False, False]
+    assert found.known.tolist() == [True, True, True, False]
+    assert asked == [1, 3]
+    others = shares.HistorySongs.of("ranking", played.copy(), predicted)
+    np.testing.assert_array_equal(others.vectors, played)
+    assert not others.cold.any()
+    assert asked == [1, 3]
+    shares.HistorySongs.of("factors", played[[0, 2]], predicted)
+    assert asked == [1, 3]
