@@ -225,6 +225,9 @@ RECOMMENDATIONS = pa.schema(
     ]
 )
 
+LEFT_OUT = pa.schema([("user", pa.int32()), ("reason", pa.string())])
+"""Users without a list in `recommendations`, ascending, and why, as the manifest counts them."""
+
 LISTS = pa.schema(
     [
         ("user_id", pa.string()),

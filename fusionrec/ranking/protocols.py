@@ -120,8 +120,9 @@ class EvaluatedUsers:
         H_u, a row for each of `users`, never empty.
     relevant
         R_u, a row for each of `users`, never empty and disjoint from H_u.
-    left_out
-        Users left out, by reason: :data:`NO_PROFILE` (looked at first), :data:`NO_RELEVANT`.
+    without
+        Codes of the users left out, int32, ascending, by reason: :data:`NO_PROFILE` (looked at
+        first), :data:`NO_RELEVANT`. A user without a row is in neither.
     without_vector
         Songs of users that the protocol would have used but for their missing vector.
     outside_split
@@ -131,9 +132,14 @@ class EvaluatedUsers:
     users: NDArray[np.int32]
     profiles: SongLists
     relevant: SongLists
-    left_out: dict[str, int]
+    without: dict[str, NDArray[np.int32]]
     without_vector: int
     outside_split: int
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many users are left out, by reason."""
+        return {reason: len(users) for reason, users in self.without.items()}
 
     def of(self, kept: NDArray[np.bool_]) -> EvaluatedUsers:
         """Some of them, shape (users,); the counts stay."""
@@ -222,9 +228,9 @@ def profiles_and_relevant(
         users=shard[evaluated],
         profiles=lists(profile_sizes, kept & in_profile),
         relevant=lists(relevant_sizes, kept & ~in_profile),
-        left_out={
-            NO_PROFILE: int(np.sum(profile_sizes == 0)),
-            NO_RELEVANT: int(np.sum((profile_sizes > 0) & (relevant_sizes == 0))),
+        without={
+            NO_PROFILE: shard[profile_sizes == 0],
+            NO_RELEVANT: shard[(profile_sizes > 0) & (relevant_sizes == 0)],
         },
         without_vector=int(np.sum(considered & ~usable[song])),
         outside_split=int(np.sum(~(test_song | fitted_song)[song])),

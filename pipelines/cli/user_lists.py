@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fusionrec.errors import ConfigError, NotFoundError
+from pipelines.opened.catalogue import why_left_out
 from pipelines.runtime.workspace import Workspace
 
 Whose = Literal["everyone", "evaluation"]
@@ -46,10 +47,9 @@ def no_list(workspace: Workspace, user: str, code: int) -> NotFoundError:
             f"--user {user}: no such user in the plays of {workspace.uri}; user ids are those of "
             "the triplets file"
         )
-    from pipelines.recommend.stage import why_no_list  # brings Ray with it
-
+    reason = why_left_out(workspace, code)
+    because = "" if reason is None else f" ({reason})"
     return NotFoundError(
-        f"--user {user}: has no list in the evaluation, which left the user out "
-        f"({why_no_list(workspace, code)}); `fusionrec recommend --for everyone` makes a list for "
-        "every user"
+        f"--user {user}: has no list in the evaluation, which left the user out{because}; "
+        "`fusionrec recommend --for everyone` makes a list for every user"
     )

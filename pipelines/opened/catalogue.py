@@ -75,6 +75,20 @@ def list_of(
     return workspace.read_part(stage, _LISTS[stage], part, columns, filters=[("user", "=", code)])
 
 
+def why_left_out(workspace: Workspace, code: int) -> str | None:
+    """Why a user has no list in the evaluation, of which it is known that there is none.
+
+    None of a result of before version 4 of the stage, which does not say it.
+    """
+    settings = workspace.require("recommend")["content"]["settings"]["recommend"]
+    part = part_name(code // settings["users_per_shard"])
+    if not workspace.exists("recommend", "left_out", part):
+        return None
+    where = [("user", "=", code)]
+    found = workspace.read_part("recommend", "left_out", part, ["reason"], where)
+    return str(found["reason"][0])
+
+
 def played_by(
     workspace: Workspace, code: int, artifact: str = "plays"
 ) -> tuple[np.ndarray, np.ndarray]:

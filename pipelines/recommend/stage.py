@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fusionrec import probes, schemas
 from fusionrec.errors import DataError
@@ -141,28 +140,27 @@ def _rank_shard(config: Config, run: StageRun, songs: StoredSongs, shard: RowsSh
     )
     ranked = _rank(config, users, V, songs)
     table = _table(ranked, users, start, user_ids.take(users.users), catalogue)
+    # First: a shard is finished where its lists are there.
+    run.write(_without_list(left_out, start), "left_out", shard.part)
     run.write(table, "recommendations", shard.part, group=USERS_A_GROUP)
     metrics.count("fusionrec_users_ranked", len(users.users))
     return RankReport(
         stop - start,
         len(users.users),
-        left_out,
+        {reason: len(codes) for reason, codes in left_out.items()},
         users.without_vector,
         len(catalogue.candidates),
         probes.lines("ranking"),
     )
 
 
-def why_no_list(workspace: Workspace, user: int) -> str:
-    """Why a user has no list in the workspace's result, by the reasons that it counts."""
-    settings = workspace.require("recommend")["content"]["settings"]
-    asked, one = settings["recommend"], RowsShard(0, user, user + 1)
-    catalogue = read_catalogue(asked["model"], workspace)
-    ids = user_ids_of(workspace, user, user + 1)
-    *_, left_out = _evaluated(
-        workspace, catalogue, asked["model"], asked["protocol"], settings["seed"], one, ids
-    )
-    return ", ".join(reason for reason, users in left_out.items() if users)
+def _without_list(left_out: dict[str, np.ndarray], start: int) -> pa.Table:
+    """Users of a shard that have no list, each for one reason; codes in it count from `start`."""
+    codes = np.concatenate([np.zeros(0, np.int32), *left_out.values()])
+    reasons = np.repeat(np.array([*left_out], object), [len(users) for users in left_out.values()])
+    order = np.argsort(codes)
+    columns = [pa.array(codes[order] + start, pa.int32()), pa.array(reasons[order], pa.string())]
+    return pa.Table.from_arrays(columns, schema=schemas.LEFT_OUT)
 
 
 def _evaluated(
@@ -173,10 +171,10 @@ def _evaluated(
     seed: int,
     shard: RowsShard,
     user_ids: pa.ChunkedArray,
-) -> tuple[EvaluatedUsers, np.ndarray | None, dict[str, int]]:
+) -> tuple[EvaluatedUsers, np.ndarray | None, dict[str, np.ndarray]]:
     """Users of a range that get a list, their vectors if they have their own, and who does not.
 
-    The latter by reason.
+    The latter by reason; all by numbers in the range.
     """
     start, stop = shard.start, shard.stop
     plays = divided_plays(workspace, catalogue.division, start, stop)
@@ -191,19 +189,15 @@ def _evaluated(
         song_ids=catalogue.song_ids,
         seed=seed,
     )
-    left_out = {**users.left_out, "no play of a known song": _silent(plays, stop - start)}
+    silent = np.setdiff1d(np.arange(stop - start), plays["user"].to_numpy() - start)
+    left_out = {**users.without, "no play of a known song": silent}
     where = source_of(model)
     if where.users is None:
         return users, None, left_out
     V = read_users(workspace, start, stop, where.stage.name, where.users)[users.users]
     known = (V != 0).any(axis=1)
-    left_out[where.unknown] = int((~known).sum())
+    left_out[where.unknown] = users.users[~known]
     return users.of(known), V[known], left_out
-
-
-def _silent(plays: pa.Table, users: int) -> int:
-    """Users of a shard without any play."""
-    return users - int(pc.count_distinct(plays["user"]).as_py())
 
 
 def _table(
@@ -267,5 +261,5 @@ STAGE = Stage(
     settings=_settings,
     work=work,
     gpus=GPUS,
-    version=3,
+    version=4,
 )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -593,15 +594,32 @@ def test_the_list_shown_is_of_the_current_models(small, places, tmp_path) -> Non
     assert "evaluation" in for_user(str(place), user, 3).title
 
 
-def test_who_has_no_list_is_told_why(small, places, tmp_path) -> None:
-    place = Path(shutil.copytree(places["genre"], tmp_path / "w"))
-    recommend.STAGE.run(load(small, place))
-    users = Workspace(str(place)).read("ingest", "users")["user_id"].to_pylist()
-    for user, reason in (
-        (SILENT, r"\(no play of a known song\)"),
-        (SEEN[0], r"\(no song in profile\)"),
-    ):
-        with pytest.raises(NotFoundError, match=reason) as found:
+@pytest.mark.parametrize("kind", ["genre", "blend"])
+def test_who_has_no_list_is_told_why(small, places, tmp_path, monkeypatch, kind) -> None:
+    """Without a look at the catalogue, and as the manifest counts them."""
+    place = Path(shutil.copytree(places[kind], tmp_path / "w"))
+    recommend.STAGE.run(load(small, place, **MODELS[kind]))
+    workspace = Workspace(str(place)).of("recommend")
+    users = workspace.read("ingest", "users")["user_id"].to_pylist()
+    left_out = workspace.read("recommend", "left_out").to_pandas()
+    listed = workspace.read("recommend", "recommendations")["user"].to_pylist()
+    assert sorted([*left_out["user"], *listed]) == list(range(len(users)))
+    assert left_out["user"].is_monotonic_increasing
+    counted = workspace.require("recommend")["counts"]["users_left_out"]
+    assert left_out["reason"].value_counts().to_dict() == {k: n for k, n in counted.items() if n}
+
+    def whole(*_: object) -> None:
+        raise AssertionError("a look at all parts")
+
+    monkeypatch.setattr(Workspace, "read", whole)
+    monkeypatch.setattr(Workspace, "parts", whole)
+    reasons = dict(left_out.itertuples(index=False))
+    assert reasons[SILENT] == "no play of a known song"
+    assert reasons[SEEN[0]] == "no song in profile"
+    for user, reason in reasons.items():
+        with pytest.raises(
+            NotFoundError, match=re.escape(f"left the user out ({reason});")
+        ) as found:
             for_user(str(place), users[user], 3, stage="recommend")
         assert "`fusionrec recommend --for everyone` makes a list" in str(found.value)
     for stage in ("recommend", "lists"):
@@ -609,21 +627,42 @@ def test_who_has_no_list_is_told_why(small, places, tmp_path) -> None:
             for_user(str(place), "nobody", 3, stage=stage)
 
 
-def test_a_list_for_everyone_is_shown_without_ray(places) -> None:
-    workspace = Workspace(str(places["blend"]))
-    user = workspace.read("lists", "lists")["user_id"][COLD].as_py()
+def test_a_result_that_does_not_say_why_is_read_as_well(small, places, tmp_path) -> None:
+    place = Path(shutil.copytree(places["genre"], tmp_path / "w"))
+    recommend.STAGE.run(load(small, place))
+    workspace = Workspace(str(place)).of("recommend")
+    workspace.delete("recommend", "left_out")  # as before it was written
+    user = workspace.read("ingest", "users")["user_id"][SILENT].as_py()
+    with pytest.raises(NotFoundError, match="which left the user out; `fusionrec"):
+        for_user(str(place), user, 3, stage="recommend")
+
+
+def test_a_list_for_everyone_is_shown_without_ray(small, places, tmp_path) -> None:
+    """And so is why somebody has none in the evaluation."""
+    workspace = Workspace(str(shutil.copytree(places["blend"], tmp_path / "w")))
+    recommend.STAGE.run(load(small, Path(workspace.uri), **MODELS["blend"]))
+    users = workspace.read("lists", "lists")["user_id"]
     code = (
         "import sys; from pipelines.cli import main as cli\n"
         "try:\n cli.main(sys.argv[1:])\n"
         "finally:\n print('RAY' if {'ray','torch'} & set(sys.modules) else 'LIGHT')"
     )
-    asked = ["recommend", "-w", workspace.uri, "-n", "5", "--why", "--user", user]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *asked], capture_output=True, text=True, check=True
-    )
+
+    def told(user: int, *words: str) -> subprocess.CompletedProcess[str]:
+        asked = ["recommend", "-w", workspace.uri, "--user", users[user].as_py(), *words]
+        return subprocess.run(
+            [sys.executable, "-c", code, *asked], capture_output=True, text=True, check=False
+        )
+
+    done = told(COLD, "-n", "5", "--why")
+    assert done.returncode == 0
     assert "LIGHT" in done.stdout
     assert "list for everyone" in done.stdout
     assert done.stdout.count("% │") == 5
+    none = told(SILENT, "--for", "evaluation")
+    assert none.returncode == 2
+    assert "LIGHT" in none.stdout
+    assert "left the user out (no play of a known song)" in none.stderr
 
 
 def test_the_command_makes_and_shows_them(finished, corpus, ray_session, tmp_path, capsys) -> None:

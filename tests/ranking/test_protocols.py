@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,15 @@ def test_definition(rows: Rows, protocol: str, seed: int) -> None:
     for user, song, count in rows:
         mine = plays.setdefault(user, {})
         mine[song] = mine.get(song, 0) + count
-    left_out = {NO_PROFILE: 0, NO_RELEVANT: 0}
-    for user, mine in plays.items():
+    without: dict[str, list[int]] = {NO_PROFILE: [], NO_RELEVANT: []}
+    for user, mine in sorted(plays.items()):
         test = {s for s in mine if PART[s] == "test"}
         if user not in found:
             usable = {s for s in mine if USABLE[s]}
             if protocol == "oord":
                 fitted = {s for s in usable if PART[s] in ("train", "validation")}
                 assert not fitted or not usable & test
-                left_out[NO_RELEVANT if fitted else NO_PROFILE] += 1
+                without[NO_RELEVANT if fitted else NO_PROFILE].append(user)
             continue
         profile, relevant = found[user]
         assert profile
@@ -93,8 +94,10 @@ def test_definition(rows: Rows, protocol: str, seed: int) -> None:
         else:
             assert set(profile) | relevant == {s for s in test if USABLE[s]}
     assert sum(users.left_out.values()) == len(plays) - len(found)
+    told = {reason: codes.tolist() for reason, codes in users.without.items()}
+    assert sorted(chain.from_iterable(told.values())) == sorted(set(plays) - set(found))
     if protocol == "oord":
-        assert users.left_out == left_out
+        assert told == without
     considered = ("test",) if protocol != "oord" else ("test", "train", "validation")
     pairs = [s for mine in plays.values() for s in mine]
     assert users.without_vector == sum(PART[s] in considered and not USABLE[s] for s in pairs)
