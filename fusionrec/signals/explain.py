@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.signals.histories import Weighting, weights
-from fusionrec.signals.signal import Kind
+
+if TYPE_CHECKING:  # it brings linear algebra with it, which somebody would wait for
+    from fusionrec.signals.signal import Kind
 
 SONGS = 3
 

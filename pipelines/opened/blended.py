@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,48 +23,50 @@ _ODDS = "how many times as likely as the first of the list, by the blend's softm
 
 
 @dataclass(frozen=True)
-class Blended:
-    """A blend, and the history of a user, or a song taken for one.
+class _Known:
+    """What is known of a user, or of one song taken for a history.
 
     Attributes
     ----------
-    history, plays
-        Rows of the songs, shape (songs,), and plays of them.
-    about
-        The blend's description.
-    v, told
-        Of a user what lists are ranked by, shape (d,), and what no history gives; None of a song.
+    songs, plays
+        The history: rows of the songs, shape (songs,), and plays of them.
+    told
+        Of a user what no history gives; None of a song.
+    v
+        What a user's list is ranked by, shape (d,), where it is stored: else it is made of these.
+    """
+
+    songs: np.ndarray
+    plays: np.ndarray
+    told: np.ndarray | None = None
+    v: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Blended:
+    """A blend, and the history of a user, or of one song taken for a user's.
+
+    Attributes
+    ----------
+    read
+        Reads what is known: only for who asks for scores or reasons, as a list has its own.
+    of_a_user
+        Else of a song.
     """
 
     workspace: Workspace
-    history: np.ndarray
-    plays: np.ndarray
-    about: Mapping[str, Any] = field(repr=False)
-    v: np.ndarray | None = None
-    told: np.ndarray | None = None
+    read: Callable[[], _Known] = field(repr=False)
+    of_a_user: bool = True
 
     @staticmethod
     def of_user(workspace: Workspace, code: int) -> Blended:
         """As the blend knows a user."""
-        about = workspace.read_json("blend", "blend.json")
-        name = part_name(code // about["users_a_part"])
-        row = workspace.read_part("blend", "users", name, filters=[("user", "=", code)])
-        history, plays = (row[column].combine_chunks().flatten() for column in ("songs", "plays"))
-        v, told = matrix(row["vector"])[0], row["told"].combine_chunks().flatten().to_numpy()
-        return Blended(workspace, history.to_numpy(), plays.to_numpy(), about, v, told)
+        return Blended(workspace, lambda: _of_user(workspace, code))
 
     @staticmethod
     def of_everyone(workspace: Workspace, code: int) -> Blended:
         """As the blend knows a user by all plays, and what no history gives as it has that."""
-        stored = Blended.of_user(workspace, code)
-        history, plays = played_by(workspace, code)
-        if workspace.require("blend")["content"]["settings"]["blend"]["other_plays"]:
-            songs, more = played_by(workspace, code, "other_plays")
-            history = np.concatenate([history, songs + stored.about["own"]])
-            plays = np.concatenate([plays, more])
-        found = replace(stored, history=history, plays=plays)
-        arrays = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")
-        return replace(found, v=found._user @ arrays["rotation"])
+        return Blended(workspace, lambda: _of_everyone(workspace, code))
 
     @staticmethod
     def of_song(workspace: Workspace, song_id: str) -> Blended | None:
@@ -72,25 +74,33 @@ class Blended:
 
         Popularity has no say, nor have signals whose users are no sums over histories.
         """
-        about = workspace.read_json("blend", "blend.json")
-        found = Blended(workspace, np.zeros(1, np.int64), np.ones(1, np.float32), about)
-        found = replace(found, history=Catalogue(workspace).rows([song_id]))
+        known = _Known(Catalogue(workspace).rows([song_id]), np.ones(1, np.float32))
+        found = Blended(workspace, lambda: known, of_a_user=False)
         return found if found._user.any() else None
+
+    @cached_property
+    def _about(self) -> Mapping[str, Any]:
+        """The blend's description."""
+        return _about(self.workspace)
+
+    @cached_property
+    def _known(self) -> _Known:
+        return self.read()
 
     @cached_property
     def _layout(self) -> Layout:
         from fusionrec.signals.explain import Layout
 
-        return Layout.of_json(self.about)
+        return Layout.of_json(self._about)
 
     @cached_property
     def _atoms(self) -> np.ndarray:
-        return read_matrix(self.workspace, "blend", "history", self.history)
+        return read_matrix(self.workspace, "blend", "history", self._known.songs)
 
     @cached_property
     def _user(self) -> np.ndarray:
         """The vector by all signals, (D,)."""
-        return self._layout.user(self._atoms, self.plays, self.told)
+        return self._layout.user(self._atoms, self._known.plays, self._known.told)
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
         """Odds against the first of the list."""
@@ -100,9 +110,13 @@ class Blended:
         """Of all songs, a part of the catalogue after the other; of a song's, by all signals."""
         workspace = self.workspace
         songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-        if self.v is not None:
+        if self.of_a_user:
+            v = self._known.v
+            if v is None:
+                arrays = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")
+                v = self._user @ arrays["rotation"]
             table = workspace.read("blend", "songs", ["vector"])
-            return songs, matrix(table["vector"]) @ self.v
+            return songs, matrix(table["vector"]) @ v
         blocks = matrix_blocks(workspace, "blend", "features", len(songs))
         return songs, np.concatenate([block @ self._user for block in blocks])
 
@@ -113,18 +127,42 @@ class Blended:
         catalogue = Catalogue(self.workspace)
         features = read_matrix(self.workspace, "blend", "features", catalogue.rows(ids))
         whys = [
-            explain(self._layout, score, self._user, song, self._atoms, self.plays)
+            explain(self._layout, score, self._user, song, self._atoms, self._known.plays)
             for score, song in zip(scores, features, strict=True)
         ]
-        modalities, kinds = self.about["modalities"], self.about["kinds"]
+        modalities, kinds = self._about["modalities"], self._about["kinds"]
         places = np.array([place for why in whys for place, _ in why.songs], np.int64)
-        heard = iter(catalogue.ids(self.history[places]) if self.v is not None else [])
+        heard = iter(catalogue.ids(self._known.songs[places]) if self.of_a_user else [])
         return [
             Reason(
                 why.signals,
                 why.by(modalities),
                 why.by(kinds),
-                [(next(heard), part) for _, part in why.songs] if self.v is not None else [],
+                [(next(heard), part) for _, part in why.songs] if self.of_a_user else [],
             )
             for why in whys
         ]
+
+
+def _about(workspace: Workspace) -> dict[str, Any]:
+    found: dict[str, Any] = workspace.read_json("blend", "blend.json")
+    return found
+
+
+def _of_user(workspace: Workspace, code: int) -> _Known:
+    name = part_name(code // _about(workspace)["users_a_part"])
+    row = workspace.read_user("blend", "users", name, code)
+    songs, plays, told = (
+        row[column].combine_chunks().flatten().to_numpy() for column in ("songs", "plays", "told")
+    )
+    return _Known(songs, plays, told, matrix(row["vector"])[0])
+
+
+def _of_everyone(workspace: Workspace, code: int) -> _Known:
+    told = _of_user(workspace, code).told
+    songs, plays = played_by(workspace, code)
+    if workspace.require("blend")["content"]["settings"]["blend"]["other_plays"]:
+        others, more = played_by(workspace, code, "other_plays")
+        songs = np.concatenate([songs, others + _about(workspace)["own"]])
+        plays = np.concatenate([plays, more])
+    return _Known(songs, plays, told)

@@ -72,7 +72,7 @@ def list_of(
     """A user's row of the lists of a stage; no row for who has no list."""
     settings = workspace.require(stage)["content"]["settings"][stage]
     part = part_name(code // settings["users_per_shard"])
-    return workspace.read_part(stage, _LISTS[stage], part, columns, filters=[("user", "=", code)])
+    return workspace.read_user(stage, _LISTS[stage], part, code, columns)
 
 
 def why_left_out(workspace: Workspace, code: int) -> str | None:
@@ -84,8 +84,7 @@ def why_left_out(workspace: Workspace, code: int) -> str | None:
     part = part_name(code // settings["users_per_shard"])
     if not workspace.exists("recommend", "left_out", part):
         return None
-    where = [("user", "=", code)]
-    found = workspace.read_part("recommend", "left_out", part, ["reason"], where)
+    found = workspace.read_user("recommend", "left_out", part, code, ["reason"])
     return str(found["reason"][0])
 
 
@@ -97,8 +96,7 @@ def played_by(
     Of songs outside the catalogue, if the artifact is `other_plays`.
     """
     part = part_name(code // workspace.read_json("lists", "about.json")["users_a_part"])
-    where = [("user", "=", code)]
-    table = workspace.read_part("ingest", artifact, part, ["song", "plays"], where)
+    table = workspace.read_user("ingest", artifact, part, code, ["song", "plays"])
     song, plays = (table[name].to_numpy() for name in ("song", "plays"))
     found = SongLists.of_plays(np.zeros(len(song), np.int32), song, plays, 1)
     return found.songs, found.plays

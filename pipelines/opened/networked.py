@@ -55,8 +55,7 @@ class Networked:
         """As the network knows a user."""
         about = workspace.read_json("train", "users", "about.json")
         name = part_name(code // about["users_a_part"])
-        where = [("user", "=", code)]
-        row = workspace.read_part("train", "user_vectors", name, ["songs", "plays"], where)
+        row = workspace.read_user("train", "user_vectors", name, code, ["songs", "plays"])
         songs, plays = (
             row[name].combine_chunks().flatten().to_numpy() for name in row.schema.names
         )

@@ -117,14 +117,24 @@ def find(workspace: Workspace, stage: str, artifact: str, ids: Sequence[str]) ->
         for info in workspace.files(stage, artifact)
         if info.base_name.startswith("part-")
     )
-    binary = [identity.encode(errors="surrogateescape") for identity in ids]
-    pieces = piece_of(pa.array(binary, pa.binary()), max(1, len(names)))
+    pieces = piece_of(_binary(ids), max(1, len(names)))
     found = np.full(len(ids), -1, np.int64)
     for piece in np.unique(pieces).tolist():
         here = np.flatnonzero(pieces == piece)
         with workspace.reading_rows(stage, artifact, rows_name(piece)) as file:
             found[here] = _look_up(file, [ids[row] for row in here.tolist()])
     return found
+
+
+def _binary(ids: Sequence[str]) -> pa.Array:
+    """Ids as Arrow has them.
+
+    Not by :func:`pyarrow.array`, which imports pandas: longer than all else that one id takes.
+    """
+    found = [identity.encode(errors="surrogateescape") for identity in ids]
+    offsets = np.cumsum([0, *map(len, found)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(found))]
+    return pa.Array.from_buffers(pa.large_binary(), len(found), buffers)
 
 
 def _index_of(ids: Sequence[str], numbers: NDArray[np.integer]) -> Arrays:

@@ -645,7 +645,8 @@ def test_a_list_for_everyone_is_shown_without_ray(small, places, tmp_path) -> No
     code = (
         "import sys; from pipelines.cli import main as cli\n"
         "try:\n cli.main(sys.argv[1:])\n"
-        "finally:\n print('RAY' if {'ray','torch'} & set(sys.modules) else 'LIGHT')"
+        "finally:\n print('RAY' if {'ray','torch'} & set(sys.modules) else 'LIGHT')\n"
+        " print('QUICK' if not {'pandas','scipy.linalg'} & set(sys.modules) else 'SLOW')"
     )
 
     def told(user: int, *words: str) -> subprocess.CompletedProcess[str]:
@@ -659,7 +660,11 @@ def test_a_list_for_everyone_is_shown_without_ray(small, places, tmp_path) -> No
     assert "LIGHT" in done.stdout
     assert "list for everyone" in done.stdout
     assert done.stdout.count("% │") == 5
+    alone = told(COLD, "-n", "5")
+    assert "QUICK" in alone.stdout
+    assert alone.stdout.count("% │") == 5
     none = told(SILENT, "--for", "evaluation")
+    assert "QUICK" in none.stdout
     assert none.returncode == 2
     assert "LIGHT" in none.stdout
     assert "left the user out (no play of a known song)" in none.stderr

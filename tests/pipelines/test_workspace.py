@@ -271,3 +271,37 @@ def test_vectors_have_no_dictionary(tmp_path) -> None:
     assert group.column(0).has_dictionary_page
     assert not group.column(1).has_dictionary_page
     assert pq.read_table(place, partitioning=None).equals(table)
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_a_users_rows_are_those_of_a_filter(tmp_path, group) -> None:
+    """Of users with no row, one and many, also across groups, and of an empty part."""
+    users = np.repeat([2, 3, 5, 9], [1, 7, 2, 4]).astype(np.int32)
+    texts = [[str(n)] * (n % 3) for n in range(len(users))]
+    # A column of lists before it: places of fields are no places of columns.
+    table = pa.table({"texts": texts, "user": users, "x": np.arange(len(users), dtype=np.float32)})
+    workspace = Workspace(str(tmp_path))
+    for part, rows in (("some", table), ("none", table.slice(0, 0))):
+        workspace.write_table(rows, "lists", "lists", part, group=group)
+        for user in range(11):
+            whole = workspace.read_part("lists", "lists", part, filters=[("user", "=", user)])
+            assert workspace.read_user("lists", "lists", part, user).equals(whole)
+            found = workspace.read_user("lists", "lists", part, user, ["x", "texts"])
+            assert found.equals(whole.select(["x", "texts"]))
+
+
+def test_of_the_groups_only_those_that_may_have_a_user_are_read(tmp_path) -> None:
+    workspace = Workspace(str(tmp_path))
+    users = np.arange(1000, dtype=np.int32)
+    table = pa.table({"user": users, "x": users})
+    workspace.write_table(table, "lists", "lists", "part", group=100)
+    path = Path(workspace.path("lists", "lists", "part"))
+    where = pq.read_metadata(path).row_group(3).column(1)
+    content = bytearray(path.read_bytes())
+    content[where.data_page_offset : where.data_page_offset + where.total_compressed_size] = bytes(
+        where.total_compressed_size
+    )
+    path.write_bytes(content)  # the fourth group is ruined
+    assert workspace.read_user("lists", "lists", "part", 299, ["x"])["x"].to_pylist() == [299]
+    with pytest.raises((OSError, pa.ArrowException)):
+        workspace.read_user("lists", "lists", "part", 300, ["x"])
