@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fusionrec.formats.sample.corpus import write_sample
@@ -202,6 +203,33 @@ def test_what_an_explanation_reads_does_not_grow_with_the_catalogue(monkeypatch)
         files = 3 * (160_000 // blend.ROWS_A_PART)
         assert after["reads"] <= 1.1 * before["reads"] + files  # fewer rows lie side by side
         assert after["bytes"] <= 1.1 * before["bytes"] + 1_024 * files
+
+
+def test_lists_scale() -> None:
+    small = ("--users", 700, "--songs", 500, "--rank", 8, "--top", 20, "--users-per-shard", 300)
+    found = result("lists_scale.py", *small)
+    stage, look_up = found["stage"], found["look_up"]
+    assert stage["users"] == stage["own"] + sum(stage["fallback"].values()) == 700
+    assert stage["fallback"]["no play"] > 0
+    assert all(stage[name] > 0 for name in ("cpu_seconds", "worker_mb", "kernel_us", "product_us"))
+    assert all(size > 0 for size in found["bytes"].values())
+    assert look_up["files_of_lists"] == 1  # of three
+    assert all(each["worst"] > 0 for each in look_up["milliseconds"].values())
+
+
+def test_what_a_made_up_user_played_is_the_users_own() -> None:
+    """Whichever users are drawn with it, so that artifacts of other parts agree."""
+    import many_users  # type: ignore[import-not-found]
+
+    whole = np.stack(many_users.played(0, 300, 1_000))
+    parts = [many_users.played(start, stop, 1_000) for start, stop in ((0, 7), (7, 300))]
+    np.testing.assert_array_equal(whole, np.concatenate([np.stack(p) for p in parts], axis=1))
+    user, song, plays = whole
+    assert (np.diff(user.astype(np.int64) << 32 | song) > 0).all()
+    assert 0 <= song.min() <= song.max() < 1_000
+    assert plays.min() >= 1
+    assert 25 < len(user) / 300 < 50  # 48 drawn, and those of the first songs again and again
+    assert len(np.unique(user)) < 300
 
 
 def test_blend_scale(tmp_path) -> None:
