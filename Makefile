@@ -28,7 +28,8 @@ GPU_STAMP := $(if $(GPU_SEEN),$(GPU_VENV)/.installed,$(DEV_STAMP))
 help:
 	@echo "make demo   install, write the sample corpus, run the whole pipeline, the report, a search"
 	@echo "            and its best configuration, and print the results"
-	@echo "make compare   install, write the sample corpus, and run every baseline beside the network"
+	@echo "make compare   install, write the sample corpus, and run every baseline beside the network,"
+	@echo "            with a method of one's own and lists made elsewhere (examples/)"
 	@echo "make gpu    install, and measure what only a GPU can show (DEVICE=cpu: the same, small)"
 	@echo "make test   install, the tests' packages too, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
@@ -60,8 +61,17 @@ demo: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec tune $(DEMO_CONFIG) --set recommend.model=genre
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
 
+# All that is compared unless asked otherwise, and the README's method of one's own.
+METHODS = random,popularity,hotttnesss,mlr,linear,mlp,cnn-mse,cnn-wpe,fusion,linear-features,blend,wmf,classes,popularity-oracle,mine:Nearest
+LISTS = $(DEMO)/nearest.parquet
+
 compare: $(STAMP) $(DEMO)/corpus/truth.json
-	$(BIN)/fusionrec compare $(DEMO_CONFIG)
+	$(BIN)/fusionrec ingest $(DEMO_CONFIG)
+	$(BIN)/fusionrec split $(DEMO_CONFIG) --set split.by=artist
+	$(BIN)/fusionrec split $(DEMO_CONFIG)
+	$(BIN)/python examples/nearest_lists.py $(DEMO)/workspace $(LISTS)
+	PYTHONPATH=examples $(BIN)/fusionrec compare $(DEMO_CONFIG) \
+	    --set 'compare.methods=[$(METHODS)]' --set 'compare.external={nearest songs: $(LISTS)}'
 
 # A build for CPUs is called 2.13.0+cpu, which == would take as well, and prefer, where pip finds
 # one; === is the very name.

@@ -251,12 +251,3 @@ def test_workers_import_from_the_folder_of_the_command(small, place, folder) -> 
 
 
 COMMAND = "import sys; sys.path.remove(''); from pipelines.cli.main import main; main()"
-
-
-def test_the_readmes_example_runs(small, place, there) -> None:
-    text = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", text, re.DOTALL)
-    (there / "mine.py").write_text(block)
-    found = rows(run(configured(small, place, compare__methods="[random, mine:Nearest]")))
-    assert found["mine:Nearest"]["seeds"] == 1
-    assert found["mine:Nearest"]["lift"] > 1
