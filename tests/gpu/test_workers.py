@@ -55,11 +55,14 @@ def told(number: int, arrays: Arrays) -> Encoded:
     return Encoded(arrays["number"][0].as_py(), arrays["process"][0].as_py())
 
 
-def test_an_actor_that_dies_is_replaced(folder, device, ray_session, tmp_path) -> None:
+def test_an_actor_that_dies_is_replaced(folder, device, ray_session, tmp_path, monkeypatch) -> None:
+    """One actor, as on one GPU, so that no other one can take what it left."""
     from pipelines.runtime import resources, stream
 
     if device == "cuda" and not resources.gpus():
         pytest.fail("PyTorch sees a GPU, and Ray does not")
+    if device == "cpu":
+        monkeypatch.setattr(resources, "cpus", lambda: 1)
     reports, _ = stream.stream(
         None,
         [[number] for number in range(6)],
