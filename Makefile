@@ -70,7 +70,7 @@ compare: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec split $(DEMO_CONFIG) --set split.by=artist
 	$(BIN)/fusionrec split $(DEMO_CONFIG)
 	$(BIN)/python examples/nearest_lists.py $(DEMO)/workspace $(LISTS)
-	PYTHONPATH=examples $(BIN)/fusionrec compare $(DEMO_CONFIG) \
+	PYTHONPATH=examples$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/fusionrec compare $(DEMO_CONFIG) \
 	    --set 'compare.methods=[$(METHODS)]' --set 'compare.external={nearest songs: $(LISTS)}'
 
 # A build for CPUs is called 2.13.0+cpu, which == would take as well, and prefer, where pip finds
