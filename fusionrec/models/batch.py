@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionrec.models.collective import Collective
+from fusionrec.models.numbers import fill, words_of
 from fusionrec.models.settings import norm_groups
 
-_DRAWN_AT_ONCE = 64
-"""Rows whose dropout is drawn by one seed, where a batch is one normalisation group."""
 _WORD = 2**64 - 1
 
 
@@ -96,6 +97,14 @@ def _sections(sizes: tuple[int, ...]) -> tuple[Section, ...]:
     )
 
 
+@lru_cache(maxsize=64)
+def _firsts(start: int, sizes: tuple[int, ...] | None) -> tuple[NDArray[np.int64], ...]:
+    if sizes is None:
+        return (np.array([start]),)
+    starts = start + np.cumsum([0, *sizes])
+    return tuple(starts[list(section.groups)] for section in _sections(sizes))
+
+
 # None is ever let go: a recorded step (`recorded.py`) reads them where they lie.
 @cache
 def _orders(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -109,66 +118,75 @@ def _orders(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tenso
     return order.to(device), order.argsort().to(device)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of a layer for a worker's rows, 16 bits each, four to a word.
+
+    On a CPU a word is a hash of the seed, the song's row in the global batch and the word's place,
+    so that whoever needs it makes it, and a run does not depend on the number of workers. A GPU
+    draws for the whole batch at once.
+
+    Attributes
+    ----------
+    share
+        The worker's rows.
+    columns
+        Numbers of a row.
+    seed
+        On a CPU.
+    whole
+        On a GPU: the words of the global batch, int64.
+    """
+
+    share: BatchShare
+    columns: int
+    seed: int = 0
+    whole: Tensor | None = None
+
+    @property
+    def words_a_row(self) -> int:
+        return words_of(self.columns)
+
+    def firsts(self) -> tuple[NDArray[np.int64], ...]:
+        """Of each section, the rows of the global batch with which its groups begin."""
+        return _firsts(self.share.start, self.share.sizes)
+
+    def numbers(self) -> Tensor:
+        """All of them, int16 (B, columns), in the layers' order."""
+        share = self.share
+        if self.whole is not None:
+            words = share.woven(self.whole[share.start : share.stop])
+        else:
+            rows = share.woven(torch.arange(share.start, share.stop))
+            words = torch.empty(len(rows), self.words_a_row, dtype=torch.int64)
+            fill(np.uint64(self.seed), rows.numpy(), words.numpy())
+        return words.view(torch.int16)[:, : self.columns].contiguous()
+
+
 @dataclass
 class BatchContext:
-    """What layers need to know of the global batch, and the dropout's randomness.
-
-    What is drawn for a song depends on its row in the global batch alone, so that a run does not
-    depend on the number of workers. On a CPU each normalisation group (of a batch that is one
-    group, each 64 rows) has a seed, and a worker draws for its own; a GPU draws for the whole
-    batch at once.
-    """
+    """What layers need to know of the global batch, and the dropout's randomness."""
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     share: BatchShare = field(default_factory=lambda: BatchShare(0))
     seed: int = 0
     drawn: int = 0
-    _of_group: torch.Generator = field(default_factory=torch.Generator)
 
     def reseed(self, seed: int) -> None:
         """Begin what is drawn anew: by the same seed the same."""
         self.generator.manual_seed(seed)
         self.seed, self.drawn = seed, 0
 
-    def words(self, columns: int) -> Tensor:
-        """Random int64 numbers for this worker's rows, (B, columns), in the layers' order."""
-        share, self.drawn = self.share, self.drawn + 1
+    def draw(self, columns: int) -> Draw:
+        """Numbers for this worker's rows; others than those before."""
+        self.drawn += 1
         device = self.generator.device
-        if device.type != "cpu":
-            whole = torch.empty(share.rows, columns, dtype=torch.int64, device=device)
-            _draw(whole, self.generator)
-            return share.woven(whole[share.start : share.stop])
-        rows = share.stop - share.start
-        mine = torch.empty(rows, columns, dtype=torch.int64)
-        if share.sizes is None:
-            first = share.start - share.start % _DRAWN_AT_ONCE
-            for start in range(first, share.stop, _DRAWN_AT_ONCE):
-                a, b = max(start, share.start), min(start + _DRAWN_AT_ONCE, share.stop)
-                here = mine[a - share.start : b - share.start]
-                if len(here) == _DRAWN_AT_ONCE:
-                    self._draw_group(here, start // _DRAWN_AT_ONCE)
-                    continue
-                block = torch.empty(_DRAWN_AT_ONCE, columns, dtype=torch.int64)
-                self._draw_group(block, start // _DRAWN_AT_ONCE)
-                here.copy_(block[a - start : b - start])
-            return mine
-        before = 0
-        for section in share.sections:
-            after = before + section.rows * len(section.groups)
-            woven = mine[before:after].view(section.rows, len(section.groups), columns)
-            for place, group in enumerate(section.groups):
-                self._draw_group(woven[:, place], share.first + group)
-            before = after
-        return mine
-
-    def _draw_group(self, out: Tensor, group: int) -> None:
-        # Of a seed the CPU's generator takes 32 bits.
-        self._of_group.manual_seed(_mixed(_mixed(_mixed(self.seed) + self.drawn) + group) >> 32)
-        _draw(out, self._of_group)
-
-
-def _draw(out: Tensor, generator: torch.Generator) -> None:
-    out.random_(-(2**63), None, generator=generator)
+        if device.type == "cpu":
+            return Draw(self.share, columns, _mixed(_mixed(self.seed) + self.drawn))
+        shape = (self.share.rows, words_of(columns))
+        whole = torch.empty(shape, dtype=torch.int64, device=device)
+        whole.random_(-(2**63), None, generator=self.generator)
+        return Draw(self.share, columns, whole=whole)
 
 
 def _mixed(number: int) -> int:

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from fusionrec.models.batch import BatchContext, Section
+from fusionrec.models.by_group import ByGroup, Drawn
 from fusionrec.models.collective import Collective
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By the bytes of a number."""
 
 
 class SharedDropout(nn.Module):
@@ -36,20 +34,19 @@ class SharedDropout(nn.Module):
         return 1.0 / (1.0 - self.p)
 
     def forward(self, x_BH: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
+        drawn = self.drawn(x_BH)
+        if drawn is None:
             return x_BH
-        return x_BH * (self._kept(x_BH) * self.scale).to(x_BH.dtype)
+        return x_BH * (drawn.kept() * self.scale).to(x_BH.dtype)
 
-    def bits(self, x_BH: Tensor) -> Tensor | None:
-        """Of each element all bits where it is kept, none where it is not; None: all are kept."""
+    def drawn(self, x_BH: Tensor) -> Drawn | None:
+        """Numbers for the elements, the least of those that keep one, and what it is scaled by.
+
+        None: all are kept as they are.
+        """
         if not self.training or self.p == 0.0:
             return None
-        return self._kept(x_BH).neg_().to(_INTEGERS[x_BH.element_size()])
-
-    def _kept(self, x_BH: Tensor) -> Tensor:
-        """1 or 0, int16: in place, as no boolean comes out of a comparison of vectors at once."""
-        words = self.context.words(-(-x_BH.shape[1] // 4)).view(torch.int16)
-        return words[:, : x_BH.shape[1]].ge_(round(self.p * 2**16) - 2**15)
+        return Drawn(self.context.draw(x_BH.shape[1]), round(self.p * 2**16) - 2**15, self.scale)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -76,92 +73,6 @@ class ModalityDropout(nn.Module):
         own_BM = u[share.start : share.stop].masked_fill(~present_BM, -1.0)
         largest_BM = own_BM == own_BM.amax(dim=1, keepdim=True)
         return present_BM & ((own_BM >= self.rate) | largest_BM)
-
-
-class _ByGroup(Function):
-    """Normalisation by group, then what follows it in the network, in place.
-
-    One node instead of five, and one call a section instead of one a group: at a thousand songs a
-    batch the many small calls took as long as the matrix products.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_BH: Tensor,
-        weight_H: Tensor,
-        bias_H: Tensor,
-        skip_BH: Tensor | None,
-        sections: tuple[Section, ...],
-        eps: float,
-        rectify: bool,
-        dropout: tuple[Tensor, float] | None,
-    ) -> tuple[Tensor, Tensor]:
-        width, means, scales, parts = x_BH.shape[1], [], [], []
-        moments_2H = torch.zeros(2, width, dtype=weight_H.dtype, device=x_BH.device)
-        for part_nC, section in _seen(x_BH, sections):
-            groups, n = len(section.groups), section.rows
-            out_nC, mean_C, scale_C = torch.native_batch_norm(
-                part_nC,
-                weight_H.repeat(groups),
-                bias_H.repeat(groups),
-                *(None, None, True, 0.0, eps),
-            )
-            parts.append(out_nC.view(-1, width))
-            means.append(mean_C)
-            scales.append(scale_C)
-            moments_2H[0] += mean_C.view(groups, width).sum(0)
-            variance_C = (scale_C.square().reciprocal_() - eps).clamp_(min=0)
-            moments_2H[1] += variance_C.view(groups, width).sum(0) * (n / (n - 1))
-        y_BH = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if skip_BH is not None:
-            y_BH.add_(skip_BH)
-        if rectify:
-            y_BH.relu_()
-        if dropout is not None:
-            y_BH.view(dropout[0].dtype).bitwise_and_(dropout[0])
-            y_BH.mul_(dropout[1])
-        ctx.save_for_backward(x_BH, weight_H, *means, *scales, *([y_BH] if rectify else []))
-        ctx.sections, ctx.eps, ctx.rectify = sections, eps, rectify
-        ctx.scale, ctx.skips = dropout and dropout[1], skip_BH is not None
-        ctx.mark_non_differentiable(moments_2H)
-        return y_BH, moments_2H
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_BH, weight_H, *saved = ctx.saved_tensors
-        count, width = len(ctx.sections), x_BH.shape[1]
-        # Of dropout, too: what it has left out is 0.
-        out_BH = gradients[0].contiguous()
-        if ctx.rectify:
-            out_BH = torch.ops.aten.threshold_backward(out_BH, saved[-1], 0)
-        if ctx.scale is not None:
-            out_BH.mul_(ctx.scale)
-        parts, weights_H, biases_H = [], torch.zeros_like(weight_H), torch.zeros_like(weight_H)
-        seen = zip(_seen(x_BH, ctx.sections), _seen(out_BH, ctx.sections), strict=True)
-        for i, ((part_nC, section), (slope_nC, _)) in enumerate(seen):
-            groups = len(section.groups)
-            part, weight_C, bias_C = torch.ops.aten.native_batch_norm_backward(
-                slope_nC,
-                part_nC,
-                weight_H.repeat(groups),
-                *(None, None, saved[i], saved[count + i], True, ctx.eps, [True, True, True]),
-            )
-            parts.append(part.view(-1, width))
-            weights_H += weight_C.view(groups, width).sum(0)
-            biases_H += bias_C.view(groups, width).sum(0)
-        x_grad_BH = parts[0] if count == 1 else torch.cat(parts)
-        skip_BH = out_BH if ctx.skips else None
-        return x_grad_BH, weights_H, biases_H, skip_BH, None, None, None, None
-
-
-def _seen(x_BH: Tensor, sections: tuple[Section, ...]) -> list[tuple[Tensor, Section]]:
-    """Each section's rows as (n, G * H)."""
-    parts = torch.split(x_BH, [section.rows * len(section.groups) for section in sections])
-    return [
-        (part.view(section.rows, -1), section)
-        for part, section in zip(parts, sections, strict=True)
-    ]
 
 
 class _Normalise(Function):
@@ -227,14 +138,21 @@ class SharedBatchNorm(nn.BatchNorm1d):
         self,
         x_BH: Tensor,
         *,
+        shift_H: Tensor | None = None,
         skip_BH: Tensor | None = None,
         dropout: SharedDropout | None = None,
     ) -> Tensor:
-        """ReLU of the normalised rows and what skips them, then dropout."""
+        """ReLU of the normalised rows and what skips them, then dropout.
+
+        `shift_H` is yet to be added to the rows: the bias of a layer before, which normalisation
+        takes away again.
+        """
         sections = self._sections(x_BH) if self.training else ()
         if sections:
-            return self._by_group(x_BH, sections, skip_BH=skip_BH, rectify=True, dropout=dropout)
-        y_BH = self(x_BH)
+            return self._by_group(
+                x_BH, sections, shift_H=shift_H, skip_BH=skip_BH, rectify=True, dropout=dropout
+            )
+        y_BH = self(x_BH if shift_H is None else x_BH + shift_H)
         y_BH = torch.relu(y_BH if skip_BH is None else skip_BH + y_BH)
         return y_BH if dropout is None else dropout(y_BH)
 
@@ -249,14 +167,14 @@ class SharedBatchNorm(nn.BatchNorm1d):
         x_BH: Tensor,
         sections: tuple[Section, ...],
         *,
+        shift_H: Tensor | None = None,
         skip_BH: Tensor | None = None,
         rectify: bool = False,
         dropout: SharedDropout | None = None,
     ) -> Tensor:
-        bits = None if dropout is None else dropout.bits(x_BH)
-        dropped = None if dropout is None or bits is None else (bits, dropout.scale)
-        y_BH, moments_2H = _ByGroup.apply(  # type: ignore[no-untyped-call]
-            *(x_BH, self.weight, self.bias, skip_BH, sections, self.eps, rectify, dropped)
+        drawn = None if dropout is None else dropout.drawn(x_BH)
+        y_BH, moments_2H = ByGroup.apply(  # type: ignore[no-untyped-call]
+            *(x_BH, shift_H, self.weight, self.bias, skip_BH, sections, self.eps, rectify, drawn)
         )
         # Each worker tracks its share of the mean; `average_running_moments` adds them up.
         moments_2H *= self.collective.world / self.context.share.groups

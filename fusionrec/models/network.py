@@ -40,13 +40,22 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x_BH: Tensor) -> Tensor:
-        # In training a normalisation and all that follows it up to a product are one step.
+        # In training a normalisation and all that follows it up to a product are one step, which
+        # has the bias before it, too.
         first, norm, _, dropout, second, last = self.body
         assert isinstance(norm, SharedBatchNorm)
         assert isinstance(dropout, SharedDropout)
         assert isinstance(last, SharedBatchNorm)
-        hidden_BH = norm.rectified(first(x_BH), dropout=dropout)
-        return last.rectified(second(hidden_BH), skip_BH=x_BH)
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        if not self.training:
+            return last.rectified(second(norm.rectified(first(x_BH))), skip_BH=x_BH)
+        hidden_BH = norm.rectified(
+            nn.functional.linear(x_BH, first.weight), shift_H=first.bias, dropout=dropout
+        )
+        return last.rectified(
+            nn.functional.linear(hidden_BH, second.weight), shift_H=second.bias, skip_BH=x_BH
+        )
 
 
 class FusionNetwork(nn.Module):
