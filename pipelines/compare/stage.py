@@ -38,7 +38,7 @@ from pipelines.runtime.workspace import StageRun, Workspace, result_key
 
 log = logging.getLogger("fusionrec")
 
-_VERSION = 6
+_VERSION = 7
 """Of the methods' code and the tables': raised with every change of it that changes a result."""
 _NEED_SEGMENTS: set[Method] = {"mlr", "linear", "mlp", "cnn-mse", "cnn-wpe"}
 _ON_TASTE: set[Method] = {"fusion-factors", "fusion-ranking", "dlrm"}

@@ -241,7 +241,7 @@ def check(config: Config) -> None:
 
 STAGE = Stage(
     name="train",
-    version=2,
+    version=3,
     needs=_needs,
     settings=key_settings,
     work=work,
