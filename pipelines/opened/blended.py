@@ -78,6 +78,23 @@ class Blended:
         found = Blended(workspace, lambda: known, of_a_user=False)
         return found if found._user.any() else None
 
+    @staticmethod
+    def of_plays(
+        workspace: Workspace, songs: np.ndarray, plays: np.ndarray, told: np.ndarray, v: np.ndarray
+    ) -> Blended:
+        """As the blend knows somebody who is no user, by a history; see :class:`_Known`."""
+        known = _Known(songs, plays, told, v)
+        return Blended(workspace, lambda: known)
+
+    @cached_property
+    def v(self) -> np.ndarray | None:
+        """What a user's list is ranked by, shape (d,); None of a song."""
+        if not self.of_a_user or self._known.v is not None:
+            return self._known.v
+        arrays = read_arrays(self.workspace, "blend", "rotation", "arrays.safetensors")
+        found: np.ndarray = self._user @ arrays["rotation"]
+        return found
+
     @cached_property
     def _about(self) -> Mapping[str, Any]:
         """The blend's description."""
@@ -110,13 +127,9 @@ class Blended:
         """Of all songs, a part of the catalogue after the other; of a song's, by all signals."""
         workspace = self.workspace
         songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
-        if self.of_a_user:
-            v = self._known.v
-            if v is None:
-                arrays = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")
-                v = self._user @ arrays["rotation"]
+        if self.v is not None:
             table = workspace.read("blend", "songs", ["vector"])
-            return songs, matrix(table["vector"]) @ v
+            return songs, matrix(table["vector"]) @ self.v
         blocks = matrix_blocks(workspace, "blend", "features", len(songs))
         return songs, np.concatenate([block @ self._user for block in blocks])
 

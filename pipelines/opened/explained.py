@@ -64,8 +64,8 @@ def of_plays(ranked: Ranked, plays: Mapping[str, int]) -> Stored:
     if ranked.model == "blend":
         history = np.concatenate([own.songs, other.songs + len(ranked.songs.ids)])
         counts = np.concatenate([own.plays, other.plays])
-        about = workspace.read_json("blend", "blend.json")
-        return Blended(workspace, history, counts, about, made.V[0], ranked.told(nobody)[0])
+        told = ranked.told(nobody)[0]
+        return Blended.of_plays(workspace, history, counts, told, made.V[0])
     profile = own.where(ranked.says[own.songs])
     if ranked.model == "network":
         about = workspace.read_json("train", "users", "about.json")
