@@ -107,12 +107,14 @@ def divided_plays(
 
     Returns
     -------
-    Schema :data:`fusionrec.schemas.PLAYS`, by user and song. Which are which says
+    Schema :data:`fusionrec.schemas.PLAYS`, by user and song, each pair once. Which are which says
     :attr:`Division.part`: those of test songs are judged by.
     """
     if division.cut is not None:
         return _timed(workspace, division, "plays", start, stop)
-    return workspace.read("ingest", "plays") if stop is None else plays_of(workspace, start, stop)
+    if stop is None:
+        return _once(workspace.read("ingest", "plays"))
+    return _once(plays_of(workspace, start, stop))
 
 
 def known_plays(
@@ -128,13 +130,13 @@ def known_other_plays(workspace: Workspace, division: Division) -> pa.Table:
     """Plays of songs outside the catalogue that may be learned from."""
     if division.cut is not None:
         return _timed(workspace, division, "other_plays", 0, None)
-    return workspace.read("ingest", "other_plays")
+    return _once(workspace.read("ingest", "other_plays"))
 
 
 def divided_plays_of_users(workspace: Workspace, division: Division, users: np.ndarray) -> pa.Table:
     """As :func:`divided_plays`, of some users, whose codes ascend."""
     if division.cut is None:
-        return plays_of_users(workspace, users)
+        return _once(plays_of_users(workspace, users))
     found, wanted = [schemas.PLAYS.empty_table()], pa.array(users, pa.int32())
     for name in user_parts(users):
         table = _timed_part(workspace, division, "plays", name)
@@ -164,4 +166,24 @@ def _timed_part(workspace: Workspace, division: Division, artifact: str, name: s
         taken = division.taken(table["song"].to_numpy(), table[time])
     else:
         taken = division.before(table[time])
-    return table.select(schemas.PLAYS.names).filter(pa.array(taken))
+    return _once(table.select(schemas.PLAYS.names).filter(pa.array(taken)))
+
+
+_MOST_PLAYS = np.iinfo(np.int32).max
+
+
+def _once(plays: pa.Table) -> pa.Table:
+    """Plays by user and song with the rows of a pair, which stand together, added up.
+
+    A source may have a row each time that a song was played, and what is learned from them takes
+    the logarithm of their number.
+    """
+    user, song, counts = (plays[name].to_numpy() for name in schemas.PLAYS.names)
+    first = np.ones(len(plays), np.bool_)
+    first[1:] = (user[1:] != user[:-1]) | (song[1:] != song[:-1])
+    if first.all():
+        return plays
+    summed = np.add.reduceat(counts.astype(np.int64), np.flatnonzero(first))
+    summed = np.minimum(summed, _MOST_PLAYS).astype(np.int32)
+    arrays = [user[first], song[first], summed]
+    return pa.table(dict(zip(schemas.PLAYS.names, arrays, strict=True)), schema=schemas.PLAYS)
