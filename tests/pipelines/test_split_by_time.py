@@ -370,7 +370,8 @@ def files_of(place: Path) -> dict[str, bytes]:
                 found[name] = file.read_bytes()
                 if file.suffix == ".json":
                     told = timeless(json.loads(found[name]))
-                    told.pop("songs_per_second", None)
+                    if isinstance(told, dict):
+                        told.pop("songs_per_second", None)
                     found[name] = json.dumps(told).encode()
                 elif file.name == "epochs.csv":
                     rows = csv.DictReader(file.read_text().splitlines())
