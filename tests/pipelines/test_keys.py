@@ -195,7 +195,10 @@ def leaves(section: BaseModel, before: str = "") -> Iterator[str]:
             yield before + name
 
 
-TOGETHER = {"train.objective": ("recommend.model=network",)}
+TOGETHER = {
+    "train.objective": ("recommend.model=network",),
+    "source.format": ("embed.modalities=[metadata, lyrics]",),
+}
 """What else a key needs."""
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.ingest.lookup import parts_of_names
-from pipelines.ingest.song_codes import SAMPLES, _bounds, _pieces, samples_of
+from pipelines.ingest.song_codes import SAMPLES, bounds_of, samples_of, split_by_bounds
 from pipelines.ingest.song_groups import numbered, song_groups
 
 
@@ -22,20 +22,20 @@ def test_samples_are_spread_over_all_ids(count) -> None:
 def test_pieces_are_of_like_size_and_in_the_order_of_ids(pieces) -> None:
     ids = [f"SO{number**2:09}" for number in range(5_000)]  # denser at the beginning
     shards = [samples_of(pa.array(ids[first::7])) for first in range(7)]
-    bounds = _bounds(shards, pieces)
-    found = _pieces(pa.array(ids), bounds)
+    bounds = bounds_of(shards, pieces)
+    found = split_by_bounds(pa.array(ids), bounds)
     assert found.tolist() == sorted(found)
     assert max(found) == pieces - 1
     sizes = [int((found == piece).sum()) for piece in range(pieces)]
     assert max(sizes) < 2 * len(ids) / pieces
     # An id is in the same piece, whichever others are there, and also where none was a sample.
-    assert _pieces(pa.array(ids[1::3]), bounds).tolist() == found[1::3].tolist()
-    assert _pieces(pa.array(["", "SP"]), bounds).tolist() == [0, pieces - 1]
-    assert _pieces(pa.array([], pa.string()), bounds).tolist() == []
+    assert split_by_bounds(pa.array(ids[1::3]), bounds).tolist() == found[1::3].tolist()
+    assert split_by_bounds(pa.array(["", "SP"]), bounds).tolist() == [0, pieces - 1]
+    assert split_by_bounds(pa.array([], pa.string()), bounds).tolist() == []
 
 
 def test_equal_samples_make_fewer_pieces() -> None:
-    assert _bounds([["a"], ["a"], ["b"]], 5) == ["a", "b"]
+    assert bounds_of([["a"], ["a"], ["b"]], 5) == ["a", "b"]
 
 
 def test_groups_are_all_parts_in_their_order(monkeypatch) -> None:

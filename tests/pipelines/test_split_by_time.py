@@ -442,9 +442,9 @@ READERS = {
     "ingest/by_user.py": "all readers end here",
     "known_plays.py": "the door",
     "split.py": "when songs were first played",
-    "lists/candidates.py": "everybody's lists: all plays count",
     "lists/known.py": "everybody's lists",
-    "cli/catalogue.py": "what is shown of everybody's lists",
+    "opened/catalogue.py": "what is shown of everybody's lists",
+    "opened/ranked.py": "everybody's lists: how many listeners a song has, of all plays",
 }
 """Who may read plays as they are, and why."""
 
