@@ -1,6 +1,6 @@
 """Random numbers of a dropout on a CPU: SplitMix64 of a counter, so that each can be made alone.
 
-A generator that must be asked in order costs a CPU seven times as much, and its numbers would have
+A generator that must be asked in order costs a CPU six times as much, and its numbers would have
 to be written and read again.
 """
 
