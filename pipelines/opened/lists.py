@@ -12,8 +12,9 @@ from fusionrec.ranking.limited import TopLists
 from fusionrec.ranking.lists import listed_columns
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
+from pipelines.opened.given import warn_of_unknown
 from pipelines.opened.plays import GivenPlays
-from pipelines.opened.ranked import Offered, Ranked, warn_of_unknown
+from pipelines.opened.ranked import Offered, Ranked
 from pipelines.runtime.rows import find
 
 RECOMMENDED = pa.schema(
@@ -86,7 +87,7 @@ def played(
         name: np.bincount(user[of[song]], minlength=users)
         for name, of in (("used", useful), ("unused", known & ~useful), ("unknown", ~known))
     }
-    warn_of_unknown("the plays", given.songs.filter(pa.array(~known)), ranked.workspace)
+    warn_of_unknown("the plays", given.songs.filter(pa.array(~known)), ranked.workspace.uri)
     return lists[0], lists[1], counts
 
 

@@ -46,12 +46,18 @@ class NewLyrics:
         ----------
         given
             Columns `words` and `counts`, or `text`; none of them: no song has lyrics. A text is
-            read as it stands where the corpus's texts were, else by its words.
+            read as it stands where the corpus's texts were, and the song's words are not looked
+            at; else it is read by its words.
         songs
-            Columns `song_id` and `track_id`, row by row the same songs.
+            Column `song_id`, row by row the same songs, each once.
         """
-        bags, texts = self._bags(given, songs["track_id"]), _texts(given, songs["track_id"])
-        if not bags.num_rows and not (texts.num_rows and self._reads_text):
+        ids = songs["song_id"].combine_chunks()
+        text = _text(given)
+        as_text = np.zeros(len(ids), bool)
+        if self._reads_text:
+            as_text = np.array(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
+        bags = self._bags(_words(given, text), ids, as_text)
+        if not bags.num_rows and not as_text.any():
             dimension = self.workspace.require("embed")["counts"]["lyrics"]["dimension"]
             return np.zeros((len(songs), dimension), np.float32), np.zeros(len(songs), bool)
         # Imported here: they bring torch and transformers with them.
@@ -59,21 +65,24 @@ class NewLyrics:
         from fusionrec.features.lyrics.tokens import usual_budget
 
         settings, (tokenizer, read, encoder) = self._settings, self._encoder
+        # Whose lyrics they are is told by the song's own id: a track's may be missing.
+        tracks = pa.table({"track_id": ids})
+        texts = pa.table({"track_id": ids, "text": text}, schema=schemas.LYRICS_TEXT)
         prepared = prepare(
-            songs,
+            tracks,
             bags,
             tokenizer,
-            self._weights,
+            self._weights if bags.num_rows else np.zeros(len(self._vocabulary)),
             scheme=settings["tfidf"],
             words=settings["words"],
             token_budget=usual_budget("cpu"),
-            texts=texts,
+            texts=texts.filter(pa.array(as_text)),
             read=read,
         )
         batches = iter([prepared.batches])
         (found,) = encoder.encode_batches(batches, pooling=settings["pooling"])
         lengths = prepared.batches.tokens.lengths
-        table = features(songs["song_id"].combine_chunks(), prepared.rows, found, lengths)
+        table = features(ids, prepared.rows, found, lengths)
         present = table["present"].to_numpy(zero_copy_only=False)
         return matrix(table["vector"]), present
 
@@ -130,16 +139,21 @@ class NewLyrics:
 
     # --- of the songs ----------------------------------------------------------------------
 
-    def _bags(self, given: pa.Table, tracks: pa.ChunkedArray) -> pa.Table:
-        """Bags of the words that the workspace knows, as the schema of lyrics has them."""
-        bags = [self._known(words) for words in _words(given)]
-        unknown = sum(lost for _, lost in bags)
+    def _bags(
+        self, words: Iterator[Counter[str]], ids: pa.Array, as_text: NDArray[np.bool_]
+    ) -> pa.Table:
+        """Bags of the words that the workspace knows, as the schema of lyrics has them.
+
+        Of the songs that are not read as text.
+        """
+        of_songs = zip(ids.to_pylist(), words, as_text.tolist(), strict=True)
+        bags = [(song, self._known(found)) for song, found, read in of_songs if not read]
+        unknown = sum(lost for _, (_, lost) in bags)
         if unknown:
             log.warning("song_vectors: %s words of the lyrics are not in the vocabulary", unknown)
-        spoken = [(track, bag) for track, (bag, _) in zip(tracks.to_pylist(), bags, strict=True)]
-        spoken = [(track, bag) for track, bag in spoken if bag]
+        spoken = [(song, bag) for song, (bag, _) in bags if bag]
         columns = {
-            "track_id": [track for track, _ in spoken],
+            "track_id": [song for song, _ in spoken],
             "mxm_id": [0] * len(spoken),
             "words": [list(bag) for _, bag in spoken],
             "counts": [[min(count, _MOST) for count in bag.values()] for _, bag in spoken],
@@ -154,19 +168,16 @@ class NewLyrics:
         return known, rows.null_count
 
 
-def _words(given: pa.Table) -> Iterator[Counter[str]]:
-    """What words each song has, and how often.
+def _words(given: pa.Table, text: pa.Array) -> Iterator[Counter[str]]:
+    """What words each song has, and how often: those that are given, or else those of the text.
 
     Raises
     ------
     DataError
-        Words have no counts, or other than one each.
+        Words have no counts, or other than one each, or something is no word or no count.
     """
     if "words" not in given.column_names:
-        texts = pa.nulls(given.num_rows, pa.string())
-        if "text" in given.column_names:
-            texts = _as_text(given["text"]).combine_chunks()
-        yield from map(Counter, words_of(texts).to_pylist())
+        yield from map(Counter, words_of(text).to_pylist())
         return
     if "counts" not in given.column_names:
         raise DataError(
@@ -174,29 +185,33 @@ def _words(given: pa.Table) -> Iterator[Counter[str]]:
         )
     pairs = zip(given["words"].to_pylist(), given["counts"].to_pylist(), strict=True)
     for row, (words, counts) in enumerate(pairs, 1):
+        for name, found in (("words", words), ("counts", counts)):
+            if found is not None and not isinstance(found, list):
+                raise DataError(f"songs: row {row}: {name} is {found!r}: give a list")
         if len(words or ()) != len(counts or ()):
             raise DataError(
                 f"songs: row {row}: {len(words or ())} words and {len(counts or ())} counts: give "
                 "one count for each word"
             )
-        found: Counter[str] = Counter()
+        bag: Counter[str] = Counter()
         for word, count in zip(words or (), counts or (), strict=True):
-            found[word] += int(count)
-        yield found
+            if not isinstance(word, str):
+                raise DataError(f"songs: row {row}: a word is {word!r}: give words as text")
+            if not isinstance(count, int | float) or not (count >= 1 and count == count // 1):
+                raise DataError(
+                    f"songs: row {row}: the count of {word} is {count!r}: give a whole number of 1 "
+                    "or more"
+                )
+            bag[word] += int(count)
+        yield bag
 
 
-def _texts(given: pa.Table, tracks: pa.ChunkedArray) -> pa.Table:
-    """Lyrics as they are written, of the songs that have some; the schema LYRICS_TEXT."""
+def _text(given: pa.Table) -> pa.Array:
+    """Lyrics as they are written, "" of a song without."""
     if "text" not in given.column_names:
-        return schemas.LYRICS_TEXT.empty_table()
-    text = pc.fill_null(_as_text(given["text"]), "")
-    table = pa.table({"track_id": tracks, "text": text}, schema=schemas.LYRICS_TEXT)
-    return table.filter(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
-
-
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_null(column.type) or pa.types.is_string(column.type):
-        return column.cast(pa.string())
-    if pa.types.is_large_string(column.type):
-        return column.cast(pa.string())
-    raise DataError(f"songs: column text is of type {column.type}: give lyrics as text")
+        return pa.array([""] * given.num_rows, pa.string())
+    column = given["text"]
+    kind = column.type
+    if not (pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError(f"songs: column text is of type {kind}: give lyrics as text")
+    return pc.fill_null(column.cast(pa.string()), "").combine_chunks()

@@ -24,8 +24,8 @@ from fusionrec.features import audio, metadata
 from fusionrec.features.fusing import Features, Plan
 from fusionrec.features.words import FieldWord2Vec
 from fusionrec.tables import vectors
+from pipelines.opened.given import as_table, ids_of, vectors_of
 from pipelines.opened.new_lyrics import NewLyrics
-from pipelines.opened.plays import ids_of
 from pipelines.opened.stored import on_taste
 from pipelines.runtime.workspace import Workspace
 
@@ -137,21 +137,15 @@ def _as_songs(songs: Any) -> tuple[pa.Table, pa.Table]:
     Raises
     ------
     DataError
-        There is no `song_id`, one is there twice, or a column is of another type.
+        There is no `song_id`, one or a `track_id` is there twice, or a column is of another type.
     """
-    if isinstance(songs, pa.Table):
-        given = songs
-    elif hasattr(songs, "columns"):
-        given = pa.Table.from_pandas(songs, preserve_index=False)
-    else:
+    given = as_table(songs, "songs")
+    if given is None:
         raise DataError(
             f"songs: are of type {type(songs).__name__}: give a pyarrow Table or a data frame"
         )
     ids = ids_of(given, "song_id", "songs")
-    counts = pc.value_counts(ids)
-    twice = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        raise DataError(f"songs: {twice[0]['values']} is there twice: leave one of its rows out")
+    _refuse_twice(ids, "song_id")
     columns = {"song_id": ids, "track_id": ids}
     for name in _READ:
         kind = schemas.SONGS.field(name).type
@@ -163,42 +157,39 @@ def _as_songs(songs: Any) -> tuple[pa.Table, pa.Table]:
                 raise DataError(f"songs: column {name} must be {kind} ({reason})") from None
         elif name not in columns:
             columns[name] = pa.chunked_array([pa.nulls(len(ids), kind)])
+    # Segments are joined by it: a song without has its own id for it.
+    columns["track_id"] = pc.coalesce(columns["track_id"], ids)
+    _refuse_twice(columns["track_id"], "track_id")
     # As the sources are read: a year of 0 is one that is not known.
     year = columns["year"]
     columns["year"] = pc.if_else(pc.fill_null(pc.less_equal(year, 0), True), None, year)
     return given, pa.table(columns)
 
 
+def _refuse_twice(ids: pa.ChunkedArray, name: str) -> None:
+    counts = pc.value_counts(ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise DataError(
+            f"songs: {name} {twice[0]['values']} is there twice: leave one of its rows out"
+        )
+
+
 def _statistics(segments: pa.Table | None) -> pa.Table:
-    """Statistics of segments, of which there may be none."""
-    if segments is not None and "statistics" in segments.column_names:
-        return segments
-    return audio.segment_statistics(
-        schemas.SEGMENTS.empty_table() if segments is None else segments
-    )
+    """Statistics of segments, of which there may be none; a null is a track without."""
+    if segments is None:
+        return audio.segment_statistics(schemas.SEGMENTS.empty_table())
+    made = "statistics" in segments.column_names
+    read = ("statistics", "segments") if made else ("timbre", "pitches", "loudness_max")
+    for name in read:
+        segments = segments.filter(pc.is_valid(segments[name]))
+    return segments if made else audio.segment_statistics(segments)
 
 
 def _own(name: str, given: pa.Table, dimension: int) -> Rows:
-    """Vectors of one's own, of a column; a null is a song without.
-
-    Raises
-    ------
-    DataError
-        One has another length, or holds NaN, infinity or null.
-    """
-    found = np.zeros((given.num_rows, dimension), np.float32)
-    present = np.zeros(given.num_rows, bool)
+    """Vectors of one's own, of a column; a null is a song without."""
     if name not in given.column_names:
         log.warning("song_vectors: songs have no column %s, and so none of these vectors", name)
-        return found, present
-    for row, vector in enumerate(given[name].to_pylist()):
-        if vector is None:
-            continue
-        values = np.array(vector, np.float32)
-        if values.shape != (dimension,) or not np.isfinite(values).all():
-            raise DataError(
-                f"songs: row {row + 1}: {name} must be {dimension} finite numbers, as the "
-                "workspace was fitted on"
-            )
-        found[row], present[row] = values, True
-    return found, present
+        rows = given.num_rows
+        return np.zeros((rows, dimension), np.float32), np.zeros(rows, bool)
+    return vectors_of(given[name], dimension, "songs", name, "as the workspace was fitted on")

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
+from pipelines.opened.given import as_table, ids_of, text_of
 
 Plays = Any
 """A :class:`pyarrow.Table`, a :class:`pandas.DataFrame`, or a mapping from users to what each
 played: a mapping from song ids to plays, or song ids alone, each of which was played once."""
+
+MOST_PLAYS = 2**31 - 1
+"""Of a row, as in the sources."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +48,49 @@ class GivenPlays:
         Raises
         ------
         DataError
-            A column is missing, or a row has no id or no whole number of plays of 1 or more.
+            A column is missing, a row has no id or no whole number of plays from 1 to
+            `MOST_PLAYS`, or two users of a mapping have the same id.
         """
-        table, users = _as_table(plays)
-        user_ids, user = _codes(ids_of(table, "user_id", "plays"))
+        if isinstance(plays, Mapping):
+            return _of_mapping(plays)
+        table = as_table(plays, "plays")
+        if table is None:
+            raise DataError(
+                f"plays: are of type {type(plays).__name__}: give a pyarrow Table or a data frame "
+                "with columns user_id, song_id and plays, or a mapping {user: {song: plays}}"
+            )
+        users, user = _codes(ids_of(table, "user_id", "plays"))
         songs, song = _codes(ids_of(table, "song_id", "plays"))
-        if users is not None:  # also who played nothing
-            user = pc.index_in(user_ids, value_set=users).to_numpy()[user].astype(np.int64)
-            user_ids = users
-        return GivenPlays(user_ids, songs, user, song, _counts(table))
+        counts = np.ones(table.num_rows, np.int64)
+        if "plays" in table.column_names:
+            counts = _counts(table["plays"])
+        return GivenPlays(users, songs, user, song, counts)
 
 
-def _as_table(plays: Plays) -> tuple[pa.Table, pa.Array | None]:
-    """Columns `user_id` and `song_id`, and `plays` if they are given; users if they are listed."""
-    if isinstance(plays, pa.Table):
-        return plays, None
-    if isinstance(plays, Mapping):
-        rows = [
-            (str(user), str(song), count)
-            for user, played in plays.items()
-            for song, count in _played(user, played)
-        ]
-        user, song, count = zip(*rows, strict=True) if rows else ((), (), ())
-        columns = {
-            "user_id": pa.array(user, pa.string()),
-            "song_id": pa.array(song, pa.string()),
-            "plays": pa.array(count) if count else pa.array([], pa.int64()),
-        }
-        return pa.table(columns), pa.array([str(user) for user in plays], pa.string())
-    if hasattr(plays, "columns"):
-        return pa.Table.from_pandas(plays, preserve_index=False), None
-    raise DataError(
-        f"plays: are of type {type(plays).__name__}: give a pyarrow Table or a data frame with "
-        "columns user_id, song_id and plays, or a mapping {user: {song: plays}}"
-    )
+def _of_mapping(plays: Mapping[Any, Any]) -> GivenPlays:
+    """Of users, who may have played nothing."""
+    ids: dict[str, Any] = {}
+    user: list[int] = []
+    songs: list[str] = []
+    counts: list[Any] = []
+    for each, played in plays.items():
+        name = text_of(each, "plays: a user's id")
+        if name in ids:
+            raise DataError(
+                f"plays: the users {ids[name]!r} and {each!r} are both {name} as text: make one of "
+                "them"
+            )
+        ids[name] = each
+        for song, count in _played(name, played):
+            user.append(len(ids) - 1)
+            songs.append(text_of(song, f"plays: row {len(songs) + 1}: a song's id of user {name}"))
+            counts.append(count)
+    song_ids, of = _codes(pa.chunked_array([songs], pa.string()))
+    users = pa.array(list(ids), pa.string())
+    return GivenPlays(users, song_ids, np.array(user, np.int64), of, _counts(counts))
 
 
-def _played(user: object, played: Any) -> Iterable[tuple[Any, Any]]:
+def _played(user: str, played: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(played, Mapping):
         return played.items()
     if isinstance(played, str) or not isinstance(played, Iterable):
@@ -92,55 +101,38 @@ def _played(user: object, played: Any) -> Iterable[tuple[Any, Any]]:
     return ((song, 1) for song in played)
 
 
-def ids_of(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
-    """A column of ids as text; whole numbers are their decimal text.
-
-    Raises
-    ------
-    DataError
-        It is missing, of another type, or a row has none.
-    """
-    if name not in table.column_names:
-        have = ", ".join(table.column_names) or "none"
-        raise DataError(f"{what}: have no column {name}, but {have}: rename the one that has it")
-    column = table[name]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_null(kind)
-    ):
-        raise DataError(f"{what}: column {name} is of type {kind}: give ids as text or integers")
-    found = column.cast(kind).cast(pa.string())
-    empty = pc.fill_null(pc.equal(found, ""), True)
-    if pc.any(empty).as_py():
-        row = pc.index(empty, True).as_py() + 1
-        raise DataError(f"{what}: row {row} has no {name}: leave it out, or give it one")
-    return found
-
-
 def _codes(ids: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
     encoded = ids.combine_chunks().dictionary_encode()
     return encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
 
 
-def _counts(table: pa.Table) -> NDArray[np.int64]:
-    if "plays" not in table.column_names:
-        return np.ones(table.num_rows, np.int64)
-    try:
-        counts = table["plays"].cast(pa.float64())
-    except pa.ArrowInvalid:
+def _counts(given: pa.ChunkedArray | list[Any]) -> NDArray[np.int64]:
+    values = _numbers(given)
+    with np.errstate(invalid="ignore"):
+        sound = (values >= 1) & (values <= MOST_PLAYS) & (values == np.floor(values))
+    if not sound.all():
+        row = int(np.argmin(sound))
+        value = given[row] if isinstance(given, list) else given[row].as_py()
         raise DataError(
-            f"plays: column plays is of type {table['plays'].type}: give whole numbers of 1 or more"
-        ) from None
-    values = pc.fill_null(counts, 0.0).to_numpy()
-    bad = np.flatnonzero(~((values >= 1) & (values == np.floor(values)) & np.isfinite(values)))
-    if len(bad):
-        value = table["plays"][int(bad[0])].as_py()
-        raise DataError(
-            f"plays: row {bad[0] + 1}: plays is {value}: give a whole number of 1 or more, or "
-            "leave the row out"
+            f"plays: row {row + 1}: plays is {value!r}: give a whole number from 1 to "
+            f"{MOST_PLAYS}, or leave the row out"
         )
     found: NDArray[np.int64] = values.astype(np.int64)
     return found
+
+
+def _numbers(given: pa.ChunkedArray | list[Any]) -> NDArray[np.float64]:
+    """NaN of what is no number."""
+    if not isinstance(given, list):
+        try:
+            return np.array(given.cast(pa.float64()).fill_null(np.nan))
+        except pa.ArrowException:  # some of it, or all
+            given = given.to_pylist()
+    return np.array([_number(value) for value in given], np.float64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan

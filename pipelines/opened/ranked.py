@@ -21,16 +21,21 @@ from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
 from pipelines.config.lists import NAMED, PARTS
 from pipelines.opened.catalogue import Catalogue
+from pipelines.opened.given import (
+    as_table,
+    flags_of,
+    ids_of,
+    listed_ids,
+    vectors_of,
+    warn_of_unknown,
+)
 from pipelines.opened.users import BlendUsers, Made, TasteSongs, of_classes, read_taste
 from pipelines.runtime.workspace import Workspace, part_name
 
 log = logging.getLogger("fusionrec")
 
-Candidates: TypeAlias = str | Iterable[str] | pa.Table
-"""Songs to choose from: a name, ids, or ids with vectors."""
-
-_NAMED = 5
-"""Unknown ids that are named."""
+Candidates: TypeAlias = str | Iterable[Any] | pa.Table
+"""Songs to choose from: a name, ids, or a table or data frame of ids with vectors."""
 
 VECTORS = {
     "genre": ("train", "song_vectors", "probabilities"),
@@ -136,14 +141,14 @@ class Ranked:
             if chosen not in self._by_name:
                 self._by_name[chosen] = self._offered(self.named(chosen))
             offered = self._by_name[chosen]
-        elif isinstance(chosen, pa.Table):
-            offered = _of_table(chosen, self.songs.F.shape[1])
+        elif (table := as_table(chosen, "candidates")) is not None:
+            offered = self._of_table(table)
         else:
-            ids = pa.array(list(chosen), pa.string())
+            ids = listed_ids(chosen, "candidates")
             rows = pc.index_in(ids, value_set=self.songs.ids)
             some = np.zeros(len(self.songs.ids), bool)
             some[rows.drop_null().to_numpy()] = True
-            warn_of_unknown("the candidates", ids.filter(pc.is_null(rows)), self.workspace)
+            warn_of_unknown("the candidates", ids.filter(pc.is_null(rows)), self.workspace.uri)
             offered = self._offered(some)
         if not len(offered.ids):
             raise DataError(
@@ -164,6 +169,41 @@ class Ranked:
             PackedSongs.of(self.songs.F[rows]),
             lambda: self.listeners[rows].astype(np.float32)[:, None],
         )
+
+    def _of_table(self, table: pa.Table) -> Offered:
+        """Candidates that come with their vectors; those without are left out.
+
+        Raises
+        ------
+        DataError
+            They are of another length, or an id is there twice.
+        """
+        ids = ids_of(table, "song_id", "candidates").combine_chunks()
+        if "vector" not in table.column_names:
+            have = ", ".join(table.column_names)
+            raise DataError(f"candidates: have the columns {have}: give song_id and vector")
+        used = np.ones(len(ids), bool)
+        if "present" in table.column_names:
+            used = flags_of(table["present"], "candidates", "present")
+        F, present = vectors_of(
+            table["vector"],
+            self.songs.F.shape[1],
+            *("candidates", "vector"),
+            "as those that song_vectors and vectors give of this workspace",
+            used,
+        )
+        if (without := int((used & ~present).sum())) > 0:
+            log.warning("the candidates: %s have no vector, and are left out", f"{without:,}")
+        ids, F = ids.filter(pa.array(present)), F[present]
+        if len(ids.unique()) < len(ids):
+            raise DataError("candidates: a song_id is there twice: leave one of its rows out")
+        return Offered(ids, PackedSongs.of(F), lambda: self._listeners_of(ids))
+
+    def _listeners_of(self, ids: pa.Array) -> NDArray[np.float32]:
+        """Of songs of the catalogue and others, float32 (N, 1)."""
+        rows = pc.index_in(ids, value_set=self.songs.ids).fill_null(-1).to_numpy()
+        found = np.where(rows >= 0, self.listeners[rows], 0)
+        return found.astype(np.float32)[:, None]
 
     def named(self, name: str) -> NDArray[np.bool_]:
         """The songs of a name, as `lists.candidates` has them, a mask (S,).
@@ -264,36 +304,3 @@ def listeners(workspace: Workspace, songs: int) -> NDArray[np.int64]:
         again = (np.diff(user, prepend=-1) == 0) & (np.diff(song, prepend=-1) == 0)
         found += np.bincount(song[~again], minlength=songs)
     return found
-
-
-def _of_table(table: pa.Table, dimension: int) -> Offered:
-    """Candidates that come with their vectors.
-
-    Raises
-    ------
-    DataError
-        They are of another length, or an id is there twice.
-    """
-    if not {"song_id", "vector"} <= set(table.column_names):
-        have = ", ".join(table.column_names)
-        raise DataError(f"candidates: have the columns {have}: give song_id and vector")
-    if "present" in table.column_names:
-        table = table.filter(table["present"])
-    F = matrix(table["vector"])
-    if F.shape[1] != dimension:
-        raise DataError(
-            f"candidates: their vectors have {F.shape[1]} numbers, and the model's {dimension}: "
-            "take those of song_vectors or vectors of the same workspace"
-        )
-    ids = table["song_id"].cast(pa.string()).combine_chunks()
-    if len(ids.unique()) < len(ids):
-        raise DataError("candidates: a song_id is there twice: leave one of its rows out")
-    return Offered(ids, PackedSongs.of(F), lambda: np.zeros((len(ids), 1), np.float32))
-
-
-def warn_of_unknown(of: str, unknown: pa.Array, workspace: Workspace) -> None:
-    """Say in the log which song ids a workspace does not have, if there are any."""
-    if len(unknown):
-        named = ", ".join(unknown.slice(0, _NAMED).to_pylist())
-        number = f"{len(unknown):,}"
-        log.warning("%s: %s song ids are not in %s, as %s", of, number, workspace.uri, named)

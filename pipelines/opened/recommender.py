@@ -124,7 +124,13 @@ class Recommender:
         -------
         pa.Table
             Columns `song_id`, `artist_name`, `title` and `release`.
+
+        Raises
+        ------
+        ConfigError
+            `top` is below 1.
         """
+        _check_top(top)
         kept = pa.scalar(True)
         for word in text.lower().split():
             kept = pc.and_(pc.match_substring(self._lowered, word), kept)
@@ -179,8 +185,9 @@ class Recommender:
             Songs of a list, at most.
         candidates
             Songs to choose from: `all`, `new` (those that nobody of the workspace played), `train`,
-            `validation`, `test`, as `lists.candidates`; song ids; or a table with `song_id` and
-            `vector`, such as :meth:`song_vectors` returns of new songs.
+            `validation`, `test`, as `lists.candidates`; song ids; or a table or data frame with
+            `song_id` and `vector`, such as :meth:`song_vectors` returns of new songs. Of these, a
+            row without a vector is left out, and counted in the log.
         exclude_heard
             A song that a user played is not on that user's list.
 
@@ -197,10 +204,9 @@ class Recommender:
         ConfigError
             `top` or the name of the candidates is wrong.
         DataError
-            The plays cannot be read, or no candidate has a vector.
+            The plays or candidates cannot be read, or no candidate has a vector.
         """
-        if top < 1:
-            raise ConfigError(f"top: is {top}: ask for one song or more")
+        _check_top(top)
         offered = self._ranked.candidates(candidates)
         return lists_of(self._ranked, GivenPlays.of(plays), offered, top, exclude_heard)
 
@@ -234,7 +240,10 @@ class Recommender:
         ------
         NotFoundError
             The workspace does not have the song, or the model knows nothing of it.
+        ConfigError
+            `top` is below 1.
         """
+        _check_top(top)
         self._row(song_id)
         like = most_like(self.workspace, song_id, self.model, top)
         if like is None:
@@ -302,8 +311,8 @@ class Recommender:
             lists of numbers.
         segments
             For the modality audio, schema :data:`fusionrec.schemas.SEGMENTS` or that of
-            :func:`fusionrec.schemas.segment_statistics`; joined by `track_id`, or by `song_id`
-            where `songs` have no track ids.
+            :func:`fusionrec.schemas.segment_statistics`; joined by `track_id`, which of a song
+            that has none is its `song_id`.
 
         Returns
         -------
@@ -332,3 +341,9 @@ class Recommender:
     @cached_property
     def _new_songs(self) -> NewSongs:
         return NewSongs(self.workspace)
+
+
+def _check_top(top: int) -> None:
+    """Raise a ConfigError for less than one song."""
+    if top < 1:
+        raise ConfigError(f"top: is {top}: ask for one song or more")

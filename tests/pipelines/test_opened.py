@@ -17,7 +17,7 @@ from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
 from pipelines import embed
 from pipelines.cli.recommend import for_user, similar_to
-from pipelines.opened import Recommender
+from pipelines.opened import Recommender, new_lyrics
 from pipelines.opened.new_lyrics import NewLyrics
 from pipelines.run import run
 from pipelines.runtime.rows import read_arrays, read_matrix
@@ -218,7 +218,43 @@ def test_candidates(places, caplog) -> None:
     with caplog.at_level("WARNING"):
         assert listed(candidates=[*reversed(some), "SONOWHERE"]) == some
     assert "the candidates: 1 song ids are not in" in caplog.text
-    assert listed(candidates=recommender.vectors()) == everything
+    table = recommender.vectors()
+    assert listed(candidates=table) == listed(candidates=table.to_pandas()) == everything
+
+
+def test_candidates_without_a_vector_are_left_out_and_move_no_other(places, caplog) -> None:
+    """Of lists of any length, as Arrow and pandas make them."""
+    recommender = Recommender.open(places["genre"])
+    table = recommender.vectors().select(["song_id", "vector"])
+    song = table["song_id"][0].as_py()
+    expected = recommender.recommend({"me": [song]}, candidates=table.slice(2, 20))
+    rows = table.slice(0, 22).to_pydict()
+    rows["vector"][:2] = [None, None]
+    fixed = pa.table({**rows, "vector": pa.array(rows["vector"], table["vector"].type)})
+    with caplog.at_level("WARNING"):
+        for given in (fixed, pa.table(rows), pd.DataFrame(rows)):
+            assert recommender.recommend({"me": [song]}, candidates=given).equals(expected)
+    assert caplog.text.count("the candidates: 2 have no vector, and are left out") == 3
+
+
+@pytest.mark.parametrize("model", ["genre", "factors", "ranking"])
+def test_songs_of_most_listeners_are_for_whom_nothing_is_known_of(places, model) -> None:
+    """In a table of candidates, too; songs of no catalogue, which nobody played, come last."""
+    workspace = Workspace(str(places[model]))
+    recommender = Recommender.open(workspace.uri)
+    expected = recommender.recommend({"nobody": []}, top=30).to_pylist()[0]
+    assert expected["fallback"]
+    played = all_plays(workspace).drop_duplicates(["user_id", "song_id"])["song_id"].value_counts()
+    assert expected["scores"] == [played.get(song, 0) for song in expected["song_ids"]]
+    assert expected["scores"][0] > expected["scores"][-1] > 0
+    table = recommender.vectors()
+    new = table.slice(0, 3).set_column(0, "song_id", pa.array(["x", "y", "z"]))
+    candidates = pa.concat_tables([new, table])
+    found = recommender.recommend({"nobody": []}, len(candidates), candidates).to_pylist()[0]
+    assert found["song_ids"][:30] == expected["song_ids"]
+    assert found["scores"][:30] == expected["scores"]
+    of = dict(zip(found["song_ids"], found["scores"], strict=True))
+    assert [of[song] for song in "xyz"] == [0, 0, 0]
 
 
 # --- like one, and why -------------------------------------------------------------------
@@ -352,6 +388,27 @@ def test_a_new_song_is_recommended_to_who_likes_its_kind(places, caplog) -> None
             assert of[f"new-{number}"] == pytest.approx(of[song], rel=1e-3)
 
 
+def test_lyrics_are_of_the_song_whose_row_they_are_in(places) -> None:
+    """Whatever track ids are missing: all of them, or some."""
+    workspace = Workspace(str(places["genre"]))
+    vectors = NewLyrics(Workspace(workspace.uri)).vectors
+    recommender = Recommender.open(workspace.uri)
+    given = corpus_songs(workspace)
+    given = given[given["words"].map(len) > 3].head(4)
+    expected = matrix(recommender.song_vectors(given)["vector"])
+    for tracks in ([None] * 4, [None, given["track_id"].iloc[1], None, "t"]):
+        table = pa.Table.from_pandas(given.drop(columns="track_id"), preserve_index=False)
+        table = table.append_column("track_id", pa.array(tracks, pa.string()))
+        found = matrix(recommender.song_vectors(table)["vector"])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        rows, present = vectors(table, table)
+        assert present.all()
+        assert len(np.unique(rows.round(4), axis=0)) == 4
+    twice = given.assign(track_id=["t", None, "u", "t"])
+    with pytest.raises(DataError, match=r"^songs: track_id t is there twice"):
+        recommender.song_vectors(twice)
+
+
 def test_songs_may_have_an_id_and_nothing_else_or_lyrics_as_text(places, caplog) -> None:
     workspace = Workspace(str(places["genre"]))
     recommender = Recommender.open(workspace.uri)
@@ -370,7 +427,7 @@ def test_songs_may_have_an_id_and_nothing_else_or_lyrics_as_text(places, caplog)
 
 
 def test_lyrics_are_read_as_they_stand_where_those_of_the_corpus_were(
-    small, undisturbed, tmp_path
+    small, undisturbed, tmp_path, monkeypatch, caplog
 ) -> None:
     place = Path(shutil.copytree(undisturbed, tmp_path / "w"))
     folder = shutil.copytree(Workspace(str(place)).path("pretrain", "model"), tmp_path / "encoder")
@@ -383,12 +440,21 @@ def test_lyrics_are_read_as_they_stand_where_those_of_the_corpus_were(
     by_words, _ = NewLyrics(workspace).vectors(songs, songs)
     text = pa.table({"track_id": ["t"], "text": ["of the source"]}, schema=schemas.LYRICS_TEXT)
     workspace.write_table(text, "ingest", "lyrics_text", "part-00000.parquet")
-    found, present = NewLyrics(workspace).vectors(songs, songs)
+    caplog.clear()
+    with monkeypatch.context() as patched:  # no word is weighed that nobody asks for
+        patched.setattr(new_lyrics, "stored_weights", None)
+        found, present = NewLyrics(workspace).vectors(songs, songs)
+    assert "not in the vocabulary" not in caplog.text
     expected = load_encoder(str(folder)).encode([texts[0], texts[3]], pooling="cls")
     assert present.tolist() == [True, False, False, True]
     np.testing.assert_allclose(found[present], expected, rtol=1e-4, atol=1e-5)
     assert not found[~present].any()
     assert np.abs(by_words[0] - found[0]).max() > 1e-4
+    bags = {"words": [["love", "night"], None, None, None], "counts": [[1, 1], None, None, None]}
+    beside = pa.table({"song_id": list("abcd"), "text": [None, *texts[1:]], **bags})
+    mixed, present = NewLyrics(workspace).vectors(beside, beside)
+    assert present.tolist() == [True, False, False, True]
+    np.testing.assert_allclose(mixed[3], found[3], rtol=1e-4, atol=1e-5)
 
 
 # --- what is wrong -----------------------------------------------------------------------
@@ -402,9 +468,8 @@ def test_lyrics_are_read_as_they_stand_where_those_of_the_corpus_were(
         (pa.table({"user_id": ["a"]}), r"^plays: have no column song_id, but user_id"),
         (pa.table({"user_id": ["a"], "song_id": [1.5]}), r"column song_id is of type double"),
         (pa.table({"user_id": ["a", None], "song_id": ["s", "t"]}), r"row 2 has no user_id"),
-        ({"a": {"s": 1, "t": 0}}, r"^plays: row 2: plays is 0: give a whole number of 1 or more"),
+        ({"a": {"s": 1, "t": 0}}, r"^plays: row 2: plays is 0: give a whole number from 1 to "),
         ({"a": {"s": 1.5}}, r"row 1: plays is 1.5"),
-        ({"a": {"s": "often"}}, r"column plays is of type string"),
     ],
 )
 def test_plays_that_cannot_be_read(undisturbed, plays, message) -> None:
@@ -413,17 +478,30 @@ def test_plays_that_cannot_be_read(undisturbed, plays, message) -> None:
     assert "\n" not in str(found.value)
 
 
+def bag(words: list[str | None], counts: list[float | None]) -> pa.Table:
+    """Lyrics of the second of two songs."""
+    return pa.table({"song_id": ["a", "b"], "words": [["x"], words], "counts": [[1], counts]})
+
+
 @pytest.mark.parametrize(
     ("songs", "message"),
     [
         ([1], r"^songs: are of type list"),
         (pa.table({"title": ["a"]}), r"^songs: have no column song_id, but title"),
-        (pa.table({"song_id": ["a", "a"]}), r"^songs: a is there twice"),
+        (pa.table({"song_id": ["a", "a"]}), r"^songs: song_id a is there twice"),
         (pa.table({"song_id": ["a"], "year": ["old"]}), r"^songs: column year must be int32"),
         (pa.table({"song_id": ["a"], "words": [["x"]]}), r"column words has no column counts"),
         (
             pa.table({"song_id": ["a"], "words": [["x"]], "counts": [[1, 2]]}),
             r"^songs: row 1: 1 words and 2 counts",
+        ),
+        (bag(["x"], [2.5]), r"^songs: row 2: the count of x is 2\.5: give a whole number of 1 or"),
+        (bag(["x", "y"], [2, -4]), r"^songs: row 2: the count of y is -4"),
+        (bag(["x", "y"], [None, 2]), r"^songs: row 2: the count of x is None"),
+        (bag(["x", None], [1, 2]), r"^songs: row 2: a word is None: give words as text"),
+        (
+            pa.table({"song_id": ["a"], "words": ["xy"], "counts": [[1, 2]]}),
+            r"^songs: row 1: words is 'xy': give a list",
         ),
     ],
 )
@@ -447,10 +525,15 @@ def test_what_is_not_there_is_named(undisturbed, places, tmp_path) -> None:
     with pytest.raises(DataError, match=r"^candidates: none of them has a vector"):
         recommender.recommend({"a": [song]}, candidates=["SONOWHERE"])
     short = pa.table({"song_id": ["x"], "vector": pa.array([[1.0]], pa.list_(pa.float32(), 1))})
-    with pytest.raises(DataError, match=r"^candidates: their vectors have 1 numbers, and the mod"):
+    with pytest.raises(DataError, match=r"^candidates: row 1: vector must be \d+ finite numbers"):
         recommender.recommend({"a": [song]}, candidates=short)
-    with pytest.raises(ConfigError, match=r"^top: is 0"):
-        recommender.recommend({"a": [song]}, top=0)
+    for asked in (
+        lambda: recommender.recommend({"a": [song]}, top=0),
+        lambda: recommender.similar(song, top=-3),
+        lambda: recommender.search("love", top=0),
+    ):
+        with pytest.raises(ConfigError, match=r"^top: is (0|-3): ask for one song or more"):
+            asked()
     with pytest.raises(ConfigError, match=r"^model: 'best' is none of genre, network, blend"):
         Recommender.open(undisturbed, "best")
     with pytest.raises(WorkspaceError, match=r"its training is on classes, which is opened by"):
