@@ -20,6 +20,7 @@ import pyarrow as pa
 from fusionrec import probes
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.shard import features
+from fusionrec.features.lyrics.texts import Long
 from fusionrec.features.lyrics.tokens import Batches, Tokens, bounds_of, usual_budget
 from pipelines.config import Config, LyricsConfig
 from pipelines.embed.tokens import (
@@ -28,6 +29,7 @@ from pipelines.embed.tokens import (
     TOKENISED,
     device_of,
     encoder_folder,
+    reads_text,
     tokenise,
     tokenizers_of,
 )
@@ -208,10 +210,11 @@ def check_encoder(config: Config, gpus: float) -> str:
         It would not work.
     """
     settings = config.embed.lyrics
-    return tasks.run_task(None, _checked, settings, gpus, num_gpus=gpus)
+    long = settings.long if reads_text(config) else "cut"
+    return tasks.run_task(None, _checked, settings, long, gpus, num_gpus=gpus)
 
 
-def _checked(settings: LyricsConfig, gpus: float) -> str:
+def _checked(settings: LyricsConfig, long: Long, gpus: float) -> str:
     from fusionrec.features.lyrics import check
 
     found = check.check_encoder(
@@ -219,6 +222,7 @@ def _checked(settings: LyricsConfig, gpus: float) -> str:
         pooling=settings.pooling,
         dtype=settings.dtype,
         device=device_of(gpus),
+        long=long,
     )
     return (
         f"{settings.encoder}: vectors of {found.hidden_size}, up to {found.max_tokens} tokens, "

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import transformers
 
+from fusionrec.errors import EncoderError
+from fusionrec.features.lyrics import recipes
 from fusionrec.tables import matrix
 from pipelines import embed
+from pipelines.embed.lyrics import check_encoder
 from pipelines.run import run
+from pipelines.runtime import stream
 from pipelines.runtime.workspace import Workspace
 from tests.features.lyrics.pretrained import transformers_vectors
-from tests.features.lyrics.small_encoder import POSITIONS, write_encoder
+from tests.features.lyrics.small_encoder import POSITIONS, without_ends, write_encoder
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.tables import TABLES, stand_in
 
@@ -77,6 +81,26 @@ def test_a_run_encodes_texts_as_texts_and_bags_as_words(small, encoder, tmp_path
         same = np.allclose(windows[track], cut[track], atol=2e-5)
         assert same == (track not in longer), track
     run(load(small, place, **LYRICS, **chosen, recommend__model="genre"))  # what follows it works
+
+
+def test_windows_that_cannot_be_made_end_the_stage_before_it_begins(
+    small, encoder, tmp_path, monkeypatch
+) -> None:
+    """And a look at the encoder, but for a source of bags, of which there are none."""
+    windows = {"embed__lyrics__encoder": encoder, "embed__lyrics__long": "windows"}
+    with_texts, bags = load(small, tmp_path, **LYRICS, **windows), load(small, tmp_path, **windows)
+    check_encoder(with_texts, 0.0)
+    monkeypatch.setattr(recipes, "load_tokenizer", lambda *_: without_ends())
+    check_encoder(bags, 0.0)
+    with pytest.raises(EncoderError, match=r"set embed\.lyrics\.long=cut"):
+        check_encoder(with_texts, 0.0)
+
+    def streamed(*_: object, **__: object) -> None:
+        raise AssertionError("a part was begun")
+
+    monkeypatch.setattr(stream, "stream", streamed)
+    with pytest.raises(EncoderError, match=r"set embed\.lyrics\.long=cut"):
+        embedded(small, tmp_path / "w", **windows)
 
 
 def test_the_corpus_own_encoder_takes_the_words_and_says_so(

@@ -8,6 +8,8 @@ from typing import Literal
 from fusionrec.features.lyrics.architecture import Pooling
 from fusionrec.features.lyrics.encoder import Dtype, load_encoder
 from fusionrec.features.lyrics.hub import encoder_fault, first_line
+from fusionrec.features.lyrics.recipes import text_tokenizer_of
+from fusionrec.features.lyrics.texts import Long
 
 _TEXTS = ("love:2 you:1", "rain:1")
 _LONG = "night:7 " * 600
@@ -29,8 +31,11 @@ def check_encoder(
     pooling: Pooling = "cls",
     dtype: Literal["auto"] | Dtype = "auto",
     device: str = "cpu",
+    long: Long = "cut",
 ) -> CheckedEncoder:
     """Load an encoder, and encode two tiny texts and one that is cut at its limit.
+
+    `long` is what becomes of longer lyrics where they are read as they are written.
 
     Takes as long as loading, and a second or so. Run it where the encoder will run: it
     downloads a model that is not in the Hugging Face cache.
@@ -38,7 +43,8 @@ def check_encoder(
     Raises
     ------
     EncoderError
-        It cannot be had or loaded, or its vectors are not numbers.
+        It cannot be had or loaded, its vectors are not numbers, or there are to be windows, and
+        its tokenizer cannot make them.
     ConfigError
         `pooling` does not fit it.
     """
@@ -52,4 +58,6 @@ def check_encoder(
             f"{first_line(error)}); set model_max_length in its tokenizer_config.json to what the "
             "model has positions for",
         ) from error
+    if long == "windows":
+        text_tokenizer_of(name_or_dir, long)
     return CheckedEncoder(encoder.hidden_size, encoder.max_tokens, encoder.dtype, encoder.path)

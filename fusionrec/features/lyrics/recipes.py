@@ -45,11 +45,11 @@ def text_tokenizer_of(name_or_dir: str, long: Long = "cut") -> TextTokenizer:
     Raises
     ------
     EncoderError
-        As :func:`recipe_of`.
+        As :func:`recipe_of`, and where windows are asked for that the tokenizer cannot make.
     """
     with quiet_transformers():
         directory = local_copy(name_or_dir)
         tokenizer = load_tokenizer(name_or_dir, directory)
         model = skeleton(name_or_dir, config_of(name_or_dir, directory))
         limit = position_limit(model, tokenizer)
-    return TextTokenizer(tokenizer, limit if limit < _UNLIMITED else _USUAL, long)
+    return TextTokenizer(tokenizer, limit if limit < _UNLIMITED else _USUAL, long).ready()

@@ -90,6 +90,18 @@ class TextTokenizer:
             len(longer),
         )
 
+    def ready(self) -> TextTokenizer:
+        """The same, found able to do what is asked of it, before there is a long text.
+
+        Raises
+        ------
+        EncoderError
+            As a call.
+        """
+        if self.long == "windows":
+            _ = self._ends
+        return self
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Of whole texts, however long."""
         # Said to be quiet: it would warn of texts longer than the model takes.

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import ByteLevelBPETokenizer
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models
+from transformers import (
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizerFast,
+)
 
 TEXTS = [
     "love:12 you:3",
@@ -51,3 +56,9 @@ def write_encoder(folder: Path, *, hidden_size: int = 32, heads: int = 4) -> Pat
     )
     RobertaModel(config).save_pretrained(folder)
     return folder
+
+
+def without_ends() -> PreTrainedTokenizerFast:
+    """A tokenizer of which no windows can be made: it knows nothing of "a"."""
+    backend = Tokenizer(models.BPE({"o": 0}, []))
+    return PreTrainedTokenizerFast(tokenizer_object=backend)

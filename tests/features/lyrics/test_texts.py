@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from fusionrec import schemas
 from fusionrec.errors import EncoderError
+from fusionrec.features.lyrics import recipes
+from fusionrec.features.lyrics.check import check_encoder
 from fusionrec.features.lyrics.encoder import load_encoder
 from fusionrec.features.lyrics.pieces import WordTokenizer
 from fusionrec.features.lyrics.recipes import recipe_of, text_tokenizer_of
@@ -23,7 +26,7 @@ from fusionrec.features.lyrics.texts import Long, TextTokenizer, averaged
 from fusionrec.features.lyrics.tokens import cut
 from fusionrec.tables import matrix
 from tests.features.lyrics.pretrained import cosines, transformers_vectors
-from tests.features.lyrics.small_encoder import POSITIONS, write_encoder
+from tests.features.lyrics.small_encoder import POSITIONS, without_ends, write_encoder
 
 VOCABULARY = ["love", "you", "rain"]
 SONGS = pa.table({"song_id": [f"S{i}" for i in range(7)], "track_id": [f"T{i}" for i in range(7)]})
@@ -181,10 +184,25 @@ def test_a_text_of_no_token_has_no_window() -> None:
 
 
 def test_a_tokenizer_that_windows_cannot_be_made_of_says_so() -> None:
-    backend = Tokenizer(models.BPE({"o": 0}, []))
-    read = TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend), 2, "windows")
+    read = TextTokenizer(without_ends(), 2, "windows")
     with pytest.raises(EncoderError, match=r"set embed\.lyrics\.long=cut"):
         read(["ooo"])
+
+
+def test_that_windows_cannot_be_made_is_found_before_there_is_a_long_text(
+    small, tmp_path, monkeypatch
+) -> None:
+    """By whoever asks for the tokenizer, and by a look at the encoder."""
+    folder = Path(shutil.copytree(small, tmp_path / "encoder"))
+    for long in ("cut", "windows"):
+        text_tokenizer_of(str(folder), long)
+        check_encoder(str(folder), long=long)
+    monkeypatch.setattr(recipes, "load_tokenizer", lambda *_: without_ends())
+    text_tokenizer_of(str(folder), "cut")
+    check_encoder(str(folder), long="cut")
+    for refused in (text_tokenizer_of, lambda name, long: check_encoder(name, long=long)):
+        with pytest.raises(EncoderError, match=r"set embed\.lyrics\.long=cut"):
+            refused(str(folder), "windows")
 
 
 def test_means_are_weighted_by_tokens() -> None:
