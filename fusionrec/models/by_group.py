@@ -1,7 +1,7 @@
 """Batch normalisation by group, then skip connection, ReLU and dropout, as one node of a network.
 
-By compiled code where all is float32 on a CPU (:mod:`fusionrec.models.normalisation`), else by
-torch's own calls.
+By compiled code where all is float32 on a CPU (:mod:`fusionrec.models.normalisation`), and that
+works on this processor, else by torch's own calls.
 
 Shapes: B songs of a worker, H columns, n songs of a normalisation group, G groups, C = G * H.
 """
@@ -9,13 +9,17 @@ Shapes: B songs of a worker, H columns, n songs of a normalisation group, G grou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import numba
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from fusionrec.models.batch import Draw, Section
+from fusionrec import probes
+from fusionrec.models.batch import BatchShare, Draw, Section
 from fusionrec.models.normalisation import gradients, normalise, serves
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -63,7 +67,7 @@ class ByGroup(Function):
         rectify: bool,
         drawn: Drawn | None,
     ) -> tuple[Tensor, Tensor]:
-        compiled = serves(x_BH, weight_H, bias_H, skip_BH)
+        compiled = serves(x_BH, weight_H, bias_H, skip_BH) and compiled_code().works
         run = _compiled if compiled else _by_torch
         y_BH, means, scales = run(x_BH, weight_H, bias_H, skip_BH, sections, eps, rectify, drawn)
         variances = [
@@ -89,6 +93,54 @@ class ByGroup(Function):
         weight_H, bias_H = (_over_groups(found, x_BH.shape[1]) for found in (weight, bias))
         shift_H = torch.zeros_like(bias_H) if ctx.shifts else None
         return x_BH, shift_H, weight_H, bias_H, skip_BH, None, None, None, None
+
+
+@cache
+def compiled_code() -> probes.Finding:
+    """Whether compiled code gives on this processor what torch gives; tried once a process.
+
+    Groups of two sizes, more columns than a block, skip connection, ReLU and dropout, both ways.
+    """
+
+    def trial() -> str:
+        if numba.config.DISABLE_JIT:
+            return "numba compiles nothing (NUMBA_DISABLE_JIT)"
+        rows, width, eps = 27, 301, 1e-5
+        share = BatchShare(rows, 0, rows, (13, 14), 2)
+        generator = torch.Generator().manual_seed(0)
+        x, skip, slope = torch.randn(3, rows, width, generator=generator)
+        weight, bias = torch.randn(2, width, generator=generator)
+        drawn = Drawn(Draw(share, width, 5), 0, 2.0)
+        given = (x, weight, bias, skip, share.sections, eps, True, drawn)
+        found, expected = _compiled(*given), _by_torch(*given)
+        y, means, scales = expected
+        # Both go back from the same: rounding must not decide what a ReLU left out.
+        ctx = SimpleNamespace(
+            saved_tensors=(x, weight, *means, *scales, y),
+            sections=share.sections,
+            eps=eps,
+            factor=drawn.scale,
+            skips=True,
+            rectify=True,
+        )
+        back = _compiled_backward(ctx, slope), _backward_by_torch(ctx, slope)
+        for what, one, other in (("values", found, expected), ("gradients", *back)):
+            if not all(_close(*pair) for pair in zip(_tensors(one), _tensors(other), strict=True)):
+                return f"its {what} are not those of torch"
+        return ""
+
+    finding = probes.attempt(trial)
+    return probes.report(
+        "training", finding, "compiled normalisation", "torch's normalisation, slower"
+    )
+
+
+def _tensors(found: tuple[Any, ...]) -> list[Tensor]:
+    return [x for each in found for x in (each if isinstance(each, list) else [each])]
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one.view(-1), other.view(-1), rtol=1e-3, atol=1e-4)
 
 
 def _compiled(

@@ -313,6 +313,11 @@ def processor_lines(reports: Iterable[ProcessorReport]) -> list[str]:
     found: dict[str, int] = {}
     for report in reports:
         found |= report.processor
+    return logged(found)
+
+
+def logged(found: Mapping[str, int]) -> list[str]:
+    """Log a worker's lines by their levels, and list them."""
     for line, level in sorted(found.items()):
         log.log(level, line)
     return sorted(found)

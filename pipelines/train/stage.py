@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import save as save_safetensors
 
-from fusionrec import schemas
+from fusionrec import probes, schemas
 from fusionrec.errors import ConfigError
 from fusionrec.models.epochs import precision
 from fusionrec.models.examples import PARTS, Feed, InMemory
@@ -33,7 +33,7 @@ from pipelines.opened.models import DESCRIPTION, WEIGHTS, load_network
 from pipelines.runtime import distributed, progress, resources, sharding
 from pipelines.runtime.gpus import GpuUse
 from pipelines.runtime.shards import Shard, Written, shards_of
-from pipelines.runtime.stage import Counts, Stage, resumable
+from pipelines.runtime.stage import Counts, Stage, logged, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.train import taste
 from pipelines.train.epochs import halves_for_all, kept_row, train_to_the_end
@@ -106,7 +106,8 @@ def _on_classes(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         shards_of(workspace, "fuse", "fused"),
         description="song vectors",
     )
-    return {**result, "streamed": streamed}
+    processor = logged(cast(dict[str, int], result["processor"]))
+    return {**result, "processor": processor, "streamed": streamed}
 
 
 def settings_of(config: Config) -> Settings:
@@ -169,6 +170,7 @@ def _train(job: TrainJob, worker: distributed.Worker) -> Counts:
         "workers": config.train.workers,
         "threads": torch.get_num_threads(),
         "device": device,
+        "processor": probes.lines("training"),
         "epochs": training.epoch,
         "kept_epoch": kept.epoch,
         "train_accuracy": kept.train_accuracy,

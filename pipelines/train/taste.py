@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from safetensors.torch import save as save_safetensors
 
-from fusionrec import schemas
+from fusionrec import probes, schemas
 from fusionrec.baselines.factor_loss import Feedback
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.errors import ConfigError
@@ -35,7 +35,7 @@ from pipelines.opened.models import DESCRIPTION, WEIGHTS, load_factor_tower, loa
 from pipelines.runtime import distributed, progress, sharding, tasks
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.shards import Shard, Written, shards_of
-from pipelines.runtime.stage import Counts, resumable
+from pipelines.runtime.stage import Counts, logged, resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.train.epochs import halves_for_all, kept_row, train_to_the_end
 from pipelines.train.examples import fused_blocks, fusion_settings, read_songs
@@ -119,7 +119,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
         **wmf,
     }
     run.write_json(about, "users", "about.json")
-    return {**result, **users}
+    return {**result, "processor": logged(cast(dict[str, int], result["processor"])), **users}
 
 
 def key_settings(config: Config) -> dict[str, Any]:
@@ -185,6 +185,7 @@ def _train(job: TasteJob, worker: distributed.Worker) -> Counts:
         "workers": config.train.workers,
         "threads": torch.get_num_threads(),
         "device": worker.device,
+        "processor": probes.lines("training"),
         "epochs": training.epoch,
         "kept_epoch": kept.epoch,
         "best_epoch": training.best_epoch,

@@ -1,15 +1,18 @@
 """A global batch that several workers share: rows, groups, and what is drawn for them."""
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fusionrec.models import batch, numbers
+from fusionrec import probes
+from fusionrec.models import batch, by_group, numbers
 from fusionrec.models.batch import BatchContext, BatchShare
 from fusionrec.models.collective import Collective
 from fusionrec.models.layers import SharedBatchNorm, SharedDropout
@@ -88,9 +91,11 @@ def test_other_seeds_and_further_draws_give_other_numbers() -> None:
     assert torch.equal(context.draw(16).numbers().view(torch.int64), words[0])
 
 
-def test_numbers_are_those_of_splitmix64() -> None:
+@pytest.mark.processor
+@pytest.mark.parametrize("fill", [numbers.fill, numbers._filled_plainly])
+def test_numbers_are_those_of_splitmix64(fill) -> None:
     out = np.empty((2, 2), np.int64)
-    numbers.fill(np.uint64(0), np.array([0, 1]), out)
+    fill(np.uint64(0), np.array([0, 1]), out)
     # The first four of seed 0, as its author's program prints them.
     assert [hex(each) for each in out.ravel().astype(np.uint64).tolist()] == [
         "0xe220a8397b1dcdaf",
@@ -100,6 +105,67 @@ def test_numbers_are_those_of_splitmix64() -> None:
     ]
 
 
+@pytest.mark.processor
+def test_compiled_code_works_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="fusionrec"):
+        assert by_group.compiled_code.__wrapped__().works
+        assert numbers.compiled_numbers.__wrapped__().works
+    assert "training: compiled normalisation (right on known numbers; " in caplog.text
+    assert "training: compiled random numbers (right on known numbers; " in caplog.text
+    assert len(probes.lines("training")) >= 2
+
+
+def step() -> list[torch.Tensor]:
+    """Of a normalisation with dropout: the rows, the moments and the gradients."""
+    torch.manual_seed(1)
+    context = BatchContext(share=BatchShare.of(50, 16, ALONE))
+    norm, dropout = SharedBatchNorm(301, ALONE, context).train(), SharedDropout(0.3, context)
+    x, slope = torch.randn(50, 301, requires_grad=True), torch.randn(50, 301)
+    context.reseed(3)
+    y = norm.rectified(x, dropout=dropout.train())
+    return [y, norm.running_var, *torch.autograd.grad(y, [x, norm.weight, norm.bias], slope)]
+
+
+@pytest.mark.parametrize("wrong", ["normalise", "gradients", "raises"])
+def test_what_is_wrong_on_known_numbers_is_left_to_torch(
+    wrong, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = step()
+    name = "gradients" if wrong == "gradients" else "normalise"
+    sound = getattr(by_group, name)
+
+    def otherwise(*arguments: Any, **named: Any) -> Any:
+        if wrong == "raises":
+            raise RuntimeError("no such instruction")
+        found = sound(*arguments, **named)
+        named["out_nC"][-1, -1] += 1
+        return found
+
+    monkeypatch.setattr(by_group, name, otherwise)
+    finding = by_group.compiled_code.__wrapped__()
+    assert not finding.works
+    line = f"training: torch's normalisation, slower (compiled normalisation: {finding.reason}; "
+    assert line in caplog.text
+    monkeypatch.setattr(by_group, "compiled_code", lambda: finding)
+    for one, other in zip(step(), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_words_are_left_to_numpy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = step()
+    monkeypatch.setattr(numbers, "_filled", lambda seed, rows, out: out.fill(7))
+    finding = numbers.compiled_numbers.__wrapped__()
+    assert not finding.works
+    assert "training: NumPy's random numbers, slower (compiled random numbers: its" in caplog.text
+    monkeypatch.setattr(numbers, "compiled_numbers", lambda: finding)
+    monkeypatch.setattr(by_group, "compiled_code", lambda: finding)  # which draws its own
+    for one, other in zip(step(), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.processor
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize(
@@ -107,6 +173,7 @@ def test_numbers_are_those_of_splitmix64() -> None:
 )
 def test_one_step_is_norm_skip_relu_and_dropout_one_by_one(dtype, p, width, threads) -> None:
     """50 songs in groups of 16, 17 and 17, against torch's own layers in float64."""
+    torch.manual_seed(0)
     context = BatchContext(share=BatchShare.of(50, 16, ALONE))
     share, kind = context.share, torch.float64 if dtype == torch.float64 else torch.float32
     norm = SharedBatchNorm(width, ALONE, context).to(kind).train()
@@ -147,6 +214,7 @@ def test_one_step_is_norm_skip_relu_and_dropout_one_by_one(dtype, p, width, thre
         assert close.double().mean() >= (0.98 if dtype == torch.bfloat16 else 1.0)
 
 
+@pytest.mark.processor
 def test_norm_by_group_has_torchs_gradients() -> None:
     context = BatchContext(share=BatchShare.of(50, 16, ALONE))
     norm, plain = SharedBatchNorm(4, ALONE, context).train(), nn.BatchNorm1d(4).train()

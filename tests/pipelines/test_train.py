@@ -52,6 +52,7 @@ def test_the_curve_is_in_csv_tensorboard_and_checkpoints(finished) -> None:
     assert drawn == pytest.approx({int(row["epoch"]): float(row["loss"]) for row in rows})
     counts = Workspace(str(finished)).require("train")["counts"]
     assert counts["workers"] == 0
+    assert any("compiled normalisation (right on" in line for line in counts["processor"])
     assert counts["test_accuracy"] == float(rows[-1]["test_accuracy"])
     for name, epoch in (("last", 20), ("best", counts["best_epoch"])):
         content = (folder / "checkpoints" / f"{name}.safetensors").read_bytes()

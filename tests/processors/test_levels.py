@@ -113,7 +113,7 @@ def test_what_is_used_is_what_works_and_is_in_the_log(there: Results) -> None:
 
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_the_tests_that_depend_on_the_processor_pass(level: str) -> None:
-    folders = ("ranking", "formats/hdf5", "features")
+    folders = ("ranking", "formats/hdf5", "features", "models")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "processor"]
     done = subprocess.run(
         [*command, *(f"tests/{folder}" for folder in folders)],
