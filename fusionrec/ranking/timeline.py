@@ -45,7 +45,7 @@ def seconds_of(moment: int | str) -> int:
     Raises
     ------
     ValueError
-        It is neither.
+        It is neither, or digits that are a date as well.
     """
     text = str(moment).strip()
     if text.isascii() and text.isdecimal():
@@ -53,6 +53,11 @@ def seconds_of(moment: int | str) -> int:
             raise ValueError(
                 f"a number is seconds since 1970, from {_FIRST} to {_LAST}: write {text} as a "
                 "date, as 2020-01-31"
+            )
+        if (date := _written_together(text)) is not None:
+            raise ValueError(
+                f"{text} is a date without dashes, or seconds since 1970 "
+                f"({date_of(int(text))}): write {date}, or the moment that is meant as a date"
             )
         return int(text)
     try:
@@ -63,6 +68,26 @@ def seconds_of(moment: int | str) -> int:
             "since 1970"
         ) from None
     return math.ceil((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+
+_TOGETHER = {
+    6: ("%Y%m", "%Y-%m-01"),
+    8: ("%Y%m%d", "%Y-%m-%d"),
+    12: ("%Y%m%d%H%M", "%Y-%m-%dT%H:%M"),
+}
+"""How dates are written without dashes, by their length, and how with them."""
+
+
+def _written_together(text: str) -> str | None:
+    """Digits that are a year, a month and so on, written as they should be; None of others."""
+    if len(text) not in _TOGETHER:
+        return None
+    together, apart = _TOGETHER[len(text)]
+    try:
+        found = datetime.strptime(text, together)
+    except ValueError:
+        return None
+    return found.strftime(apart) if found.year >= 1900 else None
 
 
 def date_of(seconds: int) -> str:
@@ -154,8 +179,8 @@ def assign_by_time(
     part
         Shape (songs,), object: `train`, `validation` or `test`.
     validation_cut
-        The first play of the first validation song; None where there is none. All training songs
-        with a time were played before it.
+        The first play of the first validation song; None where there is none, as among so few
+        songs that none would be left to train. All training songs with a time were played before.
 
     Raises
     ------
@@ -177,9 +202,11 @@ def assign_by_time(
         )
     part: NDArray[Any] = np.where(test, "test", "train").astype(object)
     quota = round(validation * len(before))
+    if not 0 < quota < len(before):  # none, or no song would be left to train
+        return part, None
     # Songs of one moment stay together: the first that is later than the last song left over.
-    start = int(np.searchsorted(before, before[-quota - 1], side="right")) if quota else len(before)
-    if quota >= len(before) or start == len(before):
+    start = int(np.searchsorted(before, before[-quota - 1], side="right"))
+    if start == len(before):
         return part, None
     validation_cut = int(before[start])
     part[timed & ~test & (first >= validation_cut)] = "validation"

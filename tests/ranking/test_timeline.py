@@ -36,6 +36,25 @@ def test_a_moment_is_a_date_or_seconds(moment, seconds) -> None:
     assert seconds_of(moment) == seconds
 
 
+@pytest.mark.parametrize(
+    ("moment", "date"),
+    [
+        (20200131, "2020-01-31"),
+        ("19701231", "1970-12-31"),
+        (202001, "2020-01-01"),
+        ("202001311830", "2020-01-31T18:30"),
+    ],
+)
+def test_a_date_without_dashes_is_not_taken_for_seconds(moment, date) -> None:
+    with pytest.raises(ValueError, match=f"{moment} is a date without dashes, .*write {date}, "):
+        seconds_of(moment)
+
+
+def test_as_many_digits_that_are_no_date_are_seconds() -> None:
+    assert seconds_of(20201331) == 20201331
+    assert seconds_of("99999999") == 99_999_999
+
+
 @pytest.mark.parametrize("moment", [2020, "1577836800000", "yesterday", True, "-5", ""])
 def test_what_is_no_moment_is_refused(moment) -> None:
     with pytest.raises(ValueError, match="seconds since 1970"):
@@ -118,6 +137,17 @@ def test_parts_do_not_overlap_in_time(validation) -> None:
 def test_songs_of_one_moment_stay_together_and_some_are_left_to_train() -> None:
     part, validation_cut = assign_by_time(np.array([7, 7, 7, 9]), cut=9, validation=0.5)
     assert (part.tolist(), validation_cut) == (["train"] * 3 + ["test"], None)
+
+
+@pytest.mark.parametrize("songs", range(1, 9))
+@pytest.mark.parametrize("validation", [0.0, 0.4, 0.9])
+def test_few_songs_are_never_all_left_to_validate(songs, validation) -> None:
+    first = np.array([*range(songs), 100])
+    part, validation_cut = assign_by_time(first, cut=50, validation=validation)
+    wanted = round(validation * songs)
+    wanted = 0 if wanted == songs else wanted
+    assert (part == "validation").sum() == wanted
+    assert validation_cut == (songs - wanted if wanted else None)
 
 
 @pytest.mark.parametrize(
