@@ -9,7 +9,9 @@ plays. Songs are alike by their artist and by their terms and tags (TF-IDF, cosi
 
 One list a user serves every split that the workspace has: a song that any of them has in the fold
 is ranked, and nobody's plays of it are looked at. So a comparison by song does not tell it what one
-by artist hides, and less is known than to a method that is asked for each split by itself.
+by artist hides, and less is known than to a method that is asked for each split by itself. A split
+by time has no folds and hides plays by when they were, also of songs that may be known: it is left
+out with a line, as lists for it have to be made of the plays before its cut alone.
 """
 
 from __future__ import annotations
@@ -62,9 +64,15 @@ def parts(workspace: Path, ingest: str, fold: int) -> tuple[np.ndarray, np.ndarr
     for manifest in sorted(workspace.glob("split/*/manifest.json")):
         if json.loads(manifest.read_text())["lineage"]["ingest"] == ingest:
             table = pd.read_parquet(manifest.parent / "split", columns=["fold"])
+            if (table["fold"] < 0).all():
+                print(f"{manifest.parent}: a split by time, which has no folds, is left out")
+                continue
             folds.append(table["fold"].to_numpy())
     if not folds:
-        raise SystemExit(f"{workspace}: has no split of its songs; run `fusionrec split` first")
+        raise SystemExit(
+            f"{workspace}: has no split of its songs into folds; run `fusionrec split` by song, "
+            "artist or album first"
+        )
     of_splits = np.stack(folds)
     hidden = (of_splits == fold).any(axis=0)
     left_out = (of_splits < 0).any(axis=0)

@@ -7,9 +7,10 @@ the test part. Under `network` with `train.objective: ranking`, the mean of the 
 network's attention; with `factors`, the least squares by the songs' factors, where a song without
 factors, which nobody played outside the test part, stands with what its content predicts.
 
-Of a user all of whose plays the model was to see, none of a test song, of a song in no part of the
-split or of one kept with the test part, they are, to rounding, what `blend` or `network` has
-stored.
+Of a user all of whose plays the model was to see, they are, to rounding, what `blend` or `network`
+has stored. It was not to see plays of a test song, of a song in no part of the split and of one
+kept with the test part; under a split by time neither those at the cut or later, of songs that were
+known before it, nor those without a time.
 """
 
 from __future__ import annotations

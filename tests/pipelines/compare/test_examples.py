@@ -76,6 +76,26 @@ def test_lists_made_elsewhere_see_nothing_that_is_hidden(small, by_both, tmp_pat
     assert again.users.equals(lists.users)
 
 
+def test_lists_made_elsewhere_leave_out_a_split_by_time(place, tmp_path) -> None:
+    """Which has no folds; and where there is no other, they say so."""
+    both = Path(shutil.copytree(place, tmp_path / "w"))
+    expected = made(both, tmp_path / "lists.parquet")
+    manifests = list((both / "split").glob("*/manifest.json"))
+    by_time = Path(shutil.copytree(manifests[0].parent, both / "split" / ("f" * 24)))
+    for path in (by_time / "split").iterdir():
+        pd.read_parquet(path).assign(fold=np.int32(-1)).to_parquet(path)
+    found = made(both, tmp_path / "again.parquet")
+    assert found.songs.equals(expected.songs)
+    for manifest in manifests:
+        shutil.rmtree(manifest.parent)
+    script = [sys.executable, EXAMPLES / "nearest_lists.py", both, tmp_path / "none.parquet"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{by_time}: a split by time, which has no folds, is left out" in done.stdout
+    assert "has no split of its songs into folds" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_lists_made_elsewhere_are_better_than_chance(small, place, tmp_path) -> None:
     file = tmp_path / "lists.parquet"
     made(place, file)
