@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusionrec.formats.tables import values
+from fusionrec.formats.text import decode
 
 Bools = npt.NDArray[np.bool_]
 
@@ -103,7 +104,10 @@ def _lists(
     if bracketed.any():
         whole: list[Any] = cut.to_pylist()
         for row in np.flatnonzero(bracketed).tolist():
-            whole[row] = _written(text[row].as_py(), separator, of_values)
+            # What is escaped as half a character is no text.
+            items = [decode(item) for item in _written(text[row].as_py(), separator, of_values)]
+            whole[row] = [item for item, _ in items]
+            damaged += sum(bad for _, bad in items)
         cut = pa.array(whole, pa.list_(pa.string()))
     return plain_lists(cut), damaged
 
@@ -113,13 +117,24 @@ def _written(text: str, separator: str | None, of_values: bool) -> list[str]:
     for read in (json.loads, ast.literal_eval):
         try:
             found = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            if isinstance(found, dict):
+                # Of each key something: there are as many values as keys.
+                items = list(found.values() if of_values else found)
+                return ["" if _is_nested(each) else _as_text(each) for each in items]
+            if isinstance(found, list) and not any(map(_is_nested, found)):
+                return [_as_text(each) for each in found]
+        # TypeError: Python has no set of lists; ValueError also of numbers too long to be written.
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, dict):
-            found = list(found.values() if of_values else found)
-        if isinstance(found, list) and not any(isinstance(each, list | dict) for each in found):
-            return ["" if each is None else str(each) for each in found]
     return text.split(separator)
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, list | dict)
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def plain_lists(array: pa.Array) -> pa.ListArray:

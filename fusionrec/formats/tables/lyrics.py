@@ -33,11 +33,13 @@ _QUOTES = r"(?:^|\s)'+|'+(?:\s|$)"
 def read_lyrics(path: str, spec: TableSpec, start: int = 0, stop: int | None = None) -> Batch:
     """Read the lyrics of a range that :func:`ranges` gave.
 
-    Words are those of the column `words`, if there is one: lists with the list `counts` beside
-    them, or without, a word as often as it stands there; or text as `love:3 you:2`, or JSON objects
-    of words and counts. Else they are counted in `text`: runs of letters, marks and digits of any
-    script, and the apostrophes within them, in lower case. (In scripts without spaces that is a
-    phrase.)
+    Words are those of the column `words`, if there is one. Beside a column `counts` they are lists,
+    as are the counts: Arrow's, or text, `love|you` beside `3|2`, cut at `spec.separator` or in
+    brackets. Without one they are lists, a word as often as it stands there; or, row by row, text
+    in brackets, which is such a list; a JSON object of words and counts; or words between white
+    space, `love:3 you:2`. Else they are counted in `text`: runs of letters, marks and digits of
+    any script, and the apostrophes within them, in lower case. (In scripts without spaces that is
+    a phrase.)
 
     Returns
     -------
@@ -95,30 +97,21 @@ class _Cleaner:
     ) -> tuple[pa.ListArray, npt.NDArray[np.int64], int]:
         """Words, and how often each is there."""
         column = rows.table["words"]
-        if values.is_text(values.plain(column).type):
-            words, damaged = values.of_column("words", lists.texts, column, None)
-            items = words.flatten()
-            if _are_objects(column):
-                numbers = lists.numbers(column, None).flatten()
-            else:
-                with_count = pc.match_substring_regex(items, r"^.+:[^:]*$")
-                numbers = pc.replace_substring_regex(items, r"^.*:", "")
-                numbers = pc.if_else(with_count, numbers, "1")
-                bare = pc.replace_substring_regex(items, r":[^:]*$", "")
-                words = lists.rebuilt(words, pc.if_else(with_count, bare, items))
-            counts, _, _ = values.numbers(numbers)
+        given = "counts" in rows.table.column_names
+        if not given and values.is_text(values.plain(column).type):
+            words, counts, damaged = values.of_column("words", _counted, column)
         else:
             words, damaged = values.of_column("words", lists.texts, column, self.separator)
             counts = np.ones(len(words.flatten()))
-            if "counts" in rows.table.column_names:
-                given = values.of_column(
-                    "counts", lists.numbers, rows.table["counts"], self.separator
-                )
-                differ = lists.lengths(given) != lists.lengths(words)
-                rows.drop(alive, differ, "counts do not match words", rows.table["counts"])
-                words = lists.emptied(words, differ)
-                given = lists.emptied(given, differ)
-                counts = given.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        if given:
+            numbers = values.of_column(
+                "counts", lists.numbers, rows.table["counts"], self.separator
+            )
+            differ = lists.lengths(numbers) != lists.lengths(words)
+            rows.drop(alive, differ, "counts do not match words", rows.table["counts"])
+            words = lists.emptied(words, differ)
+            numbers = lists.emptied(numbers, differ)
+            counts = numbers.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
         with np.errstate(invalid="ignore"):
             sound = (counts == np.floor(counts)) & (counts > 0) & (counts <= _MOST)
         of = np.repeat(np.arange(len(words)), lists.lengths(words))
@@ -128,10 +121,30 @@ class _Cleaner:
         return words, np.where(sound, counts, 0).astype(np.int64), damaged
 
 
-def _are_objects(column: pa.ChunkedArray) -> bool:
-    """Whether what is there is written as objects are, words and their counts."""
-    braces = pc.starts_with(values.texts(column)[0], "{")
-    return bool(pc.all(braces, skip_nulls=True, min_count=0).as_py())
+def _counted(column: pa.ChunkedArray) -> tuple[pa.ListArray, npt.NDArray[np.float64], int]:
+    """Words of text without counts beside it, their counts, and how many values were damaged.
+
+    What becomes of a row must not depend on how others are written.
+    """
+    text, _ = values.texts(column)
+    words, damaged = lists.texts(column, None)
+    items = words.flatten()
+    of = np.repeat(np.arange(len(words)), lists.lengths(words))
+    is_list = values.flags(pc.match_substring_regex(text, r"(?s)^\[.*\]$"))[of]
+    is_object = values.flags(pc.match_substring_regex(text, r"(?s)^\{.*\}$"))[of]
+    counts = np.ones(len(items))
+    with_count = values.flags(pc.match_substring_regex(items, r"(?s)^.+:[^:]*$"))
+    with_count &= ~is_list & ~is_object
+    if with_count.any():
+        told = pc.replace_substring_regex(items, r"(?s)^.*:", "")
+        counts = np.where(with_count, values.numbers(told)[0], counts)
+        bare = pc.replace_substring_regex(items, r":[^:]*$", "")
+        words = lists.rebuilt(words, pc.if_else(pa.array(with_count), bare, items))
+    if is_object.any():
+        told = lists.numbers(column, None).flatten()
+        told = told.to_numpy(zero_copy_only=False).astype(np.float64)
+        counts = np.where(is_object, told, counts)
+    return words, counts, damaged
 
 
 def words_of(text: pa.Array) -> pa.ListArray:
