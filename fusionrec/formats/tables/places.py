@@ -72,15 +72,15 @@ def table_files(spec: TableSpec) -> list[str]:
     return sorted(found)
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a name below a folder, or that of a folder in it, begins with `.` or `_`."""
+    return any(part.startswith((".", "_")) for part in path.split("/"))
+
+
 def _files_of(path: str, kind: str) -> list[str]:
     key = f"source.tables.{kind}.paths"
     if files.is_folder(path):
-        names = [
-            name
-            for name in below(path)
-            if not any(part.startswith((".", "_")) for part in name.split("/"))
-            and extension(name) in _FORMS
-        ]
+        names = [name for name in below(path) if not is_hidden(name) and extension(name) in _FORMS]
         forms = {form_of(name): name for name in reversed(names)}
         if len(forms) > 1:
             listed = " and ".join(sorted(forms.values()))
@@ -104,13 +104,31 @@ def _files_of(path: str, kind: str) -> list[str]:
 
 
 def below(folder: str) -> list[str]:
-    """The files in a folder and in its folders, below it, ascending."""
+    """The files in a folder and in its folders, below it, ascending.
+
+    Links to folders are followed, but for those to one that has been listed: links in a circle
+    lead nowhere. (What is left out for its name is listed apart, so that it hides nothing.)
+    """
 
     def local() -> list[str]:
-        found = []
-        for place, _, names in os.walk(folder, followlinks=True):
-            below = os.path.relpath(place, folder)
-            found += [os.path.normpath(os.path.join(below, name)) for name in names]
+        found: list[str] = []
+        seen: set[tuple[int, int, bool]] = set()
+        waiting = [folder]
+        while waiting:
+            links: list[str] = []
+            for top in waiting:  # all that lies there itself comes before what links lead to
+                for place, inner, names in os.walk(top):
+                    within = os.path.relpath(place, folder)
+                    status = os.stat(place)
+                    key = (status.st_dev, status.st_ino, within != os.curdir and is_hidden(within))
+                    if key in seen:
+                        inner.clear()
+                        continue
+                    seen.add(key)
+                    found += [os.path.normpath(os.path.join(within, name)) for name in names]
+                    paths = (os.path.join(place, name) for name in inner)
+                    links += [path for path in paths if os.path.islink(path)]
+            waiting = sorted(links)
         return sorted(found)
 
     def remote() -> list[str]:
@@ -125,6 +143,20 @@ def below(folder: str) -> list[str]:
 
 
 def _matching_paths(pattern: str) -> list[str]:
+    if "**" in pattern.split("/"):
+        # Python's glob goes round in circles of links.
+        magic = _MAGIC.search(pattern)
+        assert magic is not None
+        base = pattern[: pattern.rfind("/", 0, magic.start()) + 1]
+        wanted = re.compile(_expression(pattern[len(base) :], of_uri=False))
+        names = below(base or os.curdir) if os.path.isdir(base or os.curdir) else []
+        return [
+            base + name
+            for name in names
+            if wanted.fullmatch(name)
+            and not any(part.startswith(".") for part in name.split("/"))
+            and os.path.isfile(base + name)
+        ]
     return [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
 
 
@@ -140,12 +172,17 @@ def _matching_uris(pattern: str) -> list[str]:
     return [files.join(folder, name) for name in below(folder) if wanted.fullmatch(name)]
 
 
-def _expression(pattern: str) -> str:
-    """A regular expression of a glob: `*` and `[..]` within a name, `**/` across folders."""
+def _expression(pattern: str, of_uri: bool = True) -> str:
+    """A regular expression of a glob: `*` and `[..]` within a name, `**/` across folders, and `?`
+    where no options stand behind it."""
     found, at = "", 0
     while at < len(pattern):
         if pattern.startswith("**/", at):
             found, at = found + "(?:.*/)?", at + 3
+        elif pattern[at:] == "**" and pattern[:at][-1:] in ("", "/"):
+            found, at = found + ".*", at + 2
+        elif pattern[at] == "?" and not of_uri:
+            found, at = found + "[^/]", at + 1
         elif pattern[at] == "*":
             found, at = found + "[^/]*", at + 1
         elif pattern[at] == "[" and "]" in pattern[at + 2 :]:

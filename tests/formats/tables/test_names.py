@@ -124,3 +124,25 @@ def test_a_folder_of_several_kinds_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path, "d/b.parquet", {"user_id": ["u"], "song_id": ["s"]})
     with pytest.raises(SourceError, match=r"holds a\.csv and b\.parquet.*by a glob.*\*\.csv"):
         files_of(tmp_path / "d")
+
+
+def test_links_to_folders_in_circles(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    for name in ("d/a.csv", "d/in/b.csv", "outside/c.csv", "d/.store/e.csv"):
+        write(tmp_path, name, "user_id,song_id\n")
+    for link, target in {
+        "again": ".",
+        "up": "..",
+        "in/top": "..",
+        "out": "../outside",
+        "twice": "../outside",
+        "data": ".store",
+    }.items():
+        (folder / link).symlink_to(target, target_is_directory=True)
+    (tmp_path / "outside/back").symlink_to(folder, target_is_directory=True)
+    expected = [str(folder / name) for name in ("a.csv", "data/e.csv", "in/b.csv", "out/c.csv")]
+    assert files_of(folder) == expected
+    assert files_of(folder / "**/*.csv") == expected
+    assert files_of(folder / "**") == expected
+    assert files_of(folder / "**/?.csv") == expected
+    assert files_of(folder / "*/b.csv") == [str(folder / "in/b.csv")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fusionrec.formats.tables import read_lyrics, read_songs
@@ -69,6 +69,8 @@ def test_a_row_does_not_depend_on_how_others_are_written(
 _CELL = st.text(st.sampled_from("[]{}()'\"\\,:|#0a1 \ud83d\x00ß") | st.characters(), max_size=12)
 
 
+@example(cells=[("{{}}", "{[1]}")], of_json=False)
+@example(cells=[('["\\ud83d"]', "[{}]")], of_json=True)
 @settings(deadline=None, max_examples=300)
 @given(
     cells=st.lists(st.tuples(_CELL, _CELL), min_size=1, max_size=3),
