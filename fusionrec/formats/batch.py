@@ -47,7 +47,7 @@ class Batch:
     read
         Items (files, lines, rows) looked at, readable or not.
     damaged_text
-        Strings in which invalid UTF-8 was replaced by U+FFFD.
+        Strings in which invalid UTF-8 was replaced by U+FFFD, or, in ids of tables, escaped.
     direct
         Files that were read without libhdf5 (:mod:`fusionrec.formats.hdf5.direct`).
     """

@@ -17,7 +17,7 @@ from fusionrec.formats import files
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.rows import Rows
 from fusionrec.formats.tables.spec import TableSpec
-from fusionrec.formats.text import LineReader, decode
+from fusionrec.formats.text import LineReader
 
 _AT_ONCE = 1 << 26
 """About as many bytes of vectors are in memory at a time."""
@@ -68,7 +68,10 @@ def shape(path: str, spec: TableSpec) -> tuple[int, int]:
 
 
 def array_rows(path: str, spec: TableSpec, start: int, stop: int) -> Iterator[Rows]:
-    """The rows of a range, in batches; `song_id` and `vector`, a fixed-size list."""
+    """The rows of a range, in batches; `song_id` and `vector`, a fixed-size list.
+
+    Of a range of an `.npy` file the vectors are read alone, but the ids of all.
+    """
     names = columns_of(path, spec)
     with _opened(path) as file:
         if form_of(path) == "npz":
@@ -146,7 +149,7 @@ def _ids_of_file(path: str) -> pa.Array:
                 return _ids_of_array(path, np.load(file, allow_pickle=False))
             except (ValueError, EOFError) as error:
                 raise SourceError(f"{path}: holds no ids that can be read ({error})") from None
-    return pa.array([decode(line)[0] for _, line, _ in LineReader(path).lines()], pa.string())
+    return pa.array([line for _, line, _ in LineReader(path).lines()], pa.binary())
 
 
 def _ids_of_array(path: str, array: np.ndarray) -> pa.Array:

@@ -40,7 +40,13 @@ def names_of(path: str) -> list[str]:
 def head(path: str, rows: int) -> pa.Table:
     """The first objects, of those that are some."""
     objects = _first_objects(path)[:rows]
-    return _table(objects, {name: name for name in names_of(path)})
+    table = _table(objects, {name: name for name in names_of(path)})
+    for i, of in enumerate(table.schema):
+        if pa.types.is_binary(of.type):
+            found = table.column(i).to_pylist()
+            texts = [None if value is None else decode(value)[0] for value in found]
+            table = table.set_column(i, of.name, pa.array(texts, pa.string()))
+    return table
 
 
 def _first_objects(path: str) -> list[dict[str, Any]]:
@@ -62,11 +68,17 @@ def _first_objects(path: str) -> list[dict[str, Any]]:
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
+    """Its texts have bytes that are no UTF-8 as lone surrogates."""
     try:
-        found = json.loads(decode(line)[0])
+        text = line.decode("utf-8", "surrogateescape")
+        found = json.loads(text, object_pairs_hook=_with_sound_names)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _with_sound_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {decode(name)[0]: value for name, value in pairs}
 
 
 def json_rows(
@@ -162,13 +174,21 @@ def _field(found: Mapping[str, Any], name: str) -> Any:
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """Values of one type as they are, others as text."""
-    plain = [decode(value)[0] if isinstance(value, str) else value for value in values]
+    """Values of one type as they are, others as text; it is of bytes where some is no UTF-8."""
     try:
-        return pa.array(plain)
+        return pa.array(values)
     except (pa.ArrowException, UnicodeError, OverflowError):
-        return pa.array([None if value is None else _as_text(value) for value in plain])
+        pass
+    found = [None if value is None else _as_bytes(value) for value in values]
+    try:
+        return pa.array(found, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array(found, pa.binary())
 
 
-def _as_text(value: Any) -> str:
-    return decode(value if isinstance(value, str) else json.dumps(value))[0]
+def _as_bytes(value: Any) -> bytes:
+    text = value if isinstance(value, str) else json.dumps(value)
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, written as an escape
+        return text.encode("utf-8", "surrogatepass")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +21,16 @@ from fusionrec.formats.trouble import is_trouble
 _AT_ONCE = 1 << 16
 
 
+def _of(file: IO[bytes]) -> pq.ParquetFile:
+    """With the types that Parquet has names for (UUIDs), where this release of Arrow gives them."""
+    known = "arrow_extensions_enabled" in inspect.signature(pq.ParquetFile.__init__).parameters
+    return pq.ParquetFile(file, **({"arrow_extensions_enabled": True} if known else {}))
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[pq.ParquetFile]:
     try:
-        with files.open_binary(path) as file, pq.ParquetFile(file) as parquet:
+        with files.open_binary(path) as file, _of(file) as parquet:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         if is_trouble(error):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +46,13 @@ def of_column(
 
 
 def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One array without dictionaries and extension types."""
+    """One array without dictionaries and extension types; UUIDs as they are written."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # several, where one would be too long
         array = pa.concat_arrays(array.chunks)
     if isinstance(array.type, pa.BaseExtensionType):
-        array = array.storage
+        of_uuids = array.type.extension_name == "arrow.uuid"
+        array = _written_uuids(array.storage) if of_uuids else array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_string_view(array.type) or pa.types.is_large_string(array.type):
@@ -58,6 +60,11 @@ def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if pa.types.is_binary_view(array.type) or pa.types.is_large_binary(array.type):
         array = array.cast(pa.binary())
     return array
+
+
+def _written_uuids(storage: pa.Array) -> pa.Array:
+    found = [None if value is None else str(UUID(bytes=value)) for value in storage.to_pylist()]
+    return pa.array(found, pa.string())
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -79,21 +86,33 @@ def flags(array: pa.Array) -> Bools:
     return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), bool)
 
 
-def decoded(array: pa.Array) -> tuple[pa.Array, int]:
-    """Text or bytes as valid UTF-8, and how many values had bytes replaced by U+FFFD."""
+def decoded(array: pa.Array, escaped: bool = False) -> tuple[pa.Array, int]:
+    """Text or bytes as valid UTF-8, and how many values had bytes replaced by U+FFFD.
+
+    Parameters
+    ----------
+    escaped
+        Such bytes become `\\xe9` instead, so that values which differ stay different.
+    """
     raw = array.cast(pa.binary())
     try:
         return raw.cast(pa.string()), 0
     except pa.ArrowInvalid:
-        found = [None if value is None else decode(value) for value in raw.to_pylist()]
+        read = _escaped if escaped else decode
+        found = [None if value is None else read(value) for value in raw.to_pylist()]
     texts = pa.array([None if each is None else each[0] for each in found], pa.string())
     return texts, sum(each[1] for each in found if each is not None)
 
 
-def texts(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, int]:
+def _escaped(value: bytes) -> tuple[str, bool]:
+    found = value.decode("utf-8", "backslashreplace")
+    return found, found.encode() != value
+
+
+def texts(column: pa.ChunkedArray | pa.Array, escaped: bool = False) -> tuple[pa.Array, int]:
     """Stripped text, null where nothing is left; and how many values had damaged bytes.
 
-    Numbers are written as they are, lists joined by commas.
+    Numbers are written as they are, lists joined by commas; see :func:`decoded` for `escaped`.
 
     Raises
     ------
@@ -104,7 +123,7 @@ def texts(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, int]:
     if is_list(array.type) and is_text(plain(array.flatten()).type):
         array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
     if is_text(array.type):
-        array, damaged = decoded(array)
+        array, damaged = decoded(array, escaped)
     elif pa.types.is_nested(array.type):
         raise UnfitTypeError(str(array.type))
     else:
@@ -119,8 +138,11 @@ def texts(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, int]:
 def ids(column: pa.ChunkedArray | pa.Array, of_floats: bool = False) -> tuple[pa.Array, int]:
     """Ids as text, null where there is none; and how many had damaged bytes.
 
-    Whole numbers become their decimal text, also those of a column of floats. Otherwise ids are
-    taken as they are, but for the spaces around them: two that look alike may be different.
+    Whole numbers become their decimal text, also those of a column of floats, and UUIDs their
+    canonical one. Otherwise ids are taken as they are, but for the spaces around them: two that
+    look alike may be different. Bytes that are no UTF-8 are escaped, `Jos\\xe9`: what is written in
+    Latin-1 would be one user where only the last letter of two differs. (Such ids match those of
+    another table that is written in the same way; save tables as UTF-8 where they are not.)
 
     Parameters
     ----------
@@ -143,7 +165,7 @@ def ids(column: pa.ChunkedArray | pa.Array, of_floats: bool = False) -> tuple[pa
         return pc.coalesce(numbers.cast(pa.string()), written), 0
     if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise UnfitTypeError(str(kind))
-    found, damaged = texts(array)
+    found, damaged = texts(array, escaped=True)
     if of_floats:
         found = pc.replace_substring_regex(found, r"^(-?[0-9]+)\.0+$", r"\1")
     return found, damaged
