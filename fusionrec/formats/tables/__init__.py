@@ -10,10 +10,12 @@
 - `layouts/`: data sets in the layouts that they were published in (`playlists`: Spotify's rows)
 - `songs` (with `lookup`, what other tables know of them), `plays`, `lyrics`, `vectors`: what the
   rows become
+- `once`: what all files of a table must have in common
 """
 
 from fusionrec.formats.tables.layouts import LAYOUTS, Layout
 from fusionrec.formats.tables.lyrics import read_lyrics
+from fusionrec.formats.tables.once import settled
 from fusionrec.formats.tables.places import table_files
 from fusionrec.formats.tables.plays import read_plays
 from fusionrec.formats.tables.reading import columns_of, ranges, read_head
@@ -33,5 +35,6 @@ __all__ = [
     "read_lyrics",
     "read_plays",
     "read_songs",
+    "settled",
     "table_files",
 ]

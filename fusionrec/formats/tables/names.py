@@ -56,6 +56,14 @@ REST = "*"
 _TYPED = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
+_COUNTS_ROWS = re.compile(r"__index_level_[0-9]+__|Unnamed: [0-9]+|")
+
+
+def counts_rows(name: str) -> bool:
+    """Whether a column is called as pandas' index is, which it writes beside the others."""
+    return _COUNTS_ROWS.fullmatch(name.strip()) is not None
+
+
 def plain_name(name: str) -> str:
     """A name without what it is often written with or without: case, `-`, `_`, `.`, spaces, and
     the types of RecBole's headers (`user_id:token`)."""
@@ -118,6 +126,8 @@ def find_columns(
                 found[wanted] = fitting[0]
     if spec.kind == "features" and "vector" not in found and numbers and len(names) > 1:
         found["vector"] = REST
+    if "track_id" in found:  # where the spec says which one that is
+        found.setdefault("song_id", found["track_id"])
     for wanted in REQUIRED[spec.kind]:
         if wanted not in found:
             raise SourceError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from fusionrec.formats.batch import Batch
+from fusionrec.formats import files
+from fusionrec.formats.batch import Batch, Rejects
 from fusionrec.formats.tables import values
-from fusionrec.formats.tables.reading import columns_of, read_head, read_range
+from fusionrec.formats.tables.places import form_of
+from fusionrec.formats.tables.reading import HEAD, columns_of, read_head, read_range, rows_of
 from fusionrec.formats.tables.rows import Rows
 from fusionrec.formats.tables.spec import TableSpec
-from fusionrec.formats.tables.times import per_second, times
+from fusionrec.formats.tables.times import numbers, of_relative, per_second, times
 from fusionrec.formats.trouble import patient
 from fusionrec.schemas import TRIPLETS
 
@@ -18,6 +21,8 @@ TIMED = TRIPLETS.append(pa.field("time", pa.int64()))
 """Of files that say when a song was played: seconds since 1970 (UTC), null where they do not."""
 
 _MOST = 2**31 - 1
+_LOOKED_AT = 1_000_000
+"""Rows of a file in which a first time is looked for."""
 
 
 @patient
@@ -26,14 +31,16 @@ def read_plays(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
 
     How often a song was played is the column `plays`; where there is none, `rating`, rounded up;
     where there is neither, 1 a row. The unit of times that are numbers (seconds, milli-, micro- or
-    nanoseconds) is that of the file's first rows.
+    nanoseconds) is what the first ones of the file tell, or else `spec.units`; if that says nothing
+    either, they have a beginning of their own. Numbers like 20200131 are dates.
 
     Returns
     -------
     Batch
         `table` in schema :data:`fusionrec.schemas.TRIPLETS`, or :data:`TIMED` where the file has a
         column `timestamp`. Rows without an id, or whose number is no whole one from 1 on (a rating
-        above 0), are rejects, action `dropped`; an unusable time is null, action `nulled`.
+        above 0), are rejects, action `dropped`; an unusable time is null, action `nulled`, and so
+        is a number that is none from 1970 to 2100.
 
     Raises
     ------
@@ -46,10 +53,34 @@ def read_plays(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
     head = read_head(path, spec)
     cleaner = _Cleaner(
         {name: values.head_is_of_floats(head[columns[name]]) for name in ("user_id", "song_id")},
-        per_second(head[columns["timestamp"]]) if "timestamp" in columns else None,
+        _units(path, spec, columns["timestamp"]) if "timestamp" in columns else None,
     )
     schema = TRIPLETS if cleaner.units is None else TIMED
     return read_range(path, spec, columns, start, stop, cleaner.clean, schema)
+
+
+def _units(path: str, spec: TableSpec, column: str) -> int:
+    found = first_times(path, spec, column)
+    units = per_second(found)
+    units = spec.units if units is None else units
+    return of_relative(found) if units is None else units
+
+
+@patient
+def first_times(path: str, spec: TableSpec, column: str) -> npt.NDArray[np.float64]:
+    """The first numbers in a column of times; none where other times stand there, or where nothing
+    is written in the first :data:`_LOOKED_AT` rows."""
+    found, written = numbers(read_head(path, spec)[column])
+    if written:
+        return found
+    looked_at = 0
+    stop = files.size(path) if form_of(path) in ("text", "json") else 2**62
+    for rows in rows_of(path, spec, {"timestamp": column}, 0, stop, Rejects()):
+        found, written = numbers(rows.table["timestamp"])
+        looked_at += len(rows.table)
+        if written or looked_at >= _LOOKED_AT:
+            break
+    return found[:HEAD]
 
 
 class _Cleaner:

@@ -19,7 +19,7 @@ from fusionrec.formats.tables import (
     text_files,
     values,
 )
-from fusionrec.formats.tables.names import find_columns
+from fusionrec.formats.tables.names import counts_rows, find_columns
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.rows import Rows
 from fusionrec.formats.tables.spec import TableSpec
@@ -41,6 +41,7 @@ def read_head(path: str, spec: TableSpec, rows: int = HEAD) -> pa.Table:
     SourceError
         The file is missing, empty, or not what its name says.
     """
+    _refuse_arrays(path, spec)
     if spec.layout == playlists.LAYOUT:
         for found in playlists.rows_of(path, {name: name for name in playlists.NAMES}):
             return found.table.slice(0, rows)
@@ -79,13 +80,9 @@ def columns_of(path: str, spec: TableSpec) -> dict[str, str]:
         A required column is missing, or two may be the same one; the message names the key that
         says which it is.
     """
+    _refuse_arrays(path, spec)
     if form_of(path) in ("npy", "npz"):
-        if spec.kind == "features":
-            return arrays.columns_of(path, spec)
-        raise SourceError(
-            f"{path}: NumPy files hold vectors alone; give source.tables.{spec.kind} as Parquet, "
-            "CSV, TSV or JSON lines"
-        )
+        return arrays.columns_of(path, spec)
     names = names_of(path, spec)
     beside = False
     if spec.kind == "features" and form_of(path) != "json":
@@ -93,10 +90,20 @@ def columns_of(path: str, spec: TableSpec) -> dict[str, str]:
     return find_columns(path, spec, names, beside)
 
 
+def _refuse_arrays(path: str, spec: TableSpec) -> None:
+    if form_of(path) in ("npy", "npz") and spec.kind != "features":
+        raise SourceError(
+            f"{path}: NumPy files hold vectors alone; give source.tables.{spec.kind} as Parquet, "
+            "CSV, TSV or JSON lines"
+        )
+
+
 def _beside_are_numbers(head: pa.Table) -> bool:
-    """Whether all columns but one hold numbers, nearly always."""
+    """Whether all columns but one hold numbers, nearly always; those that only count rows aside."""
     of_other = 0
-    for column in head.columns:
+    for name, column in zip(head.column_names, head.columns, strict=True):
+        if counts_rows(name):
+            continue
         try:
             _, empty, wrong = values.numbers(column)
         except UnfitTypeError:
@@ -218,7 +225,7 @@ def read_range(
         try:
             table, of_text = clean(rows)
         except UnfitTypeError as error:
-            raise _unfit(path, spec, columns, rows.table.schema, error) from None
+            raise unfit(path, spec, columns, error) from None
         tables.append(table)
         damaged += of_text
         rows.file(rejects)
@@ -226,16 +233,14 @@ def read_range(
     return Batch(table, rejects.to_table(), read=read, damaged_text=damaged)
 
 
-def _unfit(
-    path: str,
-    spec: TableSpec,
-    columns: Mapping[str, str],
-    schema: pa.Schema,
-    error: UnfitTypeError,
+def unfit(
+    path: str, spec: TableSpec, columns: Mapping[str, str], error: UnfitTypeError
 ) -> SourceError:
+    """What is said of a column whose type holds nothing of the kind."""
     label = error.args[1] if len(error.args) > 1 else ""
     name = columns.get(label, label)
+    of = spec.kind + (".NAME" if spec.kind == "features" else "")
     return SourceError(
-        f"{path}: column {name} is of type {error.args[0]}, which cannot be {label}; convert it, "
-        f"or name another in source.tables.{spec.kind}.columns"
+        f"{path}: column {name} is of type {error.args[0]}, which cannot be "
+        f"{label.partition(' ')[0]}; convert it, or name another in source.tables.{of}.columns"
     )

@@ -65,6 +65,12 @@ class TableSpec:
     layout
         The published layout (:mod:`fusionrec.formats.tables.layouts`) that the files are in, where
         they are read in a way of its own.
+    units
+        Of plays: how many units of times that are numbers are a second, where those of a file do
+        not tell; :func:`fusionrec.formats.tables.settled` finds it.
+    rest
+        Of vectors, a row of all columns but the song's id: these columns, in this order; None: each
+        file's own. As `units`.
     """
 
     kind: Kind
@@ -79,6 +85,8 @@ class TableSpec:
     beside: tuple[Beside, ...] = ()
     repeats: bool = False
     layout: str | None = None
+    units: int | None = None
+    rest: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from fusionrec.errors import SourceError
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.tables import arrays, lists, values
-from fusionrec.formats.tables.names import REST
+from fusionrec.formats.tables.names import REST, counts_rows
 from fusionrec.formats.tables.places import form_of
-from fusionrec.formats.tables.reading import columns_of, names_of, read_head, read_range
+from fusionrec.formats.tables.reading import columns_of, names_of, read_head, read_range, unfit
 from fusionrec.formats.tables.rows import Rows, show
 from fusionrec.formats.tables.spec import TableSpec
 from fusionrec.formats.trouble import patient
@@ -33,21 +33,48 @@ def feature_dimension(path: str, spec: TableSpec) -> int:
     Raises
     ------
     SourceError
-        The file is unreadable, or has no vector among its first rows.
+        The file is unreadable, has no vector among its first rows, or a column of another type.
     """
     if form_of(path) in ("npy", "npz"):
         return arrays.shape(path, spec)[1]
     columns = columns_of(path, spec)
     if columns["vector"] == REST:
-        return len(names_of(path, spec)) - 1
+        return len(spec.rest or rest_of(path, spec, columns["song_id"]))
     column = read_head(path, spec)[columns["vector"]]
-    if pa.types.is_fixed_size_list(column.type):
-        return int(column.type.list_size)
-    found = values.of_column("vector", _as_lists, column)
+    try:
+        found = values.of_column("vector", _as_lists, column)
+        if pa.types.is_fixed_size_list(column.type):
+            return int(column.type.list_size)
+        values.of_column("vector", values.numbers, found.flatten())
+    except values.UnfitTypeError as error:
+        raise unfit(path, spec, columns, error) from None
     lengths = Counter(n for n in pc.list_value_length(found).to_pylist() if n)
     if not lengths:
         raise SourceError(f"{path}: {columns['vector']} has no vector in its first rows")
     return int(lengths.most_common(1)[0][0])
+
+
+def rest_of(path: str, spec: TableSpec, song_id: str) -> tuple[str, ...]:
+    """The columns that are a vector where it is a row: all but the song's id, and but those that
+    count rows, as pandas writes its index (`__index_level_0__`, `Unnamed: 0`, or without a name).
+
+    Raises
+    ------
+    SourceError
+        They are not those of `spec.rest`, whose order counts.
+    """
+    found = tuple(
+        name for name in names_of(path, spec) if name != song_id and not counts_rows(name)
+    )
+    if spec.rest is None:
+        return found
+    if sorted(found) != sorted(spec.rest):
+        differ = sorted(set(found) ^ set(spec.rest)) or sorted(found)
+        raise SourceError(
+            f"{path}: has other columns than the first file of its table ({differ[0]} is in one of "
+            "them alone, or more often); give all files the same columns"
+        )
+    return spec.rest
 
 
 @patient
@@ -61,7 +88,8 @@ def read_features(
     """Read the vectors of a range that :func:`ranges` gave.
 
     A vector is a list, text with spaces, commas, semicolons or bars between its numbers (brackets
-    around them or not), or a row of all columns but the song's id.
+    around them or not), or a row of all columns but the song's id, those of pandas' index aside,
+    in the order of `spec.rest`.
 
     Parameters
     ----------
@@ -87,7 +115,7 @@ def read_features(
     if form_of(path) not in ("npy", "npz"):
         of_floats = values.head_is_of_floats(read_head(path, spec)[columns["song_id"]])
     if columns["vector"] == REST:
-        rest = [name for name in names_of(path, spec) if name != columns["song_id"]]
+        rest = rest_of(path, spec, columns["song_id"])
         columns = {"song_id": columns["song_id"], **{f"vector {i}": n for i, n in enumerate(rest)}}
     cleaner = _Cleaner(dimension, of_floats)
     return read_range(path, spec, columns, start, stop, cleaner.clean, schema_of(dimension))
@@ -133,7 +161,7 @@ class _Cleaner:
             told = [f"{n} numbers instead of {self.dimension}" for n in lengths.tolist()]
             rows.drop(alive, wrong, "vector has another dimension", told)
         flat = (found if alive.all() else found.filter(pa.array(alive))).flatten()
-        return values.numbers(flat)[0].reshape(-1, self.dimension)
+        return values.of_column("vector", values.numbers, flat)[0].reshape(-1, self.dimension)
 
     def _of_columns(self, rows: Rows, alive: values.Bools) -> np.ndarray:
         columns = rows.table.drop_columns(["song_id"])
@@ -141,7 +169,8 @@ class _Cleaner:
         if len({field.type for field in columns.schema}) == 1:
             # Thousands of columns of a few rows each are no matter at once.
             flat = pa.concat_arrays([values.plain(each) for each in columns.columns])
-            of_all = [of.reshape(shape) for of in values.of_column("vector", values.numbers, flat)]
+            name = columns.column_names[0]
+            of_all = [of.reshape(shape) for of in values.of_column(name, values.numbers, flat)]
         else:
             of_each = [
                 values.of_column(name, values.numbers, columns[name])
@@ -167,8 +196,12 @@ class _Cleaner:
 
 def _as_lists(column: pa.ChunkedArray) -> pa.Array:
     array = values.plain(column)
-    if not values.is_text(array.type):
+    if pa.types.is_null(array.type):
+        return lists.empty(len(array), pa.float64())
+    if values.is_list(array.type):
         return lists.plain_lists(array)
+    if not values.is_text(array.type):
+        raise values.UnfitTypeError(str(array.type))
     text, _ = values.texts(array)
     bare = pc.utf8_trim(pc.utf8_trim_whitespace(pc.utf8_trim(text, "[](){}")), ",;|")
     spaced = pc.utf8_trim_whitespace(pc.replace_substring_regex(bare, _BETWEEN, " "))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,62 +159,6 @@ def test_ratings_and_rows_alone(tmp_path: Path) -> None:
     path = write(tmp_path, "both.csv", "user_id,song_id,rating,plays\na,1,5,2\n")
     assert rows(read(path).table) == [("a", "1", 2)]
     assert read(path).table.schema == TRIPLETS
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1_700_000_000, 5], [1_700_000_000, 5]),
-        ([1_700_000_000_999, 5], [1_700_000_000, 0]),
-        ([1_700_000_000_999_999, -1], [1_700_000_000, -1]),
-        ([1_700_000_000_999_999_999, 1], [1_700_000_000, 0]),
-        (["2009-04-08 01:57:47.9+02:00", "2009-04-08"], [1239148667, 1239148800]),
-    ],
-)
-def test_units_of_time(tmp_path: Path, values: list[Any], expected: list[int]) -> None:
-    text = "".join(f"u,s,{value}\n" for value in values)
-    path = write(tmp_path, "t.csv", "user_id,song_id,timestamp\n" + text)
-    assert read(path).table["time"].to_pylist() == expected
-    path = write_parquet(
-        tmp_path, "t.parquet", {"uid": ["u"] * 2, "song_id": ["s"] * 2, "timestamp": values}
-    )
-    assert read(path).table["time"].to_pylist() == expected
-
-
-def test_a_time_does_not_depend_on_what_stands_beside_it(tmp_path: Path) -> None:
-    lines = "u,s,1699999999999999999\nu,s,never\nu,s,1.7e18\nu,s,2020-01-01\n"
-    path = write(tmp_path, "t.csv", "user_id,song_id,ts\n" + lines)
-    assert read(path).table["time"].to_pylist() == [1699999999, None, 1700000000, 1577836800]
-
-
-def test_the_unit_is_that_of_the_first_rows_for_every_range(tmp_path: Path) -> None:
-    lines = ["u,s,1700000000123\n", *["u,s,1000\n"] * 50]
-    path = write(tmp_path, "t.csv", "user_id,song_id,time\n" + "".join(lines))
-    parts = in_ranges(read_plays, path, spec_of("plays", path), 60)
-    times = [time for part in parts for time in part.table["time"].to_pylist()]
-    assert times == [1_700_000_000, *[1] * 50]
-
-
-@settings(deadline=None, max_examples=40)
-@given(stamps=st.lists(st.datetimes(datetime(1902, 1, 1), datetime(2200, 1, 1)), min_size=1))
-def test_iso_times_are_those_of_pandas(
-    stamps: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = str(tmp_path_factory.getbasetemp() / "iso.csv")
-    texts = [stamp.isoformat() for stamp in stamps]
-    Path(path).write_text("uid,song_id,ts\n" + "".join(f"u,s,{text}\n" for text in texts))
-    seconds = [pd.Timestamp(text).tz_localize("UTC").timestamp() // 1 for text in texts]
-    assert read(path).table["time"].to_pylist() == seconds
-
-
-def test_arrow_times(tmp_path: Path) -> None:
-    stamps = pd.to_datetime(["2020-01-01T12:00:00.5", None])
-    columns = {"user_id": ["u", "v"], "song_id": ["s", "s"], "timestamp": stamps}
-    batch = read(write_parquet(tmp_path, "t.parquet", columns))
-    assert batch.table["time"].to_pylist() == [1577880000, None]
-    columns["timestamp"] = pa.array([1, None], pa.int32()).cast(pa.date32())
-    batch = read(write_parquet(tmp_path, "d.parquet", columns))
-    assert batch.table["time"].to_pylist() == [86400, None]
 
 
 def test_ids_of_any_kind(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def yambda(root: str, times: bool) -> Tables:
     """Yambda (Ploshkin et al. 2025, arxiv.org/abs/2505.22238; yandex/yambda on Hugging Face).
 
     Of its flat form listens.parquet: uid, item_id, timestamp (seconds, in steps of five, from a
-    beginning that is not told). Every listen counts as a play, however long it was. Songs are those
-    of artist_item_mapping.parquet (item_id, artist_id), the first artist of each; there are no
-    names or tags.
+    beginning that is not told: they are taken as they stand). Every listen counts as a play,
+    however long it was. Songs are those of artist_item_mapping.parquet (item_id, artist_id), the
+    first artist of each; there are no names or tags.
     """
     plays = TableSpec("plays", (files.join(_yambda_folder(root), "listens.parquet"),))
     artists = _yambda_file(root, "artist_item_mapping.parquet")
