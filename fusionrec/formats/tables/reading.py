@@ -26,6 +26,10 @@ from fusionrec.formats.tables.spec import TableSpec
 from fusionrec.formats.tables.values import UnfitTypeError
 from fusionrec.formats.trouble import patient
 
+MOST_BYTES = 2 << 30
+"""Bytes of a range's ids, texts and numbers, as Arrow holds them, that one task may read. No column
+can have more: its offsets have 32 bits."""
+
 HEAD = 100
 """Rows by which it is decided what a file's values mean, whatever range of it is read."""
 
@@ -126,7 +130,8 @@ def ranges(path: str, spec: TableSpec, *, rows: int, bytes_: int) -> list[tuple[
     list of (int, int)
         `(start, stop)`, ascending, without a gap or an overlap; in rows or bytes. A file is one
         range if it is compressed, or has quoted fields that run over several lines: all of a file
-        of songs or lyrics is looked at for these, of others the beginning. None of an empty file.
+        of songs or lyrics is looked at for these, of others the beginning; one that is too large
+        for that (:data:`MOST_BYTES`) is refused when it is read. None of an empty file.
 
     Raises
     ------
@@ -200,6 +205,7 @@ def read_range(
     stop: int | None,
     clean: Callable[[Rows], tuple[pa.Table, int]],
     schema: pa.Schema,
+    shorten: Callable[[pa.Table], pa.Table] | None = None,
 ) -> Batch:
     """Read a range and clean its rows.
 
@@ -210,16 +216,19 @@ def read_range(
     clean
         Of some rows: those that can be used, in `schema`, and how many texts were damaged; what is
         wrong it adds to the rows' rejects.
+    shorten
+        Of the rows so far: those that count, where there would be too many.
 
     Raises
     ------
     SourceError
-        The file is unreadable, or a column of a type that cannot be used.
+        The file is unreadable, a column of a type that cannot be used, or the range holds more than
+        :data:`MOST_BYTES`, vectors aside.
     """
     if stop is None:
         stop = files.size(path) if form_of(path) in ("text", "json") else 2**62
     rejects = Rejects()
-    tables, read, damaged = [], 0, 0
+    tables, read, damaged, size = [], 0, 0, 0
     for rows in rows_of(path, spec, columns, start, stop, rejects):
         read += len(rows.table) + rows.dropped
         try:
@@ -229,8 +238,36 @@ def read_range(
         tables.append(table)
         damaged += of_text
         rows.file(rejects)
+        size += _size(table)
+        if size > MOST_BYTES and shorten is not None:
+            tables = [shorten(pa.concat_tables(tables))]
+            size = _size(tables[0])
+            shorten = shorten if size < MOST_BYTES / 2 else None
+        if size > MOST_BYTES:
+            raise _too_large(path, start, stop)
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     return Batch(table, rejects.to_table(), read=read, damaged_text=damaged)
+
+
+def _size(table: pa.Table) -> int:
+    kept = (each for each in table.columns if not pa.types.is_fixed_size_list(each.type))
+    return sum(each.nbytes for each in kept)
+
+
+def _too_large(path: str, start: int, stop: int) -> SourceError:
+    most = f"more than {MOST_BYTES:,} bytes of ids and text, which is too much for one task"
+    if text.is_packed(path):
+        return SourceError(
+            f"{path}: is compressed, so that it can only be read as a whole, and holds {most}; "
+            "unpack it, or write it as Parquet"
+        )
+    if form_of(path) in ("text", "json") and start == 0 and stop >= files.size(path):
+        return SourceError(
+            f"{path}: is read as a whole, as files are whose quoted fields run over several lines, "
+            f"and holds {most}; cut it into several files, or write it as Parquet"
+        )
+    key = "rows_per_shard" if form_of(path) == "parquet" else "bytes_per_shard"
+    return SourceError(f"{path}: from {start:,} to {stop:,} it holds {most}; lower ingest.{key}")
 
 
 def unfit(

@@ -53,8 +53,10 @@ def read_songs(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
         {each: name for lookup in beside for each, name in lookup.columns.items()} | columns,
         beside,
     )
-    batch = read_range(path, spec, columns, start, stop, cleaner.clean, SONGS)
-    return replace(batch, table=_first_of_each(batch.table)) if spec.repeats else batch
+    if not spec.repeats:
+        return read_range(path, spec, columns, start, stop, cleaner.clean, SONGS)
+    batch = read_range(path, spec, columns, start, stop, cleaner.clean, SONGS, _first_of_each)
+    return replace(batch, table=_first_of_each(batch.table))
 
 
 def _first_of_each(table: pa.Table) -> pa.Table:

@@ -40,8 +40,8 @@ class TableSpec:
     kind
         What its rows tell of.
     paths
-        Files, folders, globs or URIs of these; Parquet, CSV or TSV (`.gz` and `.zst` too), JSON
-        lines; for vectors also `.npy` and `.npz`.
+        Files, folders, globs or URIs of these; Parquet, CSV, TSV or JSON lines (`.gz`, `.bz2` and
+        `.zst` too, up to 2 GiB of ids and text each); for vectors also `.npy` and `.npz`.
     columns
         The files' name of each column that is called otherwise than in :data:`COLUMNS`. One that
         is not named here is found by its own name, or by one that is commonly used for it.
