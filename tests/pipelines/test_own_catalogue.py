@@ -124,7 +124,7 @@ def of_plays() -> list[Defect]:
             play("1", "bad-\xff").decode().encode("latin-1").replace(b"zo\xeb", "zoë".encode()),
             "not in the corpus",
             "unmatched",
-            "bad-\ufffd",
+            r"bad-\xff",
         ),
     ]
 
