@@ -88,8 +88,15 @@ def table_specs(config: Config) -> Specs:
 
 
 def reads_times(config: Config) -> bool:
-    """Whether plays that say when they were are wanted, where a layout has a choice."""
-    return config.source.format in LAYOUTS and config.split.by == "time"
+    """Whether plays that say when they were are wanted, where the source's layout has a choice.
+
+    All folds of a comparison stand on one ingest, whichever of them is asked for: one that has a
+    split by time reads times for all.
+    """
+    source, layout = config.source, LAYOUTS.get(config.source.format)
+    if layout is None or not layout.choice or source.tables.plays.paths:
+        return False
+    return "time" in (config.split.by, *config.compare.splits)
 
 
 def _given(tables: TablesConfig) -> dict[Kind, TableConfig]:

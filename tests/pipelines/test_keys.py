@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
-from pipelines import compare, config, embed, ladder, lists, report, tune
+from pipelines import compare, config, embed, ingest, ladder, lists, report, tune
+from pipelines.compare.folds import Fold
 from pipelines.config import Config
 from pipelines.run import STAGES
 from pipelines.runtime.workspace import Workspace
@@ -261,6 +262,38 @@ def test_tables_depend_on_what_is_read_of_them(tmp_path) -> None:
     own = {name for name in named if name.startswith("source.tables.")}
     shards = {"ingest.rows_per_shard", "ingest.bytes_per_shard"}
     assert changed == {"source.format", "source.root", *shards, *own}
+
+
+LAYOUT = ("embed.modalities=[metadata]",)
+TIMED = ("split.by=time", "recommend.protocol=oord")
+
+
+@pytest.mark.parametrize("choice", ["lfm-2b", "music4all-onion"])
+def test_times_of_a_layout_are_read_where_any_split_is_by_them(choice, tmp_path) -> None:
+    """By all folds of a comparison alike, which stand on one ingest; of a layout's own plays."""
+    workspace = Workspace(str(tmp_path))
+
+    def key(of: Config) -> str:
+        return ingest.STAGE.plan(of, workspace).key
+
+    base = (*LAYOUT, f"source.format={choice}")
+    compared = load(*base, "compare.splits=[song, time]")
+    folds = [Fold("song", 0).config(compared), Fold("song", 1).config(compared)]
+    folds.append(Fold("time", 0).config(compared))
+    assert {key(of) for of in (compared, *folds)} == {key(load(*base, *TIMED))}
+    assert key(compared) != key(load(*base))
+    own = (*base, "source.tables.plays.paths=[p.csv]")
+    assert key(load(*own)) == key(load(*own, *TIMED))
+
+
+@pytest.mark.parametrize(
+    "layout", ["tables", "recbole", "lfm-1b", "yambda", "spotify-mpd", "lastfm-360k"]
+)
+def test_where_there_is_one_file_of_plays_it_is_read_once(layout, tmp_path) -> None:
+    workspace, base = Workspace(str(tmp_path)), (*LAYOUT, f"source.format={layout}")
+    compared = load(*base, "compare.splits=[song, time]")
+    each = (load(*base), load(*base, *TIMED), compared, Fold("time", 0).config(compared))
+    assert len({ingest.STAGE.plan(of, workspace).key for of in each}) == 1
 
 
 UNREAD = {

@@ -41,12 +41,16 @@ class Layout:
         say when they were, where there is a choice. A SourceError names what is missing.
     find_features
         Of a folder: tables of vectors, by what they are called.
+    choice
+        Plays may be in files that say when they were and in others that do not, so that `times`
+        has a say.
     """
 
     name: str
     title: str
     find: Callable[[str, bool], Tables]
     find_features: Callable[[str], dict[str, TableSpec]] = lambda root: {}
+    choice: bool = False
 
     def tables(self, root: str, times: bool = False) -> Tables:
         """The tables in a folder; see `find`."""
@@ -66,8 +70,8 @@ LAYOUTS: Mapping[str, Layout] = {
     for layout in (
         Layout("recbole", "RecBole's atomic files", recbole),
         Layout("lfm-1b", "LFM-1b", lfm_1b),
-        Layout("lfm-2b", "LFM-2b and its subsets", lfm_2b),
-        Layout("music4all-onion", "Music4All-Onion", onion, onion_features),
+        Layout("lfm-2b", "LFM-2b and its subsets", lfm_2b, choice=True),
+        Layout("music4all-onion", "Music4All-Onion", onion, onion_features, choice=True),
         Layout("yambda", "Yambda", yambda, yambda_features),
         Layout("spotify-mpd", "Spotify's Million Playlist Dataset", spotify_playlists),
         Layout("lastfm-360k", "Last.fm-360K, of artists", lastfm_360k),
