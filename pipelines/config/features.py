@@ -24,6 +24,7 @@ TAKEN = frozenset(
     {
         *("terms", "tags", "artist", "album", "names", "titles", "year", "encoder"),
         *("lists", "walks", "links", "fame", "all", "word2vec", "reports"),
+        *("progress", "gpus", "choices", "lease", "kept_results"),
     }
 )
 """What vectors of one's own cannot be called: similarities and modalities of signals, whose names a

@@ -37,7 +37,8 @@ class Join:
     ----------
     name
         Of its artifacts: `raw_NAME` has the rows as they were read, `sent_NAME` those of songs;
-        what is left out is listed in `NAME_unmatched`.
+        what is left out is listed in `unmatched_NAME`. None begins with it: `vectors_NAME` are
+        those of a modality, which may have any name.
     key
         The column of ids, of the rows as of the songs.
     source
@@ -55,12 +56,12 @@ class Join:
     def staging(self) -> tuple[str, ...]:
         """Artifacts that only the join and its caller read."""
         name = self.name
-        return (f"raw_{name}", f"{name}_ids", f"{name}_places", f"sent_{name}")
+        return (f"raw_{name}", f"ids_of_{name}", f"places_of_{name}", f"sent_{name}")
 
     @property
     def unmatched(self) -> str:
         """The artifact that lists what is left out."""
-        return f"{self.name}_unmatched"
+        return f"unmatched_{self.name}"
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ STAGE = Stage(
     work=work,
     source=source_state,
     check=check_source,
-    version=4,
+    version=5,
     staging=(*_STAGING, *_REJECTS, NOTES),
     published=("report.json",),
 )

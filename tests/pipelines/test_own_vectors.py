@@ -21,6 +21,7 @@ from pipelines.compare.folds import Fold, fold_workspace
 from pipelines.compare.methods import SPECS
 from pipelines.config.features import TAKEN
 from pipelines.run import run
+from pipelines.runtime import gpus, stage, workspace
 from pipelines.runtime.workspace import Manifest, Workspace
 from tests.pipelines.inline import load, without_ray
 from tests.pipelines.tables import TABLES, stand_in
@@ -213,6 +214,11 @@ def test_names_of_the_signals_own_similarities_are_taken() -> None:
     """Else `neighbours-terms` were two signals, and a reason by modality told one for the other."""
     of_signals = {spec.modality for spec in SIGNALS.values()} - {"metadata", "lyrics", "audio"}
     assert {*content.KERNELS, *context.KERNELS, *of_signals} <= TAKEN | {"lyrics", "audio"}
+
+
+def test_what_else_lies_beside_vectors_is_taken() -> None:
+    """Else what a run notes of its work were taken for vectors, or they for it."""
+    assert {*stage._STAGING, *gpus._NO_WORK, workspace._CHOICES, "word2vec"} <= TAKEN
 
 
 def test_signals_are_those_of_the_embedded_vectors(small, tmp_path) -> None:

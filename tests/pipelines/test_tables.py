@@ -17,6 +17,7 @@ from pipelines import config, ingest
 from pipelines.check import check
 from pipelines.config import Config
 from pipelines.ingest import catalogue, listing, song_codes, song_groups, table_songs, vocabulary
+from pipelines.ingest.vectors import artifact_of
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines import as_tables
@@ -292,6 +293,19 @@ def test_nothing_depends_on_how_the_work_is_cut(defective, tmp_path, monkeypatch
     listed = [sorted(map(str, rows(w, "rejects"))) for w in (found, defective)]
     without = [[row for row in each if "of shard" not in row] for each in listed]
     assert without[0] == without[1]
+
+
+def test_a_modality_may_have_any_name(tmp_path) -> None:
+    """Also that of something which ingest has of all vectors together."""
+    folder, names = written(tmp_path / "tables"), ("ids", "places", "unmatched", "rejects")
+    features = ", ".join(f"{name}: clap-1.parquet" for name in names)
+    found = ingested(folder, tmp_path / "w", source__tables__features=f"{{{features}}}")
+    for name in names:
+        table = rows(found, f"vectors_{name}")
+        assert [row["vector"] for row in table] == [[1, 2], [0, 0], [3, 4], [0, 0]]
+    assert found.require("ingest")["counts"]["rejects"]["unmatched"] == 2 + len(names)
+    besides = (*ingest.STAGE.staging, *ingest.STAGE.published)
+    assert not [name for name in besides if name.startswith(artifact_of(""))]
 
 
 def test_the_vocabulary_has_the_most_frequent_words(tmp_path) -> None:
