@@ -19,6 +19,8 @@ from pipelines.config import Config
 from pipelines.embed.lyrics import check_encoder
 from pipelines.embed.tokens import PRETRAIN
 from pipelines.ingest.listing import named_sources
+from pipelines.ingest.looking import look_into_tables
+from pipelines.ingest.tables import is_tables, table_specs
 from pipelines.runtime import gpus, lease, resources, session
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Plan, Plans, Stage
@@ -142,6 +144,9 @@ def _sources(config: Config) -> str:
         if not files.is_folder(path):
             with files.open_binary(path) as file:
                 file.read(1)
+    if is_tables(config):
+        number = look_into_tables(table_specs(config))
+        return f"{number} tables are there, with the columns that they need"
     return f"{len(found)} files and folders are there"
 
 

@@ -26,6 +26,7 @@ from pipelines.config import Config
 from pipelines.ingest.catalogue import STAGING as CATALOGUE
 from pipelines.ingest.crashes import NOTES
 from pipelines.ingest.listing import source_state
+from pipelines.ingest.looking import look_into_tables
 from pipelines.ingest.lookup import STAGING as LOOKUP
 from pipelines.ingest.lookup import write_song_names
 from pipelines.ingest.lyrics import JOIN as LYRICS
@@ -113,6 +114,7 @@ def _official(config: Config, run: StageRun, limit: float) -> dict[str, Counts]:
 def _tables(config: Config, run: StageRun, limit: float) -> dict[str, Counts]:
     """Tables of one's own. Where none has the songs, these are the ones that are played."""
     specs = table_specs(config)
+    tasks.run_task(run, look_into_tables, specs)
     read = None
     if specs.songs is not None:
         songs, catalogued = read_table_songs(config, run, limit, specs.songs)

@@ -61,7 +61,7 @@ def read_table_lyrics(
     if spec is None:
         return NONE
     shards, columns = table_shards(run, spec, "source.tables.lyrics", config.ingest)
-    join = replace(JOIN, key=tasks.run_task(run, _key, spec, specs.songs))
+    join = replace(JOIN, key=tasks.run_task(run, key_of, spec, specs.songs))
     reports, stream = read_shards(
         run,
         "lyrics",
@@ -107,8 +107,14 @@ def read_table_lyrics(
     }
 
 
-def _key(spec: TableSpec, songs: TableSpec | None) -> Key:
-    """What the ids in lyrics are: tracks' if they have a column of them, else songs'."""
+def key_of(spec: TableSpec, songs: TableSpec | None) -> Key:
+    """What the ids in lyrics are: tracks' if they have a column of them, else songs'.
+
+    Raises
+    ------
+    SourceError
+        Some files of lyrics have tracks' ids and others not, or the songs have none.
+    """
     paths = table_files(spec)
     by_track = [path for path in paths if "track_id" in columns_of(path, spec)]
     if not by_track:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -448,6 +449,42 @@ def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
             ingest.STAGE.run(settings)
         found = {each.what: each for each in check(settings, [ingest.STAGE], [])}
     assert "source.tables.lyrics" in str(found["sources"].error)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "plays.csv",
+            "who,what\nu1,é1\n",
+            r"plays\.csv: no column is user_id \(it has who, what\)",
+        ),
+        ("songs.csv", "name;genres\nA;pop\n", r"songs\.csv: has no column sid"),
+        ("lyrics.csv", "song_id,track_id,text\né1,T1,a\n", r"lyrics\.csv: has a column track_id"),
+        ("covers.txt", "é1\n", r"covers\.npy: has 2 rows, where .*covers\.txt has 1"),
+    ],
+)
+def test_a_file_that_will_not_do_is_told_of_before_any_is_read(
+    tmp_path, monkeypatch, file, content, message
+) -> None:
+    folder = written(tmp_path / "tables")
+    (folder / file).write_text(content)
+    settings = configured(folder, tmp_path / "w")
+    for kind in ("table_songs.read_songs", "plays.read_table", "vectors.read_features"):
+        monkeypatch.setattr(f"pipelines.ingest.{kind}", lambda *_: pytest.fail("it was read"))
+    with without_ray():
+        found = {each.what: each for each in check(settings, [ingest.STAGE], [])}
+        with pytest.raises(SourceError, match=message):
+            ingest.STAGE.run(settings)
+    assert re.search(message, found["sources"].text)
+    assert isinstance(found["sources"].error, SourceError)
+
+
+def test_a_check_says_how_many_tables_are_there(tmp_path) -> None:
+    settings = configured(written(tmp_path / "tables"), tmp_path / "w")
+    with without_ray():
+        found = {each.what: each for each in check(settings, [ingest.STAGE], [])}
+    assert found["sources"].text == "6 tables are there, with the columns that they need"
 
 
 def test_every_file_counts_in_the_state_of_tables(tmp_path) -> None:
