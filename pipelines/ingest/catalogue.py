@@ -6,7 +6,7 @@ a hash; last, every group of parts is told which of its rows stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -40,6 +40,7 @@ Key = Literal["track_id", "song_id"]
 
 _IDS = ["song_id", "track_id"]
 _REPEATED = "track read before"
+_SOURCE = "songs"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def catalogue(
     key: Key = "track_id",
     *,
     repeats: bool = False,
+    sources: Sequence[str] | None = None,
 ) -> tuple[Counts, Catalogued]:
     """Write `songs`: which rows of `raw_songs` stay, one a song.
 
@@ -113,6 +115,9 @@ def catalogue(
         The rows of each part of `raw_songs`.
     repeats
         A song has many rows by design: that they are left out is not listed.
+    sources
+        The file of each part, which what is left out is listed under; None: `songs`, with the row
+        of `raw_songs`.
     """
     rejected = tasks.run_task(run, _write_mismatches, run, mismatches) if mismatches else 0
     groups = tuple(song_groups(["raw_songs"], [tracks]))
@@ -121,11 +126,11 @@ def catalogue(
     what = "the catalogue"
     send = resumable(run, "sent_tracks", partial(_send, run, pieces), Written)
     tasks.map_tasks(run, send, groups, description=what)
-    by_track = partial(_by_track, run, pieces, len(groups), key, repeats)
+    by_track = partial(_by_track, run, pieces, len(groups), key, repeats, sources)
     found = tasks.map_tasks(
         run, resumable(run, "by_track", by_track, TracksReport), each, description=what
     )
-    by_song = partial(_by_song, run, pieces, groups, key)
+    by_song = partial(_by_song, run, pieces, groups, key, sources)
     sharing = tasks.map_tasks(
         run, resumable(run, "by_song", by_song, Written), each, description=what
     )
@@ -166,13 +171,29 @@ def _send(run: StageRun, pieces: int, group: SongGroup) -> Written:
     return Written(table.num_rows)
 
 
-def _exclude(rejects: Rejects, tracks: Iterable[str], reason: str, details: Iterable[str]) -> None:
-    for track, detail in zip(tracks, details, strict=True):
-        rejects.add("songs", str(track), reason, detail, "excluded")
+def _exclude(
+    rejects: Rejects,
+    tracks: Iterable[str],
+    reason: str,
+    details: Iterable[str],
+    sources: Iterable[str],
+) -> None:
+    for track, detail, source in zip(tracks, details, sources, strict=True):
+        rejects.add(source, str(track), reason, detail, "excluded")
+
+
+def _sources_of(rows: pd.DataFrame, sources: Sequence[str] | None) -> Iterator[str]:
+    return (_SOURCE if sources is None else sources[part] for part in rows.part)
 
 
 def _by_track(
-    run: StageRun, pieces: int, groups: int, key: Key, repeats: bool, piece: Shard
+    run: StageRun,
+    pieces: int,
+    groups: int,
+    key: Key,
+    repeats: bool,
+    sources: Sequence[str] | None,
+    piece: Shard,
 ) -> TracksReport:
     """The first row of each track, and the pairs that are mismatched, by song."""
     sent = pa.concat_tables(gather(run, "sent_tracks", piece.part, range(groups)))
@@ -186,7 +207,8 @@ def _by_track(
     rejects = Rejects()
     mismatched = table[wrong]
     details = (f"of song {song}" for song in mismatched.song_id)
-    _exclude(rejects, mismatched.track_id, "known mismatch", details)
+    listed_in = _sources_of(mismatched, sources)
+    _exclude(rejects, mismatched.track_id, "known mismatch", details, listed_in)
     right = table[~wrong].sort_values(["track_id", "part", "row"])
     again = right.duplicated("track_id")
     first = right.groupby("track_id").song_id.transform("first")
@@ -194,8 +216,11 @@ def _by_track(
     listed = same_song & (not repeats)
     for chosen, reason in ((listed, "song read before"), (again & ~same_song, _REPEATED)):
         found = right[chosen]
-        places = (f"row {r} of shard {p}" for r, p in zip(found.row, found.part, strict=True))
-        _exclude(rejects, found[key], reason, places)
+        places = (
+            f"row {r} of shard {p}" if sources is None else ""
+            for r, p in zip(found.row, found.part, strict=True)
+        )
+        _exclude(rejects, found[key], reason, places, _sources_of(found, sources))
     run.write(rejects.to_table(), "song_exclusions", piece.part)
     rows = pd.concat([right[~again].assign(wrong=False), mismatched.assign(wrong=True)])
     passed = pa.Table.from_pandas(
@@ -207,7 +232,12 @@ def _by_track(
 
 
 def _by_song(
-    run: StageRun, pieces: int, groups: Sequence[SongGroup], key: Key, piece: Shard
+    run: StageRun,
+    pieces: int,
+    groups: Sequence[SongGroup],
+    key: Key,
+    sources: Sequence[str] | None,
+    piece: Shard,
 ) -> Written:
     """The first track of each song: to the group that it is of, and to the piece of its track."""
     sent = pa.concat_tables(gather(run, "sent_of_songs", piece.part, range(pieces)))
@@ -218,7 +248,7 @@ def _by_song(
     stays = dict(zip(kept.song_id, kept.track_id, strict=True))
     rejects = Rejects()
     details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
-    _exclude(rejects, sharing[key], "song of another track", details)
+    _exclude(rejects, sharing[key], "song of another track", details, _sources_of(sharing, sources))
     run.write(rejects.to_table(), "song_exclusions", pieces + piece.part)
     lost = sorted(set(table.song_id[table.wrong]) - set(kept.song_id))
     run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched", piece.part)

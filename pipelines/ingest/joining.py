@@ -8,7 +8,6 @@ second row of a song, is listed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -174,7 +173,7 @@ def _send_rows(
     known = pc.and_(first, places["known"])
     again, others = rows.filter(pc.invert(first)), rows.filter(pc.and_not(first, known))
     what = join.key.removesuffix("_id")
-    source = join.source or os.path.basename(shard.path)
+    source = join.source or shard.source
     rejects = Rejects()
     for identity in again[join.key].to_pylist():
         rejects.add(source, identity, f"{what} read before", action="excluded")

@@ -65,9 +65,7 @@ def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
     if is_tables(config):
         spec = table_specs(config).plays
         named = spec.paths
-        shards: Sequence[FileShard] = table_shards(run, spec, "source.tables.plays", config.ingest)[
-            0
-        ]
+        shards: Sequence[FileShard] = table_shards(config, run, spec, "source.tables.plays")[0]
     else:
         named = config.source.plays
         shards = _shards_of_triplets(config, run)
@@ -149,8 +147,10 @@ def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
     """Users and songs once a shard, and its rows as positions among them."""
     if isinstance(shard, TableShard):
         batch = read_table(shard.path, shard.spec, shard.start, shard.stop)
+        rejects = shard.rejects(batch)
     else:
         batch = taste_profile.read_triplets(shard.path, shard.start, shard.stop)
+        rejects = batch.rejects
     table = batch.table
     listeners = table["user_id"].combine_chunks().dictionary_encode()
     played = table["song_id"].combine_chunks().dictionary_encode()
@@ -167,7 +167,7 @@ def _read_plays_shard(shard: FileShard) -> tuple[Tables, PlaysReport]:
         "raw_plays": raw,
         "raw_users": pa.table({"user_id": listeners.dictionary}),
         "raw_played": pa.table({"song_id": ids, "rows": rows}, schema=PLAYED),
-        "play_rejects": batch.rejects,
+        "play_rejects": rejects,
     }
     return tables, PlaysReport(
         **vars(report(batch)),

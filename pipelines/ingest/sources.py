@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ class FileShard(Shard):
     start: int
     stop: int
 
+    @property
+    def source(self) -> str:
+        """The file's name in rejects."""
+        return os.path.basename(self.path)
+
 
 @dataclass(frozen=True)
 class ReadReport:
@@ -40,6 +46,17 @@ class ReadReport:
 def source_path(config: Config, path: str) -> str:
     """A source path of the config, below `source.root`: a local path or a URI."""
     return files.join(config.source.root, path)
+
+
+def below_root(config: Config, path: str) -> str:
+    """The path of a file below `source.root`, without options of a filesystem; else as it is."""
+    root = config.source.root
+    if files.is_uri(path):
+        root, path = root.partition("?")[0], path.partition("?")[0]
+    elif root and not files.is_uri(root):
+        root = os.path.expanduser(root)
+    before = f"{root.rstrip('/')}/"
+    return path.removeprefix(before) if root else path
 
 
 def artist_databases(config: Config) -> tuple[str | None, str | None]:

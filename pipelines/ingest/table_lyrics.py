@@ -60,7 +60,7 @@ def read_table_lyrics(
     spec = specs.lyrics
     if spec is None:
         return NONE
-    shards, columns = table_shards(run, spec, "source.tables.lyrics", config.ingest)
+    shards, columns = table_shards(config, run, spec, "source.tables.lyrics")
     join = replace(JOIN, key=tasks.run_task(run, key_of, spec, specs.songs))
     reports, stream = read_shards(
         run,
@@ -136,7 +136,7 @@ def _read_shard(key: Key, shard: TableShard) -> tuple[Tables, LyricsReport]:
     table = batch.table.rename_columns(
         [key if name == "track_id" else name for name in batch.table.column_names]
     )
-    found = {"raw_lyrics": table, "lyrics_rejects": batch.rejects}
+    found = {"raw_lyrics": table, "lyrics_rejects": shard.rejects(batch)}
     words = pc.unique(pc.list_flatten(table["words"]))
     texts = len(table) - table["text"].null_count
     return found, LyricsReport(**vars(report(batch)), words=len(words), texts=texts)

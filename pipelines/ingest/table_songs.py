@@ -47,7 +47,7 @@ def read_table_songs(
     config: Config, run: StageRun, limit: float, spec: TableSpec
 ) -> tuple[Counts, Catalogued]:
     """Songs to `songs`, the first row of each, in the order of the files. Also how they lie."""
-    shards, _ = table_shards(run, spec, "source.tables.songs", config.ingest)
+    shards, _ = table_shards(config, run, spec, "source.tables.songs")
     reports, stream = read_shards(
         run,
         "songs",
@@ -64,7 +64,12 @@ def read_table_songs(
             "source.tables.songs"
         )
     excluded, songs = catalogue(
-        run, [shard.kept for shard in reports], None, "song_id", repeats=spec.repeats
+        run,
+        [report.kept for report in reports],
+        None,
+        "song_id",
+        repeats=spec.repeats,
+        sources=[shard.source for shard in shards],
     )
     counts: Counts = {
         "tracks": total.rows,
@@ -88,7 +93,7 @@ def _read_shard(shard: TableShard) -> tuple[Tables, TableSongsReport]:
         ids = songs["song_id"].combine_chunks().dictionary_encode()
         songs = songs.filter(pa.array(first_of(ids.indices.to_numpy())))
     metrics.count("fusionrec_songs_ingested", songs.num_rows)
-    found = {"raw_songs": songs, "song_rejects": batch.rejects}
+    found = {"raw_songs": songs, "song_rejects": shard.rejects(batch)}
     of_songs = SongsReport.of(report(batch), songs, {})
     return found, TableSongsReport(**vars(of_songs), kept=songs.num_rows)
 

@@ -6,13 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+import pyarrow as pa
+
+from fusionrec import schemas
 from fusionrec.errors import ConfigError, SourceError
+from fusionrec.formats.batch import Batch
+from fusionrec.formats.files import shown
 from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, table_files
 from fusionrec.formats.tables.spec import Kind, TableSpec
 from pipelines.config import Config
-from pipelines.config.sources import IngestConfig
 from pipelines.config.tables import TableConfig, TablesConfig
-from pipelines.ingest.sources import FileShard, source_path
+from pipelines.ingest.sources import FileShard, below_root, source_path
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import StageRun
@@ -20,9 +25,27 @@ from pipelines.runtime.workspace import StageRun
 
 @dataclass(frozen=True)
 class TableShard(FileShard):
-    """A range of a table's file, in the units of :func:`fusionrec.formats.tables.ranges`."""
+    """A range of a table's file, in the units of :func:`fusionrec.formats.tables.ranges`.
+
+    Attributes
+    ----------
+    name
+        The file's path below `source.root`: tables of many files have many of one name.
+    """
 
     spec: TableSpec
+    name: str
+
+    @property
+    def source(self) -> str:
+        """The file's name in rejects."""
+        return self.name
+
+    def rejects(self, batch: Batch) -> pa.Table:
+        """What was rejected of the range, by the file's path."""
+        names = pa.array([self.name]).take(pa.array(np.zeros(batch.rejects.num_rows, np.int32)))
+        place = schemas.REJECTS.get_field_index("source")
+        return batch.rejects.set_column(place, schemas.REJECTS.field(place), names)
 
 
 @dataclass(frozen=True)
@@ -147,10 +170,10 @@ class _File(Shard):
 
 
 def table_shards(
+    config: Config,
     run: StageRun,
     spec: TableSpec,
     key: str,
-    settings: IngestConfig,
     *,
     rows: int | None = None,
     first: int = 0,
@@ -171,20 +194,24 @@ def table_shards(
     SourceError
         There is no file, or none with a row; or one lacks a column that is needed.
     """
-    files: Sequence[str] = tasks.run_task(run, table_files, spec)
+    settings = config.ingest
+    paths: Sequence[str] = tasks.run_task(run, table_files, spec)
     size = min(settings.rows_per_shard, rows or settings.rows_per_shard)
     found = tasks.map_tasks(
         run,
         partial(_cut, spec, size, settings.bytes_per_shard),
-        [_File(number, path) for number, path in enumerate(files)],
+        [_File(number, path) for number, path in enumerate(paths)],
         description="looking at tables",
     )
     places = [
-        (path, *place) for path, cut in zip(files, found, strict=True) for place in cut.ranges
+        (path, *place) for path, cut in zip(paths, found, strict=True) for place in cut.ranges
     ]
     if not places:
         raise SourceError(f"{', '.join(spec.paths)}: holds no rows; mend {key}, or leave it out")
-    shards = [TableShard(part, *place, spec) for part, place in enumerate(places, first)]
+    shards = [
+        TableShard(part, path, start, stop, spec, shown(below_root(config, path)))
+        for part, (path, start, stop) in enumerate(places, first)
+    ]
     return shards, {column for cut in found for column in cut.columns}
 
 

@@ -109,7 +109,7 @@ def _shards(
     dimension = tasks.run_task(run, _dimension, spec)
     rows = max(1, config.ingest.bytes_per_shard // (4 * dimension))
     key = f"source.tables.features.{name}"
-    shards, _ = table_shards(run, spec, key, config.ingest, rows=rows, first=first)
+    shards, _ = table_shards(config, run, spec, key, rows=rows, first=first)
     return [VectorShard(**vars(shard), dimension=dimension) for shard in shards]
 
 
@@ -120,7 +120,7 @@ def _dimension(spec: TableSpec) -> int:
 
 def _read_shard(shard: VectorShard) -> tuple[Tables, ReadReport]:
     batch = read_features(shard.path, shard.spec, shard.start, shard.stop, shard.dimension)
-    return {"raw_vectors": batch.table, "vector_rejects": batch.rejects}, report(batch)
+    return {"raw_vectors": batch.table, "vector_rejects": shard.rejects(batch)}, report(batch)
 
 
 def _collect(

@@ -18,6 +18,7 @@ from pipelines import config, ingest
 from pipelines.check import check
 from pipelines.config import Config
 from pipelines.ingest import catalogue, listing, song_codes, song_groups, table_songs, vocabulary
+from pipelines.ingest.sources import below_root
 from pipelines.ingest.vectors import artifact_of
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
@@ -198,7 +199,7 @@ def test_each_defect_is_listed(defective) -> None:
         [
             ("songs.csv", "3", "nulled"),  # no year
             ("songs.csv", "4", "dropped"),  # no id
-            ("songs", "2", "excluded"),
+            ("songs.csv", "2", "excluded"),
             ("plays.csv", "4", "dropped"),  # no number
             ("plays.csv", "8", "dropped"),  # negative
             ("plays.csv", "9", "dropped"),  # two fields
@@ -292,8 +293,7 @@ def test_nothing_depends_on_how_the_work_is_cut(defective, tmp_path, monkeypatch
     for name in ("vectors_clap", "vectors_covers"):
         assert rows(found, name) == rows(defective, name), name
     listed = [sorted(map(str, rows(w, "rejects"))) for w in (found, defective)]
-    without = [[row for row in each if "of shard" not in row] for each in listed]
-    assert without[0] == without[1]
+    assert listed[0] == listed[1]
 
 
 def test_a_modality_may_have_any_name(tmp_path) -> None:
@@ -307,6 +307,54 @@ def test_a_modality_may_have_any_name(tmp_path) -> None:
     assert found.require("ingest")["counts"]["rejects"]["unmatched"] == 2 + len(names)
     besides = (*ingest.STAGE.staging, *ingest.STAGE.published)
     assert not [name for name in besides if name.startswith(artifact_of(""))]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path) -> None:
+    """In folders of a table, and of several tables."""
+    folder = written(tmp_path / "tables")
+    contents = {
+        "songs/a": "song_id,title\né1,A\n2,B\n3,C\n4,D\n",
+        "songs/b": "song_id,title\n,None\n2,Again\n",
+        "plays/x=1": PLAYS,
+        "plays/x=2": "user_id,song_id,plays\nu1,é1,none\nu1,9,1\n",
+        "lyrics/x=1": LYRICS,
+        "lyrics/x=2": "song_id,text\n2,\n9,nine\n3,again\n",
+    }
+    for place, content in contents.items():
+        (folder / place).mkdir(parents=True)
+        (folder / place / "p.csv").write_text(content)
+    named = {f"source__tables__{name}": name for name in ("songs", "plays", "lyrics")}
+    found = ingested(folder, tmp_path / "w", **named, source__tables__features="{}")
+    listed = {(row["source"], row["item"], row["action"]) for row in rows(found, "rejects")}
+    assert listed >= {
+        ("songs/b/p.csv", "2", "dropped"),
+        ("songs/b/p.csv", "2", "excluded"),
+        ("plays/x=1/p.csv", "4", "dropped"),
+        ("plays/x=2/p.csv", "2", "dropped"),
+        ("lyrics/x=1/p.csv", "8", "unmatched"),
+        ("lyrics/x=2/p.csv", "2", "excluded"),
+        ("lyrics/x=2/p.csv", "9", "unmatched"),
+        ("lyrics/x=2/p.csv", "3", "excluded"),
+    }
+    assert not any(source == "p.csv" for source, *_ in listed)
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "name"),
+    [
+        ("", "d/p.csv", "d/p.csv"),
+        ("d", "d/x/p.csv", "x/p.csv"),
+        ("d/", "d/x/p.csv", "x/p.csv"),
+        ("d", "/else/p.csv", "/else/p.csv"),
+        ("/", "/d/p.csv", "d/p.csv"),
+        ("s3://b/d?region=x", "s3://b/d/x/p.csv?region=x", "x/p.csv"),
+        ("d", "s3://b/p.csv", "s3://b/p.csv"),
+        ("s3://b", "/d/p.csv", "/d/p.csv"),
+    ],
+)
+def test_rejects_name_the_path_below_the_root(root, path, name) -> None:
+    chosen = config.load(None, [f"source.root={root}"] if root else [])
+    assert below_root(chosen, path) == name
 
 
 def test_the_vocabulary_has_the_most_frequent_words(tmp_path) -> None:
