@@ -6,75 +6,53 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fusionrec.formats.tables.names import plain_name
+from fusionrec.formats.tables.names import USED, plain_name
 from fusionrec.formats.tables.spec import COLUMNS, REQUIRED, Kind
 
 Values = Mapping[str, Sequence[str]]
 """The first values of each column, as text; empty where there is none."""
 
-_SONG_IDS = (
-    *("itemid", "trackid", "iid", "sid", "tid", "songuri", "trackuri", "uri", "isrc"),
-    *("song", "track", "item", "id"),
-)
-NAMES: Mapping[Kind, Mapping[str, Sequence[str]]] = {
+_SONG_IDS = ("isrc", "song", "track", "item")
+_MORE: Mapping[Kind, Mapping[str, Sequence[str]]] = {
     "songs": {
         "song_id": _SONG_IDS,
-        "title": (
-            *("songtitle", "tracktitle", "songname", "trackname", "name", "song", "track"),
-            "caption",
-        ),
-        "release": ("album", "albumname", "albumtitle", "releasename", "releasetitle", "record"),
-        "artist_id": ("artisturi", "artistmbid", "performerid", "bandid"),
-        "artist_name": (
-            *("artist", "artists", "artistnames", "performer", "performers", "band", "singer"),
-            *("author", "interpreter", "creator"),
-        ),
-        "year": (
-            *("releaseyear", "yearofrelease", "releasedate", "released", "publicationyear"),
-            "date",
-        ),
-        "duration": (
-            *("durations", "durationsec", "durationseconds", "durationms", "length"),
-            *("lengthseconds", "lengths", "lengthsec", "lengthms", "tracklengthseconds"),
-            *("seconds", "playtime", "runtime"),
-        ),
-        "tempo": ("bpm",),
-        "tags": (
-            *("tag", "genres", "genre", "styles", "style", "keywords", "categories", "category"),
-            "moods",
-        ),
-        "tag_counts": ("tagweights", "genrecounts"),
+        "title": ("caption",),
+        "release": ("record",),
+        "artist_id": ("performerid", "bandid"),
+        "artist_name": ("performers", "singer", "author", "interpreter", "creator"),
+        "year": ("released", "publicationyear", "date"),
+        "duration": ("lengths", "lengthsec", "seconds", "playtime", "runtime"),
+        "tags": ("style", "keywords", "categories", "category", "moods"),
         "popularity": ("popular", "hotness", "hotttnesss"),
     },
     "plays": {
         "user_id": (
-            *("uid", "user", "username", "listenerid", "listener", "customerid", "customer"),
-            *("accountid", "account", "memberid", "member", "playlistid", "pid", "who"),
+            *("customerid", "customer", "accountid", "account", "memberid", "member"),
+            "who",
         ),
-        "song_id": (*_SONG_IDS[:-1], "what", "id"),
-        "plays": (
-            *("playcount", "playcounts", "listencount", "listens", "count", "counts", "nplays"),
-            *("numplays", "timesplayed", "times", "frequency", "n"),
-        ),
-        "rating": ("ratings", "score", "stars"),
-        "timestamp": (
-            *("ts", "time", "datetime", "date", "playedat", "listenedat", "unixtime", "at"),
-            *("when", "createdat", "day"),
-        ),
+        "song_id": ("isrc", "what", "id"),
+        "plays": ("numplays", "timesplayed", "times", "frequency", "n"),
+        "timestamp": ("at", "when", "createdat", "day"),
     },
-    "lyrics": {
-        "song_id": _SONG_IDS,
-        "text": ("lyrics", "lyric", "content", "fulltext"),
-        "words": ("bag", "bagofwords", "bow", "wordcounts"),
-        "counts": (),
-    },
-    "features": {
-        "song_id": _SONG_IDS,
-        "vector": ("vectors", "embedding", "embeddings", "embed", "emb", "features", "feature"),
-    },
+    "lyrics": {"song_id": _SONG_IDS, "text": ("fulltext",)},
+    "features": {"song_id": _SONG_IDS},
 }
-"""Names that are used for the columns, the likeliest first, as `plain_name` makes them; those that
-the readers find unasked are among them."""
+"""Names that readers do not take unasked, as they may well mean something else."""
+
+
+def _names(kind: Kind, wanted: str) -> tuple[str, ...]:
+    used, more = (of.get(kind, {}).get(wanted, ()) for of in (USED, _MORE))
+    return tuple(sorted(dict.fromkeys((*used, *more)), key=lambda name: name == "id"))
+
+
+NAMES: Mapping[Kind, Mapping[str, Sequence[str]]] = {
+    kind: {wanted: _names(kind, wanted) for wanted in wanteds} for kind, wanteds in COLUMNS.items()
+}
+"""Names that are used for the columns, the likeliest first, as `plain_name` makes them: those that
+the readers find unasked, and others; a bare `id` may be of anything, and is the last."""
+
+LISTS = ("tags", "mbtags", "terms", "similar_artists")
+"""Columns of songs that hold lists."""
 
 SEPARATORS = ("|", ";", ",", "/")
 

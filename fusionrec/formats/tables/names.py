@@ -9,7 +9,7 @@ from fusionrec.errors import SourceError
 from fusionrec.formats.tables.spec import COLUMNS, REQUIRED, Kind, TableSpec
 
 _SONG_IDS = ("itemid", "trackid", "iid", "sid", "tid", "songuri", "trackuri", "uri", "id")
-_USED: Mapping[Kind, Mapping[str, Sequence[str]]] = {
+USED: Mapping[Kind, Mapping[str, Sequence[str]]] = {
     "songs": {
         "song_id": _SONG_IDS,
         "title": ("songtitle", "tracktitle", "songname", "trackname", "name", "song", "track"),
@@ -104,7 +104,7 @@ def find_columns(
         for wanted in COLUMNS[spec.kind]:
             if wanted in found or (by_own_name and wanted == "track_id" and "song_id" not in found):
                 continue
-            used = _USED[spec.kind].get(wanted, ())
+            used = USED[spec.kind].get(wanted, ())
             fitting = [
                 name
                 for name in names
