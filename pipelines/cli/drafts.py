@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from fusionrec.errors import ConfigError
+from pipelines.cli.guesses import LISTS
 from pipelines.cli.looks import Look
 from pipelines.cli.named_tables import Named
 
@@ -252,8 +253,9 @@ def _table(name: str, table: Named, look: Look, indent: str) -> list[str]:
         ]
     if look.unused:
         lines.append(f"{inner}# not used: {_comment(', '.join(look.unused))}")
-    if "tags" in look.columns:
-        lines.append(f"{inner}separator: {_quoted(look.spec.separator)} # between tags")
+    lists = ", ".join(name for name in LISTS if name in look.columns)
+    if lists:
+        lines.append(f"{inner}separator: {_quoted(look.spec.separator)} # between {lists}")
     return lines
 
 

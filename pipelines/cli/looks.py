@@ -12,12 +12,12 @@ from fusionrec.formats import files, tables
 from fusionrec.formats.tables import arrays
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.spec import COLUMNS, REQUIRED, Kind, TableSpec
-from pipelines.cli.guesses import Column, Values, guess, separator_of
+from fusionrec.formats.tables.values import is_list
+from pipelines.cli.guesses import LISTS, Column, Values, guess, separator_of
 
 _HEAD = 1000  # rows
 _BLOCK = 8 << 20
-_COUNTED = 1 << 30
-"""Bytes of text in which lines are counted; of more they are reckoned from the first block."""
+"""Bytes of text in which lines are counted; of more they are reckoned from these."""
 
 _COMPRESSED = (".gz", ".bz2", ".zst")
 
@@ -100,7 +100,7 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
         tables.read_head(path, spec, 1)  # which finds out whether there are as many ids
         return Look(spec, {}, (), {}, sum(arrays.shape(each, spec)[0] for each in paths))
     head = tables.read_head(path, spec, _HEAD)
-    values = {name: _texts(head[name]) for name in head.column_names}
+    values = _values(head)
     for wanted, name in given.items():
         if wanted not in COLUMNS[spec.kind]:
             raise ConfigError(
@@ -119,8 +119,11 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
     _require(path, spec.kind, found, [*values])
     named = {name: column.name for name, column in found.items() if column.name != name}
     known = replace(spec, columns={**spec.columns, **named})
-    if "tags" in found:
-        known = replace(known, separator=separator_of(values[found["tags"].name]))
+    lists = [found[name].name for name in LISTS if name in found]
+    written = {of.name for of in head.schema if not is_list(of.type)}
+    if lists:
+        texts = [text for name in lists if name in written for text in values[name]]
+        known = replace(known, separator=separator_of(texts))
     # What the readers will take: they have the last word.
     taken = tables.columns_of(path, known)
     columns = {name: found.get(name, Column(of, "by its name")) for name, of in taken.items()}
@@ -139,7 +142,7 @@ def look_as_named(spec: TableSpec) -> Look:
     """
     paths = tables.table_files(spec)
     head = tables.read_head(paths[0], spec, _HEAD)
-    values = {name: _texts(head[name]) for name in head.column_names}
+    values = _values(head)
     taken = tables.columns_of(paths[0], spec)
     columns = {name: Column(of, "by the layout") for name, of in taken.items()}
     unused = tuple(name for name in values if name not in taken.values())
@@ -165,6 +168,15 @@ def _looks_like_data(name: str) -> bool:
     return not name or name.lstrip("+-").replace(".", "", 1).isdigit() or len(name) > 30
 
 
+def _values(head: pa.Table) -> Values:
+    """Of columns that share a name the first one's: no reader takes any of them."""
+    found: dict[str, list[str]] = {}
+    for name, column in zip(head.column_names, head.columns, strict=True):
+        if name not in found:
+            found[name] = _texts(column)
+    return found
+
+
 def _texts(column: pa.ChunkedArray) -> list[str]:
     def text(value: object) -> str:
         if isinstance(value, list):
@@ -175,10 +187,10 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
 
 
 def _rows(paths: Sequence[str], spec: TableSpec, head: pa.Table) -> int | None:
-    """About how many rows the files have."""
+    """About how many rows the files have: of text by their sizes and the first one's beginning."""
     if head.num_rows < _HEAD // 10 and len(paths) == 1 and files.size(paths[0]) < 1 << 14:
         return int(head.num_rows)  # it was read to its end
-    total = 0
+    total, per_byte = 0, None
     for path in paths:
         form = form_of(path)
         if form == "parquet":
@@ -188,15 +200,14 @@ def _rows(paths: Sequence[str], spec: TableSpec, head: pa.Table) -> int | None:
         elif spec.layout is not None or path.lower().endswith(_COMPRESSED):
             return None
         else:
-            total += _lines(path) - (form == "text" and spec.header is None)
+            if per_byte is None:
+                per_byte = _lines_a_byte(path)
+            header = form == "text" and spec.header is None
+            total += round(per_byte * files.size(path)) - header
     return max(total, 0)
 
 
-def _lines(path: str) -> int:
-    size, lines, read = files.size(path), 0, 0
+def _lines_a_byte(path: str) -> float:
     with files.open_binary(path) as file:
-        while block := file.read(_BLOCK):
-            lines, read = lines + block.count(b"\n"), read + len(block)
-            if size > _COUNTED:
-                return round(lines * size / read)
-    return lines
+        block = file.read(_BLOCK)
+    return block.count(b"\n") / max(len(block), 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,10 @@ import yaml
 
 from fusionrec.formats.sample import write_tables
 from fusionrec.formats.tables import names as readers
+from fusionrec.formats.tables import read_songs
 from fusionrec.formats.tables.spec import REQUIRED
 from pipelines import config
+from pipelines.cli import looks
 from pipelines.cli.guesses import NAMES, guess, separator_of
 from pipelines.cli.main import main
 
@@ -42,6 +45,13 @@ def asked(place: Path, output: Path, *more: object) -> list[object]:
 
 def column(name: str, *values: object) -> dict[str, list[str]]:
     return {name: [str(value) for value in values]}
+
+
+def leaves_of(tree: dict[str, Any], known: set[str], before: str = "") -> Iterator[str]:
+    """Dotted names of a tree's values; a mapping that is the value of a key is one."""
+    for name, value in tree.items():
+        inside = isinstance(value, dict) and before + name not in known
+        yield from leaves_of(value, known, f"{before}{name}.") if inside else (before + name,)
 
 
 def table(place: Path, name: str, columns: Sequence[str], *rows: Sequence[object]) -> Path:
@@ -105,14 +115,17 @@ def test_the_config_says_why(catalogue, tmp_path, capsys) -> None:
         "artist_id: performer # no ids of artists: they are told apart by their names",
         "# not used: added",
         'separator: "|" # between tags',
+        "by: song # or time (with recommend.protocol: oord), which grades by what was played last",
     ):
         assert line in text
     assert "year <- released" in out
     assert "not used: added" in out
     assert "No lyrics: embed.modalities goes without." in out
     assert f"fusionrec run --config {tmp_path}/c.yaml" in out
-    for choice in config.describe():  # it holds nothing that is not a key
-        assert choice
+    known = {name for name, _, _ in config.describe()}
+    leaves = list(leaves_of(yaml.safe_load(text), known))
+    assert set(leaves) <= known
+    assert {"source.tables.songs.columns", "split.by", "label.k", "recommend.top"} <= set(leaves)
     assert config.load(tmp_path / "c.yaml").embed.modalities == ("metadata",)
 
 
@@ -142,6 +155,81 @@ def test_where_there_are_no_tags_times_or_artists(tmp_path, capsys) -> None:
     assert (resolved.train.objective, resolved.recommend.model) == ("factors", "blend")
     assert resolved.recommend.top == 10
     assert not resolved.blend.context
+
+
+@pytest.mark.parametrize("name", ["genres", "terms", "mbtags", "similar_artists"])
+def test_whatever_holds_lists_has_its_separator(tmp_path, capsys, name) -> None:
+    lists = (["rock", "pop"], ["jazz"], ["pop", "blues"], ["folk"])
+    rows = [(f"s{i}", f"Song {i}", ";".join(lists[i % 4])) for i in range(40)]
+    table(tmp_path, "songs.csv", ("id", "name", name), *rows)
+    table(tmp_path, "plays.csv", ("user", "id"), *((f"u{i % 7}", f"s{i}") for i in range(40)))
+    assert told(capsys, *asked(tmp_path, tmp_path / "c.yaml"))[0] == 0
+    named = "tags" if name == "genres" else name
+    assert f'separator: ";" # between {named}\n' in (tmp_path / "c.yaml").read_text()
+    spec = config.load(tmp_path / "c.yaml").source.tables.songs.spec("songs")
+    read = read_songs(str(tmp_path / "songs.csv"), spec).table
+    assert read["mbtags" if named == "tags" else name].to_pylist() == [
+        lists[i % 4] for i in range(40)
+    ]
+
+
+def test_lists_that_are_lists_have_no_say_in_the_separator(tmp_path, capsys) -> None:
+    songs = {
+        "id": [f"s{i}" for i in range(40)],
+        "title": ["T"] * 40,
+        "mbtags": [["rock", "pop"]] * 40,
+        "terms": ["rock;pop"] * 20 + ["jazz"] * 20,
+    }
+    pq.write_table(pa.table(songs), tmp_path / "songs.parquet")
+    table(tmp_path, "plays.csv", ("user", "id"), *((f"u{i % 7}", f"s{i}") for i in range(40)))
+    more = ["--songs", tmp_path / "songs.parquet"]
+    assert told(capsys, *asked(tmp_path, tmp_path / "c.yaml", *more))[0] == 0
+    assert config.load(tmp_path / "c.yaml").source.tables.songs.separator == ";"
+
+
+@pytest.mark.parametrize("twice", ["note", ""])
+def test_columns_of_one_name_that_are_not_used_are_no_matter(tmp_path, capsys, twice) -> None:
+    rows = [(f"s{i}", "x", f"Song {i}", "y") for i in range(40)]
+    table(tmp_path, "songs.csv", ("id", twice, "name", twice), *rows)
+    table(tmp_path, "plays.csv", ("user", "id"), *((f"u{i % 7}", f"s{i}") for i in range(40)))
+    code, out, err = told(capsys, *asked(tmp_path, tmp_path / "c.yaml", "--json"))
+    assert (code, err) == (0, "")
+    songs = json.loads(out)["tables"]["songs"]
+    assert songs["columns"] == {"song_id": "id", "title": "name"}
+    assert songs["unused"] == [twice]
+
+
+def test_columns_of_one_name_that_are_used_are_refused(tmp_path, capsys) -> None:
+    table(tmp_path, "songs.csv", ("id", "genre", "genre"), ("a", "pop", "rock"), ("b", "pop", "x"))
+    table(tmp_path, "plays.csv", ("user", "id"), ("u", "a"), ("u", "b"))
+    code, _, err = told(capsys, *asked(tmp_path, tmp_path / "c.yaml"))
+    assert code == 2
+    assert err.endswith("songs.csv: has 2 columns genre; keep one of them\n")
+
+
+def test_of_large_files_the_beginning_tells_how_many_rows_there_are(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    """Of several files that of the first, by their sizes."""
+    monkeypatch.setattr(looks, "_BLOCK", 1 << 12)
+    table(tmp_path, "songs.csv", ("id", "name"), *((f"s{i:04}", "Song") for i in range(3000)))
+    (tmp_path / "plays").mkdir()
+    for part in range(3):
+        rows = [(f"u{i:04}", f"s{i:04}") for i in range(2000)]
+        table(tmp_path / "plays", f"{part}.csv", ("user", "id"), *rows)
+    read, opened = [], looks.files.open_binary
+
+    def noted(path: str) -> Any:
+        read.append(Path(path).name)
+        return opened(path)
+
+    monkeypatch.setattr(looks.files, "open_binary", noted)
+    more = ["--plays", tmp_path / "plays"]
+    code, out, _ = told(capsys, *asked(tmp_path, tmp_path / "c.yaml", "--json", *more))
+    assert code == 0
+    found = {name: of["rows"] for name, of in json.loads(out)["tables"].items()}
+    assert found == {"songs": pytest.approx(3000, rel=0.01), "plays": pytest.approx(6000, rel=0.01)}
+    assert not {"1.csv", "2.csv"} & set(read)
 
 
 def test_lyrics_that_are_text_are_remarked(catalogue, tmp_path, capsys) -> None:
@@ -237,7 +325,7 @@ def test_columns_are_guessed_by_name_and_by_value(kind, values, found) -> None:
 
 
 def test_names_that_the_readers_know_are_known_here() -> None:
-    for kind, used in readers._USED.items():
+    for kind, used in readers.USED.items():
         for wanted, names in used.items():
             assert set(names) <= set(NAMES[kind][wanted]), (kind, wanted)
 
