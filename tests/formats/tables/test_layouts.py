@@ -37,7 +37,9 @@ def all_of(read: Any, spec: TableSpec) -> list[Batch]:
     return batches
 
 
-def found(name: str, root: Path, *columns: str, times: bool = False) -> tuple[list, list, list]:
+def found(
+    name: str, root: Path | str, *columns: str, times: bool = False
+) -> tuple[list, list, list]:
     """Plays, these columns of the songs, and rejects."""
     tables = LAYOUTS[name].tables(str(root), times)
     plays, songs = all_of(read_plays, tables["plays"]), all_of(read_songs, tables["songs"])
@@ -66,6 +68,22 @@ def test_recbole(tmp_path: Path) -> None:
         [("1193", 'One "Flew" Over', 1975, ["Drama", "Children's"])],
         [],
     )
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "zst"])
+def test_recbole_compressed(tmp_path: Path, ending: str) -> None:
+    """Where a file is there as it is, too, it is not read twice."""
+    plays = "user_id:token\titem_id:token\n1\t7\n"
+    for name, content in (
+        ("x.inter", plays),
+        ("x.item", "item_id:token\ttitle:token_seq\n7\tSeven\n"),
+    ):
+        with pa.output_stream(tmp_path / f"{name}.{ending}") as stream:  # compressed by its name
+            stream.write(content.encode())
+    expected = ([("1", "7", 1)], [("7", "Seven")], [])
+    assert found("recbole", tmp_path, "song_id", "title") == expected
+    write(tmp_path, "x.inter", plays)
+    assert found("recbole", tmp_path, "song_id", "title") == expected
 
 
 def test_recbole_of_artists_in_parts(tmp_path: Path) -> None:
@@ -162,7 +180,7 @@ def test_music4all_onion(tmp_path: Path) -> None:
     assert rows(batch.table) == [("01ab", [0.5, -1.0])]
 
 
-def test_yambda(tmp_path: Path) -> None:
+def test_yambda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listens = {
         "uid": pa.array([10, 20], pa.uint32()),
         "timestamp": pa.array([15929455, 18111700], pa.uint32()),
@@ -186,6 +204,11 @@ def test_yambda(tmp_path: Path) -> None:
     assert found("yambda", inner, "song_id", "artist_id") == expected
     (batch,) = all_of(read_features, LAYOUTS["yambda"].features(str(inner))["embed"])
     assert rows(batch.table) == [("6928395", [1.0, 2.0])]
+    for folder, root in ((tmp_path, "flat/50m"), (tmp_path / "flat", "50m"), (inner, ".")):
+        monkeypatch.chdir(folder)
+        assert found("yambda", root, "song_id", "artist_id") == expected
+        assert list(LAYOUTS["yambda"].features(root)) == ["embed"]
+    assert found("yambda", f"file://{inner}", "song_id", "artist_id") == expected
     write_parquet(tmp_path, "flat/5b/listens.parquet", listens)
     with pytest.raises(SourceError, match=r"has .*50m and .*5b; name one of them"):
         LAYOUTS["yambda"].tables(str(tmp_path))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
@@ -21,6 +22,20 @@ def first(root: str, names: Sequence[str]) -> str | None:
             if files.exists(path):
                 return path
     return None
+
+
+def plain(name: str) -> str:
+    """A file's name without the ending of a compression."""
+    stem, ending = os.path.splitext(name)
+    return stem if ending in _ENDINGS else name
+
+
+def once(names: Iterable[str]) -> list[str]:
+    """Names in ascending order; of files that are there compressed and not, as :func:`first`."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda each: _ENDINGS.index(each.removeprefix(plain(each)))):
+        found.setdefault(plain(name), name)
+    return sorted(found.values())
 
 
 def needed(root: str, layout: str, names: Sequence[str]) -> str:

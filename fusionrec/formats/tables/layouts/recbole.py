@@ -8,7 +8,7 @@ from dataclasses import replace
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.tables import text_files
-from fusionrec.formats.tables.layouts.finding import Tables
+from fusionrec.formats.tables.layouts.finding import Tables, once, plain
 from fusionrec.formats.tables.names import plain_name
 from fusionrec.formats.tables.places import below
 from fusionrec.formats.tables.spec import TableSpec
@@ -23,7 +23,8 @@ def recbole(root: str, times: bool) -> Tables:
     together. Of its own data sets, some have artists for items (`artist_id`), and say `weight` or
     `num_repeat` for how often they were played.
     """
-    inter = [name for name in below(root) if name.endswith(".inter")]
+    there = once(below(root))
+    inter = [name for name in there if plain(name).endswith(".inter")]
     names = {name.rsplit("/", 1)[-1].split(".")[0] for name in inter}
     if len(names) != 1:
         listed = f"those of {', '.join(sorted(names))}" if names else "none"
@@ -38,7 +39,7 @@ def recbole(root: str, times: bool) -> Tables:
             spec, columns=_recbole_columns(spec, {"plays": ("weight", "numrepeat", "numrepeats")})
         )
     }
-    item = [each for each in below(root) if each.rsplit("/", 1)[-1] == f"{name}.item"]
+    item = [each for each in there if plain(each.rsplit("/", 1)[-1]) == f"{name}.item"]
     if item:
         spec = replace(spec, kind="songs", paths=(files.join(root, item[0]),))
         found["songs"] = replace(

@@ -7,7 +7,7 @@ import re
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.tables import playlists
-from fusionrec.formats.tables.layouts.finding import Tables
+from fusionrec.formats.tables.layouts.finding import Tables, once, plain
 from fusionrec.formats.tables.places import below
 from fusionrec.formats.tables.spec import TableSpec
 
@@ -22,8 +22,8 @@ def spotify_playlists(root: str, times: bool) -> Tables:
     """
     slices = [
         name
-        for name in below(root)
-        if re.fullmatch(r"(?:.*/)?mpd\.slice\.\d+-\d+\.json(?:\.gz|\.bz2|\.zst)?", name)
+        for name in once(below(root))
+        if re.fullmatch(r"(?:.*/)?mpd\.slice\.\d+-\d+\.json", plain(name))
     ]
     if not slices:
         raise SourceError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fusionrec.errors import SourceError
 from fusionrec.formats import files
 from fusionrec.formats.tables.layouts.finding import Tables
@@ -26,11 +28,18 @@ def _yambda_folder(root: str) -> str:
 
 def _yambda_file(root: str, name: str) -> str | None:
     """A file of the data set as a whole, where `root` is its folder or that of a size."""
-    above = root.rstrip("/").rsplit("/", 2)[0]
-    for place in (root, above):
+    for place in (root, _above(_above(root))):
         if files.exists(files.join(place, name)):
             return files.join(place, name)
     return None
+
+
+def _above(folder: str) -> str:
+    """The folder that one is in; of a relative path, too."""
+    if files.is_uri(folder):
+        base, mark, options = folder.partition("?")
+        return base.rstrip("/").rpartition("/")[0] + mark + options
+    return os.path.normpath(os.path.join(folder, os.pardir))
 
 
 def yambda(root: str, times: bool) -> Tables:
