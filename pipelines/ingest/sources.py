@@ -48,7 +48,7 @@ def source_path(config: Config, path: str) -> str:
     return files.join(config.source.root, path)
 
 
-def below_root(config: Config, path: str) -> str:
+def path_in_source(config: Config, path: str) -> str:
     """The path of a file below `source.root`, without options of a filesystem; else as it is."""
     root = config.source.root
     if files.is_uri(path):

@@ -8,7 +8,6 @@ the parts of the catalogue.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -28,19 +27,12 @@ from pipelines.ingest.songs import SongsReport, counts_of_tags
 from pipelines.ingest.sources import report, totals
 from pipelines.ingest.tables import TableShard, table_shards
 from pipelines.runtime import metrics, tasks
-from pipelines.runtime.exchange import first_of, gather, scatter
+from pipelines.runtime.exchange import gather, scatter
 from pipelines.runtime.shards import RowsShard, Shard, Written, shards_of_rows
 from pipelines.runtime.stage import Counts, resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
 STAGING = ("ids_played", "songs_played")
-
-
-@dataclass(frozen=True)
-class TableSongsReport(SongsReport):
-    """With the rows that go on to the catalogue."""
-
-    kept: int
 
 
 def read_table_songs(
@@ -54,7 +46,7 @@ def read_table_songs(
         _read_shard,
         shards,
         ["raw_songs", "song_rejects"],
-        TableSongsReport,
+        SongsReport,
         description="reading songs",
     )
     total = totals(reports, limit, "songs", ", ".join(spec.paths))
@@ -65,7 +57,7 @@ def read_table_songs(
         )
     excluded, songs = catalogue(
         run,
-        [report.kept for report in reports],
+        [shard.rows for shard in reports],
         None,
         "song_id",
         repeats=spec.repeats,
@@ -86,16 +78,11 @@ def read_table_songs(
     return counts, songs
 
 
-def _read_shard(shard: TableShard) -> tuple[Tables, TableSongsReport]:
+def _read_shard(shard: TableShard) -> tuple[Tables, SongsReport]:
     batch = read_songs(shard.path, shard.spec, shard.start, shard.stop)
-    songs = batch.table
-    if shard.spec.repeats:  # as many rows as plays: what comes again here is left at once
-        ids = songs["song_id"].combine_chunks().dictionary_encode()
-        songs = songs.filter(pa.array(first_of(ids.indices.to_numpy())))
-    metrics.count("fusionrec_songs_ingested", songs.num_rows)
-    found = {"raw_songs": songs, "song_rejects": shard.rejects(batch)}
-    of_songs = SongsReport.of(report(batch), songs, {})
-    return found, TableSongsReport(**vars(of_songs), kept=songs.num_rows)
+    metrics.count("fusionrec_songs_ingested", batch.table.num_rows)
+    found = {"raw_songs": batch.table, "song_rejects": shard.rejects(batch)}
+    return found, SongsReport.of(report(batch), batch.table, {})
 
 
 def songs_played(config: Config, run: StageRun, plays: RawPlays) -> tuple[Counts, Catalogued]:

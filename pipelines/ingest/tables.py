@@ -17,7 +17,7 @@ from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, table_files
 from fusionrec.formats.tables.spec import Kind, TableSpec
 from pipelines.config import Config
 from pipelines.config.tables import TableConfig, TablesConfig
-from pipelines.ingest.sources import FileShard, below_root, source_path
+from pipelines.ingest.sources import FileShard, path_in_source, source_path
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard
 from pipelines.runtime.workspace import StageRun
@@ -124,31 +124,56 @@ def reads_times(config: Config) -> bool:
 
 def _given(tables: TablesConfig) -> dict[Kind, TableConfig]:
     """The tables that the config names, but for vectors."""
-    sections: dict[Kind, TableConfig] = {
-        "songs": tables.songs,
-        "plays": tables.plays,
-        "lyrics": tables.lyrics,
-    }
-    return {kind: section for kind, section in sections.items() if section.paths}
+    return {kind: section for kind, section in _sections(tables).items() if section.paths}
+
+
+def _sections(tables: TablesConfig) -> dict[Kind, TableConfig]:
+    return {"songs": tables.songs, "plays": tables.plays, "lyrics": tables.lyrics}
 
 
 def check_source(config: Config) -> None:
     """Raise a ConfigError where keys of the source do not fit together."""
+    tables = config.source.tables
     if is_tables(config):
+        _check_named(config)
         table_specs(config)
-        if "audio" in config.embed.modalities:
-            raise ConfigError(
-                f"embed.modalities names audio, which source.format: {config.source.format} does "
-                "not have; leave it out, or give vectors of your own in source.tables.features"
-            )
         return
-    named: list[str] = [*_given(config.source.tables)]
-    named += ["features"] if config.source.tables.features else []
+    named = [kind for kind, of in _sections(tables).items() if _keys_of(of)]
+    named += ["features"] if tables.features else []
     if named:
         raise ConfigError(
             f"source.tables.{named[0]} is given, but source.format is msd, which reads no tables; "
             "set source.format: tables"
         )
+
+
+def _check_named(config: Config) -> None:
+    """Raise a ConfigError where something is said of a table that is not named."""
+    source = config.source
+    named: list[tuple[str, TableConfig]] = [*_sections(source.tables).items()]
+    named += [(f"features.{name}", of) for name, of in source.tables.features.items()]
+    for name, section in named:
+        keys = _keys_of(section)
+        if keys and not section.paths:
+            key = f"source.tables.{name}"
+            of_layout = (
+                f"; the tables of source.format: {source.format} are read as they were published"
+                if source.format in LAYOUTS
+                else ""
+            )
+            raise ConfigError(
+                f"{key}.{keys[0]} is given, but {key}.paths names no file that it is of: set the "
+                f"paths, or leave it out{of_layout}"
+            )
+
+
+def _keys_of(section: TableConfig) -> list[str]:
+    """The keys that say something."""
+    return [
+        name
+        for name, field in type(section).model_fields.items()
+        if getattr(section, name) != field.get_default(call_default_factory=True)
+    ]
 
 
 def _below_root(config: Config, spec: TableSpec) -> TableSpec:
@@ -209,7 +234,7 @@ def table_shards(
     if not places:
         raise SourceError(f"{', '.join(spec.paths)}: holds no rows; mend {key}, or leave it out")
     shards = [
-        TableShard(part, path, start, stop, spec, shown(below_root(config, path)))
+        TableShard(part, path, start, stop, spec, shown(path_in_source(config, path)))
         for part, (path, start, stop) in enumerate(places, first)
     ]
     return shards, {column for cut in found for column in cut.columns}

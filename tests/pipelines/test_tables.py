@@ -18,7 +18,7 @@ from pipelines import config, ingest
 from pipelines.check import check
 from pipelines.config import Config
 from pipelines.ingest import catalogue, listing, song_codes, song_groups, table_songs, vocabulary
-from pipelines.ingest.sources import below_root
+from pipelines.ingest.sources import path_in_source
 from pipelines.ingest.vectors import artifact_of
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
@@ -354,7 +354,7 @@ def test_files_of_one_name_are_told_apart(tmp_path) -> None:
 )
 def test_rejects_name_the_path_below_the_root(root, path, name) -> None:
     chosen = config.load(None, [f"source.root={root}"] if root else [])
-    assert below_root(chosen, path) == name
+    assert path_in_source(chosen, path) == name
 
 
 def test_the_vocabulary_has_the_most_frequent_words(tmp_path) -> None:
@@ -476,8 +476,32 @@ def configured(folder: Path, place: Path, **more: object) -> Config:
         ({"source__format": "msd"}, r"source\.tables\.songs is given, but source\.format is msd"),
         ({"source__tables__features": "{clap: []}"}, r"source\.tables\.features\.clap names no"),
         (
-            {"embed__modalities": "[audio]", "ingest__segments": "stats"},
-            "audio, which source.format: tables does not have",
+            {"source__tables__lyrics": "{columns: {text: verses}}"},
+            r"^source\.tables\.lyrics\.columns is given, but source\.tables\.lyrics\.paths names",
+        ),
+        (
+            {"source__tables__songs": "{delimiter: ;, separator: ;}"},
+            r"^source\.tables\.songs\.delimiter is given, but .* or leave it out$",
+        ),
+        (
+            {
+                "source__format": "yambda",
+                "source__tables__songs": "{}",
+                "source__tables__plays": "{columns: {user_id: u}}",
+            },
+            r"source\.tables\.plays\.columns is given, .* yambda are read as they were published$",
+        ),
+        (
+            {"source__format": "yambda", "source__tables__features": "{embed: {ids: e.txt}}"},
+            r"^source\.tables\.features\.embed\.ids is given",
+        ),
+        (
+            {
+                "source__format": "msd",
+                "source__tables__songs": "{columns: {title: name}}",
+                "source__tables__plays": "{}",
+            },
+            r"source\.tables\.songs is given, but source\.format is msd",
         ),
     ],
 )
