@@ -114,7 +114,8 @@ class SplitConfig(Section):
     cut: Moment = _key(
         None,
         "of `time`: the moment from which on nothing is known, an ISO date or seconds since 1970 "
-        "(UTC); null for that of `test_share`",
+        "(UTC); null for that of `test_share`; other splits ignore both, but `compare.splits` may "
+        "name `time` beside them",
     )
     test_share: float = _key(
         0.2, "of `time`: share of the plays with a time that lie at the cut or later", gt=0, lt=1

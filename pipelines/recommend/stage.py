@@ -61,6 +61,16 @@ class RankReport:
     processor: dict[str, int]
 
 
+def _nobody_ranked(config: Config, users: int, left_out: dict[str, int]) -> DataError:
+    # A split by time has one protocol.
+    other = "" if config.split.by == "time" else ", or another recommend.protocol"
+    return DataError(
+        f"none of {users:,} users can be evaluated ({left_out}); the protocol "
+        f"{config.recommend.protocol!r} needs plays of test songs: use more plays, or a larger "
+        f"test part ({split.size_key(config)}){other}"
+    )
+
+
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Rank all users, a range of user codes a task."""
     users = workspace.require("ingest")["counts"]["users"]
@@ -86,11 +96,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     reasons = [report.left_out for report in reports]
     left_out = {reason: sum(r[reason] for r in reasons) for reason in (reasons or [{}])[0]}
     if ranked == 0:
-        raise DataError(
-            f"none of {users:,} users can be evaluated ({left_out}); the protocol "
-            f"{config.recommend.protocol!r} needs plays of test songs: use more plays, "
-            f"a larger test part ({split.size_key(config)}) or another recommend.protocol"
-        )
+        raise _nobody_ranked(config, users, left_out)
     return {
         "users": sum(report.users for report in reports),
         "ranked": ranked,

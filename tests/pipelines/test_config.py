@@ -7,7 +7,7 @@ import pytest
 from fusionrec.errors import ConfigError
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.settings import FusionSettings, Settings
-from pipelines import compare, config, train, tune
+from pipelines import compare, config, recommend, train, tune
 from pipelines.config.features import FuseConfig, PretrainConfig
 from pipelines.config.learning import TrainConfig
 from pipelines.pretrain import settings_of
@@ -28,6 +28,19 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(path, tmp_path) -> N
 def test_lists_are_the_blends_but_for_the_papers() -> None:
     ranked_by = {path.stem: config.load(path).recommend.model for path in CONFIGS}
     assert ranked_by == {"msd": "blend", "paper": "genre", "sample": "blend"}
+
+
+def test_what_would_help_is_what_there_is() -> None:
+    """Where nobody can be evaluated: a split by time has one protocol and no folds."""
+    by_time = ["split.by=time", "recommend.protocol=oord"]
+    for overrides, help in (
+        ([], "or a larger test part (split.folds), or another recommend.protocol"),
+        (by_time, "or a larger test part (split.test_share)"),
+        ([*by_time, "split.cut=2020-01-01"], "or a larger test part (split.cut)"),
+    ):
+        chosen = config.load(None, overrides)
+        message = str(recommend.stage._nobody_ranked(chosen, 7, {"no song in profile": 7}))
+        assert message.endswith(f"needs plays of test songs: use more plays, {help}")
 
 
 def test_every_key_is_documented() -> None:
