@@ -198,7 +198,7 @@ def leaves(section: BaseModel, before: str = "") -> Iterator[str]:
 
 TOGETHER = {
     "train.objective": ("recommend.model=network",),
-    "source.format": ("embed.modalities=[metadata, lyrics]",),
+    "source.format": ("embed.modalities=[metadata, lyrics]",),  # tables have no audio
 }
 """What else a key needs."""
 
