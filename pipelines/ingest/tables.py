@@ -13,7 +13,7 @@ from fusionrec import schemas
 from fusionrec.errors import ConfigError, SourceError
 from fusionrec.formats.batch import Batch
 from fusionrec.formats.files import shown
-from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, table_files
+from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, settled, table_files
 from fusionrec.formats.tables.spec import Kind, TableSpec
 from pipelines.config import Config
 from pipelines.config.tables import TableConfig, TablesConfig
@@ -221,6 +221,7 @@ def table_shards(
     """
     settings = config.ingest
     paths: Sequence[str] = tasks.run_task(run, table_files, spec)
+    spec = tasks.run_task(run, settled, spec)  # what its files must have in common
     size = min(settings.rows_per_shard, rows or settings.rows_per_shard)
     found = tasks.map_tasks(
         run,

@@ -1,8 +1,8 @@
 """Data sets in the layouts that they were published in, as tables.
 
 A function of each says which files it looks for below a folder, where their form is described, and
-what becomes of them. Every file of text may also be compressed (`.gz`, `.bz2`, `.zst`) as long as it
-holds no more than one task can read, 2 GiB of ids and text; larger ones have to be unpacked.
+what becomes of them. Every file of text may also be compressed (`.gz`, `.bz2`, `.zst`) as long as
+it holds no more than one task can read, 2 GiB of ids and text; larger ones have to be unpacked.
 
 - `recbole`: RecBole's atomic files
 - `lastfm`: LFM-1b, LFM-2b, Last.fm-360K
