@@ -23,8 +23,8 @@ from fusionrec.errors import DataError
 from fusionrec.features import audio, metadata
 from fusionrec.features.fusing import Features, Plan
 from fusionrec.features.words import FieldWord2Vec
-from fusionrec.tables import vectors
 from pipelines.opened.given import as_table, ids_of, vectors_of
+from pipelines.opened.made_songs import MadeSongs
 from pipelines.opened.new_lyrics import NewLyrics
 from pipelines.opened.stored import on_taste
 from pipelines.runtime.workspace import Workspace
@@ -50,6 +50,10 @@ class NewSongs:
 
     def vectors(self, songs: Any, segments: pa.Table | None = None) -> pa.Table:
         """See :meth:`pipelines.opened.recommender.Recommender.song_vectors`."""
+        return self.make(songs, segments).table()
+
+    def make(self, songs: Any, segments: pa.Table | None = None) -> MadeSongs:
+        """The same, as arrays: what else a model needs of a song beside."""
         given, known = _as_songs(songs)
         plan = Plan(**self._settings("fuse", ("modalities", "blockwise", "drop")))
         each = [self._modality(name, given, known, segments) for name in plan.modalities]
@@ -63,8 +67,7 @@ class NewSongs:
         F = self._through(x[usable], blocks[usable])
         found = np.zeros((len(usable), F.shape[1]), np.float32)
         found[usable] = F
-        columns = [known["song_id"].combine_chunks(), vectors(found), pa.array(usable)]
-        return pa.Table.from_arrays(columns, schema=schemas.features(F.shape[1]))
+        return MadeSongs(known["song_id"].combine_chunks(), found, usable)
 
     def _settings(self, stage: str, names: tuple[str, ...]) -> dict[str, Any]:
         settings = self.workspace.require(stage)["content"]["settings"]
