@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fusionrec.hashing import stable_hash
-from fusionrec.signals.content import item_weights
+from fusionrec.signals.readers import item_weights
 
 Rows = NDArray[np.integer[Any]]
 

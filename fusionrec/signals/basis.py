@@ -9,8 +9,10 @@ such a neighbour; an even part of all kernels is added, as few songs tell little
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from scipy.optimize import nnls
 from scipy.sparse import csr_array
 
 from fusionrec.signals import content, context
-from fusionrec.signals.kernels import Kernel, Sum, features, landmarks, unit_rows
+from fusionrec.signals.kernels import Kernel, Sum, features, landmarks, projection, unit_rows
 from fusionrec.signals.signal import Fold
 from fusionrec.signals.songs import Songs
 
@@ -28,8 +30,12 @@ _VARIED = 1e-5
 
 def kernel(fold: Fold, name: str) -> Kernel:
     """A kernel of the fold's songs, of content or context."""
-    make = context.kernel if name in context.KERNELS else content.kernel
-    return make(fold.songs, name)
+    return kernel_of(fold.songs, name)
+
+
+def kernel_of(songs: Songs, name: str) -> Kernel:
+    """A kernel of songs, of content or context."""
+    return (context.kernel if name in context.KERNELS else content.kernel)(songs, name)
 
 
 def names(songs: Songs, with_context: bool) -> tuple[str, ...]:
@@ -37,10 +43,34 @@ def names(songs: Songs, with_context: bool) -> tuple[str, ...]:
     return (*content.names(songs), *(context.KERNELS if with_context else ()))
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What features are made of, of any songs: sum_k weight_k K_k(s, landmarks) projection.
+
+    Attributes
+    ----------
+    weights
+        Of kernels by name, above 0.
+    landmarks
+        Rows of songs, ascending.
+    projection
+        Float64, shape (landmarks, d).
+    """
+
+    weights: Mapping[str, float]
+    landmarks: NDArray[np.integer[Any]]
+    projection: NDArray[np.float64]
+
+
 def single(fold: Fold, name: str) -> NDArray[np.float32]:
     """Features of one kernel, float32 (n, d)."""
-    make = partial(_features, fold, kernel(fold, name))
+    make = partial(_features, fold, partial(basis_of, fold, name))
     return fold.memo.while_it_fits(f"features {name}", _size(fold), make)
+
+
+def basis_of(fold: Fold, name: str) -> Basis:
+    """What those of one kernel are made of."""
+    return fold.once(f"features {name}: basis", lambda: _basis(fold, {name: 1.0}))
 
 
 def mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
@@ -50,7 +80,7 @@ def mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
     -------
     Float32, shape (n, d).
     """
-    make = partial(_mixed, fold, with_context)
+    make = partial(_features, fold, partial(basis_of_sum, fold, with_context))
     return fold.memo.while_it_fits(f"features of the sum {with_context}", _size(fold), make)
 
 
@@ -59,19 +89,38 @@ def _size(fold: Fold) -> int:
     return 4 * len(fold.songs) * min(fold.settings.landmarks, len(fold.songs))
 
 
-def _mixed(fold: Fold, with_context: bool) -> NDArray[np.float32]:
+def basis_of_sum(fold: Fold, with_context: bool) -> Basis:
+    """What those of the weighted sum are made of."""
+    return fold.once(f"features of the sum {with_context}: basis", lambda: _sum(fold, with_context))
+
+
+def _sum(fold: Fold, with_context: bool) -> Basis:
     known = names(fold.songs, with_context)
     kernels = [kernel(fold, name) for name in known]
     weights = kernel_weights(fold, known)
     total = Sum(kernels, weights)
     learned = fold.learned
     scale = total.diagonal(learned).mean() if len(learned) else 1.0
-    return _features(fold, Sum(kernels, weights / max(scale, 1e-30)))
+    weights = weights / max(scale, 1e-30)
+    return _basis(fold, {n: float(w) for n, w in zip(known, weights, strict=True) if w > 0})
 
 
-def _features(fold: Fold, kernel: Kernel) -> NDArray[np.float32]:
-    chosen = landmarks(kernel, fold.histories.listeners, fold.settings.landmarks)
-    return features(kernel, chosen)
+def _basis(fold: Fold, weights: Mapping[str, float]) -> Basis:
+    total = _total(fold, weights)
+    chosen = landmarks(total, fold.histories.listeners, fold.settings.landmarks)
+    return Basis(weights, chosen, projection(total, chosen))
+
+
+def _total(fold: Fold, weights: Mapping[str, float]) -> Kernel:
+    kernels = [kernel(fold, name) for name in weights]
+    if list(weights.values()) == [1.0]:
+        return kernels[0]
+    return Sum(kernels, weights.values())
+
+
+def _features(fold: Fold, basis: Callable[[], Basis]) -> NDArray[np.float32]:
+    found = basis()
+    return features(_total(fold, found.weights), found.landmarks, found.projection)
 
 
 def kernel_weights(fold: Fold, known: Sequence[str]) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from fusionrec.signals.lists import Lists
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Factors, Fold, Kind, times
 from fusionrec.signals.tuning import tuned
+from fusionrec.signals.unseen.encoder import UnseenSongs
+from fusionrec.signals.unseen.joining import joined as joined_maps
 from fusionrec.signals.users import Users
 
 _NONE = 1e-6
@@ -92,6 +94,8 @@ class Blend:
         The penalty that was chosen.
     kept
         Share of the squared scores of cold songs that d dimensions make.
+    unseen
+        What makes rows of F, features and atoms of other songs, where it was asked for.
     """
 
     names: tuple[str, ...]
@@ -108,6 +112,7 @@ class Blend:
     settings: BlendSettings
     l2: float
     kept: float
+    unseen: UnseenSongs | None = field(default=None, repr=False)
 
     def explain(
         self,
@@ -139,7 +144,7 @@ class Blend:
         return {name: registry.spec(name).modality for name in self.names}
 
 
-def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
+def fit_blend(fold: Fold, names: Sequence[str], *, unseen: bool = False) -> Blend:
     """Compute, weigh and join signals.
 
     Parameters
@@ -151,6 +156,8 @@ def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
         factorisation.
     names
         Of :func:`fusionrec.signals.registry.names`, of the songs' further vectors too.
+    unseen
+        Whether the blend is to have what makes rows of songs that it is not fitted on.
 
     Raises
     ------
@@ -160,7 +167,7 @@ def fit_blend(fold: Fold, names: Sequence[str]) -> Blend:
         There are too few songs or plays for inner folds, or no signal tells songs apart.
     """
     simulated = simulate(fold, names)
-    return joined(simulated, fold.with_settings(simulated.settings))
+    return joined(simulated, fold.with_settings(simulated.settings), unseen=unseen)
 
 
 def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
@@ -184,13 +191,15 @@ def simulate(fold: Fold, names: Sequence[str]) -> Simulated:
     return Simulated(tuple(names), settings, tables, deviations)
 
 
-def joined(simulated: Simulated, fold: Fold) -> Blend:
+def joined(simulated: Simulated, fold: Fold, *, unseen: bool = False) -> Blend:
     """Learn weights and compute the signals that have one, of the outer fold.
 
     Parameters
     ----------
     fold
         With the settings that were chosen.
+    unseen
+        As of :func:`fit_blend`.
 
     Raises
     ------
@@ -227,11 +236,12 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
     users = Users.of(layout, some, fold.histories)
     all_users = compress.gram_of_users(users.rows, len(users))
     found = compress.rotation(features, all_users, cold, fold.settings.rank)
+    turn = found.songs.astype(np.float32)
     return Blend(
         simulated.names,
         learned,
         simulated.deviations,
-        times(features, found.songs.astype(np.float32), found.mean),
+        times(features, turn, found.mean),
         users.times(found.users),
         layout,
         features,
@@ -242,7 +252,24 @@ def joined(simulated: Simulated, fold: Fold) -> Blend:
         fold.settings,
         l2,
         kept * found.kept,
+        _of_unseen(fold, some, layout, found.mean, turn) if unseen else None,
     )
+
+
+def _of_unseen(
+    fold: Fold,
+    signals: Mapping[str, Factors],
+    layout: Layout,
+    mean: NDArray[np.float32],
+    rotation: NDArray[np.float32],
+) -> UnseenSongs:
+    maps = {name: factors.unseen() for name, factors in signals.items() if factors.unseen}
+    missing = layout.slices.keys() - maps.keys()
+    if missing:
+        raise ConfigError(
+            f"blend: {', '.join(missing)} cannot be had of songs that are not fitted on"
+        )
+    return joined_maps(fold.songs, maps, layout, mean, rotation)
 
 
 def _weighted(

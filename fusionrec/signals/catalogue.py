@@ -5,12 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
 from fusionrec.signals import basis, content, taste
 from fusionrec.signals.kernels import Sum
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.songs import Songs
+from fusionrec.signals.unseen.fitted import compared, features, first_of_artists
+from fusionrec.signals.unseen.maps import SongMap, SongMaps
+from fusionrec.signals.unseen.parts import Attention, ByGroup, taken
 
 
 def by_attention(fold: Fold) -> Factors:
@@ -21,7 +25,11 @@ def by_attention(fold: Fold) -> Factors:
     whose artist has no such song.
     """
     users, songs = taste.smoothed(fold)
-    return Factors(np.asarray(attention(fold) @ songs, np.float32), users)
+
+    def unseen() -> SongMaps:
+        return SongMaps(SongMap.of(_attention_to(fold, songs), width=songs.shape[1]))
+
+    return Factors(np.asarray(attention(fold) @ songs, np.float32), users, unseen=unseen)
 
 
 def by_songs(fold: Fold) -> Factors:
@@ -31,7 +39,39 @@ def by_songs(fold: Fold) -> Factors:
     artist, K the kernel of the same artist, and y_ut 1 where u played t.
     """
     Phi = basis.single(fold, "artist")
-    return Factors.of_histories(fold.histories, "binary", Phi, attention(fold) @ Phi)
+
+    def unseen() -> SongMaps:
+        # Songs of an artist have the same Phi, so that of the attention the sum is all.
+        first = first_of_artists(fold.songs)
+        n = np.bincount(fold.songs.artists[_played_by_artist(fold)], minlength=len(first))
+        scale = np.divide(n, n + fold.settings.shrinkage, out=np.zeros(len(n)), where=n > 0)
+        by_artist = ByGroup.of("artist", scale[:, None] * Phi[first])
+        made_of = basis.basis_of(fold, "artist")
+        return SongMaps(SongMap.of(by_artist, width=Phi.shape[1]), features(made_of))
+
+    return Factors.of_histories(fold.histories, "binary", Phi, attention(fold) @ Phi, unseen)
+
+
+def _played_by_artist(fold: Fold) -> NDArray[np.int64]:
+    """Played songs of known artists, an artist's after the other's."""
+    order = np.argsort(fold.songs.artists, kind="stable")
+    kept = (fold.songs.artists >= 0) & (fold.histories.listeners > 0)
+    return order[kept[order]]
+
+
+def _attention_to(fold: Fold, values: NDArray[np.float32]) -> Attention:
+    """The attention of songs that are not among these, to values of the played ones."""
+    songs, played = fold.songs, _played_by_artist(fold)
+    number = songs.artists.max(initial=-1) + 1
+    n = np.bincount(songs.artists[played], minlength=number)
+    alike = {name: compared(songs, name) for name in _kernels_within_artists(songs)}
+    return Attention(
+        taken(alike, played),
+        np.concatenate([[0], np.cumsum(n)]).astype(np.int64),
+        values[played].astype(np.float64),
+        fold.settings.sharpness,
+        fold.settings.shrinkage,
+    )
 
 
 def attention(fold: Fold) -> csr_array:
@@ -52,6 +92,12 @@ def _attention(fold: Fold) -> csr_array:
     return csr_array(diags_array(scale) @ found).astype(np.float32)
 
 
+def _kernels_within_artists(songs: Songs) -> list[str]:
+    """Those that are not the same for all songs of an artist, and know any song."""
+    names = [name for name in content.names(songs) if name not in ("artist", "names")]
+    return [name for name in names if content.kernel(songs, name).present.any()] or names
+
+
 def same_artist(songs: Songs) -> csr_array:
     """Mean similarity by content of the pairs of songs of one artist, sparse (n, n).
 
@@ -59,9 +105,7 @@ def same_artist(songs: Songs) -> csr_array:
     artist. It grows with the squares of the artists' catalogues, of which the largest have some
     hundred songs.
     """
-    names = [name for name in content.names(songs) if name not in ("artist", "names")]
-    kernels = [content.kernel(songs, name) for name in names]
-    known = [kernel for kernel in kernels if kernel.present.any()] or kernels
+    known = [content.kernel(songs, name) for name in _kernels_within_artists(songs)]
     total = Sum(known, [1 / len(known)] * len(known))
     order = np.argsort(songs.artists, kind="stable")
     order = order[songs.artists[order] >= 0]

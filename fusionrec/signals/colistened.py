@@ -22,6 +22,8 @@ from scipy.sparse import csr_array
 from fusionrec.signals import basis, taste
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.unseen.fitted import features
+from fusionrec.signals.unseen.maps import SongMaps
 
 NEAREST = 50
 """Songs that a song is linked with, at most; fewer ranked worse where more songs have plays."""
@@ -32,8 +34,12 @@ _CHUNK = 1024
 def by_content(fold: Fold, with_context: bool) -> Factors:
     """Histories times the similarity that content predicts; see the module."""
     Phi = basis.mixed(fold, with_context)
+
+    def unseen() -> SongMaps:  # nobody's graph has a song without plays
+        return SongMaps(features(basis.basis_of_sum(fold, with_context)))
+
     parts = taste.solved(Phi, fold.learned, fold.settings.colistened_penalty)
-    return Factors.of_histories(fold.histories, "log", graph(fold) @ parts, Phi)
+    return Factors.of_histories(fold.histories, "log", graph(fold) @ parts, Phi, unseen)
 
 
 def graph(fold: Fold) -> csr_array:

@@ -84,11 +84,13 @@ def leading(factors: Factors, k: int) -> Factors:
     if k >= factors.F.shape[1]:
         return factors
     users, atoms = factors.users, factors.atoms
+    some = np.eye(factors.F.shape[1], k, dtype=np.float32)
     return replace(
         factors,
         F=factors.F[:, :k].copy(),  # not a view, which would keep the rest
         users=None if users is None else users[:, :k].copy(),
         atoms=None if atoms is None else atoms[:, :k].copy(),
+        unseen=factors.unseen_times(some, some),
     )
 
 

@@ -11,17 +11,26 @@ of their scales.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 
-from fusionrec.signals.kernels import CHUNK, Gaussian, Kernel, Linear, unit_rows
+from fusionrec.signals.kernels import CHUNK, Gaussian, Kernel, Linear
+from fusionrec.signals.readers import (
+    CLIP,
+    Bags,
+    Numbers,
+    Reader,
+    Texts,
+    Vectors,
+    Words,
+    statistics,
+)
 from fusionrec.signals.songs import Songs
 
 KERNELS = (
@@ -51,9 +60,7 @@ MODALITIES = {
 }
 """What of a song a kernel reads, where it is not what the kernel is named by."""
 
-_HASHED = 2**18
-_CLIP = 5.0
-"""Standard deviations at which audio statistics are cut off."""
+Made = tuple[Kernel, Reader | None]
 
 
 def names(songs: Songs) -> tuple[str, ...]:
@@ -63,51 +70,17 @@ def names(songs: Songs) -> tuple[str, ...]:
 
 def kernel(songs: Songs, name: str) -> Kernel:
     """The kernel of a name, of all songs; computed once."""
+    return _made(songs, name)[0]
+
+
+def reader(songs: Songs, name: str) -> Reader | None:
+    """What makes the kernel's rows of other songs; None where it knows nothing but groups."""
+    return _made(songs, name)[1]
+
+
+def _made(songs: Songs, name: str) -> Made:
     make = _MAKERS.get(name, partial(_further, name=name))
     return songs.once(f"kernel {name}", lambda: make(songs))
-
-
-def inverse_frequency(X: csr_array) -> csr_array:
-    """Columns times log(songs with anything / songs with the column)."""
-    documents = max(int((np.diff(X.indptr) > 0).sum()), 1)
-    frequency = np.bincount(X.indices, minlength=X.shape[1])
-    weights = np.log(documents / np.maximum(frequency, 1))
-    return csr_array(X @ diags_array(weights))
-
-
-def bags(songs: Songs, column: str, weights: str | None = None) -> csr_array:
-    """A column of lists as a matrix; see :func:`item_weights`."""
-    return item_weights(songs.table[column], None if weights is None else songs.table[weights])[0]
-
-
-def item_weights(
-    lists: pa.ChunkedArray | pa.ListArray, weights: pa.ChunkedArray | pa.ListArray | None = None
-) -> tuple[csr_array, pa.Array]:
-    """Lists as a matrix, shape (n, distinct items), of their weights or of ones, and the items.
-
-    Of an item that is twice in a list, the larger weight counts; where a list has fewer weights
-    than items, all of its weights are 1.
-    """
-    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    rows = np.repeat(np.arange(len(lists)), sizes)
-    items = _combined(pc.list_flatten(lists)).dictionary_encode()
-    columns = items.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    values = np.ones(len(rows))
-    if weights is not None:
-        lengths = pc.fill_null(pc.list_value_length(weights), 0).to_numpy()
-        same = lengths == sizes
-        flat = pc.fill_null(pc.list_flatten(weights).cast("float64"), 1.0).to_numpy()
-        values[np.repeat(same, sizes)] = flat[np.repeat(same, lengths)]
-    shape = (len(lists), max(len(items.dictionary), 1))
-    order = np.lexsort((-values, columns, rows))
-    first = np.ones(len(order), bool)
-    first[1:] = (np.diff(rows[order]) != 0) | (np.diff(columns[order]) != 0)
-    kept = order[first]
-    return csr_array((values[kept], (rows[kept], columns[kept])), shape=shape), items.dictionary
-
-
-def _combined(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def one_hot(groups: NDArray[np.int64]) -> csr_array:
@@ -117,59 +90,44 @@ def one_hot(groups: NDArray[np.int64]) -> csr_array:
     return csr_array((np.ones(len(rows)), (rows, groups[rows])), shape=shape)
 
 
-def _terms(songs: Songs) -> Kernel:
-    return Linear(unit_rows(inverse_frequency(bags(songs, "terms", "term_weights"))))
+def _terms(songs: Songs) -> Made:
+    rows, reader = Bags.fitted(songs, "terms", "term_weights")
+    return Linear(rows), reader
 
 
-def _tags(songs: Songs) -> Kernel:
-    counts = bags(songs, "mbtags", "mbtag_counts")
-    counts.data = np.log1p(np.maximum(counts.data, 0.0))
-    return Linear(unit_rows(inverse_frequency(counts)))
+def _tags(songs: Songs) -> Made:
+    rows, reader = Bags.fitted(songs, "mbtags", "mbtag_counts", logarithm=True)
+    return Linear(rows), reader
 
 
-def _hashed(texts: list[str], **settings: Any) -> Kernel:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    vectoriser = HashingVectorizer(
-        n_features=_HASHED, alternate_sign=False, norm=None, binary=True, **settings
-    )
-    hashed = vectoriser.transform(texts).tocsc()
-    used = np.flatnonzero(np.diff(hashed.indptr))
-    return Linear(unit_rows(inverse_frequency(csr_array(hashed[:, used]))))
+def _texts(songs: Songs, what: str) -> Made:
+    rows, reader = Texts.fitted(songs, what)
+    return Linear(rows), reader
 
 
-def _names(songs: Songs) -> Kernel:
-    return _hashed(songs.texts("artist_name"), token_pattern=r"(?u)\b\w+\b")
+def _year(songs: Songs) -> Made:
+    reader = Numbers(("year",))
+    return Gaussian(*reader.rows(songs, Counter())), reader
 
 
-def _titles(songs: Songs) -> Kernel:
-    pairs = zip(songs.texts("title"), songs.texts("release"), strict=True)
-    return _hashed([f"{t} {r}" for t, r in pairs], analyzer="char_wb", ngram_range=(3, 4))
-
-
-def _year(songs: Songs) -> Kernel:
-    years = songs.numbers("year")
-    known = np.isfinite(years)
-    return Gaussian(np.where(known, years, 0.0)[:, None], known)
-
-
-def _lyrics(songs: Songs) -> Kernel:
+def _lyrics(songs: Songs) -> Made:
     if songs.lyrics is None:
         return _nothing(songs)
-    weighted = inverse_frequency(csr_array(songs.lyrics).astype(np.float64))
-    weighted.data = np.sqrt(weighted.data)
-    return Linear(unit_rows(weighted))
+    rows, reader = Words.fitted(songs.lyrics)
+    return Linear(rows), reader
 
 
-def _audio(songs: Songs) -> Kernel:
+def _audio(songs: Songs) -> Made:
     rows = songs.vectors.get("audio")
     if rows is None:
         return _nothing(songs)
     present = np.any(rows != 0, axis=1)
-    return Gaussian(standardised(rows, present), present)
+    mean, scale = statistics(rows, present)
+    reader = Vectors("audio", mean, scale, unit=False)
+    return Gaussian(standardised(rows, present), present), reader
 
 
-def _encoder(songs: Songs) -> Kernel:
+def _encoder(songs: Songs) -> Made:
     """Lyrics' vectors of an encoder; those of metadata hold hotttnesss, and so are no content."""
     rows = songs.vectors.get("lyrics")
     if rows is None:
@@ -180,11 +138,12 @@ def _encoder(songs: Songs) -> Kernel:
         return _nothing(songs)
     # Rows of those that have any, as most have none, and one of zeros for the others.
     centred = np.zeros((len(known) + 1, rows.shape[1]), rows.dtype)
-    centred[:-1] = known - known.mean(axis=0)
-    return _cosine(centred, present)
+    mean = known.mean(axis=0)
+    centred[:-1] = known - mean
+    return _cosine(centred, present), Vectors("lyrics", mean, None, unit=True)
 
 
-def _further(songs: Songs, name: str) -> Kernel:
+def _further(songs: Songs, name: str) -> Made:
     """Vectors of one's own."""
     rows = songs.vectors.get(name)
     present = None if rows is None else np.any(rows != 0, axis=1)
@@ -199,8 +158,8 @@ def _further(songs: Songs, name: str) -> Kernel:
     deviation = np.sqrt(variance)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
     for part in parts:  # views
-        part[:] = np.clip((part - mean) * scale, -_CLIP, _CLIP)
-    return _cosine(found, present)
+        part[:] = np.clip((part - mean) * scale, -CLIP, CLIP)
+    return _cosine(found, present), Vectors(name, mean, scale, unit=True)
 
 
 def _cosine(known: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Kernel:
@@ -214,26 +173,22 @@ def standardised(
     rows: NDArray[np.floating[Any]], present: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Columns of mean 0 and deviation 1 over the songs that have them, cut off at 5; else 0."""
-    known = rows[present].astype(np.float64)
-    if not len(known):
-        return np.zeros(rows.shape)
-    mean, deviation = known.mean(axis=0), known.std(axis=0)
-    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
-    found = np.clip((rows - mean) * scale, -_CLIP, _CLIP)
+    mean, scale = statistics(rows, present)
+    found = np.clip((rows - mean) * scale, -CLIP, CLIP)
     return np.where(present[:, None], found, 0.0)
 
 
-def _nothing(songs: Songs) -> Kernel:
-    return Linear(csr_array((len(songs), 1), dtype=np.float64))
+def _nothing(songs: Songs) -> Made:
+    return Linear(csr_array((len(songs), 1), dtype=np.float64)), None
 
 
-_MAKERS: dict[str, Callable[[Songs], Kernel]] = {
+_MAKERS: dict[str, Callable[[Songs], Made]] = {
     "terms": _terms,
     "tags": _tags,
-    "artist": lambda songs: Linear(one_hot(songs.artists)),
-    "album": lambda songs: Linear(one_hot(songs.albums)),
-    "names": _names,
-    "titles": _titles,
+    "artist": lambda songs: (Linear(one_hot(songs.artists)), None),
+    "album": lambda songs: (Linear(one_hot(songs.albums)), None),
+    "names": partial(_texts, what="names"),
+    "titles": partial(_texts, what="titles"),
     "year": _year,
     "lyrics": _lyrics,
     "audio": _audio,

@@ -8,6 +8,7 @@ artist_hotttnesss is one of their columns (:mod:`fusionrec.features.metadata`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array, vstack
 
 from fusionrec.signals import pagerank
-from fusionrec.signals.content import standardised
 from fusionrec.signals.kernels import Gaussian, Kernel, Linear, unit_rows
+from fusionrec.signals.readers import Numbers, statistics
 from fusionrec.signals.songs import Songs
 
 KERNELS = ("lists", "walks", "links", "fame")
@@ -67,15 +68,23 @@ def _links(songs: Songs) -> Kernel:
 
 def fame(songs: Songs) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Standardised artist_hotttnesss and artist_familiarity, (n, 2), and who has any of them."""
-    columns = np.stack(
-        [songs.numbers("artist_hotttnesss"), songs.numbers("artist_familiarity")], axis=1
-    )
-    known = np.isfinite(columns)
-    filled = np.zeros(columns.shape)
-    for column in range(2):
-        rows = known[:, column]
-        filled[:, column] = standardised(np.nan_to_num(columns[:, [column]]), rows)[:, 0]
-    return filled, np.asarray(known.any(axis=1))
+    rows, known = fame_reader(songs).rows(songs, Counter())
+    return rows, known
+
+
+def fame_reader(songs: Songs) -> Numbers:
+    """What standardises them, by these songs."""
+    return songs.once("reader fame", lambda: _fame_reader(songs))
+
+
+def _fame_reader(songs: Songs) -> Numbers:
+    columns = ("artist_hotttnesss", "artist_familiarity")
+    mean, scale = np.zeros((2, len(columns)))
+    for place, column in enumerate(columns):
+        numbers = songs.numbers(column)
+        known = np.isfinite(numbers)
+        (mean[place],), (scale[place],) = statistics(np.nan_to_num(numbers)[:, None], known)
+    return Numbers(columns, mean, scale)
 
 
 def _fame(songs: Songs) -> Kernel:

@@ -128,7 +128,7 @@ class Gaussian:
 
     def block(self, rows: Rows, columns: Rows) -> NDArray[np.float64]:
         """Similarities of songs `rows` to songs `columns`."""
-        found = np.exp(-_squared_distances(self.X[rows], self.X[columns]) / (2 * self.median**2))
+        found = gaussian(self.X[rows], self.X[columns], self.median)
         found[~self.present[rows]] = 0.0
         found[:, ~self.present[columns]] = 0.0
         return found
@@ -207,24 +207,43 @@ def landmarks(kernel: Kernel, listeners: NDArray[np.integer[Any]], count: int) -
     return np.sort(known[first[order[:count]]])
 
 
-def features(kernel: Kernel, chosen: Rows, tolerance: float = 1e-7) -> NDArray[np.float32]:
-    """Phi, float32 (n, d): d at most the number of landmarks, and at least 1.
+def projection(kernel: Kernel, chosen: Rows, tolerance: float = 1e-7) -> NDArray[np.float64]:
+    """Q L^(-1/2), (landmarks, d): d at most their number, and at least 1.
 
     Directions whose eigenvalue is below `tolerance` of the largest are left out. They are in
     descending order of eigenvalue.
     """
-    n = len(kernel.present)
+    nothing = np.zeros((len(chosen), 1))
     if not len(chosen):
-        return np.zeros((n, 1), np.float32)
+        return nothing
     values, vectors = eigh(kernel.block(chosen, chosen))
     kept = np.flatnonzero(values > tolerance * max(values[-1], 1e-30))[::-1]
-    if not len(kept):
-        return np.zeros((n, 1), np.float32)
-    projection = vectors[:, kept] / np.sqrt(values[kept])
-    Phi = np.empty((n, len(kept)), np.float32)
+    found: NDArray[np.float64] = vectors[:, kept] / np.sqrt(values[kept])
+    return found if len(kept) else nothing
+
+
+def features(
+    kernel: Kernel,
+    chosen: Rows,
+    projected: NDArray[np.float64] | None = None,
+    tolerance: float = 1e-7,
+) -> NDArray[np.float32]:
+    """Phi of all songs, float32 (n, d), by landmarks.
+
+    Parameters
+    ----------
+    projected
+        Their :func:`projection`; None: it is made here, with `tolerance`.
+    """
+    if projected is None:
+        projected = projection(kernel, chosen, tolerance)
+    n = len(kernel.present)
+    Phi = np.zeros((n, projected.shape[1]), np.float32)
+    if not projected.any():
+        return Phi
     for start in range(0, n, _CHUNK):
         rows = np.arange(start, min(n, start + _CHUNK))
-        Phi[rows] = kernel.block(rows, chosen) @ projection
+        Phi[rows] = kernel.block(rows, chosen) @ projected
     return Phi
 
 
@@ -272,6 +291,11 @@ def _marks(X: csr_array | NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     for start in range(0, len(X), _CHUNK):  # not a matrix product: its sums turn on the row
         found[start : start + _CHUNK] = (X[start : start + _CHUNK] * direction).sum(axis=1)
     return found
+
+
+def gaussian(X: NDArray[np.float64], Y: NDArray[np.float64], median: float) -> NDArray[np.float64]:
+    """exp(-|x - y|^2 / (2 m^2)) of the rows of X with those of Y."""
+    return np.asarray(np.exp(-_squared_distances(X, Y) / (2 * median**2)))
 
 
 def _squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:

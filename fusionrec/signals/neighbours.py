@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fusionrec.signals import basis
 from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.unseen.fitted import features
+from fusionrec.signals.unseen.maps import SongMaps
 
 
 def neighbours(fold: Fold, name: str) -> Factors:
@@ -17,4 +21,9 @@ def neighbours(fold: Fold, name: str) -> Factors:
         The kernel.
     """
     Phi = basis.single(fold, name)
-    return Factors.of_histories(fold.histories, "log", Phi, Phi)
+    return Factors.of_histories(fold.histories, "log", Phi, Phi, partial(_unseen, fold, name))
+
+
+def _unseen(fold: Fold, name: str) -> SongMaps:
+    Phi = features(basis.basis_of(fold, name))
+    return SongMaps(Phi, Phi)

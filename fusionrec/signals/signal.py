@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from fusionrec.signals.kernels import CHUNK
 from fusionrec.signals.memo import Memo
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
+
+if TYPE_CHECKING:
+    from fusionrec.signals.unseen.maps import SongMaps
 
 T = TypeVar("T")
 
@@ -91,6 +95,8 @@ class Factors:
     histories, weighting, atoms
         Then V = W @ atoms, with W the weights of the histories, (U, n), and `atoms` float32,
         shape (n, d): V itself is made for the users that are asked for.
+    unseen
+        What makes the same of songs that the signal was not fitted on, made when it is called.
     """
 
     F: NDArray[np.float32]
@@ -98,6 +104,7 @@ class Factors:
     histories: Histories | None = None
     weighting: Weighting | None = None
     atoms: NDArray[np.float32] | None = None
+    unseen: Callable[[], SongMaps] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of_histories(
@@ -106,10 +113,11 @@ class Factors:
         weighting: Weighting,
         atoms: NDArray[np.floating[Any]],
         F: NDArray[np.floating[Any]],
+        unseen: Callable[[], SongMaps] | None = None,
     ) -> Factors:
         """A signal whose users are sums over their histories."""
         atoms = np.ascontiguousarray(atoms, np.float32)
-        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, atoms)
+        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, atoms, unseen)
 
     def vectors(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> NDArray[np.float32]:
         """V of some users, float32 (users, d)."""
@@ -137,7 +145,26 @@ class Factors:
             F=times(self.F, songs, mean),
             users=None if self.users is None else self.users @ users,
             atoms=None if self.atoms is None else self.atoms @ users,
+            unseen=self.unseen_times(users, songs, mean),
         )
+
+    def unseen_times(
+        self,
+        users: NDArray[np.float32],
+        songs: NDArray[np.float32],
+        mean: NDArray[np.float32] | None = None,
+    ) -> Callable[[], SongMaps] | None:
+        """:attr:`unseen` of what :meth:`projected` gives."""
+        return None if self.unseen is None else partial(_unseen, self.unseen, users, songs, mean)
+
+
+def _unseen(
+    whole: Callable[[], SongMaps],
+    users: NDArray[np.float32],
+    songs: NDArray[np.float32],
+    mean: NDArray[np.float32] | None,
+) -> SongMaps:
+    return whole().projected(users, songs, mean)
 
 
 def times(

@@ -22,6 +22,10 @@ from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
 from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.unseen.fitted import features
+from fusionrec.signals.unseen.maps import SongMap, SongMaps
+from fusionrec.signals.unseen.parts import MeansByTerms
+from fusionrec.signals.unseen.references import References
 
 NEIGHBOURS = 4096
 """The most-played songs that are looked at for neighbours of each song."""
@@ -36,10 +40,10 @@ def solved(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """Phi A^-1, float32 (n, d): a song's weights on what the learned songs' features are told."""
-    return np.asarray(Phi @ _inverse(Phi, learned, penalty), np.float32)
+    return np.asarray(Phi @ inverse(Phi, learned, penalty), np.float32)
 
 
-def _inverse(
+def inverse(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """A^-1, float32 (d, d)."""
@@ -52,8 +56,13 @@ def to_histories(fold: Fold, with_context: bool) -> Factors:
     """Kernel ridge to binary histories."""
     Phi = basis.mixed(fold, with_context)
     penalty = fold.settings.context_penalty if with_context else fold.settings.penalty
-    parts = solved(Phi, fold.learned, penalty)
-    return Factors.of_histories(fold.histories, "binary", parts, Phi)
+    matrix = inverse(Phi, fold.learned, penalty)
+
+    def unseen() -> SongMaps:
+        made_of = basis.basis_of_sum(fold, with_context)
+        return SongMaps(features(made_of), features(made_of, matrix))
+
+    return Factors.of_histories(fold.histories, "binary", Phi @ matrix, Phi, unseen)
 
 
 def to_smoothed(fold: Fold, with_context: bool) -> Factors:
@@ -70,7 +79,12 @@ def to_smoothed(fold: Fold, with_context: bool) -> Factors:
     for start in range(0, len(learned), CHUNK):
         rows = learned[start : start + CHUNK]
         told += Phi[rows].T @ songs[rows]
-    return Factors(Phi @ (_inverse(Phi, learned, penalty) @ told), users)
+    matrix = inverse(Phi, learned, penalty) @ told
+
+    def unseen() -> SongMaps:
+        return SongMaps(features(basis.basis_of_sum(fold, with_context), matrix))
+
+    return Factors(Phi @ matrix, users, unseen=unseen)
 
 
 def smoothed(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -113,7 +127,8 @@ def means_by_terms(fold: Fold) -> Factors:
     known = most_played(terms, fold.histories.listeners, NEIGHBOURS)
     known = known[fold.histories.listeners[known] > 0]
     if not len(known):
-        return Factors(np.zeros_like(songs), users)
+        nothing = SongMaps(SongMap.of(width=songs.shape[1]))
+        return Factors(np.zeros_like(songs), users, unseen=lambda: nothing)
     mean = songs[known].mean(axis=0)
     F = np.empty_like(songs)
     for start in range(0, len(songs), _CHUNK):
@@ -122,4 +137,11 @@ def means_by_terms(fold: Fold) -> Factors:
         weights[rows[:, None] == known[None]] = 0.0
         total = weights.sum(axis=1, keepdims=True) + fold.settings.shrinkage
         F[rows] = (weights @ songs[known] + fold.settings.shrinkage * mean) / total
-    return Factors(F, users)
+
+    def unseen() -> SongMaps:
+        references = References.taken(terms, known)
+        values = songs[known].astype(np.float64)
+        means = MeansByTerms(references, values, mean, fold.settings.shrinkage)
+        return SongMaps(SongMap.of(means, width=songs.shape[1]))
+
+    return Factors(F, users, unseen=unseen)

@@ -1,0 +1,98 @@
+"""Songs that signals were not fitted on: the fit's own cold songs, given again, get their rows."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.sparse import csr_array
+
+from fusionrec.ranking.split import By
+from fusionrec.signals import blend, registry
+from fusionrec.signals.explain import Layout
+from fusionrec.signals.inner import kept_with
+from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.songs import Songs
+from fusionrec.signals.unseen.encoder import UnseenSongs
+from fusionrec.signals.unseen.joining import joined
+from fusionrec.signals.unseen.stored import as_arrays, of_arrays
+from tests.signals.corpus import OWN, SETTINGS, TASTES, corpus
+
+BY: tuple[By, ...] = ("song", "artist", "album")
+NAMES = (*registry.names(), "neighbours-clap")
+HALF = replace(SETTINGS, landmarks=40)
+"""Fewer landmarks than songs: features are approximate, and unseen songs' must be as well."""
+
+
+@cache
+def fold(by: By) -> Fold:
+    """The corpus with vectors of one's own, a title a song and gaps in every column."""
+    songs, histories = corpus()
+    generator = np.random.default_rng(3)
+    n = len(songs)
+    table = songs.table
+    words = ["love", "night", "rain", "sun", "road", "dance"]
+    titles = [" ".join(generator.permutation(words)[:2]) for _ in range(n)]
+    columns = {"title": titles, "release": [f"{words[s % 5]} {s % 3}" for s in range(n)]}
+    for name, texts in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(texts))
+    for place, name in enumerate(table.column_names):
+        if name not in ("song_id", "similar_artists"):
+            gone = pa.array(generator.random(n) < 0.08)
+            column = table[name].combine_chunks()
+            table = table.set_column(place, name, pa.compute.if_else(gone, None, column))
+    taste = songs.artists % TASTES
+    clap = generator.normal(2.0, 3.0, (n, 7)) + 3 * (np.arange(7) == taste[:, None])
+    clap[::6] = 0
+    vectors = {**songs.vectors, "clap": clap.astype(np.float32)}
+    whole = Songs(table, OWN, songs.lyrics, vectors)
+    test = np.zeros(n, bool)
+    groups = {"song": np.arange(n), "artist": whole.artists, "album": whole.albums}[by]
+    test[:OWN] = groups[:OWN] % 6 == 1
+    return Fold(whole, histories, kept_with(whole, test, by), by, HALF, 0)
+
+
+def some(songs: Songs, rows: np.ndarray) -> Songs:
+    """Some songs of a corpus as others give them: a table, and nothing that is known of the rest."""
+    lyrics = None if songs.lyrics is None else songs.lyrics[rows]
+    vectors = {name: of[rows] for name, of in songs.vectors.items()}
+    return Songs(songs.table.take(rows), len(rows), lyrics, vectors)
+
+
+def encoder(fold: Fold, name: str) -> tuple[Factors, UnseenSongs]:
+    """A signal as it is, in a layout of its own."""
+    factors = registry.spec(name).fit(fold)
+    assert factors.unseen is not None
+    d = factors.F.shape[1]
+    kind = registry.spec(name).kind
+    layout = Layout({name: slice(0, d)}, {name: factors.weighting}, {name: kind})
+    maps = {name: factors.unseen()}
+    mean, turn = np.zeros(d, np.float32), np.eye(d, dtype=np.float32)
+    return factors, joined(fold.songs, maps, layout, mean, turn)
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: float = 2e-6) -> None:
+    size = np.abs(expected).max(initial=1e-30)
+    np.testing.assert_allclose(found / size, expected / size, atol=tolerance)
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("name", NAMES)
+def test_songs_of_the_fit_get_the_rows_of_the_fit(by: By, name: str) -> None:
+    here = fold(by)
+    factors, found = encoder(here, name)
+    cold = np.flatnonzero(here.hidden)
+    description, arrays = as_arrays(found)
+    unseen = of_arrays(description, arrays).rows(some(here.songs, cold))
+    assert factors.F.any()
+    assert unseen.present.all()
+    close(unseen.features, factors.F[cold])
+    close(unseen.F, factors.F[cold])
+    # Of the songs that were played, atoms that do not tell who played them.
+    every = np.arange(len(here.songs))
+    by_plays = name.startswith(("colistened", "popularity")) or factors.atoms is None
+    if factors.atoms is not None:
+        rows = cold if by_plays else every
+        close(found.rows(some(here.songs, rows)).atoms, factors.atoms[rows])
