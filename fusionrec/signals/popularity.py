@@ -72,7 +72,7 @@ def _regressed(fold: Fold, with_context: bool) -> Regression:
     for start in range(0, len(learned), CHUNK):
         rows = X[learned[start : start + CHUNK]] - mean
         right += rows.T.astype(np.float64) @ target[start : start + CHUNK]
-    solution: NDArray[np.float64] = np.linalg.solve(A, right)
+    solution = np.linalg.solve(A, right).astype(np.float64)
     found = np.empty(len(X), np.float32)
     for start in range(0, len(X), CHUNK):
         rows = (X[start : start + CHUNK] - mean).astype(np.float64)

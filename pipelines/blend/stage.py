@@ -3,7 +3,8 @@
 A task computes the signals again on inner folds of the songs that are not hidden, learns from them
 what each is worth, computes them on all of these songs, and writes V and F, whose products are the
 scores: 4 bytes a song or user and dimension (.5 GB for a million of them and 128 dimensions), and
-what explains them, eight times as much a song. What it may learn from, under each protocol, is said
+what explains them, eight times as much a song; and what makes them of songs that it was not fitted
+on (:mod:`fusionrec.signals.unseen`). What it may learn from, under each protocol, is said
 in :mod:`pipelines.blend.inputs`.
 """
 
@@ -48,10 +49,13 @@ def fit(
     chosen: BlendRun,
     seed: int,
     run: StageRun | None = None,
+    *,
+    unseen: bool = False,
 ) -> tuple[Blend, Inputs]:
     """A blend of the songs of a workspace, by the config's split, and what it was made from.
 
     Matrix factorisation of more plays than a block has is that of tasks of `run`, if it is given.
+    The blend has what makes rows of `unseen` songs if it is asked for.
     """
     by = kept_together(config.split.by)
     inputs = read_inputs(
@@ -61,7 +65,8 @@ def fit(
     many = inputs.histories.counts.nnz > BLOCK
     sweeper = InTasks(run) if run is not None and many else None
     fold = Fold(inputs.songs, inputs.histories, inputs.hidden, by, settings, seed, sweeper)
-    return fit_blend(fold, signal_names(chosen, config.embed.modalities)), inputs
+    some = signal_names(chosen, config.embed.modalities)
+    return fit_blend(fold, some, unseen=unseen), inputs
 
 
 def settings_of(config: Config) -> BlendSettings:
@@ -124,7 +129,7 @@ def _compile() -> None:
 
 def _write(config: Config, run: StageRun) -> Counts:
     try:
-        blend, inputs = fit(config, run.workspace, config.blend, config.seed, run)
+        blend, inputs = fit(config, run.workspace, config.blend, config.seed, run, unseen=True)
     except DataError as error:
         raise DataError(f"{error}; or rank by the classes alone: recommend.model genre") from error
     own, slices = inputs.songs.own, blend.layout.slices
@@ -164,7 +169,7 @@ STAGE = Stage(
         "seed": config.seed,
     },
     work=work,
-    version=6,
+    version=7,
     check=lambda config: check_run(config.blend, "blend.signals", config.embed.modalities),
     published=("weights.csv",),
 )

@@ -4,7 +4,8 @@
 a list is read for some songs and one user, in milliseconds: `features` of the songs of the
 catalogue and `history` of all songs, those of the catalogue first, by number; `users` in small
 groups of small parts. With `rotation`, users' vectors can be made of other plays than those of
-`users`.
+`users`, and with `unseen` rows of `songs` and `history` of other songs
+(:mod:`pipelines.opened.new_by_blend`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.signals.blend import Blend
 from fusionrec.signals.histories import Histories
+from fusionrec.signals.unseen.stored import as_arrays
 from fusionrec.tables import matrix, vectors
+from pipelines.opened.new_by_blend import ARRAYS as UNSEEN
+from pipelines.opened.new_by_blend import DESCRIPTION as UNSEEN_ABOUT
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
@@ -48,6 +52,10 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
     write_matrix(run, blend.atoms, "history")
     run.write_arrays({"rotation": blend.rotation, "nobody": blend.nobody}, *ROTATION)
     _write_users(run, blend, histories)
+    if blend.unseen is not None:
+        about, arrays = as_arrays(blend.unseen)
+        run.write_arrays(arrays, *UNSEEN)
+        run.write_json(about, *UNSEEN_ABOUT)
     description = {
         "names": list(blend.names),
         "weights": blend.weights.tolist(),

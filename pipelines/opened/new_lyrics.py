@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from fusionrec import schemas
 from fusionrec.errors import DataError
@@ -38,7 +39,7 @@ class NewLyrics:
     workspace: Workspace
 
     def vectors(
-        self, given: pa.Table, songs: pa.Table
+        self, given: pa.Table, songs: pa.Table, *, tell: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Vectors, float32 (n, H), zeros without lyrics; and which songs have them, bool (n,).
 
@@ -50,13 +51,15 @@ class NewLyrics:
             at; else it is read by its words.
         songs
             Column `song_id`, row by row the same songs, each once.
+        tell
+            Whether words that the corpus does not have are counted in the log.
         """
         ids = songs["song_id"].combine_chunks()
         text = _text(given)
         as_text = np.zeros(len(ids), bool)
         if self._reads_text:
             as_text = np.array(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
-        bags = self._bags(_words(given, text), ids, as_text)
+        bags = self._bags(_words(given, text), ids, as_text, tell)
         if not bags.num_rows and not as_text.any():
             dimension = self.workspace.require("embed")["counts"]["lyrics"]["dimension"]
             return np.zeros((len(songs), dimension), np.float32), np.zeros(len(songs), bool)
@@ -85,6 +88,24 @@ class NewLyrics:
         table = features(ids, prepared.rows, found, lengths)
         present = table["present"].to_numpy(zero_copy_only=False)
         return matrix(table["vector"]), present
+
+    def counts(self, given: pa.Table, songs: pa.Table) -> csr_array:
+        """Counts of the corpus's words, float32 (n, words): an empty row of a song without lyrics.
+
+        Of a text, those of its words, whatever the encoder reads.
+
+        Parameters
+        ----------
+        given, songs
+            As of :meth:`vectors`.
+        """
+        ids = songs["song_id"].combine_chunks()
+        bags = self._bags(_words(given, _text(given)), ids, np.zeros(len(ids), bool))
+        rows = pc.index_in(bags["track_id"], value_set=ids).to_numpy()
+        lengths = pc.list_value_length(bags["words"]).to_numpy()
+        places = (np.repeat(rows, lengths), pc.list_flatten(bags["words"]).to_numpy())
+        counts = pc.list_flatten(bags["counts"]).to_numpy().astype(np.float32)
+        return csr_array((counts, places), shape=(len(ids), len(self._vocabulary)))
 
     # --- of the workspace ------------------------------------------------------------------
 
@@ -140,7 +161,11 @@ class NewLyrics:
     # --- of the songs ----------------------------------------------------------------------
 
     def _bags(
-        self, words: Iterator[Counter[str]], ids: pa.Array, as_text: NDArray[np.bool_]
+        self,
+        words: Iterator[Counter[str]],
+        ids: pa.Array,
+        as_text: NDArray[np.bool_],
+        tell: bool = True,
     ) -> pa.Table:
         """Bags of the words that the workspace knows, as the schema of lyrics has them.
 
@@ -149,7 +174,7 @@ class NewLyrics:
         of_songs = zip(ids.to_pylist(), words, as_text.tolist(), strict=True)
         bags = [(song, self._known(found)) for song, found, read in of_songs if not read]
         unknown = sum(lost for _, (_, lost) in bags)
-        if unknown:
+        if unknown and tell:
             log.warning("song_vectors: %s words of the lyrics are not in the vocabulary", unknown)
         spoken = [(song, bag) for song, (bag, _) in bags if bag]
         columns = {

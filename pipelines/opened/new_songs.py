@@ -8,6 +8,7 @@ weights of the lyrics' words, which no result has, are counted again, in whole n
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,9 +55,9 @@ class NewSongs:
 
     def make(self, songs: Any, segments: pa.Table | None = None) -> MadeSongs:
         """The same, as arrays: what else a model needs of a song beside."""
-        given, known = _as_songs(songs)
+        given, known = as_songs(songs)
         plan = Plan(**self._settings("fuse", ("modalities", "blockwise", "drop")))
-        each = [self._modality(name, given, known, segments) for name in plan.modalities]
+        each = [self.modality(name, given, known, segments) for name in plan.modalities]
         features = Features(
             known["song_id"],
             np.concatenate([rows for rows, _ in each], axis=1),
@@ -75,7 +76,7 @@ class NewSongs:
 
     # --- modalities ------------------------------------------------------------------------
 
-    def _modality(
+    def modality(
         self, name: str, given: pa.Table, songs: pa.Table, segments: pa.Table | None
     ) -> Rows:
         """Vectors of a modality, float32 (n, d), and which songs have one, bool (n,)."""
@@ -84,7 +85,7 @@ class NewSongs:
             rows, _ = metadata.metadata_features(songs, fields, means)
             return rows, np.ones(len(rows), bool)
         if name == "lyrics":
-            return self._lyrics.vectors(given, songs)
+            return self.lyrics.vectors(given, songs)
         if name == "audio":
             return audio.audio_features(songs, _statistics(segments))
         return _own(name, given, self.workspace.require("embed")["counts"][name]["dimension"])
@@ -99,7 +100,8 @@ class NewSongs:
         return fields, self.workspace.read_json("embed", "word2vec", "number_means.json")
 
     @cached_property
-    def _lyrics(self) -> NewLyrics:
+    def lyrics(self) -> NewLyrics:
+        """What reads and encodes lyrics."""
         return NewLyrics(self.workspace)
 
     # --- to F(s) ---------------------------------------------------------------------------
@@ -134,8 +136,13 @@ class NewSongs:
         return predict(network, x, blocks)[0]
 
 
-def _as_songs(songs: Any) -> tuple[pa.Table, pa.Table]:
+def as_songs(songs: Any, more: Sequence[str] = ()) -> tuple[pa.Table, pa.Table]:
     """The songs as they are given, and their columns as the schema of songs has them.
+
+    Parameters
+    ----------
+    more
+        Columns of that schema beside those that a modality reads.
 
     Raises
     ------
@@ -150,7 +157,9 @@ def _as_songs(songs: Any) -> tuple[pa.Table, pa.Table]:
     ids = ids_of(given, "song_id", "songs")
     _refuse_twice(ids, "song_id")
     columns = {"song_id": ids, "track_id": ids}
-    for name in _READ:
+    for name in dict.fromkeys((*_READ, *more)):
+        if name == "song_id":
+            continue
         kind = schemas.SONGS.field(name).type
         if name in given.column_names:
             try:

@@ -18,6 +18,7 @@ from fusionrec.tables import vectors
 from pipelines.config.results import RecommendConfig
 from pipelines.opened.explained import of_plays, of_user, reason
 from pipelines.opened.lists import lists_of
+from pipelines.opened.new_by_blend import NewByBlend
 from pipelines.opened.new_songs import NewSongs
 from pipelines.opened.plays import GivenPlays, Plays
 from pipelines.opened.ranked import VECTORS, Candidates, Ranked
@@ -295,10 +296,14 @@ class Recommender:
     # --- new songs -----------------------------------------------------------------------
 
     def song_vectors(self, songs: Any, segments: pa.Table | None = None) -> pa.Table:
-        """F(s) of songs that nobody has seen, by the transforms and the network as they are fitted.
+        """F(s) of songs that nobody has seen, by what is fitted: the network, or the blend.
 
-        The songs go the way of the stages `embed`, `fuse` and `train`: songs of the corpus, with
-        their lyrics and segments, get the vectors that these wrote (to rounding).
+        For a network the songs go the way of the stages `embed`, `fuse` and `train`: songs of the
+        corpus, with their lyrics and segments, get the vectors that these wrote (to rounding). For
+        a blend each signal compares them with the songs that it has kept for it, and by its artist
+        and album: songs that nobody had played at the fit get their vectors again. Of an artist
+        that the blend knows a new song has the similar artists, and where it gives none the
+        hotttnesss and familiarity.
 
         Parameters
         ----------
@@ -318,29 +323,21 @@ class Recommender:
         -------
         pa.Table
             `song_id`, `vector` (zeros where it is not present) and `present`: whether the song has
-            what the network needs, as `fuse.missing` has it. Such a table may be the candidates of
-            :meth:`recommend`.
+            what the network needs, as `fuse.missing` has it, or of a blend, whether any signal
+            knows something of it. Such a table may be the candidates of :meth:`recommend`.
 
         Raises
         ------
-        ConfigError
-            The workspace is opened by the blend: its signals of a song cannot be had of what it has
-            stored.
         DataError
             The songs cannot be read.
+        WorkspaceError
+            The blend is of an earlier version, which kept nothing that makes vectors of new songs.
         """
-        if self.model == "blend":
-            raise ConfigError(
-                "song_vectors: the blend has no vectors of new songs: its similarities are of the "
-                "songs that it was fitted on, and it keeps none of their weights. Add the songs to "
-                "the sources and run again, or open a workspace of a trained network by "
-                "model='genre' or model='network'"
-            )
-        return self._new_songs.vectors(songs, segments)
+        return self._new_songs.make(songs, segments).table()
 
     @cached_property
-    def _new_songs(self) -> NewSongs:
-        return NewSongs(self.workspace)
+    def _new_songs(self) -> NewSongs | NewByBlend:
+        return (NewByBlend if self.model == "blend" else NewSongs)(self.workspace)
 
 
 def _check_top(top: int) -> None:

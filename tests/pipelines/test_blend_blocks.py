@@ -66,7 +66,7 @@ def test_many_plays_are_factorised_in_tasks(monkeypatch, limit: int, expected: t
     inputs = stage.Inputs(songs, histories, fold().hidden)
     seen = []
     monkeypatch.setattr(stage, "read_inputs", lambda *_, **__: inputs)
-    monkeypatch.setattr(stage, "fit_blend", lambda some, names: seen.append(some))
+    monkeypatch.setattr(stage, "fit_blend", lambda some, names, **_: seen.append(some))
     monkeypatch.setattr(stage, "BLOCK", limit)
     config = Config()
     stage.fit(config, None, config.blend, 0, "the run")

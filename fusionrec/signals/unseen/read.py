@@ -139,6 +139,7 @@ def _common(
     """The value that all songs of each group have; NaN where they differ or one has none."""
     low, high = np.full(number, np.inf), np.full(number, -np.inf)
     rows = np.flatnonzero(groups >= 0)
-    np.minimum.at(low, groups[rows], values[rows])  # NaN where there is one
-    np.maximum.at(high, groups[rows], values[rows])
+    known = np.isfinite(values[rows])
+    np.minimum.at(low, groups[rows], np.where(known, values[rows], -np.inf))
+    np.maximum.at(high, groups[rows], np.where(known, values[rows], np.inf))
     return np.where(low == high, low, np.nan)

@@ -77,7 +77,7 @@ def _packed(value: Any, path: str, arrays: Arrays) -> Any:
     if isinstance(value, tuple):
         return [part(number, each) for number, each in enumerate(value)]
     if isinstance(value, Mapping):
-        return {"by": {name: part(name, each) for name, each in value.items()}}
+        return {"each": {name: part(name, each) for name, each in value.items()}}
     kind = type(value).__name__
     return {"is": kind, **{f.name: part(f.name, getattr(value, f.name)) for f in fields(value)}}
 
@@ -98,7 +98,7 @@ def _unpacked(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(content))]
         return pa.StringArray.from_buffers(len(lengths), buffers[1], buffers[2])
-    if "by" in value:
-        return {name: _unpacked(each, arrays) for name, each in value["by"].items()}
+    if "each" in value:
+        return {name: _unpacked(each, arrays) for name, each in value["each"].items()}
     kind = _KINDS[value["is"]]
     return kind(**{name: _unpacked(each, arrays) for name, each in value.items() if name != "is"})
