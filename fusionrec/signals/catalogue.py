@@ -66,7 +66,7 @@ def _attention_to(fold: Fold, values: NDArray[np.float32]) -> Attention:
     n = np.bincount(songs.artists[played], minlength=number)
     alike = {name: compared(songs, name) for name in _kernels_within_artists(songs)}
     return Attention(
-        taken(alike, played),
+        taken(alike, played, np.float32),
         np.concatenate([[0], np.cumsum(n)]).astype(np.int64),
         values[played].astype(np.float64),
         fold.settings.sharpness,

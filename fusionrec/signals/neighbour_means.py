@@ -58,11 +58,18 @@ def _known_by_terms(fold: Fold) -> NDArray[np.integer[Any]]:
     return known[listeners[known] > 0]
 
 
-def unseen_means(fold: Fold) -> tuple[list[Part], list[Part], list[Part]]:
+Parts = tuple[list[Part], list[Part], list[Part]]
+
+
+def unseen_means(fold: Fold) -> Parts:
     """Parts that add up to the three means of a song that is not among the fold's, (n, 1) each.
 
     As of a cold song of it: of an album that the split keeps together no song counts.
     """
+    return fold.once("neighbour means: parts", lambda: _unseen_means(fold))
+
+
+def _unseen_means(fold: Fold) -> Parts:
     songs, shrinkage, by = fold.songs, fold.settings.shrinkage, fold.by
     values, played = _values(fold)
     of_artists: list[Part] = []

@@ -1,6 +1,5 @@
 """Songs of the corpus given again as new ones: a blend makes the vectors of them that it has."""
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fusionrec.errors import WorkspaceError
 from fusionrec.tables import matrix, vectors
 from pipelines.opened import Recommender
 from pipelines.opened.made_songs import MadeSongs

@@ -28,7 +28,7 @@ def joined(
 ) -> UnseenSongs:
     """What makes rows of unseen songs.
 
-    Features of one basis are compared once, whatever signals they are of.
+    Songs are compared once with what several signals have in common.
 
     Parameters
     ----------
@@ -41,13 +41,18 @@ def joined(
     """
     constant, placed = np.zeros(2 * layout.width), []
     bases: dict[int, list[tuple[Features, Columns]]] = {}
+    means: dict[int, Placed] = {}
     for columns, some in _places(maps, layout):
         constant[columns] += some.constant
         for part in some.parts:
             if isinstance(part, Features):
                 bases.setdefault(id(part.basis), []).append((part, columns))
+            elif isinstance(part, MeansByTerms):
+                before = means.get(id(part.references))
+                means[id(part.references)] = _beside(before, part, columns)
             else:
                 placed.append(Placed(cast(Part, part), columns))
+    placed.extend(means.values())
     for shared in bases.values():
         matrix = np.concatenate([part.matrix for part, _ in shared], axis=1)
         columns = np.concatenate([columns for _, columns in shared])
@@ -57,6 +62,13 @@ def joined(
     return UnseenSongs(
         readers_of(songs, names), Catalogued.of(songs), tuple(placed), constant, mean, rotation
     )
+
+
+def _beside(before: Placed | None, part: MeansByTerms, columns: Columns) -> Placed:
+    if before is None:
+        return Placed(part, columns)
+    assert isinstance(before.part, MeansByTerms)
+    return Placed(before.part.beside(part), np.concatenate([before.columns, columns]))
 
 
 def _places(maps: Mapping[str, SongMaps], layout: Layout) -> list[tuple[Columns, SongMap]]:

@@ -158,6 +158,11 @@ class MeansByTerms:
         """The part times a matrix."""
         return replace(self, values=self.values @ matrix, mean=self.mean @ matrix)
 
+    def beside(self, other: MeansByTerms) -> MeansByTerms:
+        """Of the same songs both parts, the other's columns after its own."""
+        values = np.concatenate([self.values, other.values], axis=1)
+        return replace(self, values=values, mean=np.concatenate([self.mean, other.mean]))
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -166,7 +171,8 @@ class Attention:
     Attributes
     ----------
     songs
-        By kernel the songs t of all artists, an artist's after the other's.
+        By kernel the songs t of all artists, an artist's after the other's; in float32, as they
+        are all that were played.
     bounds
         Shape (artists + 1,): where each artist's begin.
     values
@@ -214,11 +220,13 @@ class Attention:
         return replace(self, values=self.values @ matrix)
 
 
-def taken(kernels: Mapping[str, Any], songs: NDArray[np.integer[Any]]) -> Compared:
+def taken(
+    kernels: Mapping[str, Any], songs: NDArray[np.integer[Any]], dtype: Any = None
+) -> Compared:
     """Reference songs of kernels, by row; of groups, their codes are given for a kernel."""
     return {
         name: Groups(kernel[songs])
         if isinstance(kernel, np.ndarray)
-        else References.taken(kernel, songs)
+        else References.taken(kernel, songs, dtype)
         for name, kernel in kernels.items()
     }

@@ -32,18 +32,22 @@ class References:
     median: float | None = None
 
     @staticmethod
-    def taken(kernel: Kernel, songs: NDArray[np.integer[Any]]) -> References:
-        """Of songs of a kernel, by row."""
+    def taken(kernel: Kernel, songs: NDArray[np.integer[Any]], dtype: Any = None) -> References:
+        """Of songs of a kernel, by row; in `dtype`, if it is given."""
         assert isinstance(kernel, Linear | Gaussian)
         marks = np.where(kernel.present[songs], kernel.marks[songs], np.nan)
         _, first, of = np.unique(marks, return_index=True, return_inverse=True)
         rows, of = songs[first], of.astype(np.int32)
         if isinstance(kernel, Linear):
-            return References(kernel.X[rows if kernel.of is None else kernel.of[rows]], of)
+            X = kernel.X[rows if kernel.of is None else kernel.of[rows]]
+            if isinstance(X, csr_array):
+                parts = X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)
+                X = csr_array(parts, shape=X.shape)
+            return References(X if dtype is None else X.astype(dtype), of)
         absent = ~kernel.present[rows]
         X = kernel.X[rows]
         X[absent] = np.nan  # like nothing
-        return References(X, of, kernel.median)
+        return References(X if dtype is None else X.astype(dtype), of, kernel.median)
 
     def similarities(self, rows: Matrix, present: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Of songs, rows of the same kernel, to these: float64 (n, m).
@@ -54,7 +58,8 @@ class References:
             Shape (n,): songs that the kernel knows.
         """
         if self.median is not None:
-            found = np.nan_to_num(gaussian(np.asarray(rows), self.X, self.median))
+            X = np.asarray(self.X, np.float64)
+            found = np.nan_to_num(gaussian(np.asarray(rows), X, self.median))
             found[~present] = 0.0
         elif isinstance(self.X, csr_array):
             found = np.asarray((rows @ self.X.T).toarray(), np.float64)
