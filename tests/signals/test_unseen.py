@@ -1,5 +1,6 @@
 """Songs that signals were not fitted on: the fit's own cold songs, given again, get their rows."""
 
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -8,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from fusionrec.ranking.split import By
-from fusionrec.signals import registry
+from fusionrec.signals import blend, registry
 from fusionrec.signals.explain import Layout
 from fusionrec.signals.inner import kept_with
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.songs import Songs
+from fusionrec.signals.unseen import encoder as encoder_module
 from fusionrec.signals.unseen.encoder import UnseenSongs
 from fusionrec.signals.unseen.joining import joined
 from fusionrec.signals.unseen.stored import as_arrays, of_arrays
@@ -96,3 +98,79 @@ def test_songs_of_the_fit_get_the_rows_of_the_fit(by: By, name: str) -> None:
     if factors.atoms is not None:
         rows = cold if by_plays else every
         close(found.rows(some(here.songs, rows)).atoms, factors.atoms[rows])
+
+
+@pytest.mark.parametrize("by", BY)
+def test_a_blend_has_them_in_the_dimensions_that_it_ranks_by(by: By, monkeypatch) -> None:
+    """Whatever the weights, in few dimensions, and some songs at a time."""
+    here = replace(fold(by), settings=replace(HALF, rank=12))
+    found = blend.fit_blend(here, NAMES, unseen=True)
+    assert found.unseen is not None
+    cold = np.flatnonzero(here.hidden[:OWN])
+    given = some(here.songs, cold)
+    rows = found.unseen.rows(given)
+    assert rows.F.shape == (len(cold), found.F.shape[1])
+    has = rows.present
+    close(rows.F[has], found.F[cold[has]], 1e-5)
+    close(rows.features[has], found.features[cold[has]], 1e-5)
+    close(rows.atoms[has], found.atoms[cold[has]], 1e-5)
+    monkeypatch.setattr(encoder_module, "_CHUNK", 3)
+    close(found.unseen.rows(given).F, rows.F, 1e-6)
+    assert blend.fit_blend(here, ["taste", "neighbours-year"]).unseen is None
+
+
+def test_signals_without_a_weight_keep_nothing() -> None:
+    found = blend.fit_blend(fold("song"), ["neighbours-year", "neighbours-clap"], unseen=True)
+    assert found.unseen is not None
+    kept = set(found.layout.slices)
+    assert set(found.unseen.readers) == {name.removeprefix("neighbours-") for name in kept}
+
+
+def test_what_the_fit_did_not_have_is_left_out_and_counted() -> None:
+    here = fold("song")
+    _, found = encoder(here, "taste-context")
+    row = int(np.flatnonzero([bool(t) for t in here.songs.table["terms"].to_pylist()])[0])
+    one = here.songs.table.slice(row, 1).to_pylist()[0]
+    known = {**one, "artist_id": "A1", "artist_name": "Duo"}
+    more = {
+        "terms": [*one["terms"], "polka"],
+        "term_weights": [*(one["term_weights"] or [1.0] * 3), 1.0],
+        "artist_id": "unheard",
+    }
+    nobody = {**known, "artist_id": None}
+    unknown: Counter[str] = Counter()
+    kind = here.songs.table.schema
+
+    def rows(of: dict[str, object], unknown: Counter[str] | None = None) -> np.ndarray:
+        return found.rows(Songs(pa.Table.from_pylist([of], schema=kind), 1), unknown).F[0]
+
+    stranger = rows({**known, **more}, unknown)
+    assert {"artist": 1, "terms": 1}.items() <= unknown.items()
+    np.testing.assert_allclose(stranger, rows(nobody), atol=1e-6)
+    assert not np.allclose(stranger, rows(known), atol=1e-2)
+
+
+def test_a_new_song_has_the_context_of_its_artist() -> None:
+    """With an artist's id alone, its similar artists, and their fame where all songs have it."""
+    songs, histories = corpus()
+    here = Fold(songs, histories, fold("song").hidden, "song", HALF, 0)
+    _, found = encoder(here, "taste-context")
+    columns = ("artist_hotttnesss", "artist_familiarity")
+    row = songs.table.select(["artist_id", *columns]).slice(3, 1)
+    alone, whole = row.select(["artist_id"]), row
+    np.testing.assert_array_equal(found.rows(Songs(alone, 1)).F, found.rows(Songs(whole, 1)).F)
+    other = row.set_column(1, columns[0], pa.array([0.99], pa.float32()))
+    assert not np.allclose(found.rows(Songs(other, 1)).F, found.rows(Songs(whole, 1)).F, atol=1e-3)
+    walks = encoder(here, "neighbours-walks")
+    np.testing.assert_allclose(
+        walks[1].rows(Songs(alone, 1)).F[0], walks[0].F[3], atol=1e-6 * np.abs(walks[0].F).max()
+    )
+
+
+def test_a_song_of_which_nothing_is_known_has_no_row() -> None:
+    for name in ("taste-context", "factors-terms", "popularity", "artist-factors"):
+        _, found = encoder(fold("song"), name)
+        bare = found.rows(Songs(pa.table({"song_id": ["x", "y"]}), 2))
+        assert not bare.present.any()
+        assert not bare.F.any()
+        assert not bare.atoms.any()
