@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fusionrec.errors import WorkspaceError
 from fusionrec.tables import matrix, vectors
 from pipelines.opened import Recommender
 from pipelines.opened.made_songs import MadeSongs
@@ -81,7 +82,63 @@ def test_songs_of_official_files_get_the_rows_of_the_stage(of_files) -> None:
 
 
 def test_songs_of_tables_get_the_rows_of_the_stage(of_tables) -> None:
+    """Also where lyrics are given as text, of which the words are counted."""
     songs = given(of_tables, ("clap",))
-    check(of_tables, songs)
-    texts = of_tables.read("ingest", "lyrics_text").to_pylist()
-    assert texts
+    made = check(of_tables, songs)
+    bags = zip(songs["words"].to_pylist(), songs["counts"].to_pylist(), strict=True)
+    texts = [
+        ", ".join(word.capitalize() for word, count in zip(*bag, strict=True) for _ in range(count))
+        for bag in bags
+    ]
+    assert sum(map(bool, texts)) > 50
+    as_text = songs.drop_columns(["words", "counts"]).append_column("text", pa.array(texts))
+    again = check(of_tables, as_text)
+    np.testing.assert_allclose(again.F, made.F, atol=1e-5 * np.abs(made.F).max())
+    without = NewByBlend(of_tables).make(as_text.drop_columns(["text", "clap"]))
+    assert not np.allclose(without.F, made.F, atol=1e-2 * np.abs(made.F).max())
+
+
+def test_new_songs_stand_beside_those_of_the_catalogue(of_files, caplog) -> None:
+    """A copy of a cold song has its scores; what the corpus does not have is left out and told."""
+    recommender = Recommender.open(of_files.uri)
+    part = of_files.read("split", "split")["part"].to_numpy(zero_copy_only=False)
+    cold = given(of_files).take(np.flatnonzero(part == "test")[:3])
+    ids = pa.array([f"new-{row}" for row in range(3)])
+    new = cold.set_column(0, "song_id", ids)
+    statistics = of_files.read("ingest", "segment_statistics")
+    candidates = pa.concat_tables(
+        [recommender.vectors(), recommender.song_vectors(new, statistics)]
+    )
+    heard = recommender.vectors("train")["song_id"].to_pylist()[:4]
+    listed = recommender.recommend({"me": heard}, candidates=candidates).to_pylist()[0]
+    of = dict(zip(listed["song_ids"], listed["scores"], strict=True))
+    size = max(map(abs, of.values()))
+    for one, other in zip(ids.to_pylist(), cold["song_id"].to_pylist(), strict=True):
+        assert of[one] == pytest.approx(of[other], abs=1e-4 * size)
+    odd = pa.table(
+        {
+            "song_id": [1, 2],
+            "artist_id": ["unheard", None],
+            "terms": [["no such term"], None],
+            "words": [["zzyzx"], None],
+            "counts": [[2], None],
+        }
+    )
+    caplog.clear()
+    found = recommender.song_vectors(odd)
+    assert found["present"].to_pylist() == [False, False]
+    assert not matrix(found["vector"]).any()
+    told = [record.getMessage() for record in caplog.records]
+    assert "song_vectors: 1 words of the lyrics are not in the vocabulary" in told
+    assert any("1 songs' artists, 1 terms" in line for line in told)
+    none = recommender.song_vectors(odd.slice(0, 0))
+    assert none.num_rows == 0
+    assert none.schema == found.schema
+
+
+def test_a_blend_that_kept_nothing_of_it_says_so(of_files, tmp_path) -> None:
+    place = Path(shutil.copytree(of_files.uri, tmp_path / "w"))
+    for folder in place.glob("blend/*/unseen"):
+        shutil.rmtree(folder)
+    with pytest.raises(WorkspaceError, match=r"blend is of an earlier version, .*: run again"):
+        Recommender.open(place).song_vectors(pa.table({"song_id": ["x"]}))

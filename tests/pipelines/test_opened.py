@@ -542,8 +542,6 @@ def test_what_is_not_there_is_named(undisturbed, places, tmp_path) -> None:
         Recommender.open(undisturbed, "blend")
     with pytest.raises(WorkspaceError, match=r"not finished"):
         Recommender.open(tmp_path / "empty")
-    with pytest.raises(ConfigError, match=r"^song_vectors: the blend has no vectors of new songs"):
-        Recommender.open(places["blend"]).song_vectors(pa.table({"song_id": ["x"]}))
 
 
 def test_a_workspace_of_a_blend_is_also_opened_by_its_classes(places) -> None:
@@ -566,8 +564,7 @@ song, other = opened.vectors()["song_id"].to_pylist()[:2]
 opened.recommend({"me": {song: 2}}, top=3)
 opened.similar(song)
 opened.explain({song: 2}, other)
-if opened.model != "blend":
-    opened.song_vectors(pa.table({"song_id": ["x"], "words": [["love"]], "counts": [[1]]}))
+opened.song_vectors(pa.table({"song_id": ["x"], "words": [["love"]], "counts": [[1]]}))
 print([name for name in sys.modules if name == "ray" or name.startswith("ray.")])
 """
 
