@@ -68,7 +68,7 @@ def _attention_to(fold: Fold, values: NDArray[np.float32]) -> Attention:
     return Attention(
         taken(alike, played, np.float32),
         np.concatenate([[0], np.cumsum(n)]).astype(np.int64),
-        values[played].astype(np.float64),
+        values[played],
         fold.settings.sharpness,
         fold.settings.shrinkage,
     )

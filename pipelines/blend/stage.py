@@ -55,7 +55,7 @@ def fit(
     """A blend of the songs of a workspace, by the config's split, and what it was made from.
 
     Matrix factorisation of more plays than a block has is that of tasks of `run`, if it is given.
-    The blend has what makes rows of `unseen` songs if it is asked for.
+    With `unseen` the blend also has what makes rows of songs that it is not fitted on.
     """
     by = kept_together(config.split.by)
     inputs = read_inputs(

@@ -176,14 +176,14 @@ class Attention:
     bounds
         Shape (artists + 1,): where each artist's begin.
     values
-        y_t, float64, shape (songs, k).
+        y_t, float32, shape (songs, k).
     sharpness, shrinkage
         As the signal's; K is the mean over the kernels.
     """
 
     songs: Compared
     bounds: NDArray[np.int64]
-    values: NDArray[np.float64]
+    values: NDArray[np.float32]
     sharpness: float
     shrinkage: float
 
@@ -217,7 +217,7 @@ class Attention:
 
     def times(self, matrix: Matrix) -> Attention:
         """The part times a matrix."""
-        return replace(self, values=self.values @ matrix)
+        return replace(self, values=np.asarray(self.values @ matrix, np.float32))
 
 
 def taken(
