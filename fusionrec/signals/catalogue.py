@@ -45,9 +45,11 @@ def by_songs(fold: Fold) -> Factors:
         first = first_of_artists(fold.songs)
         n = np.bincount(fold.songs.artists[_played_by_artist(fold)], minlength=len(first))
         scale = np.divide(n, n + fold.settings.shrinkage, out=np.zeros(len(n)), where=n > 0)
-        by_artist = ByGroup.of("artist", scale[:, None] * Phi[first])
         made_of = basis.basis_of(fold, "artist")
-        return SongMaps(SongMap.of(by_artist, width=Phi.shape[1]), features(made_of))
+        K = basis.kernel(fold, "artist").block(first, made_of.landmarks)
+        by_artist = ByGroup.of("artist", scale[:, None] * (K @ made_of.projection))
+        width = made_of.projection.shape[1]
+        return SongMaps(SongMap.of(by_artist, width=width), features(made_of))
 
     return Factors.of_histories(fold.histories, "binary", Phi, attention(fold) @ Phi, unseen)
 

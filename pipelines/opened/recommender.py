@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,15 @@ from fusionrec.tables import vectors
 from pipelines.config.results import RecommendConfig
 from pipelines.opened.explained import of_plays, of_user, reason
 from pipelines.opened.lists import lists_of
-from pipelines.opened.new_by_blend import NewByBlend
 from pipelines.opened.new_songs import NewSongs
 from pipelines.opened.plays import GivenPlays, Plays
 from pipelines.opened.ranked import VECTORS, Candidates, Ranked
 from pipelines.opened.reasons import Reason
 from pipelines.opened.stored import model_of, most_like, on_taste
 from pipelines.runtime.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipelines.opened.new_by_blend import NewByBlend
 
 Model = Literal["genre", "network", "blend"]
 
@@ -337,7 +339,11 @@ class Recommender:
 
     @cached_property
     def _new_songs(self) -> NewSongs | NewByBlend:
-        return (NewByBlend if self.model == "blend" else NewSongs)(self.workspace)
+        if self.model != "blend":
+            return NewSongs(self.workspace)
+        from pipelines.opened.new_by_blend import NewByBlend  # brings linear algebra with it
+
+        return NewByBlend(self.workspace)
 
 
 def _check_top(top: int) -> None:
