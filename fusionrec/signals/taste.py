@@ -40,10 +40,10 @@ def solved(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """Phi A^-1, float32 (n, d): a song's weights on what the learned songs' features are told."""
-    return np.asarray(Phi @ inverse(Phi, learned, penalty), np.float32)
+    return np.asarray(Phi @ _inverse(Phi, learned, penalty), np.float32)
 
 
-def inverse(
+def _inverse(
     Phi: NDArray[np.float32], learned: NDArray[np.int64], penalty: float
 ) -> NDArray[np.float32]:
     """A^-1, float32 (d, d)."""
@@ -56,7 +56,7 @@ def to_histories(fold: Fold, with_context: bool) -> Factors:
     """Kernel ridge to binary histories."""
     Phi = basis.mixed(fold, with_context)
     penalty = fold.settings.context_penalty if with_context else fold.settings.penalty
-    matrix = inverse(Phi, fold.learned, penalty)
+    matrix = _inverse(Phi, fold.learned, penalty)
 
     def unseen() -> SongMaps:
         made_of = basis.basis_of_sum(fold, with_context)
@@ -79,7 +79,7 @@ def to_smoothed(fold: Fold, with_context: bool) -> Factors:
     for start in range(0, len(learned), CHUNK):
         rows = learned[start : start + CHUNK]
         told += Phi[rows].T @ songs[rows]
-    matrix = inverse(Phi, learned, penalty) @ told
+    matrix = _inverse(Phi, learned, penalty) @ told
 
     def unseen() -> SongMaps:
         return SongMaps(features(basis.basis_of_sum(fold, with_context), matrix))
