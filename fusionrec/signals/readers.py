@@ -81,8 +81,6 @@ class Bags:
         counts, items = _counts(songs, self.column, self.weights, self.logarithm)
         columns = pc.index_in(items, value_set=self.items)
         known = pc.is_valid(columns).to_numpy(zero_copy_only=False)[counts.indices[: counts.nnz]]
-        if not len(items):
-            known = np.zeros(0, bool)
         unknown[self.column] += int((~known).sum())
         places = pc.fill_null(columns, 0).to_numpy().astype(np.int64)
         row = np.repeat(np.arange(len(songs)), np.diff(counts.indptr))

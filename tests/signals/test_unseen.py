@@ -1,5 +1,6 @@
 """Songs that signals were not fitted on: the fit's own cold songs, given again, get their rows."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -7,6 +8,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load, save
 
 from fusionrec.ranking.split import By
 from fusionrec.signals import blend, registry
@@ -174,3 +176,23 @@ def test_a_song_of_which_nothing_is_known_has_no_row() -> None:
         assert not bare.present.any()
         assert not bare.F.any()
         assert not bare.atoms.any()
+
+
+@pytest.mark.parametrize("column", ["year", "clap"])
+def test_songs_of_which_little_is_known_have_what_there_is(column: str) -> None:
+    """No artist, no term and no text in the whole corpus, and none in what is stored."""
+    whole = fold("song").songs
+    table = whole.table.select(["song_id", *(["year"] if column == "year" else [])])
+    vectors = {"clap": whole.vectors["clap"]} if column == "clap" else {}
+    bare = Songs(table, OWN, None, vectors)
+    here = Fold(bare, corpus()[1], fold("song").hidden, "song", HALF, 0)
+    names = registry.names(further=bare.further)
+    found = blend.fit_blend(here, names, unseen=True)
+    assert found.unseen is not None
+    description, arrays = as_arrays(found.unseen)
+    again = of_arrays(json.loads(json.dumps(description)), load(save(arrays)))
+    cold = np.flatnonzero(here.hidden)
+    rows = again.rows(some(bare, cold))
+    has = rows.present
+    assert has.any()
+    close(rows.F[has], found.F[cold[has]], 1e-5)

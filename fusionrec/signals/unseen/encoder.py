@@ -95,8 +95,8 @@ class UnseenSongs:
             read = Read(_part(songs, some, self.catalogued), self.readers, self.catalogued, unknown)
             found[some] = self._rows(read)
             present[some] = read.present
-            given = read.songs.table["artist_id"].null_count
-            unknown["artist"] += int((read.groups("artist") < 0).sum()) - given
+            strange = (read.songs.artists >= 0) & (read.groups("artist") < 0)
+            unknown["artist"] += int(strange.sum())
         found[~present] = 0.0
         F = np.asarray((found[:, :D] - self.mean) @ self.rotation, np.float32)
         F[~present] = 0.0

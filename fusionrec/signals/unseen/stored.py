@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -68,10 +69,8 @@ def _packed(value: Any, path: str, arrays: Arrays) -> Any:
         arrays.update({f"{path}.{name}": getattr(value, name) for name in names})
         return {"sparse": path, "shape": list(value.shape)}
     if isinstance(value, pa.Array):
-        texts = value.cast(pa.large_binary())
-        lengths = np.diff(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :])[: len(texts)]
-        arrays[f"{path}.lengths"] = lengths
-        joined = b"".join(texts.to_pylist())
+        arrays[f"{path}.lengths"] = pc.binary_length(value).to_numpy().astype(np.int32)
+        joined = b"".join(value.cast(pa.large_binary()).to_pylist())
         arrays[f"{path}.bytes"] = np.frombuffer(joined, np.uint8)
         return {"texts": path}
     if isinstance(value, tuple):
@@ -96,8 +95,8 @@ def _unpacked(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     if "texts" in value:
         lengths, content = (arrays[f"{value['texts']}.{name}"] for name in ("lengths", "bytes"))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(content))]
-        return pa.StringArray.from_buffers(len(lengths), buffers[1], buffers[2])
+        buffers = (pa.py_buffer(np.ascontiguousarray(part)) for part in (offsets, content))
+        return pa.StringArray.from_buffers(len(lengths), *buffers)
     if "each" in value:
         return {name: _unpacked(each, arrays) for name, each in value["each"].items()}
     kind = _KINDS[value["is"]]
