@@ -3,9 +3,15 @@
 A task computes the signals again on inner folds of the songs that are not hidden, learns from them
 what each is worth, computes them on all of these songs, and writes V and F, whose products are the
 scores: 4 bytes a song or user and dimension (.5 GB for a million of them and 128 dimensions), and
-what explains them, eight times as much a song; and what makes them of songs that it was not fitted
-on (:mod:`fusionrec.signals.unseen`). What it may learn from, under each protocol, is said
+what explains them, eight times as much a song. What it may learn from, under each protocol, is said
 in :mod:`pipelines.blend.inputs`.
+
+And it writes what makes the same of songs that it was not fitted on, `unseen`
+(:mod:`fusionrec.signals.unseen`). Of 3,000 songs of `benchmarks/blend_scale.py`, all signals with a
+weight, that was 20 MB: 13 of landmarks, of which there are no more with more songs; for each song with
+plays 2.2 kB, if *factors of the artist* has a weight, of which its audio is .9 and the encoder's
+vector, of a quarter of the songs, .7 on average; and 2.6 kB an artist. So it will be .8 GB for the
+million songs of the data set, 300,000 with plays to learn from, and .15 without that signal.
 """
 
 from __future__ import annotations

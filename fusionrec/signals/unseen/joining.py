@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from fusionrec.signals.songs import Songs
 from fusionrec.signals.unseen.encoder import Placed, UnseenSongs
 from fusionrec.signals.unseen.fitted import Features, by_landmarks, readers_of
 from fusionrec.signals.unseen.maps import Part, SongMap, SongMaps
-from fusionrec.signals.unseen.parts import Attention, ByLandmarks, ByNumbers, MeansByTerms
+from fusionrec.signals.unseen.parts import Attention, ByGroup, ByLandmarks, ByNumbers, MeansByTerms
 from fusionrec.signals.unseen.read import Catalogued
 
 Columns = NDArray[np.int64]
@@ -52,16 +53,24 @@ def joined(
                 means[id(part.references)] = _beside(before, part, columns)
             else:
                 placed.append(Placed(cast(Part, part), columns))
-    placed.extend(means.values())
+    placed = [*(_shortened(each) for each in placed), *means.values()]
     for shared in bases.values():
         matrix = np.concatenate([part.matrix for part, _ in shared], axis=1)
         columns = np.concatenate([columns for _, columns in shared])
         parts = by_landmarks(songs, shared[0][0].basis, matrix)
-        placed.extend(Placed(part, columns) for part in parts)
+        placed.extend(_shortened(Placed(part, columns)) for part in parts)
     names = {name for each in placed for name in _read_by(each.part)}
     return UnseenSongs(
         readers_of(songs, names), Catalogued.of(songs), tuple(placed), constant, mean, rotation
     )
+
+
+def _shortened(placed: Placed) -> Placed:
+    """In float32 what grows with the artists, now that nothing is made of it any more."""
+    if not isinstance(placed.part, ByGroup):
+        return placed
+    values = placed.part.values.astype(np.float32)
+    return replace(placed, part=replace(placed.part, values=values))
 
 
 def _beside(before: Placed | None, part: MeansByTerms, columns: Columns) -> Placed:

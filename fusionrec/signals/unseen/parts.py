@@ -69,12 +69,12 @@ class ByGroup:
     codes
         Of the groups that have anything, ascending.
     values
-        Float64, shape (codes, k); others have zeros.
+        Shape (codes, k), float64 while it is made and then float32; others have zeros.
     """
 
     by: str
     codes: NDArray[np.int64]
-    values: NDArray[np.float64]
+    values: NDArray[np.floating[Any]]
 
     @staticmethod
     def of(by: str, values: NDArray[np.float64]) -> ByGroup:
