@@ -7,11 +7,12 @@ what explains them, eight times as much a song. What it may learn from, under ea
 in :mod:`pipelines.blend.inputs`.
 
 And it writes what makes the same of songs that it was not fitted on, `unseen`
-(:mod:`fusionrec.signals.unseen`). Of 3,000 songs of `benchmarks/blend_scale.py`, all signals with a
-weight, that was 20 MB: 13 of landmarks, of which there are no more with more songs; for each song with
-plays 2.2 kB, if *factors of the artist* has a weight, of which its audio is .9 and the encoder's
-vector, of a quarter of the songs, .7 on average; and 2.6 kB an artist. So it will be .8 GB for the
-million songs of the data set, 300,000 with plays to learn from, and .15 without that signal.
+(:mod:`fusionrec.signals.unseen`). Of 3,000 songs of `benchmarks/blend_scale.py`, all signals with
+a weight, that was 20 MB: 13 of landmarks, of which there are no more with more songs; 2.2 kB a song
+with plays, if *factors of the artist* has a weight, .9 of them its audio and .7 the encoder's
+vector, which a quarter of the songs has; and 2.6 kB an artist. So it will be some .8 GB for the
+million songs of the data set, 300,000 of which have plays to learn from, and .15 without that
+signal.
 """
 
 from __future__ import annotations
