@@ -16,6 +16,7 @@ STAGES = {
     "--user or --like, print one list, without Ray.",
     "evaluate": "Compute mAP@500, AUC and their intervals, and print the results.",
     "lists": "Rank songs for every user by all that they played; also recommend --for everyone.",
+    "update": "Add new songs and plays to the lists for everyone; nothing is fitted again.",
     "report": "Write the paper's Table 1 and figures 4 to 10, measured on this corpus.",
     "compare": "Run every baseline and the network on the same folds: Table 2 with intervals.",
     "ladder": "Climb from the paper's method to the best one, a change a rung, with intervals.",

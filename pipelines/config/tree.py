@@ -23,6 +23,7 @@ from pipelines.config.results import EvaluateConfig, RecommendConfig, ReportConf
 from pipelines.config.section import Section
 from pipelines.config.section import key as _key
 from pipelines.config.sources import IngestConfig, SourceConfig, SplitConfig
+from pipelines.config.update import UpdateConfig
 
 
 class Config(Section):
@@ -44,6 +45,7 @@ class Config(Section):
     recommend: RecommendConfig = RecommendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     lists: ListsConfig = ListsConfig()
+    update: UpdateConfig = UpdateConfig()
     compare: CompareConfig = CompareConfig()
     ladder: LadderConfig = LadderConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -44,12 +44,15 @@ class Join:
         What the rejects are listed under; None: the file of each row.
     others
         The artifact that rows of no known id become, in parts by shard; None for none.
+    missing
+        What the rejects say of such an id.
     """
 
     name: str
     key: Key
     source: str | None = None
     others: str | None = None
+    missing: str = "not in the corpus"
 
     @property
     def staging(self) -> tuple[str, ...]:
@@ -178,7 +181,7 @@ def _send_rows(
     for identity in again[join.key].to_pylist():
         rejects.add(source, identity, f"{what} read before", action="excluded")
     for identity in others[join.key].to_pylist():
-        rejects.add(source, identity, f"{what} id not in the corpus", action="unmatched")
+        rejects.add(source, identity, f"{what} id {join.missing}", action="unmatched")
     run.write(rejects.to_table(), join.unmatched, shard.part)
     if join.others is not None:
         run.write(others, join.others, shard.part)

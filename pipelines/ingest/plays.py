@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from fusionrec import schemas
 from fusionrec.errors import SourceError
 from fusionrec.formats import taste_profile
+from fusionrec.formats.tables import TableSpec
 from fusionrec.formats.tables import read_plays as read_table
 from fusionrec.formats.text import byte_ranges
 from pipelines.config import Config
@@ -54,8 +55,15 @@ class RawPlays:
     stream: dict[str, Any]
 
 
-def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
+def read_raw_plays(
+    config: Config, run: StageRun, limit: float, spec: TableSpec | None = None
+) -> RawPlays:
     """Read triplets, or tables of plays; users and songs once a shard.
+
+    Parameters
+    ----------
+    spec
+        Of tables; that of the config, if none is given.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def read_raw_plays(config: Config, run: StageRun, limit: float) -> RawPlays:
         A file is not there, or too much of what is in it is of no use.
     """
     if is_tables(config):
-        spec = table_specs(config).plays
+        spec = spec or table_specs(config).plays
         named = spec.paths
         shards: Sequence[FileShard] = table_shards(config, run, spec, "source.tables.plays")[0]
     else:

@@ -15,7 +15,7 @@ listing of a tree lies in a temporary file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -47,7 +47,7 @@ from pipelines.runtime import metrics, tasks
 from pipelines.runtime.stage import Counts, Json, Stage
 from pipelines.runtime.workspace import StageRun, Workspace
 
-_STAGING = (
+STAGING = (
     "raw_songs",
     *CATALOGUE,
     "mismatched",
@@ -67,7 +67,9 @@ _STAGING = (
     "other_ids",
     "artists",
 )
-_REJECTS = (
+"""What the parts leave behind, beside rejects."""
+
+REJECTS = (
     "listing_rejects",
     "song_rejects",
     "song_exclusions",
@@ -80,7 +82,7 @@ _REJECTS = (
     "play_unmatched",
     "other_song_rejects",
 )
-
+"""What lists rejects, before they are one list."""
 
 _REJECTS_AT_ONCE = 1 << 18
 
@@ -96,7 +98,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     counts: dict[str, Json] = {}
     for found in each.values():
         counts |= {name: count for name, count in found.items() if name != "stream"}
-    counts |= tasks.run_task(run, _merge_rejects, run)
+    counts |= tasks.run_task(run, merge_rejects, run, REJECTS)
     run.write_json(counts, "report.json")
     return {**counts, "streams": streams}  # whose seconds are others each time: in no artifact
 
@@ -144,9 +146,10 @@ def _alignment(each: Mapping[str, Counts]) -> Counts:
     }
 
 
-def _merge_rejects(run: StageRun) -> Counts:
+def merge_rejects(run: StageRun, artifacts: Sequence[str]) -> Counts:
+    """What these list to `rejects`, and how many of each action there are."""
     actions = dict.fromkeys(schemas.REJECT_ACTIONS, 0)
-    for number, (artifact, table) in enumerate(_rejects(run)):
+    for number, (artifact, table) in enumerate(_rejects(run, artifacts)):
         run.write(table, "rejects", number)
         for row in pc.value_counts(table["action"].combine_chunks()).to_pylist():
             actions[row["values"]] += row["counts"]
@@ -155,9 +158,9 @@ def _merge_rejects(run: StageRun) -> Counts:
     return {"rejects": actions}
 
 
-def _rejects(run: StageRun) -> Iterator[tuple[str, pa.Table]]:
+def _rejects(run: StageRun, artifacts: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
     """What was rejected of each source, in tables of some :data:`_REJECTS_AT_ONCE` rows."""
-    for artifact in _REJECTS:
+    for artifact in artifacts:
         tables = [schemas.REJECTS.empty_table()]
         rows = 0
         for part in run.workspace.parts(run.stage, artifact):
@@ -195,6 +198,6 @@ STAGE = Stage(
     source=source_state,
     check=check_source,
     version=5,
-    staging=(*_STAGING, *_REJECTS, NOTES),
+    staging=(*STAGING, *REJECTS, NOTES),
     published=("report.json",),
 )

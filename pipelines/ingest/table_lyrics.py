@@ -65,7 +65,7 @@ def read_table_lyrics(
     reports, stream = read_shards(
         run,
         "lyrics",
-        partial(_read_shard, join.key),
+        partial(read_shard, join.key),
         shards,
         ["raw_lyrics", "lyrics_rejects"],
         LyricsReport,
@@ -131,7 +131,8 @@ def key_of(spec: TableSpec, songs: TableSpec | None) -> Key:
     return "track_id"
 
 
-def _read_shard(key: Key, shard: TableShard) -> tuple[Tables, LyricsReport]:
+def read_shard(key: Key, shard: TableShard) -> tuple[Tables, LyricsReport]:
+    """Lyrics of a shard: what they are found by, `words` with their `counts`, and `text`."""
     batch = read_lyrics(shard.path, shard.spec, shard.start, shard.stop)
     table = batch.table.rename_columns(
         [key if name == "track_id" else name for name in batch.table.column_names]

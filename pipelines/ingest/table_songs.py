@@ -36,10 +36,17 @@ STAGING = ("ids_played", "songs_played")
 
 
 def read_table_songs(
-    config: Config, run: StageRun, limit: float, spec: TableSpec
+    config: Config,
+    run: StageRun,
+    limit: float,
+    spec: TableSpec,
+    shards: Sequence[TableShard] | None = None,
 ) -> tuple[Counts, Catalogued]:
-    """Songs to `songs`, the first row of each, in the order of the files. Also how they lie."""
-    shards, _ = table_shards(config, run, spec, "source.tables.songs")
+    """Songs to `songs`, the first row of each, in the order of the files. Also how they lie.
+
+    The table is cut here, if its shards are not given.
+    """
+    shards = shards or table_shards(config, run, spec, "source.tables.songs")[0]
     reports, stream = read_shards(
         run,
         "songs",

@@ -49,8 +49,17 @@ def read_vectors(
     limit: float,
     songs: Catalogued,
     features: Mapping[str, TableSpec],
+    dimensions: Mapping[str, int] | None = None,
+    join: Join = JOIN,
 ) -> Counts:
     """Vectors to `vectors_NAME`, a row for each song, with zeros where it has none.
+
+    Parameters
+    ----------
+    dimensions
+        Of each modality; those of its first file, if none are given.
+    join
+        What is said of vectors of no song.
 
     Raises
     ------
@@ -61,7 +70,10 @@ def read_vectors(
         return {}
     sets: list[list[VectorShard]] = []
     for name, spec in features.items():
-        sets.append(_shards(config, run, name, spec, sum(map(len, sets))))
+        dimension = (
+            tasks.run_task(run, _dimension, spec) if dimensions is None else dimensions[name]
+        )
+        sets.append(_shards(config, run, name, spec, dimension, sum(map(len, sets))))
     reports, stream = read_shards(
         run,
         "vectors",
@@ -76,7 +88,7 @@ def read_vectors(
         of_name = [next(rest) for _ in each]
         total[name] = totals(of_name, limit, f"vectors of {name}", ", ".join(spec.paths))
     by_part = songs.by_part()
-    matched = send_to_songs(run, JOIN, sets, by_part, description="matching vectors")
+    matched = send_to_songs(run, join, sets, by_part, description="matching vectors")
     counts: dict[str, Json] = {}
     unknown: dict[str, int] = {}
     repeated: dict[str, int] = {}
@@ -104,9 +116,8 @@ def read_vectors(
 
 
 def _shards(
-    config: Config, run: StageRun, name: str, spec: TableSpec, first: int
+    config: Config, run: StageRun, name: str, spec: TableSpec, dimension: int, first: int
 ) -> list[VectorShard]:
-    dimension = tasks.run_task(run, _dimension, spec)
     rows = max(1, config.ingest.bytes_per_shard // (4 * dimension))
     key = f"source.tables.features.{name}"
     shards, _ = table_shards(config, run, spec, key, rows=rows, first=first)

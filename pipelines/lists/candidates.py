@@ -117,7 +117,7 @@ def read_offered(config: Config, workspace: Workspace, ids: pa.Array | None) -> 
     kept = chosen & catalogue.has_vector
     counts |= {"without_vector": int(chosen.sum() - kept.sum())}
     if asked.years is not None or asked.tags is not None:
-        of_them = kept & _filtered(workspace, asked.years, asked.tags)
+        of_them = kept & filtered(workspace, asked.years, asked.tags)
         counts |= {"filtered_out": int(kept.sum() - of_them.sum())}
         kept = of_them
     candidates = np.flatnonzero(kept).astype(np.int32)
@@ -169,14 +169,18 @@ def _too_few(config: Config, found: int, counts: dict[str, Any]) -> str:
     )
 
 
-def _filtered(
-    workspace: Workspace, years: tuple[int, int] | None, tags: tuple[str, ...] | None
+def filtered(
+    workspace: Workspace,
+    years: tuple[int, int] | None,
+    tags: tuple[str, ...] | None,
+    stage: str = "ingest",
+    artifact: str = "songs",
 ) -> np.ndarray:
     """Songs of these years with one of these tags, bool (S,)."""
     wanted = None if tags is None else pc.utf8_lower(pa.array(tags, pa.string()))
-    parts = []
-    for name in workspace.parts("ingest", "songs"):
-        table = workspace.read_part("ingest", "songs", name, ["year", "terms", "mbtags"])
+    parts = [np.zeros(0, bool)]
+    for name in workspace.parts(stage, artifact):
+        table = workspace.read_part(stage, artifact, name, ["year", "terms", "mbtags"])
         kept = np.ones(table.num_rows, bool)
         if years is not None:
             year = table["year"].fill_null(years[0] - 1).to_numpy()

@@ -6,6 +6,8 @@ has no vector of their own, since the model knows none of what they played, gets
 would: under `blend`, where a signal of popularity has a weight, the songs that it takes to be the
 most popular; else those with most listeners in the data. Songs that nobody has played are all alike
 by that, and in the order of the catalogue.
+
+What an update needs, to add songs to a user's list, stays beside the lists.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from pipelines.recommend import vectors
 from pipelines.recommend.ranking import StoredSongs, held, submit_blocks
 from pipelines.recommend.stage import GPUS, USERS_A_GROUP, write_vectors
 from pipelines.runtime import metrics, tasks
+from pipelines.runtime.rows import rows_name
 from pipelines.runtime.shards import RowsShard, shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
@@ -45,6 +48,13 @@ PREDICTED, COUNTED = "predicted popularity", "listeners"
 NO_PLAY = "no play"
 NO_OWN = "no play of a song of the catalogue"
 NO_VECTOR = "no song played that the model knows"
+
+
+VECTORS = "user_vectors"
+"""What each user of a shard was ranked by, `rows`, float32 (users, d), in parts as the lists: also
+who has no vector of their own, where that is predicted popularity; else zeros."""
+LISTENERS = ("listeners", "arrays.safetensors")
+"""Users who played each song of the catalogue, `listeners`, int32 (S,)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     fallback_by = reports[0].fallback_by if reports else COUNTED
     about = {"fallback_by": fallback_by, "users_a_part": USERS_A_PART}
     run.write_json(about, "about.json")
+    tasks.run_task(run, _write_listeners, run, [offered])
     reasons = (NO_PLAY, NO_OWN, NO_VECTOR)
     return {
         "users": sum(report.users for report in reports),
@@ -100,6 +111,11 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
 def _told(references: list[Any]) -> dict[str, Any]:
     offered: Offered = tasks.gather(references)[0]
     return {"candidates": len(offered.candidates), **offered.counts}
+
+
+def _write_listeners(run: StageRun, references: list[Any]) -> None:
+    offered: Offered = tasks.gather(references)[0]
+    run.write_arrays({"listeners": offered.listeners.astype(np.int32)}, *LISTENERS)
 
 
 def _rank_shard(
@@ -118,12 +134,13 @@ def _rank_shard(
     # A score depends on its user and song alone, so that it is no matter who else is ranked.
     found = TopLists.empty(len(V), asked.top)
     rows = np.flatnonzero(own | predicted)
-    found.put(rows, _ranked(config, offered, V[rows], exclude.of(own | predicted), songs))
+    found.put(rows, ranked(config, offered, V[rows], exclude.of(own | predicted), songs))
     if not predicted:
-        found.put(np.flatnonzero(~own), _ranked(config, offered, None, exclude.of(~own), songs))
+        found.put(np.flatnonzero(~own), ranked(config, offered, None, exclude.of(~own), songs))
     table = _table(found, ~own, start, user_ids_of(run.workspace, start, stop), offered)
+    run.write_arrays({"rows": V}, VECTORS, rows_name(shard.part))
     run.write(table, "lists", shard.part, group=USERS_A_GROUP)
-    for kind in _texts(config):
+    for kind in texts(config):
         write_lines(run, table, kind, shard.part)
     metrics.count("fusionrec_users_ranked", len(V))
     return ListsReport(
@@ -136,7 +153,7 @@ def _rank_shard(
     )
 
 
-def _ranked(
+def ranked(
     config: Config,
     offered: Offered,
     V: np.ndarray | None,
@@ -187,14 +204,14 @@ def _table(
     return pa.Table.from_arrays(columns, schema=schemas.LISTS)
 
 
-def _texts(config: Config) -> list[str]:
+def texts(config: Config) -> list[str]:
     return sorted(set(config.lists.formats) - {"parquet"})
 
 
 def _settings(config: Config) -> dict[str, Any]:
     """Which model, and what is asked of it; of a file of ids its content is what counts."""
     asked = config.lists.model_dump(mode="json", exclude={"run"})
-    asked["formats"] = _texts(config)  # Parquet is there in any case
+    asked["formats"] = texts(config)  # Parquet is there in any case
     if config.lists.tags is not None:
         asked["tags"] = sorted({tag.lower() for tag in config.lists.tags})
     if of_file(config) is not None:
@@ -211,4 +228,5 @@ STAGE = Stage(
     source=source,
     work=work,
     gpus=GPUS,
+    version=2,
 )

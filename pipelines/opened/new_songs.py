@@ -44,6 +44,28 @@ Rows = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
+class FusedSongs:
+    """Songs in the order in which they were given, n of them.
+
+    Attributes
+    ----------
+    ids
+        Arrow strings.
+    x
+        Float32 (n, P): what :meth:`fusionrec.features.fusing.Plan.fused` gives, with `usable`, bool
+        (n,), and `blocks`, bool (n, blocks).
+    present
+        By modality, which songs have it, bool (n,).
+    """
+
+    ids: pa.Array
+    x: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    blocks: NDArray[np.bool_]
+    present: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
 class NewSongs:
     """What makes vectors of new songs, each part read when it is first needed."""
 
@@ -55,6 +77,10 @@ class NewSongs:
 
     def make(self, songs: Any, segments: pa.Table | None = None) -> MadeSongs:
         """The same, as arrays: what else a model needs of a song beside."""
+        return self.made(self.fused(songs, segments))
+
+    def fused(self, songs: Any, segments: pa.Table | None = None) -> FusedSongs:
+        """Songs as the network is fed with them."""
         given, known = as_songs(songs)
         plan = Plan(**self._settings("fuse", ("modalities", "blockwise", "drop")))
         each = [self.modality(name, given, known, segments) for name in plan.modalities]
@@ -65,10 +91,17 @@ class NewSongs:
             tuple(rows.shape[1] for rows, _ in each),
         )
         x, usable, blocks = plan.fused(features, self._transforms)
-        F = self._through(x[usable], blocks[usable])
+        ids = known["song_id"].combine_chunks()
+        present = dict(zip(plan.modalities, features.present.T, strict=True))
+        return FusedSongs(ids, x, usable, blocks, present)
+
+    def made(self, fused: FusedSongs) -> MadeSongs:
+        """What the network makes of them."""
+        usable = fused.usable
+        F = self._through(fused.x[usable], fused.blocks[usable])
         found = np.zeros((len(usable), F.shape[1]), np.float32)
         found[usable] = F
-        return MadeSongs(known["song_id"].combine_chunks(), found, usable)
+        return MadeSongs(fused.ids, found, usable)
 
     def _settings(self, stage: str, names: tuple[str, ...]) -> dict[str, Any]:
         settings = self.workspace.require(stage)["content"]["settings"]
@@ -81,7 +114,7 @@ class NewSongs:
     ) -> Rows:
         """Vectors of a modality, float32 (n, d), and which songs have one, bool (n,)."""
         if name == "metadata":
-            fields, means = self._words
+            fields, means = self.words, self._means
             rows, _ = metadata.metadata_features(songs, fields, means)
             return rows, np.ones(len(rows), bool)
         if name == "lyrics":
@@ -91,13 +124,18 @@ class NewSongs:
         return _own(name, given, self.workspace.require("embed")["counts"][name]["dimension"])
 
     @cached_property
-    def _words(self) -> tuple[dict[str, FieldWord2Vec], dict[str, float]]:
+    def words(self) -> dict[str, FieldWord2Vec]:
+        """By field of metadata, the words that have vectors."""
         read = self.workspace.read_bytes
-        fields = {
+        return {
             field: FieldWord2Vec.from_bytes(read("embed", "word2vec", f"{field}.safetensors"))
             for field in metadata.TEXT_FIELDS
         }
-        return fields, self.workspace.read_json("embed", "word2vec", "number_means.json")
+
+    @cached_property
+    def _means(self) -> dict[str, float]:
+        found: dict[str, float] = self.workspace.read_json("embed", "word2vec", "number_means.json")
+        return found
 
     @cached_property
     def lyrics(self) -> NewLyrics:

@@ -1,0 +1,3 @@
+from pipelines.runtime.command import as_command
+
+as_command("update")
