@@ -1,4 +1,4 @@
-"""A catalogue of tables of which some files come late: a base run, and what an update is to find."""
+"""A catalogue of tables of which some files come late: of a base run, and of an update."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ _SETTINGS: dict[str, object] = {
     **SMALL,
     "cluster__num_cpus": 2,
     "source__format": "tables",
-    "source__tables": "{songs: {paths: songs-*.csv, columns: {song_id: track, artist_name: performer, title: name, "
-    "release: album, year: released, duration: seconds, tags: genres}}, plays: {paths: plays-*.csv, "
-    "columns: {user_id: uid, song_id: track, plays: listens, timestamp: ts}}, lyrics: {paths: "
-    "lyrics-*.csv, columns: {song_id: track}}, features: {sound: {paths: sound-*.parquet}}}",
+    "source__tables": "{"
+    "songs: {paths: songs-*.csv, columns: {song_id: track, artist_name: performer, title: name, "
+    "release: album, year: released, duration: seconds, tags: genres}}, "
+    "plays: {paths: plays-*.csv, "
+    "columns: {user_id: uid, song_id: track, plays: listens, timestamp: ts}}, "
+    "lyrics: {paths: lyrics-*.csv, columns: {song_id: track}}, "
+    "features: {sound: {paths: sound-*.parquet}}}",
     "embed__modalities": "[metadata, lyrics, sound]",
     "embed__lyrics__encoder": "pretrain",
     "embed__lyrics__words": 20,
