@@ -67,6 +67,12 @@ def _lists(counts: Counts) -> str:
     return f"{whole(counts, 'users'):,} lists, {others:,} fallback"
 
 
+def _update(counts: Counts) -> str:
+    due = "refit due" if counts["refit_due"] else "no refit due"
+    new = f"{whole(counts, 'new_songs'):,} songs, {whole(counts, 'new_plays'):,} plays"
+    return f"{new} new; {due}"
+
+
 HEADLINES: dict[str, Callable[[Counts], str]] = {
     "ingest": _numbers("{:,} songs, {:,} plays", "songs", "plays"),
     "split": _numbers("{:,} / {:,} / {:,} songs", "train", "validation", "test"),
@@ -78,6 +84,7 @@ HEADLINES: dict[str, Callable[[Counts], str]] = {
     "recommend": _numbers("{:,} of {:,} users", "ranked", "users"),
     "evaluate": _evaluate,
     "lists": _lists,
+    "update": _update,
     "tune": _tune,
     "report": _numbers("{} rows of Table 1", "runs"),
     "blend": _numbers(

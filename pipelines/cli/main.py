@@ -21,6 +21,7 @@ from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
 from pipelines.cli.stdout import stdout_for_results
 from pipelines.cli.submit import submit
+from pipelines.cli.update import update
 from pipelines.config import STAGES
 from pipelines.runtime import interrupts, logs
 from pipelines.runtime.environment import set_environment
@@ -40,6 +41,7 @@ log = logging.getLogger("fusionrec")
 
 add_stages(app)
 app.command(help=STAGES["recommend"])(recommend)
+app.command(help=STAGES["update"])(update)
 app.command()(sample)
 app.command()(init)
 app.command()(clean)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from rich.table import Table
@@ -19,6 +20,7 @@ from pipelines.cli.why import Why, lines_of, named
 from pipelines.opened.catalogue import Catalogue, list_of, user_code
 from pipelines.opened.stored import (
     Stored,
+    lists_shown,
     model_of,
     most_like,
     of_everyone,
@@ -26,6 +28,7 @@ from pipelines.opened.stored import (
     seen_by,
     stage_shown,
 )
+from pipelines.opened.updates import songs_added
 from pipelines.runtime.workspace import Workspace
 
 
@@ -146,7 +149,8 @@ def for_user(
         If the workspace has no such finished stage.
     """
     stage = stage or stage_shown(Workspace(uri))
-    workspace = Workspace(uri).of(stage)
+    workspace = Workspace(uri)
+    workspace = lists_shown(workspace) if stage == "lists" else workspace.of(stage)
     code = user_code(workspace, user)
     if code >= 0:
         row = list_of(workspace, code, ["song_ids", "scores"], stage)
@@ -180,7 +184,9 @@ def similar_to(uri: str, text: str, top: int, why: bool = False) -> SongList:
     artist, separator, title = text.partition(" - ")
     if not separator:
         raise NotFoundError(f'--like {text!r}: write it as "artist - title"')
-    songs = workspace.read("ingest", "songs", ["song_id", "artist_name", "title"])
+    columns = ["song_id", "artist_name", "title"]
+    old, new = workspace.read("ingest", "songs", columns), songs_added(workspace, columns)
+    songs = pa.concat_tables([old, new])
     found = songs.filter(
         pc.and_(_equal(songs["artist_name"], artist), _equal(songs["title"], title))
     )

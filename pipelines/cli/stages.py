@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipelines.runtime.workspace import Manifest
 
 RUN = "Run all stages in order, skip those up to date, and print the results."
-_OF_THEIR_OWN = ("recommend",)
+_OF_THEIR_OWN = ("recommend", "update")
 """Stages whose command does more, in a module of its own."""
 
 

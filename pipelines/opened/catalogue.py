@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec.ranking.protocols import SongLists
+from pipelines.opened import updates
 from pipelines.runtime.rows import NAMES_A_PART, find, read_texts, rows_name
 from pipelines.runtime.workspace import Workspace, part_name
 
@@ -29,13 +30,17 @@ class Named:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All songs, by number: rows of the ingest's `songs`, then those of its `other_songs`."""
+    """All songs, by number: rows of the ingest's `songs`, then those of its `other_songs`.
+
+    Then those that an update has added (:mod:`pipelines.opened.updates`).
+    """
 
     workspace: Workspace
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Numbers of songs, int64 (ids,); -1 of one that is not there."""
-        return find(self.workspace, "ingest", "song_index", ids)
+        found = find(self.workspace, "ingest", "song_index", ids)
+        return updates.numbers_of(self.workspace, ids, found)
 
     def ids(self, rows: np.ndarray) -> list[str]:
         """Ids of songs by number."""
@@ -48,8 +53,13 @@ class Catalogue:
     def _texts(self, rows: np.ndarray) -> list[tuple[str, ...]]:
         """The columns :data:`fusionrec.schemas.SONG_NAMES` of songs by number."""
         found: dict[int, tuple[str, ...]] = {}
-        parts = rows // NAMES_A_PART
-        for part in np.unique(parts).tolist():
+        new = np.zeros(len(rows), bool)
+        if updates.has(self.workspace):
+            new = rows >= updates.first(self.workspace)
+            texts = updates.texts_of(self.workspace, rows[new])
+            found = dict(zip(rows[new].tolist(), texts, strict=True))
+        parts = np.where(new, -1, rows // NAMES_A_PART)
+        for part in np.unique(parts[~new]).tolist():
             here = rows[parts == part]
             with self.workspace.reading_rows("ingest", "song_names", rows_name(part)) as file:
                 texts = read_texts(file, here - part * NAMES_A_PART)
@@ -59,7 +69,8 @@ class Catalogue:
 
 def user_code(workspace: Workspace, user: str) -> int:
     """Number of a user, a row of the ingest's `users`; -1 if there is none of this id."""
-    return int(find(workspace, "ingest", "user_index", [user])[0])
+    found = int(find(workspace, "ingest", "user_index", [user])[0])
+    return updates.user_code(workspace, user, found)
 
 
 _LISTS = {"recommend": "recommendations", "lists": "lists"}
@@ -70,6 +81,9 @@ def list_of(
     workspace: Workspace, code: int, columns: Sequence[str], stage: str = "recommend"
 ) -> pa.Table:
     """A user's row of the lists of a stage; no row for who has no list."""
+    if stage == "lists" and updates.has(workspace):
+        part = updates.part_of(workspace, code)
+        return workspace.read_user(updates.STAGE, _LISTS[stage], part, code, columns)
     settings = workspace.require(stage)["content"]["settings"][stage]
     part = part_name(code // settings["users_per_shard"])
     return workspace.read_user(stage, _LISTS[stage], part, code, columns)
@@ -95,8 +109,10 @@ def played_by(
 
     Of songs outside the catalogue, if the artifact is `other_plays`.
     """
-    part = part_name(code // workspace.read_json("lists", "about.json")["users_a_part"])
-    table = workspace.read_user("ingest", artifact, part, code, ["song", "plays"])
+    table = updates.played_by(workspace, code, artifact)
+    if table is None:
+        part = part_name(code // workspace.read_json("lists", "about.json")["users_a_part"])
+        table = workspace.read_user("ingest", artifact, part, code, ["song", "plays"])
     song, plays = (table[name].to_numpy() for name in ("song", "plays"))
     found = SongLists.of_plays(np.zeros(len(song), np.int32), song, plays, 1)
     return found.songs, found.plays

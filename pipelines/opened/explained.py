@@ -34,7 +34,8 @@ def of_user(ranked: Ranked, user: str) -> Stored:
     """The model of a user of the workspace, by the lists that `--why` explains."""
     base = Workspace(ranked.workspace.uri)
     stage = stored.stage_shown(base)
-    seen, learned = base.of(stage), VECTORS[ranked.model][0]
+    seen = stored.lists_shown(base) if stage == "lists" else base.of(stage)
+    learned = VECTORS[ranked.model][0]
     key = ranked.workspace.key(learned)
     if base.require(stage)["lineage"].get(learned) != key:
         raise ConfigError(

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from fusionrec.models.shares import HistorySongs, TasteUsers
 from fusionrec.tables import matrix
+from pipelines.opened import updates
 from pipelines.opened.catalogue import Catalogue, played_by
 from pipelines.opened.reasons import SONGS, Reason
-from pipelines.runtime.rows import read_arrays, read_matrix
+from pipelines.runtime.rows import read_arrays
 from pipelines.runtime.workspace import Workspace, part_name
 
 Json = Mapping[str, Any]
@@ -78,7 +79,11 @@ class Networked:
         return one if one._rows("vectors", row).any() else None
 
     def _rows(self, artifact: str, numbers: np.ndarray) -> np.ndarray:
-        return read_matrix(self.workspace, "train", artifact, numbers)
+        found = updates.rows_of(self.workspace, "train", artifact, numbers)
+        of_factors = artifact == "history" and self.about["objective"] == "factors"
+        if of_factors and updates.has(self.workspace):
+            found[numbers >= updates.first(self.workspace)] = 0  # nobody's plays told of them
+        return found
 
     @cached_property
     def _history(self) -> HistorySongs:
@@ -112,6 +117,10 @@ class Networked:
             table = self.workspace.read_part("train", "song_vectors", name)
             ids.append(table["song_id"].combine_chunks())
             found.append(matrix(table["vector"])[:, : len(v)] @ v)
+        if updates.has(self.workspace):
+            new = updates.Added.read(self.workspace)
+            ids.append(new.ids.filter(pa.array(new.present)))
+            found.append(new.F[new.present][:, : len(v)] @ v)
         return pa.concat_arrays(ids), np.concatenate(found)
 
     def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:

@@ -20,6 +20,7 @@ from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.signals.explain import Layout
 from fusionrec.tables import matrix
 from pipelines.config.lists import NAMED, PARTS
+from pipelines.opened import updates
 from pipelines.opened.catalogue import Catalogue
 from pipelines.opened.given import (
     as_table,
@@ -123,17 +124,28 @@ class Ranked:
     @cached_property
     def songs(self) -> Songs:
         """All songs."""
-        return Songs.read(self.workspace, self.model)
+        found = Songs.read(self.workspace, self.model)
+        if not updates.has(self.workspace):
+            return found
+        # By the numbers of the catalogue: of those between, which no list has, the ids alone.
+        between, new = updates.other_ids(self.workspace), updates.Added.read(self.workspace)
+        ids = pa.concat_arrays([found.ids, between, new.ids])
+        none = np.zeros((len(between), found.F.shape[1]), np.float32)
+        F = np.concatenate([found.F, none, new.F])
+        return Songs(ids, F, np.concatenate([found.known, none.any(axis=1), new.present]))
 
     @cached_property
     def listeners(self) -> NDArray[np.int64]:
         """Users who played each song, (S,)."""
+        if updates.has(self.workspace):
+            return updates.listeners(self.workspace)
         return listeners(self.workspace, len(self.songs.ids))
 
     @cached_property
     def _part(self) -> NDArray[np.object_]:
         part = self.workspace.read("split", "split", ["part"])["part"]
-        return np.asarray(part.to_numpy(zero_copy_only=False), object)
+        found = np.asarray(part.to_numpy(zero_copy_only=False), object)
+        return np.concatenate([found, np.full(len(self.songs.ids) - len(found), None, object)])
 
     def candidates(self, chosen: Candidates) -> Offered:
         """See :meth:`pipelines.opened.recommender.Recommender.recommend`."""
@@ -270,7 +282,12 @@ class Ranked:
     def taste(self) -> TasteSongs:
         """Of a network that was trained on taste."""
         about = self.workspace.read_json("train", "users", "about.json")
-        return TasteSongs.read(self.workspace, about["objective"])
+        found = TasteSongs.read(self.workspace, about["objective"])
+        if not updates.has(self.workspace):
+            return found
+        between = np.zeros((len(updates.other_ids(self.workspace)), found.songs.shape[1]), "f4")
+        new = np.concatenate([between, updates.Added.read(self.workspace).F])
+        return found.with_new(new, about["objective"])
 
     def _mean(self, lists: SongLists) -> NDArray[np.float32]:
         return user_vectors(lists.indptr, lists.songs, lists.plays, self.songs.F, self.weighting)

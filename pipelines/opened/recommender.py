@@ -16,6 +16,7 @@ from fusionrec.errors import ConfigError, NotFoundError, WorkspaceError
 from fusionrec.ranking.users import Weighting
 from fusionrec.tables import vectors
 from pipelines.config.results import RecommendConfig
+from pipelines.opened import updates
 from pipelines.opened.explained import of_plays, of_user, reason
 from pipelines.opened.lists import lists_of
 from pipelines.opened.new_songs import NewSongs
@@ -92,7 +93,10 @@ class Recommender:
             if of == chosen:
                 settings = found[stage]
                 weighting = settings.get("recommend", settings).get("weighting", weighting)
-                return Recommender(base.of(stage), chosen, weighting)
+                seen = base.of(stage)
+                if chosen != "blend":  # which makes users' vectors of songs that it was fitted on
+                    seen = updates.beside(base, seen)
+                return Recommender(seen, chosen, weighting)
         seen = base.of(VECTORS[chosen][0])
         if chosen != "blend" and on_taste(seen) != (chosen == "network"):
             learned = "taste" if on_taste(seen) else "classes"
@@ -143,7 +147,9 @@ class Recommender:
 
     @cached_property
     def _names(self) -> pa.Table:
-        return self.workspace.read("ingest", "songs", list(schemas.SONG_NAMES))
+        columns = list(schemas.SONG_NAMES)
+        old = self.workspace.read("ingest", "songs", columns)
+        return pa.concat_tables([old, updates.songs_added(self.workspace, columns)])
 
     @cached_property
     def _lowered(self) -> pa.ChunkedArray:
@@ -153,7 +159,8 @@ class Recommender:
     def _row(self, song_id: str) -> int:
         """The number of a song of the catalogue."""
         row = int(self._ranked.catalogue.rows([song_id])[0])
-        if not 0 <= row < self.workspace.require("ingest")["counts"]["songs"]:
+        known = 0 <= row < self.workspace.require("ingest")["counts"]["songs"]
+        if not known and not (updates.has(self.workspace) and row >= updates.first(self.workspace)):
             raise NotFoundError(
                 f"song {song_id}: is not in the catalogue of {self.workspace.uri}; `search` finds "
                 "songs by artist and title"

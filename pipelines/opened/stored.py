@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.tables import matrix
+from pipelines.opened import updates
 from pipelines.opened.blended import Blended
 from pipelines.opened.catalogue import Catalogue, list_of, played_by
 from pipelines.opened.networked import Networked
 from pipelines.opened.reasons import SONGS, Reason
-from pipelines.runtime.rows import read_matrix
 from pipelines.runtime.workspace import Workspace
 
 Json = Mapping[str, Any]
@@ -107,7 +107,13 @@ def seen_by(workspace: Workspace, model: str) -> Workspace:
     """
     lists = workspace.manifest("recommend") is not None
     newer = model == "genre" and not on_taste(workspace)
-    return workspace.of("recommend" if lists and not newer else "train")
+    seen = workspace.of("recommend" if lists and not newer else "train")
+    return updates.beside(workspace, seen)
+
+
+def lists_shown(workspace: Workspace) -> Workspace:
+    """The workspace with its lists for everyone, as an update has them if there is one of them."""
+    return updates.with_update(workspace) or workspace.of("lists")
 
 
 def stage_shown(workspace: Workspace) -> str:
@@ -193,7 +199,7 @@ class Classes:
     def of_everyone(workspace: Workspace, code: int) -> Classes:
         """From all songs with features that the user played."""
         songs, plays = played_by(workspace, code)
-        known = read_matrix(workspace, "lists", "vectors", songs).any(axis=1)
+        known = updates.rows_of(workspace, "lists", "vectors", songs).any(axis=1)
         profile = SongLists(np.array([0, known.sum()]), songs[known], plays[known])
         settings = workspace.require("lists")["content"]["settings"]
         return Classes(workspace, profile, settings["weighting"], "lists")
@@ -210,12 +216,13 @@ class Classes:
     @cached_property
     def _vectors(self) -> tuple[pa.Array, np.ndarray]:
         table = self.workspace.read("train", "song_vectors", ["song_id", "probabilities"])
-        return table["song_id"].combine_chunks(), matrix(table["probabilities"])
+        ids, F = table["song_id"].combine_chunks(), matrix(table["probabilities"])
+        return updates.appended(self.workspace, ids, F)
 
     def _of(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities of songs by their number, (rows, k); of a song's list all are read."""
         if self.lists is not None:
-            return read_matrix(self.workspace, self.lists, "vectors", rows)
+            return updates.rows_of(self.workspace, self.lists, "vectors", rows)
         known, F = self._vectors
         ids = pa.array(Catalogue(self.workspace).ids(rows), pa.string())
         found: np.ndarray = F[pc.index_in(ids, value_set=known).to_numpy()]

@@ -176,6 +176,17 @@ class TasteSongs:
         )
         return TasteSongs(found.vectors, found.cold)
 
+    def with_new(self, F: Floats, objective: str) -> TasteSongs:
+        """With new songs behind, which are in a history what their content predicts.
+
+        Parameters
+        ----------
+        F
+            What they are ranked by, float32 (n, d); zeros of one without.
+        """
+        cold = np.asarray(F.any(axis=1)) & (objective == "factors")
+        return TasteSongs(np.concatenate([self.songs, F]), np.concatenate([self.cold, cold]))
+
     @property
     def known(self) -> NDArray[np.bool_]:
         """Songs that say something of who played them, shape (S,)."""

@@ -6,6 +6,6 @@ makes vectors of the songs. `users` brings old and new plays together, `lists` m
 `distance` says how far the new songs lie from what the models saw.
 """
 
-from pipelines.update.stage import STAGE
+from pipelines.update.stage import STAGE, anything_new
 
-__all__ = ["STAGE"]
+__all__ = ["STAGE", "anything_new"]

@@ -129,9 +129,8 @@ def _lyrics(
 ) -> Counts:
     shards, _ = table_shards(config, run, spec, "source.tables.lyrics")
     assert new.whole.lyrics is not None
-    join = replace(
-        _of_new(JOIN), key=tasks.run_task(run, key_of, new.whole.lyrics, new.whole.songs)
-    )
+    key = tasks.run_task(run, key_of, new.whole.lyrics, new.whole.songs)
+    join = replace(_of_new(JOIN), key=key)
     reports, stream = read_shards(
         run,
         "lyrics",

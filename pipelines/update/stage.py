@@ -67,6 +67,18 @@ def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     return {**report, "read": counts_of(read), "ranker": processor_lines(lists)}
 
 
+def anything_new(config: Config) -> bool:
+    """Whether the source has a file that the lists' run did not read.
+
+    Raises
+    ------
+    ConfigError, SourceError, WorkspaceError
+        As the stage does before it begins.
+    """
+    _check(config)
+    return bool(base.new_state(config, base.standing(config)))
+
+
 def _check(config: Config) -> None:
     songs.check_model(config.recommend.model)
     base.check(config)
@@ -94,7 +106,6 @@ STAGE = Stage(
         *ingest.REJECTS,
         *numbering.REJECTS,
         songs.MEASURES,
-        users.LISTENERS,
     ),
     published=(REPORT,),
 )

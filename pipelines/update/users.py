@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ parts as the lists: those of songs, of which new ones are numbered behind the ru
 songs that are known by their plays alone."""
 
 LISTENERS = "new_listeners"
+"""Songs that users play now who did not before, and by how many, in parts as the lists."""
 _USERS_A_GROUP = 5_000
 
 
@@ -264,9 +265,5 @@ def _atoms(
 
 def _taste(workspace: Workspace, run: StageRun, objective: str) -> TasteSongs:
     """A new song is in a history what its content predicts: nobody's plays have told of it."""
-    known = TasteSongs.read(workspace, objective)
     new = matrix(run.workspace.read(run.stage, VECTORS, ["vector"])["vector"])
-    cold = np.asarray(new.any(axis=1)) & (objective == "factors")
-    return replace(
-        known, songs=np.concatenate([known.songs, new]), cold=np.concatenate([known.cold, cold])
-    )
+    return TasteSongs.read(workspace, objective).with_new(new, objective)

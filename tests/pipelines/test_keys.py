@@ -178,6 +178,9 @@ DIRECTLY: dict[str, tuple[object, str]] = {
     "lists.least": (10, "lists"),
     "lists.formats": ("[csv]", "lists"),
     "lists.users_per_shard": (10, "lists"),  # how its parts are cut
+    # An update stands on the workspace's current lists, whatever the config asks for.
+    "update.most_new": (0.5, ""),
+    "update.chance": (0.1, ""),
     "cluster.address": ("auto", ""),
     "cluster.num_cpus": (1, ""),
     "cluster.object_store_mb": (100, ""),

@@ -1,31 +1,38 @@
-"""Lists brought up to date with late songs and plays, against what is made of all of them by hand."""
+"""Lists brought up to date with late songs and plays, against what is made of all by hand."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom
 
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.errors import ConfigError, SourceError, WorkspaceError
 from fusionrec.tables import matrix
-from pipelines import lists, train, update
+from pipelines import config, lists, update
+from pipelines.cli.main import main
+from pipelines.cli.recommend import for_user, similar_to
 from pipelines.config import Config
-from pipelines.opened import Recommender
+from pipelines.opened import Recommender, updates
+from pipelines.opened.new_songs import NewSongs
+from pipelines.opened.stored import lists_shown
 from pipelines.run import stages
+from pipelines.runtime import cleaning
 from pipelines.runtime.rows import read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace
-from pipelines.update import base as bases
+from pipelines.update import distance
+from pipelines.update import lists as lists_of_update
+from pipelines.update.distance import Measured
 from tests.pipelines.inline import without_ray
 from tests.pipelines.late import MODELS, Late, load
 
@@ -112,6 +119,12 @@ def place(request, places) -> Place:
 # --- by hand -------------------------------------------------------------------------------
 
 
+def before(place: Place) -> Recommender:
+    """The workspace as it was opened before the update."""
+    model: Any = "genre" if place.model == "genre" else "network"
+    return Recommender(place.workspace.of("lists"), model, "raw")
+
+
 def sound_plays(rows: list[list[str]]) -> Counter[tuple[str, str]]:
     """How often each user played each song."""
     found: Counter[tuple[str, str]] = Counter()
@@ -161,7 +174,7 @@ class ByHand:
     @staticmethod
     def of(place: Place) -> ByHand:
         workspace = place.workspace.of("lists")
-        new = Recommender.open(place.folder / "w").song_vectors(given_songs(place.late))
+        new = before(place).song_vectors(given_songs(place.late))
         old = workspace.read("ingest", "songs")["song_id"].to_pylist()
         ids = [*old, *new["song_id"].to_pylist()]
         assert len(set(ids)) == len(ids)
@@ -266,9 +279,47 @@ def test_lists_are_those_of_all_songs_and_plays_at_once(place) -> None:
     assert any(number[song] >= old for row in table for song in row["song_ids"])
 
 
+def test_an_opened_workspace_has_what_the_update_added(place) -> None:
+    recommender = Recommender.open(place.folder / "w")
+    plays: dict[str, dict[str, int]] = {}
+    for (user, song), count in sound_plays([*place.late.plays[0], *place.late.plays[1]]).items():
+        plays.setdefault(user, {})[song] = count
+    rows = {r["user_id"]: r for r in place.workspace.read("update", "lists").to_pylist()}
+    for row in recommender.recommend(plays, top=30).to_pylist():
+        assert row["song_ids"] == rows[row["user_id"]]["song_ids"]
+        np.testing.assert_allclose(row["scores"], rows[row["user_id"]]["scores"], rtol=1e-5)
+    for song in given_songs(place.late).to_pylist():
+        named = recommender.song(song["song_id"])
+        assert named["title"] == (song["title"] or f"({song['song_id']})")
+        assert (
+            song["song_id"] in recommender.search(song["title"] or "", 200)["song_id"].to_pylist()
+        )
+    late = {row[0] for row in place.late.songs[1]}
+    like = recommender.similar(next(s for s in late if s in place.late.vectors), 140)
+    assert 10 < len(late & set(like["song_id"].to_pylist())) < len(late)
+
+
+def test_a_list_is_shown_and_explained_with_late_songs(place) -> None:
+    late = {row[0] for row in place.late.songs[1]}
+    table = place.workspace.read("update", "lists").to_pylist()
+    newcomers = {row[0] for row in place.late.plays[1]} - {row[0] for row in place.late.plays[0]}
+    assert newcomers
+    for row in [*table[:3], *(row for row in table if row["user_id"] in newcomers)]:
+        found = for_user(str(place.folder / "w"), row["user_id"], 30, why=True)
+        assert [song.song_id for song in found.songs] == row["song_ids"]
+        for song in found.songs:
+            assert song.why is not None
+            total = sum(song.why.signals.values())
+            assert total == pytest.approx(song.score, rel=1e-3, abs=1e-5)
+    assert late & {song for row in table for song in row["song_ids"]}
+    row = next(song for song in place.late.songs[1] if song[1] and song[2])
+    found = similar_to(str(place.folder / "w"), f"{row[1]} - {row[2]}", 5)
+    assert len(found.songs) == 5
+
+
 def test_lists_are_those_of_an_opened_workspace(place) -> None:
     """Of users who played none of the late songs, which it does not know as played."""
-    recommender = Recommender.open(place.folder / "w")
+    recommender = before(place)
     new = recommender.song_vectors(given_songs(place.late))
     candidates = pa.concat_tables([recommender.vectors("all"), new])
     late = set(new["song_id"].to_pylist())
@@ -284,3 +335,263 @@ def test_lists_are_those_of_an_opened_workspace(place) -> None:
         if not row["fallback"]:
             assert row["song_ids"] == rows[row["user_id"]]["song_ids"]
             np.testing.assert_allclose(row["scores"], rows[row["user_id"]]["scores"], rtol=1e-5)
+
+
+# --- what it tells, and what it refuses ----------------------------------------------------
+
+
+def test_it_tells_what_is_new_and_when_a_refit_is_due(places) -> None:
+    place = places["genre"]
+    workspace, late = place.workspace, place.late
+    counts = workspace.require("update")["counts"]
+    songs = {row[0] for row in late.songs[1]}
+    early = {row[0] for row in late.songs[0]}
+    assert counts["new_songs"] == len(songs)
+    assert counts["songs_known_by_plays_before"] == 1
+    plays = [row for row in late.plays[1] if sound_plays([row])]
+    assert counts["new_plays"] == sum(row[1] in songs | early for row in plays)
+    before = {row[0] for row in late.plays[0] if sound_plays([row])}
+    assert counts["new_users"] == len({row[0] for row in plays} - before)
+    assert counts["lists"] == len({row[0] for row in plays} | before)
+    assert counts["lists_merged"] + counts["lists_ranked_anew"] == counts["lists"]
+    assert counts["lists_merged"] > 0
+    of_songs = len(songs) / len(songs | early)
+    assert counts["share_of_all"]["songs"] == pytest.approx(of_songs)
+    assert counts["refit_due"]
+    assert counts["reasons"][0].startswith(f"{of_songs:.1%} of all songs are new")
+    without = sum(row[0] not in late.vectors for row in {r[0]: r for r in late.songs[1]}.values())
+    assert counts["distance"]["songs without sound"]["new"] == pytest.approx(without / len(songs))
+    # Titles by the words of those that were fitted on.
+    words = Workspace(str(place.folder / "w")).of("lists")
+    known = NewSongs(words).words
+    given = given_songs(late)
+    each = [
+        (word, name)
+        for name in ("title", "release", "artist_name")
+        for text in given[name].to_pylist()
+        for word in (text or "").lower().split()
+    ]
+    share = sum(word not in known[name].words for word, name in each) / len(each)
+    found = counts["distance"]["unknown words of metadata"]["new"]
+    assert found == pytest.approx(share, abs=0.02)
+    published = json.loads((place.folder / "w" / "update" / "report.json").read_text())
+    assert published["distance"] == counts["distance"]
+    assert published["refit_due"] is True
+
+
+def test_a_limit_is_what_draws_of_held_out_songs_show() -> None:
+    """Of songs that are each an artist's own, a binomial distribution."""
+    has = (np.arange(1000) % 10 == 0).astype(float)
+    songs = Measured(np.arange(1000), {"x": (has, np.ones(1000))})
+    found = distance.limit(songs, "x", 50, 0.01, np.random.default_rng(0))
+    assert found == pytest.approx(binom.ppf(0.99, 50, 0.1) / 50, abs=0.021)
+    # By few artists, all of whose songs have it or none: as wide as that.
+    grouped = Measured(np.arange(1000) // 100, {"x": (np.repeat([1.0, 0.0], 500), np.ones(1000))})
+    wide = distance.limit(grouped, "x", 100_000, 0.01, np.random.default_rng(0))
+    assert wide == pytest.approx(binom.ppf(0.99, 10, 0.5) / 10)
+    none = Measured(np.zeros(0, np.int64), {"x": (np.zeros(0), np.zeros(0))})
+    assert distance.limit(none, "x", 50, 0.01, np.random.default_rng(0)) is None
+
+
+def test_distances_are_those_of_uncorrelated_components() -> None:
+    rows = np.random.default_rng(0).normal(3, [1, 5, 0.1], (5000, 3)).astype(np.float32)
+    centre = distance.Centre.of(rows)
+    inverse = np.linalg.inv(np.diag(np.var(rows.astype(float), axis=0)))
+    from_mean = rows[:9] - rows.mean(axis=0, dtype=float)
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", from_mean, inverse, from_mean))
+    np.testing.assert_allclose(centre.distances(rows[:9]), expected, rtol=1e-5)
+    assert (centre.distances(rows) > centre.limit).mean() == pytest.approx(0.01, abs=0.001)
+
+
+@pytest.fixture
+def fresh(early, tmp_path) -> Place:
+    """With lists and no late file, for a test to change."""
+    return begun(early, tmp_path, "genre")
+
+
+def listed(workspace: Workspace) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = workspace.read("update", "lists").to_pylist()
+    return rows
+
+
+def test_nothing_new_is_told_and_makes_no_result(fresh, capsys) -> None:
+    arguments = ["update", "--config", str(written(fresh))]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    assert "nothing is new" in capsys.readouterr().out
+    assert fresh.workspace.results("update") == []
+    with pytest.raises(SourceError, match="nothing is new"):
+        update.STAGE.run(fresh.config())
+
+
+def written(place: Place) -> Path:
+    """The config as a file."""
+    file = place.folder / "config.yaml"
+    file.write_text(config.to_yaml(place.config()))
+    return file
+
+
+def test_again_it_is_up_to_date_and_more_files_are_one_more_result(fresh, capsys, caplog) -> None:
+    """Each stands on the run: two steps are one of both."""
+    songs, plays = fresh.late.songs, fresh.late.plays
+    halves = [
+        replace(fresh.late, songs=(songs[0], songs[1][n::2]), plays=(plays[0], plays[1][n::2]))
+        for n in range(2)
+    ]
+    halves[0].write(fresh.folder / "tables", "2", late=True)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(["update", "--config", str(written(fresh)), "--json"])
+        assert not ended.value.code
+        counts = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert counts["new_songs"] == len({row[0] for row in halves[0].songs[1]})
+    (first,) = fresh.workspace.results("update")
+    assert "update: up to date" in caplog.text
+    halves[1].write(fresh.folder / "tables", "3", late=True)
+    update.STAGE.run(fresh.config())
+    assert fresh.workspace.require("update")["key"] != first
+    counts = fresh.workspace.require("update")["counts"]
+    assert counts["new_songs"] == len({row[0] for row in songs[1]})
+    # The half before is not needed any longer; the run that both stand on is.
+    gone = {(found.stage, found.key) for found in cleaning.unneeded(fresh.workspace)}
+    assert gone == {("update", first)}
+
+
+def test_paths_that_are_added_to_the_config_are_new(fresh, places) -> None:
+    """A file elsewhere, by its own path; and the lists are those of the same file in the folder."""
+    late, elsewhere = fresh.late, fresh.folder / "elsewhere"
+    late.write(elsewhere, "2", late=True)
+    tables = fresh.config().source.tables.model_dump(mode="json")
+    for name in ("songs", "plays", "lyrics"):
+        tables[name]["paths"] = [*tables[name]["paths"], str(elsewhere / f"{name}-2.csv")]
+    tables["features"]["sound"]["paths"].append(f"file://{elsewhere}/sound-2.parquet")
+    update.STAGE.run(config.replaced(fresh.config(), {"source.tables": tables}))
+    assert listed(fresh.workspace) == listed(places["genre"].workspace)
+
+
+def test_songs_that_the_run_has_are_listed_and_stay_as_they_are(fresh, places) -> None:
+    late = fresh.late
+    again = late.songs[0][3]
+    other = [again[0], "Somebody Else", *again[2:]]
+    replace(late, songs=(late.songs[0], [*late.songs[1], other])).write(
+        fresh.folder / "tables", "2", late=True
+    )
+    update.STAGE.run(fresh.config())
+    assert listed(fresh.workspace) == listed(places["genre"].workspace)
+    rejects = fresh.workspace.read("update", "rejects").to_pylist()
+    (found,) = (row for row in rejects if row["item"] == again[0])
+    assert found["reason"] == "song of the last run"
+    assert (found["source"], found["action"]) == ("songs-2.csv", "excluded")
+    assert fresh.workspace.require("update")["counts"]["songs_of_the_run"] == 1
+
+
+def test_plays_alone_are_enough(fresh) -> None:
+    empty = replace(fresh.late, songs=(fresh.late.songs[0], []), lyrics=(fresh.late.lyrics[0], []))
+    empty.write(fresh.folder / "tables", "2", late=True)
+    for name in ("songs-2.csv", "lyrics-2.csv", "sound-2.parquet"):
+        (fresh.folder / "tables" / name).unlink()
+    update.STAGE.run(fresh.config())
+    counts = fresh.workspace.require("update")["counts"]
+    assert counts["new_songs"] == 0
+    assert counts["new_plays"] > 0
+    rows = {row["user_id"]: row for row in listed(fresh.workspace)}
+    plays: dict[str, dict[str, int]] = {}
+    for (user, song), count in sound_plays([*fresh.late.plays[0], *fresh.late.plays[1]]).items():
+        plays.setdefault(user, {})[song] = count
+    for row in before(fresh).recommend(plays, top=30).to_pylist():
+        if not row["fallback"]:
+            assert row["song_ids"] == rows[row["user_id"]]["song_ids"]
+
+
+def test_an_update_that_is_killed_goes_on_where_it_was(fresh, places, monkeypatch) -> None:
+    fresh.late.write(fresh.folder / "tables", "2", late=True)
+    calls: list[int] = []
+    ranked_before = lists_of_update._update
+
+    def dies(*arguments: Any) -> Any:
+        calls.append(arguments[-1].part)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ranked_before(*arguments)
+
+    monkeypatch.setattr(lists_of_update, "_update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        update.STAGE.run(fresh.config())
+    assert fresh.workspace.manifest("update") is None
+    update.STAGE.run(fresh.config())
+    parts = len(fresh.workspace.parts("update", "lists"))
+    assert calls == [0, 1, 2, *range(2, parts)]
+    assert listed(fresh.workspace) == listed(places["genre"].workspace)
+
+
+def test_a_full_run_supersedes_it(fresh) -> None:
+    fresh.late.write(fresh.folder / "tables", "2", late=True)
+    update.STAGE.run(fresh.config())
+    assert updates.has(lists_shown(fresh.workspace))
+    chosen = fresh.config(lists__top=7)
+    lists.STAGE.run(chosen)
+    assert not updates.has(lists_shown(fresh.workspace))
+    user = fresh.late.plays[0][0][0]
+    assert len(for_user(str(fresh.folder / "w"), user, 30).songs) == 7
+
+
+# --- refused, in one line ------------------------------------------------------------------
+
+
+def test_a_file_that_changed_or_went_is_refused(fresh) -> None:
+    fresh.late.write(fresh.folder / "tables", "2", late=True)
+    file = fresh.folder / "tables" / "songs-1.csv"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n")
+    with pytest.raises(SourceError, match="songs-1.csv: has changed since it was read"):
+        update.STAGE.run(fresh.config())
+    file.rename(fresh.folder / "songs-1.csv")
+    with pytest.raises(SourceError, match="songs-1.csv: was read, and is no longer among"):
+        update.STAGE.run(fresh.config())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"source__format": "msd", "source__tables": "{}", "embed__modalities": "[metadata]"},
+            "msd",
+        ),
+        ({"lists__candidates": "new"}, "lists.candidates: new"),
+        ({"lists__per_artist": 2}, "lists.per_artist"),
+        ({"lists__top": 31}, "lists: lists.top: 30 there, 31 here"),
+        ({"train__epochs": 5}, "train: train.epochs: 4 there, 5 here"),
+        ({"source__tables__vocabulary": 7}, "ingest: source.tables.vocabulary: 5000 there, 7 here"),
+        ({"recommend__model": "blend"}, "recommend.model: blend"),
+    ],
+)
+def test_what_new_songs_and_plays_would_change_otherwise(places, changed, message) -> None:
+    chosen = places["genre"].config(**changed)
+    with pytest.raises((ConfigError, SourceError), match=message):
+        update.STAGE.run(chosen)
+
+
+def test_lists_must_be_there_and_of_what_is_current(early, fresh) -> None:
+    with pytest.raises(WorkspaceError, match="there are no lists for everyone"):
+        update.STAGE.run(early.config())
+    key = fresh.workspace.require("label")["key"]
+    fresh.workspace.point({"train": "0" * len(key)})
+    with pytest.raises(WorkspaceError, match="of another train than the current one"):
+        update.STAGE.run(fresh.config())
+
+
+def test_a_table_that_the_run_did_not_have_is_refused(fresh) -> None:
+    np.save(fresh.folder / "tables" / "more.npy", np.zeros((1, 24), np.float32))
+    tables = fresh.config().source.tables.model_dump(mode="json")
+    tables["features"]["sound"]["paths"].append("more.npy")
+    with pytest.raises(SourceError, match=r"more.npy: source.tables.features.sound.ids"):
+        update.STAGE.run(config.replaced(fresh.config(), {"source.tables": tables}))
+
+
+def test_with_ray_it_is_the_same(places, tmp_path, ray_session) -> None:
+    place = places["genre"]
+    with_ray = place.copy(tmp_path)
+    shutil.rmtree(tmp_path / "w" / "update")
+    update.STAGE.run(load(place.folder / "tables", tmp_path / "w", "genre"))
+    assert listed(with_ray.workspace) == listed(place.workspace)
