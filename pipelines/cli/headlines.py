@@ -68,9 +68,8 @@ def _lists(counts: Counts) -> str:
 
 
 def _update(counts: Counts) -> str:
-    due = "refit due" if counts["refit_due"] else "no refit due"
     new = f"{whole(counts, 'new_songs'):,} songs, {whole(counts, 'new_plays'):,} plays"
-    return f"{new} new; {due}"
+    return f"{new}; refit due" if counts["refit_due"] else new
 
 
 HEADLINES: dict[str, Callable[[Counts], str]] = {

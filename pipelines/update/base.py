@@ -118,6 +118,8 @@ def differing(config: Config, workspace: Workspace) -> list[str]:
     plan = lists.STAGE.plan(before, workspace)
     found: list[str] = []
     _differing(plan, workspace, found, set())
+    if plan.key != workspace.keys["lists"] and not found:
+        found.append("what was decided on the way by the machine")
     return found
 
 

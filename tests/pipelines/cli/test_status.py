@@ -28,6 +28,7 @@ COUNTS = {
     "recommend": {"ranked": 1_018_001, "users": 1_019_318},
     "evaluate": {"top": 500, "map": 0.0123, "random_map": 0.0004},
     "lists": {"users": 1_019_318, "fallback": {"no play": 1_000, "another": 317}},
+    "update": {"new_songs": 9_990, "new_plays": 457_951, "refit_due": True},
     "tune": {"trials": 120, "metric": "validation_map", "best": 0.0312},
     "report": {"runs": 4},
     "compare": {"methods": 13, "folds": 5, "failed": 0, "rankings": 260},
