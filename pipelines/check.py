@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fusionrec.errors import BusyError, FusionrecError, InputError, SourceError, WorkspaceError
 from fusionrec.formats import files
-from pipelines import embed, ingest
+from pipelines import embed, ingest, split
 from pipelines.config import Config
 from pipelines.embed.lyrics import check_encoder
 from pipelines.embed.tokens import PRETRAIN
 from pipelines.ingest.listing import named_sources
-from pipelines.ingest.looking import look_into_tables
+from pipelines.ingest.looking import have_times, look_into_tables
 from pipelines.ingest.tables import is_tables, table_specs
 from pipelines.runtime import gpus, lease, resources, session
 from pipelines.runtime.command import as_command
@@ -70,7 +70,7 @@ def check(
         ("temporary files", _temporary_folder),
     ]
     if ingest.STAGE in stages:
-        looks.append(("sources", lambda: _sources(config)))
+        looks.append(("sources", lambda: _sources(config, stages)))
     looks += [
         ("stages", inputs),
         ("lease", lambda: _lease(config, plans)),
@@ -136,7 +136,7 @@ def _temporary_folder() -> str:
     return f"{folder}: can be written, {free / 1e9:,.1f} GB free"
 
 
-def _sources(config: Config) -> str:
+def _sources(config: Config, stages: Sequence[Stage]) -> str:
     found = list(named_sources(config))
     for key, path in found:
         if not files.exists(path):
@@ -145,9 +145,20 @@ def _sources(config: Config) -> str:
             with files.open_binary(path) as file:
                 file.read(1)
     if is_tables(config):
-        number = look_into_tables(table_specs(config))
+        specs = table_specs(config)
+        number = look_into_tables(specs)
+        key = _key_of_time(config, {stage.name for stage in stages})
+        if key is not None and not have_times(specs.plays):
+            raise split.without_times(key)
         return f"{number} tables are there, with the columns that they need"
     return f"{len(found)} files and folders are there"
+
+
+def _key_of_time(config: Config, stages: Set[str]) -> str | None:
+    """The key by which plays are split by time; None where nothing is."""
+    if "split" in stages and config.split.by == "time":
+        return "split.by"
+    return "compare.splits" if "compare" in stages and "time" in config.compare.splits else None
 
 
 def _lease(config: Config, pending: Sequence[Plan]) -> str:

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.errors import ConfigError, SourceError
+from fusionrec.formats.tables import LAYOUTS
 from fusionrec.ranking import split, timeline
 from pipelines import ingest
 from pipelines.config import Config
-from pipelines.config.sources import Format, SplitConfig
+from pipelines.config.sources import SplitConfig
 from pipelines.ingest.by_user import TIMES, has_times, timed_plays
 from pipelines.runtime import tasks
 from pipelines.runtime.command import as_command
@@ -30,7 +31,7 @@ PARTS = ("train", "validation", "test")
 LEFT_OUT = "none"
 """The part of songs that `split.require_tags` leaves out."""
 
-TIMELESS: tuple[Format, ...] = ("msd",)
+TIMELESS = ("msd", *(layout.name for layout in LAYOUTS.values() if not layout.timed))
 """Formats of sources that never say when plays were."""
 
 
@@ -97,11 +98,7 @@ def _by_time(
 ) -> tuple[np.ndarray, Counts]:
     """Parts of the chosen songs, a mask of all, and what became of the plays."""
     if not has_times(workspace):
-        raise SourceError(
-            "split.by: time needs to know when plays were, but the source does not say: name the "
-            "column that does (source.tables.plays.columns: {timestamp: NAME}), or set split.by: "
-            "song, artist or album"
-        )
+        raise without_times("split.by")
     if settings.cut is None:
         cut = timeline.cut_at_share(partial(_times, workspace, "plays"), settings.test_share)
     else:
@@ -130,6 +127,15 @@ def _by_time(
         "other_plays_before_cut": known_others,
         "other_plays_left_out": others - known_others,
     }
+
+
+def without_times(key: str) -> SourceError:
+    """What is said where a key names time, and no play says when it was."""
+    return SourceError(
+        f"{key}: time needs to know when plays were, but the source does not say: name the column "
+        f"that does (source.tables.plays.columns: {{timestamp: NAME}}), or set {key}: song, artist "
+        "or album"
+    )
 
 
 def _times(workspace: Workspace, artifact: str) -> Iterator[np.ndarray]:
@@ -189,11 +195,12 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def check_times(config: Config, key: str, splits: Sequence[split.SplitBy]) -> None:
     """Raise a ConfigError where one of the splits is by time, and the source has none."""
-    if "time" in splits and config.source.format in TIMELESS:
+    name, own = config.source.format, config.source.tables.plays.paths
+    if "time" in splits and name in TIMELESS and not (name in LAYOUTS and own):
+        where = "source.tables.plays" if name in LAYOUTS else "source.format: tables"
         raise ConfigError(
-            f"{key} names time, but source.format: {config.source.format} does not say when plays "
-            "were: read them from tables with a timestamp (source.format: tables), or split by "
-            "song, artist or album"
+            f"{key} names time, but source.format: {name} does not say when plays were: read them "
+            f"from tables with a timestamp ({where}), or split by song, artist or album"
         )
 
 

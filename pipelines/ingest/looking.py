@@ -44,6 +44,17 @@ def look_into_tables(specs: Specs) -> int:
     return len(files)
 
 
+def have_times(plays: TableSpec) -> bool:
+    """Whether any file of plays has a column that says when they were.
+
+    Raises
+    ------
+    SourceError, UnavailableError
+        As :func:`look_into_tables`.
+    """
+    return any("timestamp" in columns_of(path, plays) for path in table_files(plays))
+
+
 def _files(specs: Specs) -> Iterator[tuple[str, TableSpec, bool]]:
     """Every file, and whether it is the first of its table."""
     for _, spec in specs.each():

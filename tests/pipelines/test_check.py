@@ -182,3 +182,27 @@ def test_where_no_cluster_answers_nobody_is_asked_what_it_has(small, tmp_path, m
     for what in ("resources", "lyrics encoder"):
         assert rows[what].text == "not looked at: there is no Ray"
         assert isinstance(rows[what].error, InputError)
+
+
+BY_TIME = {"split__by": "time", "recommend__protocol": "oord"}
+
+
+@pytest.mark.parametrize("name", ["spotify-mpd", "lastfm-360k"])
+def test_a_layout_whose_plays_have_no_times_is_refused_before_it_is_read(name, tmp_path) -> None:
+    for file in ("mpd.slice.0-999.json", "usersha1-artmbid-artname-plays.tsv"):
+        (tmp_path / file).touch()
+    settings = {**BY_TIME, "source__format": name}
+    rows = found(tmp_path, tmp_path / "w", **settings)
+    assert f"split.by names time, but source.format: {name} does not say" in rows["config"].text
+    own = found(tmp_path, tmp_path / "w", **settings, source__tables__plays="mine.csv")
+    assert own["config"].error is None
+
+
+def test_tables_without_times_are_refused_before_they_are_read(tmp_path) -> None:
+    (tmp_path / "p.csv").write_text("user_id,song_id,when\nu,s,2020-01-01\n")
+    tables = {**BY_TIME, "source__format": "tables"}
+    rows = found(tmp_path, tmp_path / "w", **tables, source__tables__plays="p.csv")
+    assert "split.by: time needs to know when plays were" in rows["sources"].text
+    named = "{paths: p.csv, columns: {timestamp: when}}"
+    timed = found(tmp_path, tmp_path / "w", **tables, source__tables__plays=named)
+    assert timed["sources"].error is None

@@ -44,6 +44,8 @@ class Layout:
     choice
         Plays may be in files that say when they were and in others that do not, so that `times`
         has a say.
+    timed
+        Plays say when they were, in all data sets of the layout or in some; else in none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Layout:
     find: Callable[[str, bool], Tables]
     find_features: Callable[[str], dict[str, TableSpec]] = lambda root: {}
     choice: bool = False
+    timed: bool = True
 
     def tables(self, root: str, times: bool = False) -> Tables:
         """The tables in a folder; see `find`."""
@@ -73,7 +76,7 @@ LAYOUTS: Mapping[str, Layout] = {
         Layout("lfm-2b", "LFM-2b and its subsets", lfm_2b, choice=True),
         Layout("music4all-onion", "Music4All-Onion", onion, onion_features, choice=True),
         Layout("yambda", "Yambda", yambda, yambda_features),
-        Layout("spotify-mpd", "Spotify's Million Playlist Dataset", spotify_playlists),
-        Layout("lastfm-360k", "Last.fm-360K, of artists", lastfm_360k),
+        Layout("spotify-mpd", "Spotify's Million Playlist Dataset", spotify_playlists, timed=False),
+        Layout("lastfm-360k", "Last.fm-360K, of artists", lastfm_360k, timed=False),
     )
 }
