@@ -147,9 +147,9 @@ def _sources(config: Config, stages: Sequence[Stage]) -> str:
     if is_tables(config):
         specs = table_specs(config)
         number = look_into_tables(specs)
-        key = _key_of_time(config, {stage.name for stage in stages})
-        if key is not None and not have_times(specs.plays):
-            raise split.without_times(key)
+        of_time = _key_of_time(config, {stage.name for stage in stages})
+        if of_time is not None and not have_times(specs.plays):
+            raise split.without_times(of_time)
         return f"{number} tables are there, with the columns that they need"
     return f"{len(found)} files and folders are there"
 

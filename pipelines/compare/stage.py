@@ -31,6 +31,7 @@ from pipelines.compare.ranking import rank_lists, rank_scores
 from pipelines.compare.summary import summarise
 from pipelines.config import Config, replaced
 from pipelines.config.compare import EXTERNAL, Method, is_own
+from pipelines.ingest.tables import is_tables
 from pipelines.runtime import tasks
 from pipelines.runtime.run_id import run_id
 from pipelines.runtime.stage import Counts, Stage
@@ -145,6 +146,11 @@ def _check_dropout(config: Config) -> None:
 def check(config: Config) -> None:
     compare = config.compare
     segments = sorted(_NEED_SEGMENTS & set(compare.methods))
+    if segments and is_tables(config):
+        raise ConfigError(
+            f"compare.methods names {', '.join(segments)}, which learn from segments, and "
+            f"source.format: {config.source.format} has none: leave them out"
+        )
     if segments and config.ingest.segments != "full":
         raise ConfigError(
             f"compare.methods names {', '.join(segments)}, which learn from segments, but "

@@ -16,6 +16,7 @@ from fusionrec.formats.files import shown
 from fusionrec.formats.tables import LAYOUTS, columns_of, ranges, settled, table_files
 from fusionrec.formats.tables.spec import Kind, TableSpec
 from pipelines.config import Config
+from pipelines.config.section import Section
 from pipelines.config.tables import TableConfig, TablesConfig
 from pipelines.ingest.sources import FileShard, path_in_source, source_path
 from pipelines.runtime import tasks
@@ -135,6 +136,7 @@ def check_source(config: Config) -> None:
     """Raise a ConfigError where keys of the source do not fit together."""
     tables = config.source.tables
     if is_tables(config):
+        _check_others(config)
         _check_named(config)
         table_specs(config)
         return
@@ -144,6 +146,23 @@ def check_source(config: Config) -> None:
         raise ConfigError(
             f"source.tables.{named[0]} is given, but source.format is msd, which reads no tables; "
             "set source.format: tables"
+        )
+
+
+_OF_TABLES = ("format", "root", "tables")
+
+
+def _check_others(config: Config) -> None:
+    """Raise a ConfigError where a key is set that the Million Song Dataset's files alone have."""
+    source, ingest = config.source, config.ingest
+    others = [f"source.{name}" for name in _keys_of(source) if name not in _OF_TABLES]
+    others += ["ingest.segments"] if "segments" in _keys_of(ingest) else []
+    if others:
+        instead = {name: f"source.tables.{name}" for name in ("songs", "plays", "lyrics")}
+        table = instead.get(others[0].removeprefix("source."))
+        raise ConfigError(
+            f"{others[0]} is given, but only source.format: msd reads it, and source.format is "
+            f"{source.format}: leave it out{f', or set {table}' if table else ''}"
         )
 
 
@@ -167,7 +186,7 @@ def _check_named(config: Config) -> None:
             )
 
 
-def _keys_of(section: TableConfig) -> list[str]:
+def _keys_of(section: Section) -> list[str]:
     """The keys that say something."""
     return [
         name

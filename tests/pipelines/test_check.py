@@ -18,7 +18,7 @@ from fusionrec.errors import (
     SourceError,
     WorkspaceError,
 )
-from pipelines import check, tune
+from pipelines import check, compare, tune
 from pipelines.cli import main as cli
 from pipelines.run import stages
 from pipelines.runtime import lease, resources
@@ -206,3 +206,9 @@ def test_tables_without_times_are_refused_before_they_are_read(tmp_path) -> None
     named = "{paths: p.csv, columns: {timestamp: when}}"
     timed = found(tmp_path, tmp_path / "w", **tables, source__tables__plays=named)
     assert timed["sources"].error is None
+
+
+def test_a_comparison_of_tables_cannot_name_methods_that_learn_from_segments(tmp_path) -> None:
+    chosen = load(tmp_path, tmp_path / "w", source__format="tables")
+    with pytest.raises(ConfigError, match=r"cnn-mse.*source.format: tables has none: leave them"):
+        compare.STAGE.check(chosen)

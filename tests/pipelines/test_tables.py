@@ -503,6 +503,10 @@ def configured(folder: Path, place: Path, **more: object) -> Config:
             },
             r"source\.tables\.songs is given, but source\.format is msd",
         ),
+        ({"source__other_songs": "track_metadata.db"}, r"source\.other_songs is given, but only"),
+        ({"source__artist_terms": "artist_term.db"}, r"source\.artist_terms is given, but only"),
+        ({"source__plays": "plays.csv"}, r"source\.plays is.*or set source\.tables\.plays"),
+        ({"ingest__segments": "stats"}, r"ingest\.segments is.*source\.format is tables"),
     ],
 )
 def test_keys_that_do_not_fit_are_named(tmp_path, more, message) -> None:
