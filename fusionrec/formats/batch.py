@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fusionrec.formats.files import shown
@@ -50,6 +52,12 @@ class Batch:
         Strings in which invalid UTF-8 was replaced by U+FFFD, or, in ids of tables, escaped.
     direct
         Files that were read without libhdf5 (:mod:`fusionrec.formats.hdf5.direct`).
+    places
+        Of tables: where in the range each row of `table` begins, int64, shape (rows,), ascending
+        from 0: lines of text, rows of other files.
+    lines
+        Of tables: how many of these the range has, used or not. A row's number in the file is its
+        place, 1, and the lines of the ranges before.
     """
 
     table: pa.Table
@@ -58,3 +66,5 @@ class Batch:
     read: int = 0
     damaged_text: int = 0
     direct: int = 0
+    places: npt.NDArray[np.int64] | None = None
+    lines: int = 0

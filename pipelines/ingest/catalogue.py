@@ -17,10 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fusionrec import schemas
 from fusionrec.formats import taste_profile
 from fusionrec.formats.batch import Rejects
 from fusionrec.hashing import piece_of
 from pipelines.ingest.song_groups import SongGroup, song_groups
+from pipelines.ingest.sources import LINE, Origin, kept_row
 from pipelines.runtime import tasks
 from pipelines.runtime.exchange import gather, scatter
 from pipelines.runtime.shards import Shard, Written
@@ -100,7 +102,7 @@ def catalogue(
     key: Key = "track_id",
     *,
     repeats: bool = False,
-    sources: Sequence[str] | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> tuple[Counts, Catalogued]:
     """Write `songs`: which rows of `raw_songs` stay, one a song.
 
@@ -115,22 +117,22 @@ def catalogue(
         The rows of each part of `raw_songs`.
     repeats
         A song has many rows by design: that they are left out is not listed.
-    sources
-        The file of each part, which what is left out is listed under; None: `songs`, with the row
-        of `raw_songs`.
+    origins
+        Of tables, whose rows have their lines: where each part's come from, so that what is left
+        out is listed by file and row; None: under `songs`, by id, with the row of `raw_songs`.
     """
     rejected = tasks.run_task(run, _write_mismatches, run, mismatches) if mismatches else 0
     groups = tuple(song_groups(["raw_songs"], [tracks]))
     pieces = max(1, -(-sum(tracks) // TRACKS_A_PIECE))
     each = [Shard(piece) for piece in range(pieces)]
     what = "the catalogue"
-    send = resumable(run, "sent_tracks", partial(_send, run, pieces), Written)
+    send = resumable(run, "sent_tracks", partial(_send, run, pieces, origins is not None), Written)
     tasks.map_tasks(run, send, groups, description=what)
-    by_track = partial(_by_track, run, pieces, len(groups), key, repeats, sources)
+    by_track = partial(_by_track, run, pieces, len(groups), key, repeats, origins)
     found = tasks.map_tasks(
         run, resumable(run, "by_track", by_track, TracksReport), each, description=what
     )
-    by_song = partial(_by_song, run, pieces, groups, key, sources)
+    by_song = partial(_by_song, run, pieces, groups, key, origins)
     sharing = tasks.map_tasks(
         run, resumable(run, "by_song", by_song, Written), each, description=what
     )
@@ -159,11 +161,12 @@ def _write_mismatches(run: StageRun, path: str) -> int:
     return int(batch.rejects.num_rows)
 
 
-def _send(run: StageRun, pieces: int, group: SongGroup) -> Written:
+def _send(run: StageRun, pieces: int, lines: bool, group: SongGroup) -> Written:
     """Ids of a group's rows and where each stands."""
     tables = []
     for artifact, part in group.parts:
-        table = run.workspace.read_part(run.stage, artifact, part_name(part), _IDS)
+        wanted = [*_IDS, LINE] if lines else _IDS
+        table = run.workspace.read_part(run.stage, artifact, part_name(part), wanted)
         table = table.append_column("part", pa.array(np.full(len(table), part, np.int32)))
         tables.append(table.append_column("row", pa.array(np.arange(len(table), dtype=np.int32))))
     table = pa.concat_tables(tables)
@@ -173,17 +176,28 @@ def _send(run: StageRun, pieces: int, group: SongGroup) -> Written:
 
 def _exclude(
     rejects: Rejects,
-    tracks: Iterable[str],
+    rows: pd.DataFrame,
+    key: Key,
     reason: str,
     details: Iterable[str],
-    sources: Iterable[str],
+    origins: Sequence[Origin] | None,
 ) -> None:
-    for track, detail, source in zip(tracks, details, sources, strict=True):
-        rejects.add(source, str(track), reason, detail, "excluded")
+    """List rows that are left out: of tables by their file and row, with the id in the detail."""
+    if origins is None:
+        for identity, detail in zip(rows[key], details, strict=True):
+            rejects.add(_SOURCE, str(identity), reason, detail, "excluded")
+        return
+    for part, line, detail in zip(rows.part, rows[LINE], details, strict=True):
+        origin = origins[part]
+        rejects.add(origin.source, str(origin.number(line)), reason, detail, "excluded")
 
 
-def _sources_of(rows: pd.DataFrame, sources: Sequence[str] | None) -> Iterator[str]:
-    return (_SOURCE if sources is None else sources[part] for part in rows.part)
+def _kept(
+    identities: Iterable[str], stays: pd.DataFrame, origins: Sequence[Origin]
+) -> Iterator[str]:
+    """Of rows of tables that are left out: each one's id, and which row stays in its place."""
+    for identity, part, line in zip(identities, stays.part, stays[LINE], strict=True):
+        yield f"{identity}: {kept_row(origins[part], line)}"
 
 
 def _by_track(
@@ -192,7 +206,7 @@ def _by_track(
     groups: int,
     key: Key,
     repeats: bool,
-    sources: Sequence[str] | None,
+    origins: Sequence[Origin] | None,
     piece: Shard,
 ) -> TracksReport:
     """The first row of each track, and the pairs that are mismatched, by song."""
@@ -207,8 +221,7 @@ def _by_track(
     rejects = Rejects()
     mismatched = table[wrong]
     details = (f"of song {song}" for song in mismatched.song_id)
-    listed_in = _sources_of(mismatched, sources)
-    _exclude(rejects, mismatched.track_id, "known mismatch", details, listed_in)
+    _exclude(rejects, mismatched, "track_id", "known mismatch", details, origins)
     right = table[~wrong].sort_values(["track_id", "part", "row"])
     again = right.duplicated("track_id")
     first = right.groupby("track_id").song_id.transform("first")
@@ -216,11 +229,13 @@ def _by_track(
     listed = same_song & (not repeats)
     for chosen, reason in ((listed, "song read before"), (again & ~same_song, _REPEATED)):
         found = right[chosen]
-        places = (
-            f"row {r} of shard {p}" if sources is None else ""
-            for r, p in zip(found.row, found.part, strict=True)
+        places: Iterable[str] = (
+            f"row {r} of shard {p}" for r, p in zip(found.row, found.part, strict=True)
         )
-        _exclude(rejects, found[key], reason, places, _sources_of(found, sources))
+        if origins is not None and len(found):
+            stays = right[~again].set_index("track_id").loc[found.track_id]
+            places = _kept(found[key], stays, origins)
+        _exclude(rejects, found, key, reason, places, origins)
     run.write(rejects.to_table(), "song_exclusions", piece.part)
     rows = pd.concat([right[~again].assign(wrong=False), mismatched.assign(wrong=True)])
     passed = pa.Table.from_pandas(
@@ -236,7 +251,7 @@ def _by_song(
     pieces: int,
     groups: Sequence[SongGroup],
     key: Key,
-    sources: Sequence[str] | None,
+    origins: Sequence[Origin] | None,
     piece: Shard,
 ) -> Written:
     """The first track of each song: to the group that it is of, and to the piece of its track."""
@@ -247,8 +262,10 @@ def _by_song(
     kept, sharing = tracks[~again], tracks[again]
     stays = dict(zip(kept.song_id, kept.track_id, strict=True))
     rejects = Rejects()
-    details = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
-    _exclude(rejects, sharing[key], "song of another track", details, _sources_of(sharing, sources))
+    details: Iterable[str] = (f"{song}: {stays[song]} is kept" for song in sharing.song_id)
+    if origins is not None:
+        details = _kept(sharing.song_id, kept.set_index("song_id").loc[sharing.song_id], origins)
+    _exclude(rejects, sharing, key, "song of another track", details, origins)
     run.write(rejects.to_table(), "song_exclusions", pieces + piece.part)
     lost = sorted(set(table.song_id[table.wrong]) - set(kept.song_id))
     run.write(pa.table({"song_id": pa.array(lost, pa.string())}), "mismatched", piece.part)
@@ -272,7 +289,7 @@ def _keep(run: StageRun, pieces: int, group: SongGroup) -> GroupReport:
     written = []
     for artifact, part in group.parts:
         raw = run.workspace.read_part(run.stage, artifact, part_name(part))
-        table = raw.take(pa.array(np.sort(rows[parts == part])))
+        table = raw.take(pa.array(np.sort(rows[parts == part]))).select(schemas.SONGS.names)
         run.write(table, "songs", part)
         written.append(table.num_rows)
     return GroupReport(written)

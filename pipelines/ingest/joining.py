@@ -20,7 +20,7 @@ from fusionrec.formats.batch import Rejects
 from fusionrec.hashing import piece_of
 from pipelines.ingest.catalogue import Catalogued, Key, places_of
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import FileShard
+from pipelines.ingest.sources import LINE, FileShard, Origin, kept_row
 from pipelines.runtime import tasks
 from pipelines.runtime.exchange import first_of, gather, scatter
 from pipelines.runtime.shards import Shard, Written
@@ -87,6 +87,7 @@ def send_to_songs(
     songs: Catalogued,
     *,
     description: str,
+    origins: Sequence[Origin] | None = None,
     seen: Seen | None = None,
 ) -> list[list[Matched]]:
     """Send each row to the group of its song.
@@ -95,7 +96,11 @@ def send_to_songs(
     ----------
     sets
         Shards of `raw_NAME`, numbered from 0 through all sets; within a set a song has one row,
-        the first in the order of the shards.
+        the first in the order of the shards: of tables in the order of their files, and within one
+        in that of its rows.
+    origins
+        Of tables, whose rows have their lines: where each shard's come from, so that what is left
+        out is listed by file and row.
 
     Returns
     -------
@@ -109,10 +114,10 @@ def send_to_songs(
         work = resumable(run, name, function, Written)
         tasks.map_tasks(run, work, over, description=description)
 
-    mapped(ids, partial(_send_ids, run, join, songs.pieces), shards)
+    mapped(ids, partial(_send_ids, run, join, songs.pieces, origins is not None), shards)
     pieces = [Shard(piece) for piece in range(songs.pieces)]
     mapped(places, partial(_find_places, run, join, songs, parts), pieces)
-    work = resumable(run, sent, partial(_send_rows, run, join, songs, seen), Matched)
+    work = resumable(run, sent, partial(_send_rows, run, join, songs, origins, seen), Matched)
     found = iter(tasks.map_tasks(run, work, shards, description=description))
     return [[next(found) for _ in each] for each in sets]
 
@@ -139,9 +144,10 @@ def arrived(
         yield part, songs.append_column("place", places), rows
 
 
-def _send_ids(run: StageRun, join: Join, pieces: int, shard: FileShard) -> Written:
+def _send_ids(run: StageRun, join: Join, pieces: int, lines: bool, shard: FileShard) -> Written:
     raw, ids, *_ = join.staging
-    table = run.workspace.read_part(run.stage, raw, part_name(shard.part), [join.key])
+    wanted = [join.key, LINE] if lines else [join.key]
+    table = run.workspace.read_part(run.stage, raw, part_name(shard.part), wanted)
     scatter(run, table, piece_of(table[join.key], pieces), pieces, ids, shard.part)
     return Written(table.num_rows)
 
@@ -153,18 +159,30 @@ def _find_places(
     found, shards = [], []
     for parts in sets:
         sent = gather(run, join.staging[1], piece.part, parts)
-        ids = pa.concat_tables(sent)[join.key].combine_chunks()
-        first = first_of(ids.dictionary_encode().indices.to_numpy())
+        rows = pa.concat_tables(sent).combine_chunks()
+        ids = rows[join.key].combine_chunks()
+        codes = ids.dictionary_encode().indices.to_numpy()
+        shard = np.repeat(np.array(parts, np.int64), [table.num_rows for table in sent])
         places = places_of(run, songs, piece.part, ids, join.key)
-        found.append(places.append_column("first", pa.array(first)))
-        shards.append(np.repeat(np.array(parts, np.int64), [table.num_rows for table in sent]))
-    table, shard = pa.concat_tables(found), np.concatenate(shards)
-    scatter(run, table, shard, sum(map(len, sets)), join.staging[2], piece.part)
+        places = places.append_column("first", pa.array(first_of(codes)))
+        if LINE in rows.column_names:  # where the row that stays is
+            stays = np.unique(codes, return_index=True)[1][codes]
+            places = places.append_column("stays_in", pa.array(shard[stays]))
+            places = places.append_column("stays", rows[LINE].take(pa.array(stays)))
+        found.append(places)
+        shards.append(shard)
+    table, where = pa.concat_tables(found), np.concatenate(shards)
+    scatter(run, table, where, sum(map(len, sets)), join.staging[2], piece.part)
     return Written(table.num_rows)
 
 
 def _send_rows(
-    run: StageRun, join: Join, songs: Catalogued, seen: Seen | None, shard: FileShard
+    run: StageRun,
+    join: Join,
+    songs: Catalogued,
+    origins: Sequence[Origin] | None,
+    seen: Seen | None,
+    shard: FileShard,
 ) -> Matched:
     """A shard's rows to the groups of their songs; those of no id to the others."""
     raw, _, told_as, sent = join.staging
@@ -174,14 +192,30 @@ def _send_rows(
     places = told.take(pa.array(np.argsort(order, kind="stable")))
     first = places["first"]
     known = pc.and_(first, places["known"])
-    again, others = rows.filter(pc.invert(first)), rows.filter(pc.and_not(first, known))
+    of_others = pc.and_not(first, known)
+    again, others = rows.filter(pc.invert(first)), rows.filter(of_others)
     what = join.key.removesuffix("_id")
-    source = join.source or shard.source
     rejects = Rejects()
-    for identity in again[join.key].to_pylist():
-        rejects.add(source, identity, f"{what} read before", action="excluded")
-    for identity in others[join.key].to_pylist():
-        rejects.add(source, identity, f"{what} id {join.missing}", action="unmatched")
+    if origins is None:
+        source = join.source or shard.source
+        for identity in again[join.key].to_pylist():
+            rejects.add(source, identity, f"{what} read before", action="excluded")
+        for identity in others[join.key].to_pylist():
+            rejects.add(source, identity, f"{what} id {join.missing}", action="unmatched")
+    else:
+        origin = origins[shard.part]
+        stays = places.filter(pc.invert(first)).select(["stays_in", "stays"])
+        columns = (again[join.key], again[LINE], *stays.columns)
+        for identity, line, *kept in zip(*(each.to_pylist() for each in columns), strict=True):
+            detail = f"{identity}: {kept_row(origins[kept[0]], kept[1])}"
+            number = str(origin.number(line))
+            rejects.add(origin.source, number, f"{what} read before", detail, "excluded")
+        for identity, line in zip(*(others[n].to_pylist() for n in (join.key, LINE)), strict=True):
+            number = str(origin.number(line))
+            rejects.add(
+                origin.source, number, f"{what} id {join.missing}", identity, "unmatched"
+            )
+        rows, others = rows.drop_columns([LINE]), others.drop_columns([LINE])
     run.write(rejects.to_table(), join.unmatched, shard.part)
     if join.others is not None:
         run.write(others, join.others, shard.part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -33,7 +33,10 @@ class FileShard(Shard):
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What was read of a shard; `reasons` are those of its rejects, with their numbers."""
+    """What was read of a shard; `reasons` are those of its rejects, with their numbers.
+
+    `lines` are those that a table's range has, used or not: lines of text, rows of others.
+    """
 
     read: int
     rows: int
@@ -41,6 +44,46 @@ class ReadReport:
     damaged_text: int
     direct: int
     reasons: dict[str, int]
+    lines: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a shard's rows come from: the file's name in rejects, and its lines before the range.
+
+    The row that begins on a line of the range, counted from 0, is the file's of the number
+    `before` + line + 1.
+    """
+
+    source: str
+    before: int
+
+    def number(self, line: int) -> int:
+        """The number in the file of the row that begins on a line of the range."""
+        return self.before + line + 1
+
+
+def origins(shards: Sequence[FileShard], reports: Sequence[ReadReport]) -> list[Origin]:
+    """Of the shards of one table, whose ranges of a file come in their order."""
+    found, before = [], Counter[str]()
+    for shard, read in zip(shards, reports, strict=True):
+        found.append(Origin(shard.source, before[shard.path]))
+        before[shard.path] += read.lines
+    return found
+
+
+def kept_row(origin: Origin, line: int) -> str:
+    """What is said of the row that stays, beside one that repeats it."""
+    return f"row {origin.number(line)} of {origin.source} is kept"
+
+
+LINE = "line"
+"""The column of a row's line in its range, beside the rows of a table as they were read."""
+
+
+def with_lines(batch: Batch, table: pa.Table) -> pa.Table:
+    """The rows of a batch with :data:`LINE`."""
+    return table.append_column(LINE, pa.array(batch.places, pa.int64()))
 
 
 def source_path(config: Config, path: str) -> str:
@@ -77,6 +120,7 @@ def report(batch: Batch) -> ReadReport:
         batch.damaged_text,
         batch.direct,
         {row["values"]: row["counts"] for row in reasons.to_pylist()},
+        batch.lines,
     )
 
 
@@ -93,6 +137,7 @@ def summed(reports: Iterable[ReadReport]) -> ReadReport:
         sum(found.damaged_text for found in each),
         sum(found.direct for found in each),
         dict(reasons),
+        sum(found.lines for found in each),
     )
 
 

@@ -197,7 +197,7 @@ STAGE = Stage(
     work=work,
     source=source_state,
     check=check_source,
-    version=5,
+    version=6,
     staging=(*STAGING, *REJECTS, NOTES),
     published=("report.json",),
 )

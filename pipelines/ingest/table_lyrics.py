@@ -22,7 +22,7 @@ from pipelines.ingest.joining import Join, arrived, send_to_songs
 from pipelines.ingest.lyrics import NONE, counts_of
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import ReadReport, report, totals
+from pipelines.ingest.sources import ReadReport, origins, report, totals, with_lines
 from pipelines.ingest.tables import Specs, TableShard, table_shards
 from pipelines.ingest.vocabulary import STAGING as VOCABULARY
 from pipelines.ingest.vocabulary import as_bags, pieces_of_words, send_words, write_vocabulary
@@ -79,6 +79,7 @@ def read_table_lyrics(
         [shards],
         songs,
         description="matching lyrics",
+        origins=origins(shards, reports),
         seen=partial(send_words, run, pieces),
     )
     words = write_vocabulary(run, pieces, len(shards), config.source.tables.vocabulary)
@@ -137,7 +138,7 @@ def read_shard(key: Key, shard: TableShard) -> tuple[Tables, LyricsReport]:
     table = batch.table.rename_columns(
         [key if name == "track_id" else name for name in batch.table.column_names]
     )
-    found = {"raw_lyrics": table, "lyrics_rejects": shard.rejects(batch)}
+    found = {"raw_lyrics": with_lines(batch, table), "lyrics_rejects": shard.rejects(batch)}
     words = pc.unique(pc.list_flatten(table["words"]))
     texts = len(table) - table["text"].null_count
     return found, LyricsReport(**vars(report(batch)), words=len(words), texts=texts)

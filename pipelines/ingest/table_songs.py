@@ -24,7 +24,7 @@ from pipelines.ingest.plays import RawPlays
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_codes import IDS_A_PIECE, bounds_of, slice_of_pieces, split_by_bounds
 from pipelines.ingest.songs import SongsReport, counts_of_tags
-from pipelines.ingest.sources import report, totals
+from pipelines.ingest.sources import origins, report, totals, with_lines
 from pipelines.ingest.tables import TableShard, table_shards
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.exchange import gather, scatter
@@ -68,7 +68,7 @@ def read_table_songs(
         None,
         "song_id",
         repeats=spec.repeats,
-        sources=[shard.source for shard in shards],
+        origins=origins(shards, reports),
     )
     counts: Counts = {
         "tracks": total.rows,
@@ -88,7 +88,7 @@ def read_table_songs(
 def _read_shard(shard: TableShard) -> tuple[Tables, SongsReport]:
     batch = read_songs(shard.path, shard.spec, shard.start, shard.stop)
     metrics.count("fusionrec_songs_ingested", batch.table.num_rows)
-    found = {"raw_songs": batch.table, "song_rejects": shard.rejects(batch)}
+    found = {"raw_songs": with_lines(batch, batch.table), "song_rejects": shard.rejects(batch)}
     return found, SongsReport.of(report(batch), batch.table, {})
 
 

@@ -21,7 +21,7 @@ from pipelines.ingest.catalogue import Catalogued
 from pipelines.ingest.joining import Join, arrived, send_to_songs
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import ReadReport, report, totals
+from pipelines.ingest.sources import Origin, ReadReport, origins, report, totals, with_lines
 from pipelines.ingest.tables import TableShard, table_shards
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Written
@@ -84,11 +84,15 @@ def read_vectors(
         description="reading vectors",
     )
     rest, total = iter(reports), {}
+    places: list[Origin] = []
     for (name, spec), each in zip(features.items(), sets, strict=True):
         of_name = [next(rest) for _ in each]
+        places += origins(each, of_name)
         total[name] = totals(of_name, limit, f"vectors of {name}", ", ".join(spec.paths))
     by_part = songs.by_part()
-    matched = send_to_songs(run, join, sets, by_part, description="matching vectors")
+    matched = send_to_songs(
+        run, join, sets, by_part, description="matching vectors", origins=places
+    )
     counts: dict[str, Json] = {}
     unknown: dict[str, int] = {}
     repeated: dict[str, int] = {}
@@ -131,7 +135,8 @@ def _dimension(spec: TableSpec) -> int:
 
 def _read_shard(shard: VectorShard) -> tuple[Tables, ReadReport]:
     batch = read_features(shard.path, shard.spec, shard.start, shard.stop, shard.dimension)
-    return {"raw_vectors": batch.table, "vector_rejects": shard.rejects(batch)}, report(batch)
+    rows = with_lines(batch, batch.table)
+    return {"raw_vectors": rows, "vector_rejects": shard.rejects(batch)}, report(batch)
 
 
 def _collect(

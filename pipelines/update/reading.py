@@ -23,7 +23,7 @@ from pipelines.ingest.joining import Join, arrived, send_to_songs
 from pipelines.ingest.plays import RawPlays, read_plays, read_raw_plays
 from pipelines.ingest.reading import read_shards
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import totals
+from pipelines.ingest.sources import origins, totals
 from pipelines.ingest.table_lyrics import JOIN, LyricsReport, key_of, read_shard
 from pipelines.ingest.table_songs import read_table_songs, songs_played
 from pipelines.ingest.tables import table_shards
@@ -141,7 +141,14 @@ def _lyrics(
         description="reading lyrics",
     )
     total = totals(reports, limit, "lyrics", ", ".join(spec.paths))
-    (matched,) = send_to_songs(run, join, [shards], songs, description="matching lyrics")
+    (matched,) = send_to_songs(
+        run,
+        join,
+        [shards],
+        songs,
+        description="matching lyrics",
+        origins=origins(shards, reports),
+    )
     work = resumable(run, LYRICS, partial(_collect, run, join, [s.part for s in shards]), Written)
     tasks.map_tasks(run, work, songs.groups, description="lyrics of songs")
     return {

@@ -50,7 +50,7 @@ class Defect:
         What becomes of it.
     ids
         Of what is sound by itself, and only found to be odd beside the other tables: the id that
-        its reject names, as no line is known there.
+        its reject names, of plays without a line.
     """
 
     file: str
@@ -282,7 +282,9 @@ def matches(catalogue: Catalogue, number: int) -> Callable[[dict[str, str]], boo
             return False
         if name:
             of_table = stem in reject["source"] or reject["source"] == "vectors"
-            return of_table and name in (reject["item"], reject["detail"])
+            if stem != "plays" and reject["item"] != line:
+                return False
+            return of_table and name in (reject["item"], reject["detail"].partition(": ")[0])
         return reject["source"] == defect.file and reject["item"] == line
 
     return match

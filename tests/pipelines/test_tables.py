@@ -199,23 +199,62 @@ def test_each_defect_is_listed(defective) -> None:
         [
             ("songs.csv", "3", "nulled"),  # no year
             ("songs.csv", "4", "dropped"),  # no id
-            ("songs.csv", "2", "excluded"),
+            ("songs.csv", "5", "excluded"),
             ("plays.csv", "4", "dropped"),  # no number
             ("plays.csv", "8", "dropped"),  # negative
             ("plays.csv", "9", "dropped"),  # two fields
             ("plays.csv", "10", "dropped"),  # no song
             ("plays", "9", "unmatched"),
             ("lyrics.csv", "6", "excluded"),  # no text
-            ("lyrics.csv", "3", "excluded"),
-            ("lyrics.csv", "8", "unmatched"),
+            ("lyrics.csv", "5", "excluded"),
+            ("lyrics.csv", "4", "unmatched"),
             ("clap-1.parquet", "3", "dropped"),  # NaN
             ("clap-1.parquet", "5", "dropped"),  # infinite
-            ("clap-1.parquet", "3", "excluded"),
-            ("clap-1.parquet", "9", "unmatched"),
+            ("clap-1.parquet", "6", "excluded"),
+            ("clap-1.parquet", "4", "unmatched"),
             ("clap-2.parquet", "1", "dropped"),  # of three columns
         ]
     )
     assert all(row["reason"] for row in rows(defective, "rejects"))
+    repeated = [row for row in rows(defective, "rejects") if "read before" in row["reason"]]
+    assert {row["detail"] for row in repeated} == {
+        "2: row 3 of songs.csv is kept",
+        "3: row 3 of lyrics.csv is kept",
+        "3: row 2 of clap-1.parquet is kept",
+    }
+
+
+def test_of_repeated_rows_the_first_is_kept_and_the_others_listed_by_their_rows(tmp_path) -> None:
+    """However files are cut: text of several lines, blank ones, and a second file."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    first: dict[str, tuple[str, int]] = {}
+    expected, titles = set(), {}
+    for name in ("a.csv", "b.csv"):
+        lines = ["song_id,title"]
+        for row in range(200):
+            song = f"s{rng.integers(150)}"
+            lines += [""] * int(rng.integers(3))
+            lines.append(f"{song},{name} {row} {'x' * int(rng.integers(40))}")
+            if song in first:
+                kept = "row {1} of songs/{0} is kept".format(*first[song])
+                expected.add((f"songs/{name}", str(len(lines)), f"{song}: {kept}"))
+            else:
+                first[song], titles[song] = (name, len(lines)), lines[-1].partition(",")[2].strip()
+        (folder / "songs").mkdir(exist_ok=True)
+        (folder / "songs" / name).write_text("\n".join(lines) + "\n")
+    (folder / "plays.csv").write_text("user_id,song_id\nu,s1\n")
+    tables = {"source__format": "tables", "source__tables__songs": "songs"}
+    cut = {"source__tables__plays": "plays.csv", "ingest__bytes_per_shard": 1024}
+    with without_ray(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(catalogue, "TRACKS_A_PIECE", 50)
+        ingest.STAGE.run(load(folder, tmp_path / "w", **tables, **cut))
+    found = Workspace(str(tmp_path / "w"))
+    repeated = [row for row in rows(found, "rejects") if row["action"] == "excluded"]
+    assert {(row["source"], row["item"], row["detail"]) for row in repeated} == expected
+    assert len(repeated) == len(expected) > 200
+    assert {row["song_id"]: row["title"] for row in rows(found, "songs")} == titles
 
 
 def test_each_kind_of_table_is_counted(defective) -> None:
@@ -328,13 +367,13 @@ def test_files_of_one_name_are_told_apart(tmp_path) -> None:
     listed = {(row["source"], row["item"], row["action"]) for row in rows(found, "rejects")}
     assert listed >= {
         ("songs/b/p.csv", "2", "dropped"),
-        ("songs/b/p.csv", "2", "excluded"),
+        ("songs/b/p.csv", "3", "excluded"),
         ("plays/x=1/p.csv", "4", "dropped"),
         ("plays/x=2/p.csv", "2", "dropped"),
-        ("lyrics/x=1/p.csv", "8", "unmatched"),
+        ("lyrics/x=1/p.csv", "4", "unmatched"),
         ("lyrics/x=2/p.csv", "2", "excluded"),
-        ("lyrics/x=2/p.csv", "9", "unmatched"),
-        ("lyrics/x=2/p.csv", "3", "excluded"),
+        ("lyrics/x=2/p.csv", "3", "unmatched"),
+        ("lyrics/x=2/p.csv", "4", "excluded"),
     }
     assert not any(source == "p.csv" for source, *_ in listed)
 
@@ -411,7 +450,8 @@ def test_a_published_layout_is_read_by_its_name(tmp_path) -> None:
     assert [row["time"] for row in rows(found, "play_times")] == [10, 20, 30]
     assert [row["vector"] for row in rows(found, "vectors_embed")] == [[0, 0], [1, 2]]
     # That a song has several artists, a row each, is no defect; vectors of no song are.
-    assert [(row["item"], row["action"]) for row in rows(found, "rejects")] == [("3", "unmatched")]
+    listed = [(row["item"], row["detail"], row["action"]) for row in rows(found, "rejects")]
+    assert listed == [("2", "3", "unmatched")]
     settings["source__tables__features"] = "{covers: {}}"
     with pytest.raises(ConfigError, match=r"covers names no file.*the layout has embed"):
         ingest.STAGE.run(load(folder, tmp_path / "v", **settings))

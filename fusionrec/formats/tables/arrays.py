@@ -112,7 +112,8 @@ def array_rows(path: str, spec: TableSpec, start: int, stop: int) -> Iterator[Ro
                     "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
                 }
             )
-            yield Rows(path, table, partial(operator.add, first + 1))
+            places = np.arange(first - start, last - start)
+            yield Rows(path, table, partial(operator.add, first + 1), places, last - start)
 
 
 def _header(path: str, file: IO[bytes]) -> tuple[int, int, np.dtype[Any]]:

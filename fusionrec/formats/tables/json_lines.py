@@ -90,10 +90,12 @@ def json_rows(
     read = 0
     for block in reader.blocks():
         table = None if schema is None else _read_at_once(block.data, schema)
+        stop_line = block.first + block.data.count(b"\n")
         if table is not None:
             table = pa.table({label: table[name] for label, name in columns.items()})
-            number = partial(_number, reader, np.arange(block.first, block.first + len(table)))
-            yield Rows(path, with_bytes(table), number)
+            places = np.arange(block.first, stop_line)
+            number = partial(_number, reader, places)
+            yield Rows(path, with_bytes(table), number, places, stop_line)
             read += len(table)
             continue
         objects, lines, odd = [], [], []
@@ -106,8 +108,9 @@ def json_rows(
             else:
                 objects.append(found)
                 lines.append(block.first + i)
-        number_of = partial(_number, reader, np.array(lines, np.int64))
-        yield Rows(path, _table(objects, columns), number_of, odd, len(odd))
+        places = np.array(lines, np.int64)
+        number_of = partial(_number, reader, places)
+        yield Rows(path, _table(objects, columns), number_of, places, stop_line, odd, len(odd))
         read += len(objects) + len(odd)
     reader.note_damage(rejects, read)
 

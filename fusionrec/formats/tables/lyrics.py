@@ -71,9 +71,9 @@ class _Cleaner:
 
     def clean(self, rows: Rows) -> tuple[pa.Table, int]:
         table = rows.table
-        alive = np.ones(len(table), bool)
+        alive = rows.alive
         ids, damaged = values.of_column(self.name, values.ids, table[self.name], self.of_floats)
-        rows.drop(alive, np.asarray(ids.is_null()), f"empty {self.name}", table[self.name])
+        rows.drop(np.asarray(ids.is_null()), f"empty {self.name}", table[self.name])
         text = pa.nulls(len(table), pa.string())
         if "text" in table.column_names:
             text, of_text = values.of_column("text", values.texts, table["text"])
@@ -108,7 +108,7 @@ class _Cleaner:
                 "counts", lists.numbers, rows.table["counts"], self.separator
             )
             differ = lists.lengths(numbers) != lists.lengths(words)
-            rows.drop(alive, differ, "counts do not match words", rows.table["counts"])
+            rows.drop(differ, "counts do not match words", rows.table["counts"])
             words = lists.emptied(words, differ)
             numbers = lists.emptied(numbers, differ)
             counts = numbers.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
@@ -117,7 +117,7 @@ class _Cleaner:
         of = np.repeat(np.arange(len(words)), lists.lengths(words))
         wrong = np.zeros(len(words), bool)
         wrong[of[~sound]] = True
-        rows.drop(alive, wrong, "counts are not whole numbers above 0", column)
+        rows.drop(wrong, "counts are not whole numbers above 0", column)
         return words, np.where(sound, counts, 0).astype(np.int64), damaged
 
 

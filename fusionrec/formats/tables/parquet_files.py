@@ -100,5 +100,7 @@ def parquet_rows(path: str, columns: Mapping[str, str], start: int, stop: int) -
                 part = pa.Table.from_batches([batch.slice(low, high - low)])
                 table = pa.table({label: part[name] for label, name in columns.items()})
                 first = at + low + 1
-                yield Rows(path, with_bytes(table), partial(operator.add, first))
+                places = np.arange(at + low - start, at + high - start)
+                number_of = partial(operator.add, first)
+                yield Rows(path, with_bytes(table), number_of, places, at + high - start)
             at += len(batch)

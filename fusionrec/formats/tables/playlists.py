@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fusionrec.errors import SourceError
@@ -49,7 +50,9 @@ def rows_of(path: str, columns: Mapping[str, str]) -> Iterator[Rows]:
             for name in _OF_TRACKS:
                 found[name].append(track.get(name))
     table = pa.table({label: _texts(found[name]) for label, name in columns.items()})
-    yield Rows(path, table, partial(operator.add, 1), rejects, len(rejects))
+    count = len(table)
+    number_of = partial(operator.add, 1)
+    yield Rows(path, table, number_of, np.arange(count), count, rejects, len(rejects))
 
 
 def _texts(values: list[Any]) -> pa.Array:

@@ -56,7 +56,7 @@ def read_plays(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
         _units(path, spec, columns["timestamp"]) if "timestamp" in columns else None,
     )
     schema = TRIPLETS if cleaner.units is None else TIMED
-    return read_range(path, spec, columns, start, stop, cleaner.clean, schema)
+    return read_range(path, spec, columns, start, stop, cleaner.clean, schema, placed=False)
 
 
 def _units(path: str, spec: TableSpec, column: str) -> int:
@@ -89,7 +89,7 @@ class _Cleaner:
 
     def clean(self, rows: Rows) -> tuple[pa.Table, int]:
         table = rows.table
-        alive = np.ones(len(table), bool)
+        alive = rows.alive
         damaged = 0
         arrays: dict[str, pa.Array] = {}
         for name in ("user_id", "song_id"):
@@ -97,7 +97,7 @@ class _Cleaner:
                 name, values.ids, table[name], self.of_floats[name]
             )
             damaged += bad
-            rows.drop(alive, np.asarray(arrays[name].is_null()), f"empty {name}", table[name])
+            rows.drop(np.asarray(arrays[name].is_null()), f"empty {name}", table[name])
         arrays["plays"] = self._plays(rows, alive)
         if self.units is not None:
             found, empty, wrong = values.of_column(
@@ -116,12 +116,12 @@ class _Cleaner:
             return pa.array(np.ones(len(alive), np.int32))
         column = rows.table[name]
         found, empty, wrong = values.of_column(name, values.numbers, column)
-        rows.drop(alive, empty, f"{name} is empty", column)
-        rows.drop(alive, wrong, f"{name} is not a number", column)
+        rows.drop(empty, f"{name} is empty", column)
+        rows.drop(wrong, f"{name} is not a number", column)
         if name == "rating":
             found = np.ceil(found)
         with np.errstate(invalid="ignore"):
-            rows.drop(alive, found <= 0, f"{name} is zero or negative", column)
-            rows.drop(alive, found > _MOST, f"{name} is too large", column)
-            rows.drop(alive, found != np.floor(found), f"{name} is not a whole number", column)
+            rows.drop(found <= 0, f"{name} is zero or negative", column)
+            rows.drop(found > _MOST, f"{name} is too large", column)
+            rows.drop(found != np.floor(found), f"{name} is not a whole number", column)
         return pa.array(np.where(alive, found, 0).astype(np.int32))

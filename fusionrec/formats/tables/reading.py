@@ -205,7 +205,8 @@ def read_range(
     stop: int | None,
     clean: Callable[[Rows], tuple[pa.Table, int]],
     schema: pa.Schema,
-    shorten: Callable[[pa.Table], pa.Table] | None = None,
+    shorten: Callable[[pa.Table], pa.Array] | None = None,
+    placed: bool = True,
 ) -> Batch:
     """Read a range and clean its rows.
 
@@ -217,7 +218,9 @@ def read_range(
         Of some rows: those that can be used, in `schema`, and how many texts were damaged; what is
         wrong it adds to the rows' rejects.
     shorten
-        Of the rows so far: those that count, where there would be too many.
+        Of the rows so far: positions of those that count, where there would be too many.
+    placed
+        The batch has `places`: eight bytes a row.
 
     Raises
     ------
@@ -228,7 +231,9 @@ def read_range(
     if stop is None:
         stop = files.size(path) if form_of(path) in ("text", "json") else 2**62
     rejects = Rejects()
-    tables, read, damaged, size = [], 0, 0, 0
+    tables: list[pa.Table] = []
+    places = [np.zeros(0, np.int64)]
+    read = damaged = size = lines = 0
     for rows in rows_of(path, spec, columns, start, stop, rejects):
         read += len(rows.table) + rows.dropped
         try:
@@ -236,17 +241,28 @@ def read_range(
         except UnfitTypeError as error:
             raise unfit(path, spec, columns, error) from None
         tables.append(table)
+        if placed:
+            places.append(rows.places[rows.alive])
+        lines = rows.stop
         damaged += of_text
         rows.file(rejects)
         size += _size(table)
         if size > MOST_BYTES and shorten is not None:
-            tables = [shorten(pa.concat_tables(tables))]
+            table = pa.concat_tables(tables)
+            kept = shorten(table)
+            tables, places = [table.take(kept)], [np.concatenate(places)[kept.to_numpy()]]
             size = _size(tables[0])
             shorten = shorten if size < MOST_BYTES / 2 else None
         if size > MOST_BYTES:
             raise _too_large(path, start, stop)
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    return Batch(table, rejects.to_table(), read=read, damaged_text=damaged)
+    return Batch(
+        pa.concat_tables(tables) if tables else schema.empty_table(),
+        rejects.to_table(),
+        read=read,
+        damaged_text=damaged,
+        places=np.concatenate(places) if placed else None,
+        lines=lines,
+    )
 
 
 def _size(table: pa.Table) -> int:

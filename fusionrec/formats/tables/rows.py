@@ -32,18 +32,30 @@ class Rows:
     number_of
         The number in the file of a row, from its position here: rows of Parquet and of arrays are
         counted from 1, of text files it is the line, of which the header is one.
+    places
+        Where in the range each row begins, int64, shape (rows,): lines of text, rows of others.
+    stop
+        The place behind the last line or row that these were made of.
     rejects
         What became of rows that are not in the table, or of their fields: number in the file,
         reason, detail, action.
     dropped
         How many rows are not in the table.
+    alive
+        Which rows have not been dropped, bool, shape (rows,).
     """
 
     path: str
     table: pa.Table
     number_of: Callable[[int], int]
+    places: npt.NDArray[np.int64]
+    stop: int
     rejects: list[tuple[int, str, str, str]] = field(default_factory=list)
     dropped: int = 0
+    alive: Bools = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.alive = np.ones(len(self.table), bool)
 
     @property
     def source(self) -> str:
@@ -58,14 +70,12 @@ class Rows:
             shown = show(values[row])
             self.rejects.append((self.number_of(row), reason, shown, action))
 
-    def drop(
-        self, alive: Bools, where: Bools, reason: str, values: pa.Array | Sequence[object]
-    ) -> None:
+    def drop(self, where: Bools, reason: str, values: pa.Array | Sequence[object]) -> None:
         """Reject the rows that `where` is true of, once each: `alive` is false of them then."""
-        where = where & alive
+        where = where & self.alive
         if where.any():
             self.note(where, reason, values, "dropped")
-            alive &= ~where
+            self.alive &= ~where
 
     def file(self, rejects: Rejects) -> None:
         """Append the rejects, in the order of the rows."""

@@ -56,13 +56,15 @@ def read_songs(path: str, spec: TableSpec, start: int = 0, stop: int | None = No
     if not spec.repeats:
         return read_range(path, spec, columns, start, stop, cleaner.clean, SONGS)
     batch = read_range(path, spec, columns, start, stop, cleaner.clean, SONGS, _first_of_each)
-    return replace(batch, table=_first_of_each(batch.table))
+    kept = _first_of_each(batch.table)
+    assert batch.places is not None
+    return replace(batch, table=batch.table.take(kept), places=batch.places[kept.to_numpy()])
 
 
-def _first_of_each(table: pa.Table) -> pa.Table:
+def _first_of_each(table: pa.Table) -> pa.Array:
+    """Positions of the first row of each song, ascending."""
     codes = values.plain(table["song_id"]).dictionary_encode().indices.to_numpy()
-    first = np.sort(np.unique(codes, return_index=True)[1])
-    return table if len(first) == len(table) else table.take(pa.array(first))
+    return pa.array(np.sort(np.unique(codes, return_index=True)[1]))
 
 
 class _Cleaner:
@@ -88,7 +90,7 @@ class _Rows:
     def __init__(self, how: _Cleaner, rows: Rows) -> None:
         self.how, self.rows = how, rows
         self.count = len(rows.table)
-        self.alive = np.ones(self.count, bool)
+        self.alive = rows.alive
         self.damaged = 0
 
     def cleaned(self) -> tuple[pa.Table, int]:
@@ -103,7 +105,7 @@ class _Rows:
             )
             self.damaged += damaged
             missing = np.asarray(arrays[name].is_null())
-            self.rows.drop(self.alive, missing, f"empty {name}", column)
+            self.rows.drop(missing, f"empty {name}", column)
         for name in TEXTS:
             arrays[name] = self._texts(name)
         for name in (*FLOATS, "song_hotttnesss"):

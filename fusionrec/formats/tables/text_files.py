@@ -6,7 +6,6 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 
 from fusionrec.errors import SourceError
@@ -126,14 +125,15 @@ def byte_rows(
         parsed = parse(data, dialect, wanted, last=following is None)
         table = pa.table({label: parsed.table[str(place)] for label, place in places.items()})
         lines = first + parsed.lines
-        rows = Rows(path, table, partial(_number, reader, lines))
+        behind = first + data.count(b"\n", 0, parsed.rest)
+        rows = Rows(path, table, partial(_number, reader, lines), lines, behind)
         for line, reason, detail in parsed.odd:
             rows.rejects.append((reader.number(first + line), reason, detail, "dropped"))
         rows.dropped = len(parsed.odd)
         read += len(table) + rows.dropped
         yield rows
         before = data[parsed.rest :]
-        first += int(np.count_nonzero(np.frombuffer(data[: parsed.rest], np.uint8) == 10))
+        first = behind
         block = following
     reader.note_damage(rejects, read)
 

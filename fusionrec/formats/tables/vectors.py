@@ -127,9 +127,9 @@ class _Cleaner:
 
     def clean(self, rows: Rows) -> tuple[pa.Table, int]:
         table = rows.table
-        alive = np.ones(len(table), bool)
+        alive = rows.alive
         ids, damaged = values.of_column("song_id", values.ids, table["song_id"], self.of_floats)
-        rows.drop(alive, np.asarray(ids.is_null()), "empty song_id", table["song_id"])
+        rows.drop(np.asarray(ids.is_null()), "empty song_id", table["song_id"])
         if "vector" in table.column_names:
             matrix = self._of_lists(rows, alive)
         else:
@@ -140,7 +140,7 @@ class _Cleaner:
         if infinite.any():
             where = np.zeros(len(alive), bool)
             where[np.flatnonzero(alive)[infinite]] = True
-            rows.drop(alive, where, "vector has NaN or infinite values", ids)
+            rows.drop(where, "vector has NaN or infinite values", ids)
             single = single[~infinite]
         kept = pa.FixedSizeListArray.from_arrays(pa.array(single.ravel()), self.dimension)
         return (
@@ -155,11 +155,11 @@ class _Cleaner:
         column = rows.table["vector"]
         found = values.of_column("vector", _as_lists, column)
         lengths = pc.fill_null(pc.list_value_length(found), 0).to_numpy(zero_copy_only=False)
-        rows.drop(alive, lengths == 0, "vector is empty", column)
+        rows.drop(lengths == 0, "vector is empty", column)
         wrong = lengths != self.dimension
         if (wrong & alive).any():
             told = [f"{n} numbers instead of {self.dimension}" for n in lengths.tolist()]
-            rows.drop(alive, wrong, "vector has another dimension", told)
+            rows.drop(wrong, "vector has another dimension", told)
         flat = (found if alive.all() else found.filter(pa.array(alive))).flatten()
         return values.of_column("vector", values.numbers, flat)[0].reshape(-1, self.dimension)
 
@@ -185,11 +185,11 @@ class _Cleaner:
             if where.any():
                 at = where.argmax(axis=0).tolist()
                 told = [show(columns[column][row]) for row, column in enumerate(at)]
-                rows.drop(alive, np.asarray(where.any(axis=0)), reason, told)
+                rows.drop(np.asarray(where.any(axis=0)), reason, told)
         matrix = found.T
         if matrix.shape[1] != self.dimension:
             told = [f"{matrix.shape[1]} numbers instead of {self.dimension}"] * len(alive)
-            rows.drop(alive, alive.copy(), "vector has another dimension", told)
+            rows.drop(alive.copy(), "vector has another dimension", told)
             return np.zeros((0, self.dimension))
         return matrix[alive]
 
