@@ -5,7 +5,8 @@
 
 - `places`, `reading`: which files there are, how they are cut into ranges, their rows as they stand
 - `names`: which column is which
-- `text_files` (lines by `delimited`), `json_lines`, `parquet_files`, `arrays`: the kinds of files
+- `text_files` (lines by `delimited`), `json_lines`, `parquet_files`, `arrays` (as `numpy_files` has
+  them): the kinds of files
 - `values`, `times`, `lists`: what stands in a column, as ids, texts, numbers, moments, lists
 - `layouts/`: data sets in the layouts that they were published in (`playlists`: Spotify's rows)
 - `songs` (with `lookup`, what other tables know of them), `plays`, `lyrics`, `vectors`: what the

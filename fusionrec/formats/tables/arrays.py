@@ -1,19 +1,21 @@
-"""NumPy's files of vectors, a row a song: `.npy` with a file of ids beside it, and `.npz`."""
+"""NumPy's files of vectors, a row a song: `.npy` with a file of ids beside it, and `.npz`.
+
+Of a file no more is in memory than the rows that are asked for: how many there are and of what
+length is in the arrays' headers, and ids in a file of text are counted as they pass.
+"""
 
 from __future__ import annotations
 
 import operator
-import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
 from fusionrec.errors import SourceError
-from fusionrec.formats import files
+from fusionrec.formats.tables.numpy_files import Stored, archive, opened, stored
 from fusionrec.formats.tables.places import form_of
 from fusionrec.formats.tables.rows import Rows
 from fusionrec.formats.tables.spec import TableSpec
@@ -34,8 +36,8 @@ def columns_of(path: str, spec: TableSpec) -> dict[str, str]:
                 "each, in source.tables.features.NAME.ids"
             )
         return {"song_id": spec.ids, "vector": path}
-    with _opened(path) as file:
-        shapes = {name: array.ndim for name, array in _load(path, file).items()}
+    with archive(path) as found:
+        shapes = found.dimensions()
     vectors = spec.columns.get("vector") or _one(path, _VECTORS, shapes, 2)
     ids = spec.ids or spec.columns.get("song_id") or _one(path, _IDS, shapes, 1)
     for name in (vectors, *(() if spec.ids else (ids,))):
@@ -58,130 +60,116 @@ def _one(path: str, names: tuple[str, ...], shapes: dict[str, int], dimensions: 
 
 
 def shape(path: str, spec: TableSpec) -> tuple[int, int]:
-    """Rows and dimension."""
-    if form_of(path) == "npz":
-        with _opened(path) as file:
-            found = _load(path, file)[columns_of(path, spec)["vector"]]
-        return _checked(path, found.shape, found.dtype)
-    with _opened(path) as file:
-        return _header(path, file)[:2]
+    """Rows and dimension, by the header."""
+    with _vectors(path, spec) as (vectors, _):
+        return _checked(vectors)
 
 
 def array_rows(path: str, spec: TableSpec, start: int, stop: int) -> Iterator[Rows]:
     """The rows of a range, in batches; `song_id` and `vector`, a fixed-size list.
 
-    Of a range of an `.npy` file the vectors are read alone, but the ids of all.
+    Vectors and ids of the range are read alone, but that those in a file of text are counted.
     """
+    with _vectors(path, spec) as (vectors, of_archive):
+        rows, dimension = _checked(vectors)
+        stop = min(stop, rows)
+        with _ids(path, spec, of_archive, start, stop) as ids:
+            if ids.count != rows:
+                raise SourceError(
+                    f"{path}: has {rows:,} rows, where {ids.name} has {ids.count:,} ids; give one "
+                    "for each row, in their order"
+                )
+            step = max(1, _AT_ONCE // max(dimension * vectors.dtype.itemsize, 1))
+            for first in range(start, stop, step):
+                last = min(first + step, stop)
+                with np.errstate(over="ignore"):
+                    part = np.ascontiguousarray(vectors.rows(first, last), np.float32)
+                table = pa.table(
+                    {
+                        "song_id": ids.part(first, last),
+                        "vector": pa.FixedSizeListArray.from_arrays(
+                            pa.array(part.ravel()), dimension
+                        ),
+                    }
+                )
+                places = np.arange(first - start, last - start)
+                yield Rows(path, table, partial(operator.add, first + 1), places, last - start)
+
+
+@contextmanager
+def _vectors(path: str, spec: TableSpec) -> Iterator[tuple[Stored, Stored | None]]:
+    """The vectors, and the ids where an archive has both."""
+    if form_of(path) == "npy":
+        with opened(path) as file:
+            found = stored(path, file)
+            if found.by_columns:
+                raise SourceError(
+                    f"{path}: is written column by column; write np.ascontiguousarray of the "
+                    "vectors"
+                )
+            yield found, None
+        return
     names = columns_of(path, spec)
-    with _opened(path) as file:
-        if form_of(path) == "npz":
-            arrays = _load(path, file)
-            vectors = arrays[names["vector"]]
-            rows, dimension = _checked(path, vectors.shape, vectors.dtype)
-            ids = (
-                _ids_of_file(spec.ids)
-                if spec.ids
-                else _ids_of_array(path, arrays[names["song_id"]])
-            )
-            step = rows
-        else:
-            rows, dimension, dtype = _header(path, file)
-            begin = file.tell()
-            ids = _ids_of_file(names["song_id"])
-            step = max(1, _AT_ONCE // max(dimension * dtype.itemsize, 1))
-        if len(ids) != rows:
-            raise SourceError(
-                f"{path}: has {rows:,} rows, where {names['song_id']} has {len(ids):,} ids; give "
-                "one for each row, in their order"
-            )
-        for first in range(start, min(stop, rows), max(step, 1)):
-            last = min(first + step, stop, rows)
-            if form_of(path) == "npy":
-                file.seek(begin + first * dimension * dtype.itemsize)
-                content = file.read((last - first) * dimension * dtype.itemsize)
-                if len(content) < (last - first) * dimension * dtype.itemsize:
-                    raise SourceError(f"{path}: ends before its last row; write it again")
-                part = np.frombuffer(content, dtype).reshape(-1, dimension)
-            else:
-                part = vectors[first:last]
-            with np.errstate(over="ignore"):
-                flat = pa.array(np.ascontiguousarray(part, np.float32).ravel())
-            table = pa.table(
-                {
-                    "song_id": ids.slice(first, last - first),
-                    "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
-                }
-            )
-            places = np.arange(first - start, last - start)
-            yield Rows(path, table, partial(operator.add, first + 1), places, last - start)
+    with archive(path) as arrays:
+        ids = None if spec.ids else arrays.array(names["song_id"])
+        yield arrays.array(names["vector"]), ids
 
 
-def _header(path: str, file: IO[bytes]) -> tuple[int, int, np.dtype[Any]]:
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        found, fortran, dtype = read(file)
-    except (ValueError, KeyError, EOFError) as error:
-        raise SourceError(f"{path}: is no .npy file ({error}); write it again") from None
-    if fortran and len(found) > 1:
-        raise SourceError(
-            f"{path}: is written column by column; write np.ascontiguousarray of the vectors"
-        )
-    return *_checked(path, found, dtype), dtype
-
-
-def _checked(path: str, found: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int]:
+def _checked(vectors: Stored) -> tuple[int, int]:
+    found, dtype = vectors.shape, vectors.dtype
     if len(found) != 2 or dtype.kind not in _NUMBERS or not found[1]:
         raise SourceError(
-            f"{path}: vectors must be a matrix of numbers, a row a song, not {dtype} of shape "
-            f"{found}"
+            f"{vectors.path}: vectors must be a matrix of numbers, a row a song, not {dtype} of "
+            f"shape {found}"
         )
     return found[0], found[1]
 
 
-def _ids_of_file(path: str) -> pa.Array:
-    """The ids in a text file, a line each; or in an `.npy` file."""
-    if form_of(path) == "npy":
-        with _opened(path) as file:
-            try:
-                return _ids_of_array(path, np.load(file, allow_pickle=False))
-            except (ValueError, EOFError) as error:
-                raise SourceError(f"{path}: holds no ids that can be read ({error})") from None
-    return pa.array([line for _, line, _ in LineReader(path).lines()], pa.binary())
+class _Ids:
+    """How many ids there are, and those of some rows."""
+
+    def __init__(self, name: str, array: Stored) -> None:
+        if len(array.shape) != 1 or array.dtype.kind not in "USiu":
+            raise SourceError(
+                f"{array.path}: has {array.dtype} of shape {array.shape} as ids; write it again, "
+                "with ids as text or integers, an array of one dimension"
+            )
+        self.name, self._array = name, array
+        self.count = array.shape[0]
+
+    def part(self, first: int, last: int) -> pa.Array:
+        """The ids of rows from `first` to before `last`."""
+        return pa.array(self._array.rows(first, last).tolist())
 
 
-def _ids_of_array(path: str, array: np.ndarray) -> pa.Array:
-    if array.ndim != 1 or array.dtype.kind not in "USiu":
-        raise SourceError(
-            f"{path}: ids must be an array of text or integers of one dimension, not {array.dtype} "
-            f"of shape {array.shape}"
-        )
-    return pa.array(array.tolist())
+class _Lines:
+    """The same of a file of text, an id a line, of which those of a range are kept."""
+
+    def __init__(self, path: str, start: int, stop: int) -> None:
+        self.name, self._start = path, start
+        kept = [pa.array([], pa.binary())]
+        self.count = 0
+        for block in LineReader(path).blocks():
+            lines = block.data.count(b"\n")
+            low, high = max(start - self.count, 0), min(stop - self.count, lines)
+            if low < high:
+                kept.append(pa.array(block.data.split(b"\n")[low:high], pa.binary()))
+            self.count += lines
+        self._kept = pa.concat_arrays(kept)
+
+    def part(self, first: int, last: int) -> pa.Array:
+        """The ids of rows from `first` to before `last`, within the range."""
+        return self._kept.slice(first - self._start, last - first)
 
 
-def _load(path: str, file: IO[bytes]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise SourceError(
-            f"{path}: is no .npz file of plain arrays ({error}); write it again, with ids as text "
-            "or integers"
-        ) from None
-
-
-def _opened(path: str) -> IO[bytes]:
-    try:
-        return files.open_binary(path)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from None
+@contextmanager
+def _ids(
+    path: str, spec: TableSpec, of_archive: Stored | None, start: int, stop: int
+) -> Iterator[_Ids | _Lines]:
+    with ExitStack() as stack:
+        if of_archive is not None:
+            yield _Ids(columns_of(path, spec)["song_id"], of_archive)
+        elif spec.ids is not None and form_of(spec.ids) == "npy":
+            yield _Ids(spec.ids, stored(spec.ids, stack.enter_context(opened(spec.ids))))
+        else:
+            yield _Lines(columns_of(path, spec)["song_id"], start, stop)
