@@ -11,6 +11,7 @@ from fusionrec.errors import ConfigError
 from pipelines.cli.guesses import LISTS
 from pipelines.cli.looks import Look
 from pipelines.cli.named_tables import Named
+from pipelines.cli.oddities import damaged, unaligned
 
 _TEXTS = ("title", "release", "artist_name", "year", "duration", "artist_hotttnesss")
 _CONTEXT = ("similar_artists", "artist_hotttnesss", "artist_familiarity")
@@ -65,27 +66,13 @@ def plan(found: Catalogue) -> Plan:
         Nothing is known of songs that a list could be made from.
     """
     choices: list[Choice] = []
-    remarks = _alignment(found)
+    remarks = [*unaligned(found.looks), *damaged(found.looks)]
     _split(found, choices, remarks)
     classes = _classes(found.songs, choices, remarks)
     _modalities(found, choices, remarks)
     _training(found.songs.rows, classes, choices, remarks)
     _lists(found, choices, remarks)
     return Plan(tuple(choices), tuple(remarks))
-
-
-def _alignment(found: Catalogue) -> list[str]:
-    """What is odd between tables; only where the first songs are all of them."""
-    songs = found.songs
-    if not songs.columns or songs.rows is None or songs.rows > len(songs.first("song_id")):
-        return []
-    known = set(songs.first("song_id"))
-    return [
-        f"None of the first rows of {key} is of a song of songs: is {look.columns['song_id'].name} "
-        "the same id there?"
-        for key, look in found.looks.items()
-        if key != "songs" and look.columns and not known & set(look.first("song_id"))
-    ]
 
 
 def _split(found: Catalogue, choices: list[Choice], remarks: list[str]) -> None:
@@ -142,10 +129,17 @@ def _modalities(found: Catalogue, choices: list[Choice], remarks: list[str]) -> 
         remarks.append("No lyrics: embed.modalities goes without.")
     names += found.features
     if not names:
+        unused = [name for name in found.songs.unused if name]
+        which = (
+            f" (of its columns {', '.join(unused)}: say which is which, as in "
+            f"--column songs.title={unused[0]})"
+            if unused
+            else ""
+        )
         raise ConfigError(
             "nothing is known of the songs but their ids: give the songs' table a title, an artist "
-            "or a year, or name --lyrics or --features; lists of songs that nobody has played are "
-            "made from what they are"
+            f"or a year{which}, or name --lyrics or --features; lists of songs that nobody has "
+            "played are made from what they are"
         )
     choices.append(Choice("embed.modalities", names, "what a song is known by"))
     if found.lyrics is None:

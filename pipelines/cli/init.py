@@ -169,7 +169,8 @@ def _print(output: Path, found: Catalogue, chosen: Plan) -> None:
             why = "" if column.why == "by its name" else f"  ({column.why})"
             out.print(f"  {name} <- {column.name}{why}", soft_wrap=True, highlight=False)
         if look.unused:
-            out.print(f"  not used: {', '.join(look.unused)}", soft_wrap=True, highlight=False)
+            unused = ", ".join(name or "a column without a name" for name in look.unused)
+            out.print(f"  not used: {unused}", soft_wrap=True, highlight=False)
     for remark in chosen.remarks:
         out.print(f"Remark: {remark}", highlight=False)
     out.print(f"Written: {output}. See what it says, then", soft_wrap=True, highlight=False)

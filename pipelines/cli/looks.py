@@ -16,6 +16,8 @@ from fusionrec.formats.tables.values import is_list
 from pipelines.cli.guesses import LISTS, Column, Values, guess, separator_of
 
 _HEAD = 1000  # rows
+_FILES = 20
+"""As many files of a table are tried for a row."""
 _BLOCK = 8 << 20
 """Bytes of text in which lines are counted; of more they are reckoned from these."""
 
@@ -99,7 +101,7 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
             )
         tables.read_head(path, spec, 1)  # which finds out whether there are as many ids
         return Look(spec, {}, (), {}, sum(arrays.shape(each, spec)[0] for each in paths))
-    head = tables.read_head(path, spec, _HEAD)
+    path, head = _head_of_first(paths, spec)
     values = _values(head)
     for wanted, name in given.items():
         if wanted not in COLUMNS[spec.kind]:
@@ -130,6 +132,19 @@ def look(spec: TableSpec, given: Mapping[str, str], songs: frozenset[str] = froz
     used = {column.name for column in columns.values()}
     unused = tuple(name for name in values if name not in used and "*" not in used)
     return Look(known, columns, unused, values, _rows(paths, spec, head))
+
+
+def _head_of_first(paths: Sequence[str], spec: TableSpec) -> tuple[str, pa.Table]:
+    """The first file that has rows, and these: Parquet of many parts has some without."""
+    for path in paths[:_FILES]:
+        head = tables.read_head(path, spec, _HEAD)
+        if head.num_rows:
+            return path, head
+    what = "has no rows"
+    if form_of(paths[0]) == "text":
+        names = len(tables.read_head(paths[0], spec, 1).column_names)
+        what = f"names {names} columns, and no row in its beginning has as many fields"
+    raise SourceError(f"{paths[0]}: {what}; give a table of {spec.kind} with rows")
 
 
 def look_as_named(spec: TableSpec) -> Look:

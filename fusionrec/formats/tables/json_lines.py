@@ -8,6 +8,7 @@ fields as columns too, by names like `artist.name`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from fusionrec.formats.tables.text_files import refuse_damage
 from fusionrec.formats.text import LineReader, decode, excerpt
 
 _HEAD_LINES, _HEAD_BYTES = 100, 1 << 20
+_OF_ARRAY = re.compile(rb"\s*\[\s*(\{|$)")
 NO_OBJECT = "line is no JSON object"
 
 
@@ -50,18 +52,24 @@ def head(path: str, rows: int) -> pa.Table:
 
 
 def _first_objects(path: str) -> list[dict[str, Any]]:
-    found, lines = [], 0
+    found, lines, begins_array = [], 0, False
     reader = LineReader(path, 0, _HEAD_BYTES)
     for _, line, _ in reader.lines():
         if line.strip():
             lines += 1
-            each = _object(line)
+            begins_array |= lines == 1 and _OF_ARRAY.match(line) is not None
+            each = None if begins_array else _object(line)
             if each is not None:
                 found.append(each)
         if lines == _HEAD_LINES:
             break
     if not found:
         refuse_damage(reader)
+        if begins_array:
+            raise SourceError(
+                f"{path}: is one JSON array; write its objects a line each, for instance by "
+                "`jq -c '.[]'`"
+            )
         what = "its first lines are no JSON objects" if lines else "is empty"
         raise SourceError(f"{path}: {what}; give JSON lines, an object with a row's fields a line")
     return found

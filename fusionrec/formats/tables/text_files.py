@@ -59,12 +59,43 @@ def _first_line(path: str) -> bytes:
     reader = LineReader(path, 0, _HEAD_BYTES)
     for _, line, _ in reader.lines():
         if line.strip():
+            _refuse_what_is_no_text(path, line)
             return line
     refuse_damage(reader)
     raise SourceError(
         f"{path}: is empty; give a file with a line of column names and rows below it, or leave it "
         "out"
     )
+
+
+_BEGINNINGS = {
+    b"PK\x03\x04": "a zip archive, as Excel's workbooks are: save it as CSV",
+    b"PAR1": "Parquet: name it .parquet",
+    b"\x93NUMPY": "an array of NumPy: name it .npy",
+    b"SQLite format 3\0": "an SQLite database: write its tables as CSV",
+    b"\x1f\x8b": "compressed by gzip: name it .gz, as plays.csv.gz",
+    b"BZh": "compressed by bzip2: name it .bz2, as plays.csv.bz2",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: name it .zst, as plays.csv.zst",
+    b"%PDF": "a PDF",
+}
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\x0b\x0c\x1c\x1d\x1e\x1f")
+
+
+def _refuse_what_is_no_text(path: str, line: bytes) -> None:
+    """Raise a SourceError if a first line is of another kind of file, or of many lines."""
+    for beginning, what in _BEGINNINGS.items():
+        if line.startswith(beginning) and (beginning != b"BZh" or not _CONTROLS.isdisjoint(line)):
+            raise SourceError(f"{path}: is no text but, by its first bytes, {what}")
+    if not _CONTROLS.isdisjoint(line):
+        raise SourceError(
+            f"{path}: is no text: its first line has control characters; give Parquet, CSV, TSV or "
+            "JSON lines"
+        )
+    if b"\r" in line.strip() and b'"' not in line:
+        raise SourceError(
+            f"{path}: its lines end with carriage returns alone; write them with newlines, for "
+            "instance by `tr '\\r' '\\n'`"
+        )
 
 
 def refuse_damage(reader: LineReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -350,6 +351,72 @@ def test_fusionrecs_own_names_go_before_others(kind) -> None:
 )
 def test_what_stands_between_tags(values, separator) -> None:
     assert separator_of(values) == separator
+
+
+PLAYS = "user_id,song_id\n" + "".join(f"u{i % 7},s{i}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "p.csv",
+            b"PK\x03\x04\x14\0\x06\0",
+            "is no text but, by its first bytes, a zip archive, as",
+        ),
+        ("p.csv", b"PAR1\x15\x04", "by its first bytes, Parquet: name it .parquet"),
+        ("p.csv", gzip.compress(PLAYS.encode()), "compressed by gzip: name it .gz"),
+        ("p.db", b"SQLite format 3\0\x10\0", "an SQLite database"),
+        ("p.csv", bytes(5000), "is no text: its first line has control characters"),
+        ("p.csv", PLAYS.replace("\n", "\r").encode(), "its lines end with carriage returns alone"),
+        ("p.csv", b"user_id,song_id,plays\n", "names 3 columns, and no row in its beginning"),
+        ("p.csv", b"user_id,song_id,plays\nu,s\n", "names 3 columns, and no row in its beginning"),
+        (
+            "p.json",
+            b'[\n{"user_id": "u", "song_id": "s"},\n',
+            "is one JSON array; write its objects",
+        ),
+    ],
+)
+def test_files_that_are_no_tables_are_told_by_what_they_are(
+    catalogue, tmp_path, capsys, name, content, says
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    more = ["--plays", tmp_path / name]
+    code, out, err = told(capsys, *asked(catalogue, tmp_path / "c.yaml", *more))
+    assert (code, out) == (2, "")
+    assert f"{tmp_path / name}: " in err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_part_without_rows_is_passed_over(catalogue, tmp_path, capsys) -> None:
+    (tmp_path / "plays").mkdir()
+    for part, rows in enumerate((0, 40)):
+        columns = {"user_id": ["u"] * rows, "song_id": [f"s{i}" for i in range(rows)]}
+        typed = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+        pq.write_table(pa.table(typed), tmp_path / f"plays/{part}.parquet")
+    more = ["--plays", tmp_path / "plays", "--json"]
+    code, out, _ = told(capsys, *asked(catalogue, tmp_path / "c.yaml", *more))
+    assert (code, json.loads(out)["tables"]["plays"]["rows"]) == (0, 40)
+    (tmp_path / "plays/1.parquet").unlink()
+    code, _, err = told(capsys, *asked(catalogue, tmp_path / "d.yaml", *more))
+    assert (code, "0.parquet: has no rows; give a table of plays" in err) == (2, True)
+
+
+def test_a_table_in_another_encoding_is_remarked(tmp_path, capsys) -> None:
+    table(tmp_path, "plays.csv", ("user", "id"), *((f"u{i % 7}", f"s{i}") for i in range(40)))
+    text = "id;Titel;Jahr\n" + "".join(f"s{i};Stück {i};{1990 + i % 9}\n" for i in range(40))
+    (tmp_path / "songs.csv").write_bytes(text.encode("latin-1"))
+    code, _, err = told(capsys, *asked(tmp_path, tmp_path / "c.yaml"))
+    assert (code, "of its columns Titel, Jahr: say which" in err) == (2, True)
+    named = ["--column", "songs.title=Titel", "--json"]
+    code, out, _ = told(capsys, *asked(tmp_path, tmp_path / "c.yaml", *named))
+    remarks = json.loads(out)["remarks"]
+    assert (code, sum("The text of songs is not in UTF-8" in each for each in remarks)) == (0, 1)
+    (tmp_path / "songs.csv").write_text(text.replace("Stück 7", "St\ufffdck 7"))
+    code, out, _ = told(capsys, *asked(tmp_path, tmp_path / "d.yaml", *named))
+    assert not any("UTF-8" in each for each in json.loads(out)["remarks"])
 
 
 @pytest.mark.parametrize(
