@@ -58,18 +58,18 @@ def _first_objects(path: str) -> list[dict[str, Any]]:
         if line.strip():
             lines += 1
             begins_array |= lines == 1 and _OF_ARRAY.match(line) is not None
-            each = None if begins_array else _object(line)
+            each = _object(line)
             if each is not None:
                 found.append(each)
         if lines == _HEAD_LINES:
             break
+    if begins_array and 2 * len(found) < lines:  # the last one has no comma behind it
+        raise SourceError(
+            f"{path}: is one JSON array; write its objects a line each, for instance by "
+            "`jq -c '.[]'`"
+        )
     if not found:
         refuse_damage(reader)
-        if begins_array:
-            raise SourceError(
-                f"{path}: is one JSON array; write its objects a line each, for instance by "
-                "`jq -c '.[]'`"
-            )
         what = "its first lines are no JSON objects" if lines else "is empty"
         raise SourceError(f"{path}: {what}; give JSON lines, an object with a row's fields a line")
     return found

@@ -270,7 +270,12 @@ def test_damaged_lines_of_json(tmp_path: Path) -> None:
         ("6", "line is no JSON object"),
     ]
     with pytest.raises(SourceError, match="first lines are no JSON objects"):
-        read(write(tmp_path, "b.json", '[\n{"user_id": 1}\n]\n'[:2]))
+        read(write(tmp_path, "b.json", "{\n"))
+    array = '[\n{"user_id": 1, "song_id": 2},\n{"user_id": 3, "song_id": 4}\n]\n'
+    with pytest.raises(SourceError, match="is one JSON array; write its objects a line each"):
+        read(write(tmp_path, "b.json", array))
+    lines = write(tmp_path, "b.json", array.replace(",\n", "\n"))
+    assert [row[:2] for row in rows(read(lines).table)] == [("1", "2"), ("3", "4")]
 
 
 def test_uris_are_read_as_paths_are(tmp_path: Path) -> None:
