@@ -18,6 +18,7 @@ from fusionrec.labels.embedding import MultiHot, TagWord2Vec, distinct_lists, kn
 from fusionrec.tables import vectors
 from pipelines import ingest, split
 from pipelines.config import Config
+from pipelines.ingest.tables import is_tables
 from pipelines.runtime import tasks
 from pipelines.runtime.command import as_command
 from pipelines.runtime.stage import Counts, Stage
@@ -71,9 +72,13 @@ def tagged_songs(config: Config, workspace: Workspace) -> TaggedSongs:
     used = tagged & (part != LEFT_OUT)
     seen = used if label.fit_on == "all" else used & (part == "train")
     if not seen.any():
+        more = "name artist_term.db in source.artist_terms"
+        if is_tables(config):
+            more = "give source.tables.songs a column of tags"
         raise DataError(
             f"no song of the {label.fit_on} part has {label.source}: nothing to learn classes "
-            "from; set label.source to the other kind of tags, or add artist_term.db"
+            f"from; set label.source to the other kind of tags, {more}, or learn from the plays: "
+            "train.objective: factors"
         )
     lists, codes, _ = distinct_lists([tag_lists[i] for i in np.flatnonzero(used)])
     return TaggedSongs(

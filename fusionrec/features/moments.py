@@ -129,7 +129,11 @@ class PCA:
         values, vectors = np.linalg.eigh(covariance)
         values, vectors = values[::-1].clip(min=0), vectors[:, ::-1].T
         if values[0] == 0:
-            raise DataError("all fused features are constant over the training songs")
+            raise DataError(
+                "all fused features are constant over the training songs: nothing tells songs "
+                "apart; add what does to embed.modalities (lyrics, audio, or vectors of your own), "
+                "or give the songs titles, artists or years"
+            )
         rank = min(len(values), sums.count - 1, int((values > values[0] * 1e-12).sum()))
         share = values / values.sum()
         kept = rank

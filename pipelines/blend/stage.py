@@ -138,7 +138,10 @@ def _write(config: Config, run: StageRun) -> Counts:
     try:
         blend, inputs = fit(config, run.workspace, config.blend, config.seed, run, unseen=True)
     except DataError as error:
-        raise DataError(f"{error}; or rank by the classes alone: recommend.model genre") from error
+        instead = "the classes alone: recommend.model genre"
+        if config.train.objective != "genre":
+            instead = "the network alone: recommend.model network"
+        raise DataError(f"{error}; or rank by {instead}") from error
     own, slices = inputs.songs.own, blend.layout.slices
     write_blend(run, blend, inputs.histories, own)
     rows: list[dict[str, object]] = [

@@ -36,6 +36,7 @@ class ReadReport:
     """What was read of a shard; `reasons` are those of its rejects, with their numbers.
 
     `lines` are those that a table's range has, used or not: lines of text, rows of others.
+    `first` is what was dropped first, as an example; empty where nothing was.
     """
 
     read: int
@@ -45,6 +46,7 @@ class ReadReport:
     direct: int
     reasons: dict[str, int]
     lines: int
+    first: str
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,16 @@ def report(batch: Batch) -> ReadReport:
         batch.direct,
         {row["values"]: row["counts"] for row in reasons.to_pylist()},
         batch.lines,
+        _example(batch.rejects.filter(dropped).slice(0, 1)),
     )
+
+
+def _example(reject: pa.Table) -> str:
+    """What one reject says; empty of none."""
+    for row in reject.to_pylist():
+        detail = f", {row['detail']!r}" if row["detail"] else ""
+        return f"{row['source']} {row['item']}: {row['reason']}{detail}"
+    return ""
 
 
 def summed(reports: Iterable[ReadReport]) -> ReadReport:
@@ -138,6 +149,7 @@ def summed(reports: Iterable[ReadReport]) -> ReadReport:
         sum(found.direct for found in each),
         dict(reasons),
         sum(found.lines for found in each),
+        next((found.first for found in each if found.first), ""),
     )
 
 
@@ -154,8 +166,8 @@ def totals(reports: Iterable[ReadReport], limit: float, what: str, source: str) 
         listed = ", ".join(f"{count:,} x {reason}" for reason, count in total.reasons.items())
         raise TooManyRejectsError(
             f"{source}: {total.dropped:,} of {total.read:,} {what} rejected, more than "
-            f"ingest.max_reject_share {limit:g} allows ({listed}); "
-            "mend the file, or raise the share if this is expected"
+            f"ingest.max_reject_share {limit:g} allows ({listed}; the "
+            f"first is {total.first}); mend the file, or raise the share if this is expected"
         )
     return total
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusionrec.errors import ConfigError, WorkspaceError
+from fusionrec.errors import ConfigError, DataError, WorkspaceError
 from fusionrec.signals.explain import REST
 from fusionrec.signals.registry import SIGNALS
 from fusionrec.signals.songs import Songs
 from fusionrec.tables import matrix
 from pipelines import blend, compare, embed, ladder, pretrain, recommend, split
 from pipelines.blend.inputs import hidden_songs, read_inputs
+from pipelines.blend.stage import _write as write_of_stage
 from pipelines.blend.stage import fit
 from pipelines.blend.vectors import read_users
 from pipelines.cli.recommend import SongList, for_user, similar_to
@@ -355,3 +356,17 @@ def test_without_context_no_signal_of_it_takes_part() -> None:
     assert names
     assert not any(SIGNALS[name].context for name in names)
     assert set(blend.stage.signal_names(BlendRun())) == set(SIGNALS)
+
+
+@pytest.mark.parametrize(("objective", "instead"), [("genre", "genre"), ("factors", "network")])
+def test_where_no_signal_tells_songs_apart_what_else_ranks_is_named(
+    tmp_path, monkeypatch, objective, instead
+) -> None:
+    def nothing(*_: object) -> None:
+        raise DataError("blend: no signal tells songs apart")
+
+    monkeypatch.setattr("pipelines.blend.stage.fit", nothing)
+    chosen = load(tmp_path, tmp_path / "w", recommend__model="blend", train__objective=objective)
+    begun = Workspace(str(tmp_path / "w")).begin("blend", {})
+    with pytest.raises(DataError, match=f"apart; or rank by .* alone: recommend.model {instead}"):
+        write_of_stage(chosen, begun)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusionrec.errors import ConfigError, SourceError, TooManyRejectsError
+from fusionrec.errors import ConfigError, DataError, SourceError, TooManyRejectsError
 from pipelines import config, ingest
 from pipelines.check import check
 from pipelines.config import Config
@@ -501,7 +501,14 @@ def test_too_many_rejects_of_a_kind_stop_the_run(tmp_path, kind) -> None:
     if kind == "lyrics":
         (folder / "plays.csv").write_text("user_id,song_id\nu,é1\n")
     more = {"ingest__max_reject_share": limits[kind], **tables[kind]}
-    with pytest.raises(TooManyRejectsError, match=f"{kind}.* rejected, more than"):
+    first = {
+        "songs": r"songs\.csv 4: empty song_id",
+        "plays": r"plays\.csv 4: plays is not a number, 'two'",
+        "lyrics": r"lyrics\.csv 3: empty song_id",
+        "clap": r"clap-1\.parquet 3: vector has NaN or infinite values, '2'",
+    }
+    message = rf"{kind}.* rejected, more than .*the first is {first[kind]}\)"
+    with pytest.raises(TooManyRejectsError, match=message):
         ingested(folder, tmp_path / "w", **more)
 
 
@@ -616,3 +623,21 @@ def test_every_file_counts_in_the_state_of_tables(tmp_path) -> None:
         after = listing.source_state(settings)
         assert after != before
         before = after
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, "no song of the train part has mbtags.*give source.tables.songs a column of tags"),
+        ({"train__objective": "factors"}, "features are constant.*nothing tells songs apart; add"),
+    ],
+)
+def test_of_plays_alone_it_is_said_what_is_missing(tmp_path, more, message) -> None:
+    lines = [f"u{user},s{(user * 7 + song) % 40}" for user in range(20) for song in range(5)]
+    (tmp_path / "p.csv").write_text("\n".join(["user_id,song_id", *lines]))
+    alone = {"source__format": "tables", "source__tables__plays": "p.csv"}
+    settings = {**alone, "embed__modalities": "[metadata]", "recommend__model": "network", **more}
+    if not more:
+        settings["recommend__model"] = "genre"
+    with without_ray(), pytest.raises(DataError, match=message):
+        run(load(tmp_path, tmp_path / "w", **settings))
