@@ -127,13 +127,22 @@ _EXTERNAL = (
 
 def external_notes(summary: Summary) -> list[str]:
     """A line for each of the lists made elsewhere: what was not found of them."""
-    return [
-        f"{name}: {found['lists']:,} lists, {found['unknown_users']:,} of them of users and with "
-        f"{found['unknown_songs']:,} songs that the corpus does not have; of "
-        f"{summary['folds']['users']:,} rankings {found['without_list']:,} without a list and "
-        f"{found['without_candidate']:,} without a candidate in it, which score 0"
-        for name, found in summary["external"].items()
-    ]
+    notes = []
+    for name, found in summary["external"].items():
+        users, songs = found["unknown_users"], found["unknown_songs"]
+        unknown = "whose users and songs the corpus has"
+        if users or songs:
+            unknown = f"{users:,} of unknown users, with {songs:,} unknown songs in all"
+        rankings, missing = summary["folds"]["users"], found["without_list"]
+        empty = found["without_candidate"]
+        scored = f"each of {rankings:,} rankings has one"
+        if missing or empty:
+            scored = (
+                f"of {rankings:,} rankings {missing:,} have no list and {empty:,} no candidate in "
+                "it: these score 0"
+            )
+        notes.append(f"{name}: {found['lists']:,} lists, {unknown}; {scored}")
+    return notes
 
 
 def _again(folds: Evaluated) -> str:

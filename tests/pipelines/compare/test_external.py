@@ -80,7 +80,8 @@ def test_what_lists_leave_out_counts_as_nothing(small, place, of_wmf, tmp_path) 
     without = notes["without_list"]
     assert 0 < without < table["folds"]["users"]
     text = (place / "compare" / "comparison.md").read_text()
-    assert f"{without} without a list and 0 without a candidate in it, which score 0" in text
+    assert f"rankings {without} have no list and 0 no candidate in it: these score 0" in text
+    assert "1 of unknown users, with 1 unknown songs in all" in text
     line = next(line for line in text.splitlines() if line.startswith("| theirs"))
     assert [cell.strip() for cell in line.split("|")][6] == ""  # AUC
 
