@@ -97,9 +97,9 @@ types: $(DEV_STAMP)
 
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
-# In two processes: all tests that start Ray in one of them (tests/conftest.py).
+# In two processes: all tests that take Ray in one of them (tests/conftest.py).
 unit: $(DEV_STAMP)
-	$(PYTEST) -m "not slow" --numprocesses 2 --durations 20
+	$(PYTEST) -m "not slow" --numprocesses 2 --dist loadgroup --durations 20
 
 slow: $(DEV_STAMP)
 	$(PYTEST) -m slow --durations 30

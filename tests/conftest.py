@@ -2,15 +2,18 @@
 
 import importlib.util
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 # Before any test imports torch, as the command does it: see pipelines/runtime/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-WITH_RAY = ("tests/benchmarks/", "tests/gpu/test_workers.py", "tests/pipelines/")
+PIPELINES = "tests/pipelines/"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,19 +24,33 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The tests that take Ray are a group of their own (`--dist loadgroup`)."""
+    if _with_ray(item) and item.config.pluginmanager.hasplugin("xdist"):
+        item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests with Ray first, then those of the pipeline, whose workspaces they share.
+
+    What is left is many small files, so that several processes end at about the same time.
+    """
+    items.sort(key=lambda item: (not _with_ray(item), not item.nodeid.startswith(PIPELINES)))
+
+
 @pytest.hookimpl(optionalhook=True)  # the tests for GPUs run without xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes one has all files with tests that need Ray, so that there is one Ray.
+    """Of several processes one has all tests that take Ray, so that there is one Ray.
 
-    The others are given file by file, so that a file's fixtures are made once.
+    The others are given file by file, in order, so that a file's fixtures are made once.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "ray" if file.startswith(WITH_RAY) else file
+            return "ray" if nodeid.endswith("@ray") else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # by their number of tests
     return OneRay(config, log)
 
 
@@ -49,6 +66,25 @@ def ray_session():
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _ray_where_taken(request: pytest.FixtureRequest) -> Iterator[None]:
+    """To a test that does not take Ray there is none, and it cannot start one by accident."""
+    ray = sys.modules.get("ray")
+    if ray is None or _with_ray(request.node):
+        yield
+        return
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("this test starts Ray: let it take the fixture ray_session, or run without_ray")
+
+    with patch.multiple(ray, init=refuse, is_initialized=lambda: False):
+        yield
+
+
+def _with_ray(item: pytest.Item) -> bool:
+    return "ray_session" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

@@ -225,3 +225,10 @@ def test_a_cluster_that_asks_for_our_token(monkeypatch, head, tmp_path) -> None:
     (tmp_path / "token").write_text("right\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     joining.check_reachable(head)
+
+
+def test_a_test_that_does_not_take_ray_cannot_start_it() -> None:
+    """Nor use the one that other tests have started (tests/conftest.py)."""
+    for use in (lambda: ray.put(1), ray.remote(int).remote):
+        with pytest.raises(pytest.fail.Exception, match="take the fixture ray_session"):
+            use()
