@@ -98,11 +98,13 @@ types: $(DEV_STAMP)
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
 # In two processes: all tests that take Ray in one of them (tests/conftest.py).
+TWO = --numprocesses 2 --dist loadgroup
+
 unit: $(DEV_STAMP)
-	$(PYTEST) -m "not slow" --numprocesses 2 --dist loadgroup --durations 20
+	$(PYTEST) -m "not slow" $(TWO) --durations 20
 
 slow: $(DEV_STAMP)
-	$(PYTEST) -m slow --durations 30
+	$(PYTEST) -m slow $(TWO) --durations 30
 
 clean:
 	rm -rf $(VENV) $(VENV)-gpu $(DEMO)
