@@ -42,13 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Of several processes one has all tests that take Ray, so that there is one Ray.
 
-    The others are given file by file, in order, so that a file's fixtures are made once.
+    The others are given in order, by file, or by folder of the pipeline's with fixtures of its own
+    (`conftest.py`), so that these are made once.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.endswith("@ray") else nodeid.partition("::")[0]
+            if nodeid.endswith("@ray"):
+                return "ray"
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            shared = folder.startswith(PIPELINES) and (config.rootpath / folder / "conftest.py")
+            return folder if shared and shared.exists() else file
 
     config.option.loadscopereorder = False  # by their number of tests
     return OneRay(config, log)
