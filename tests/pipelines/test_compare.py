@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from pipelines.config import Config
 from pipelines.config.compare import METHODS
 from pipelines.runtime.workspace import Workspace
 from tests.pipelines.conftest import arguments, overrides
+from tests.pipelines.inline import without_ray
 from tests.pipelines.planted import optimum
 
 RUNS = "[{k: 4, modalities: [metadata]}, {k: 6, modalities: [metadata, audio]}]"
@@ -35,7 +39,8 @@ COMPARE = {
     "compare__audio_words": "{codewords: 60, frames: 30}",
     "compare__methods": list(METHODS),
     "compare__neural": "{hidden: 20, epochs: 2, cnn_epochs: 1, segments: 32}",
-    "compare__towers": "{epochs: 3, dimensions: 8}",
+    "compare__towers": "{epochs: 1, dimensions: 8, negatives: 20}",
+    "blend__tune": False,
     "compare__mlr": "{queries: 60, iterations: 3}",
 }
 
@@ -48,11 +53,18 @@ def of_fold(corpus: Path, place: Path, by: str, number: int) -> Workspace:
     return fold_workspace(Fold(by, number).config(load(corpus, place)), Workspace(str(place)))
 
 
+@pytest.fixture(autouse=True)
+def _no_ray(request) -> Iterator[None]:
+    with nullcontext() if "ray_session" in request.fixturenames else without_ray():
+        yield
+
+
 @pytest.fixture(scope="module")
-def place(corpus, ray_session, tmp_path_factory) -> Path:
+def place(corpus, tmp_path_factory) -> Path:
     """A workspace with a finished comparison."""
     place = tmp_path_factory.mktemp("compare") / "workspace"
-    compare.STAGE.run(load(corpus, place))
+    with without_ray():
+        compare.STAGE.run(load(corpus, place))
     return place
 
 
@@ -197,6 +209,34 @@ def test_a_method_that_cannot_be_computed_is_listed(corpus, place, capsys) -> No
     (reason,) = printed["splits"]["song"]["failed"].values()
     assert "900" in reason
     assert reason in (place / "compare" / "comparison.md").read_text()
+
+
+BY_EPOCHS = {"mlp", "cnn-mse", "cnn-wpe", "fusion", "fusion-factors", "fusion-ranking"}
+BY_EPOCHS |= {"hgnn", "dlrm"}
+"""Methods whose sums may be in another order in a process with other threads."""
+
+
+def test_tasks_of_ray_rank_the_same(small, ray_session, tmp_path) -> None:
+    place = tmp_path / "w"
+    asked = {"compare__splits": "[artist]", "compare__seeds": 1}
+    chosen = load(small, place, **asked)
+    found = []
+    for how in (without_ray, nullcontext):
+        for stage in ("methods", "compare"):
+            shutil.rmtree(place / stage, ignore_errors=True)
+        with how():
+            compare.STAGE.run(chosen)
+        table = json.loads((place / "compare" / "comparison.json").read_text())["artist"]
+        assert not table["failed"]
+        found.append(table["rows"])
+    for here, there in zip(*found, strict=True):
+        assert here["name"] == there["name"]
+        assert there["seeds"] == here["seeds"]
+        assert there["without_input"] == here["without_input"]
+        if here["method"] not in BY_EPOCHS:
+            for name in ("average_precision", "ndcg", "auc", "low", "high"):
+                assert there[name] == pytest.approx(here[name], rel=1e-3), (here["name"], name)
+    assert {row["method"] for row in found[1]} == set(METHODS)
 
 
 @pytest.mark.parametrize(
