@@ -24,6 +24,7 @@ from fusionrec.models import checkpoint
 from fusionrec.models.collective import Collective
 from fusionrec.models.layers import average_running_moments
 from fusionrec.models.settings import Settings
+from fusionrec.models.shared_optimiser import SharedOptimiser
 
 
 class Row(Protocol):
@@ -90,18 +91,29 @@ class EpochTraining(ABC, Generic[R, Result]):
         self.autocasts, self.dtype = precision(settings.dtype, device)
         self.module = module.to(self.device, self.dtype)
         self.model: nn.Module = self.module
-        if self.group.world > 1:
-            # Batch statistics are equal on all workers already: nothing to broadcast.
-            self.model = DistributedDataParallel(
-                self.module, forward_sync_buffers=False, gradient_as_bucket_view=True
-            )
         kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
-        self.optimiser = kind(
-            self.module.parameters(),
-            lr=settings.eta,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self._shared: SharedOptimiser | None = None
+        if self.group.memory is not None:
+            self._shared = SharedOptimiser(
+                self.module,
+                kind,
+                self.group.memory,
+                eta=settings.eta,
+                weight_decay=settings.weight_decay,
+            )
+            self.optimiser: torch.optim.Optimizer = self._shared.optimiser
+        else:
+            if self.group.world > 1:
+                # Batch statistics are equal on all workers already: nothing to broadcast.
+                self.model = DistributedDataParallel(
+                    self.module, forward_sync_buffers=False, gradient_as_bucket_view=True
+                )
+            self.optimiser = kind(
+                self.module.parameters(),
+                lr=settings.eta,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            )
         self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         self.epoch = 0
         self.seconds = self.seconds_here = 0.0
@@ -172,7 +184,11 @@ class EpochTraining(ABC, Generic[R, Result]):
         weights = self._best if best else self.module.state_dict()
         tensors = checkpoint.prefixed("model.", weights)
         if not best:
-            moments = checkpoint.optimiser_tensors(self.optimiser.state_dict())
+            moments = (
+                checkpoint.optimiser_tensors(self.optimiser.state_dict())
+                if self._shared is None
+                else self._shared.tensors()
+            )
             tensors |= checkpoint.prefixed("optimiser.", moments)
             tensors |= checkpoint.prefixed("best.", self._best)
         state = {
@@ -198,11 +214,12 @@ class EpochTraining(ABC, Generic[R, Result]):
         if [state["settings"], state["network"]] != mine:
             raise DataError("the checkpoint is of a training with other settings")
         self.module.load_state_dict(checkpoint.without("model.", tensors))
-        self.optimiser.load_state_dict(
-            checkpoint.with_tensors(
-                self.optimiser.state_dict(), checkpoint.without("optimiser.", tensors)
-            )
-        )
+        moments = checkpoint.without("optimiser.", tensors)
+        if self._shared is None:
+            state_dict = checkpoint.with_tensors(self.optimiser.state_dict(), moments)
+            self.optimiser.load_state_dict(state_dict)
+        else:
+            self._shared.restore(moments)
         self._best = checkpoint.without("best.", tensors)
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.seconds = state["seconds"]
@@ -213,6 +230,8 @@ class EpochTraining(ABC, Generic[R, Result]):
 
         Its weights are those of the last epoch; with early stopping, of the best.
         """
+        if self._shared is not None:
+            self._shared.release()
         if self.settings.patience is not None and self._best:
             self.module.load_state_dict(self._best)
         self.module.cpu().float().eval()
@@ -249,10 +268,11 @@ class EpochTraining(ABC, Generic[R, Result]):
 
     def _step(self, loss: Tensor, weight: Tensor | float) -> None:
         """Learn from a batch, and add it to the epoch's sums."""
-        self.optimiser.zero_grad(set_to_none=True)
+        self.module.zero_grad(set_to_none=True)
         # DDP averages gradients; times the world it is the global batch's weighted mean.
-        torch.autograd.backward(loss * (self.group.world / weight))
-        self.optimiser.step()
+        factor = self.group.world if self._shared is None else 1
+        torch.autograd.backward(loss * (factor / weight))
+        (self._shared or self.optimiser).step()
         self.sums[0] += loss.detach()
         # The sum over the workers again, in `_mean`, so each adds its share of it.
         self.sums[1] += weight / self.group.world

@@ -187,8 +187,9 @@ def _worker(config: dict[str, Any]) -> None:
     _in_ray_train = True
     context = ray.train.get_context()
     streams = {name: ray.train.get_dataset_shard(name) for name in config["streams"]}
-    collective = Collective(context.get_world_rank(), context.get_world_size())
     packed: _Packed[object] = config["packed"]
+    join = Collective if packed.gpu else Collective.joined
+    collective = join(context.get_world_rank(), context.get_world_size())
     _work(packed, collective, streams, on_this_node=context.get_local_world_size())
     # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
     ray.train.report({"rank": collective.rank})

@@ -82,15 +82,17 @@ def everything(data: Planted, group: Collective) -> dict[str, Learned]:
 
 def _worker(rank: int, store: str, data: Planted, out: mp.Queue) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
-    found = everything(data, Collective(rank, WORLD))
+    groups = Collective(rank, WORLD), Collective.joined(rank, WORLD)
+    assert groups[1].memory is not None
+    found = [everything(data, group) for group in groups]
     if rank == WORLD - 1:
         out.put(found)
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory) -> tuple[Mapping[str, Learned], Mapping[str, Learned]]:
-    """By one worker, and by two."""
+def learned(tmp_path_factory) -> list[Mapping[str, Learned]]:
+    """By one worker, by two through a process group, and by two that share memory."""
     data = planted()
     context = mp.get_context("spawn")
     out, store = context.Queue(), str(tmp_path_factory.mktemp("workers") / "store")
@@ -103,7 +105,7 @@ def learned(tmp_path_factory) -> tuple[Mapping[str, Learned], Mapping[str, Learn
     together = out.get(timeout=240)
     for worker in workers:
         worker.join()
-    return alone, together
+    return [alone, *together]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +113,10 @@ def learned(tmp_path_factory) -> tuple[Mapping[str, Learned], Mapping[str, Learn
     [*(f"{name}, {group}" for name in (*FACTORS, "ranking") for group in (None, 16)), "dlrm"],
 )
 def test_two_workers_learn_what_one_does(learned, name) -> None:
-    one, two = (by[name] for by in learned)
-    np.testing.assert_allclose(two.losses, one.losses, atol=1e-6)
-    np.testing.assert_allclose(two.songs, one.songs, atol=1e-5)
-    np.testing.assert_allclose(two.users, one.users, atol=1e-5)
+    one, *others = (by[name] for by in learned)
+    for two in others:
+        np.testing.assert_allclose(two.losses, one.losses, atol=1e-6)
+        np.testing.assert_allclose(two.songs, one.songs, atol=1e-5)
+        np.testing.assert_allclose(two.users, one.users, atol=1e-5)
     # Between two songs the difference is of another order.
     assert np.abs(one.songs - np.roll(one.songs, 1, axis=0)).mean() > 1e-3
