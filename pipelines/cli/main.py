@@ -13,6 +13,7 @@ import typer
 from fusionrec import __version__, errors
 from pipelines.cli.check import check
 from pipelines.cli.clean import clean
+from pipelines.cli.export import export
 from pipelines.cli.init import init
 from pipelines.cli.recommend import recommend
 from pipelines.cli.sample import sample
@@ -44,6 +45,7 @@ app.command(help=STAGES["recommend"])(recommend)
 app.command(help=STAGES["update"])(update)
 app.command()(sample)
 app.command()(init)
+app.command()(export)
 app.command()(clean)
 app.command()(check)
 app.command("config")(show_config)
