@@ -37,7 +37,10 @@ def test_a_cluster_job_gets_the_versions_that_the_tests_saw() -> None:
 
 
 def test_what_a_run_imports_is_among_its_own_packages() -> None:
-    """Not only among those of the tests, which `make demo` does not install."""
+    """Not only among those of the tests, which `make demo` does not install.
+
+    Those of the extra `export` are imported by functions, when they are needed.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {Requirement(item).name for item in project["dependencies"]}
     installed, waiting = set(), list(wanted)
@@ -61,19 +64,29 @@ def test_what_a_run_imports_is_among_its_own_packages() -> None:
             ):
                 waiting.append(need.name)
     distributions = packages_distributions()
-    imported = set()
+    extra = {
+        canonicalize_name(Requirement(item).name)
+        for item in project["optional-dependencies"]["export"]
+    }
+    imported, later = set(), set()
     for path in [*(ROOT / "fusionrec").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node) for function in functions for node in ast.walk(function)}
+        for node in ast.walk(tree):
+            found = later if id(node) in inside else imported
             if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
+                found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module.split(".")[0])
-    theirs = imported - sys.stdlib_module_names - {"fusionrec", "pipelines", "_typeshed"}
-    assert {"ray", "torch", "aiohttp"} <= theirs
+                found.add(node.module.split(".")[0])
+    ours = sys.stdlib_module_names | {"fusionrec", "pipelines", "_typeshed"}
+    assert {"ray", "torch", "aiohttp"} <= imported
+    assert {"faiss", "onnx", "onnxscript"} <= later
     absent = {
         name
-        for name in theirs
-        if not installed & {canonicalize_name(d) for d in distributions.get(name, [])}
+        for names, there in ((imported, installed), (later, installed | extra))
+        for name in names - ours
+        if not there & {canonicalize_name(d) for d in distributions.get(name, [])}
     }
     assert not absent
 

@@ -2,5 +2,5 @@
 
 Classes: `network`, `fusion`, `examples`, `training`. Taste, as a `song_tower`: `to_factors`; and
 `two_towers` with their `user_tower` and `sampled_softmax`: `ranking`, and `hgnn` on a `graph`.
-`epochs` is what all trainings share.
+`epochs` is what all trainings share. `as_onnx`: what is trained, for systems without torch.
 """
