@@ -19,7 +19,6 @@ from pipelines.export.index import FILES, SAMPLED, faiss_module, write_index
 from pipelines.export.network import NETWORK, require_onnx, write_network
 from pipelines.export.vectors import SONGS, USERS, write_songs, write_users
 from pipelines.opened.ranked import Ranked
-from pipelines.runtime.workspace import Workspace
 
 FORMAT_VERSION = 1
 """Raised when what is in the files changes."""
@@ -116,7 +115,7 @@ def _written(ranked: Ranked, asked: Asked, folder: Path, progress: Progress) -> 
         "format_version": FORMAT_VERSION,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "workspace": ranked.workspace.uri,
-        "results": _results(ranked.workspace),
+        "results": dict(ranked.workspace.keys),
         "model": ranked.model,
         "weighting": ranked.weighting if ranked.model == "genre" else None,
         "dimension": F.shape[1],
@@ -148,11 +147,6 @@ def _written(ranked: Ranked, asked: Asked, folder: Path, progress: Progress) -> 
             NETWORK, about["inputs"], about["outputs"], fused
         )
     return manifest
-
-
-def _results(workspace: Workspace) -> dict[str, str]:
-    """The key of each result that the files are of, or were made from."""
-    return {**workspace.current(), **workspace.keys}
 
 
 def _version(package: str) -> str | None:

