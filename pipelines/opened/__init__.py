@@ -2,7 +2,7 @@
 
 :class:`Recommender` is the object to have from Python (`recommender`): `lists` for any `plays`, by
 all songs held in memory (`ranked`) and `users`' vectors that are made at once, why a song is on
-one (`explained`), and what is `made_songs` of `new_songs` with `new_lyrics`.
+one (`explained`), and what is `made_songs` of `new_songs` with `new_lyrics`, or `new_by_blend`.
 
 `stored` is the model that lists were ranked by, as it knows one user or one song, and says why a
 song is on a list (`reasons`): means of classes, `blended` or `networked`. `catalogue` has songs and

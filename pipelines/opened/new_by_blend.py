@@ -72,7 +72,7 @@ class NewByBlend:
             nothing = np.zeros((0, d), np.float32)
             return MadeSongs(ids, nothing, np.zeros(0, bool), np.zeros((0, D), np.float32))
         readers = encoder.readers.values()
-        new, lyrics = NewSongs(self.workspace), None
+        new, lyrics = self._new, None
         if any(isinstance(reader, Words) for reader in readers):
             lyrics = new.lyrics.counts(given, table)
         vectors = {}
@@ -87,6 +87,10 @@ class NewByBlend:
         if told:
             log.warning("song_vectors: left out, as the blend has no such: %s", ", ".join(told))
         return MadeSongs(ids, made.F, made.present, made.atoms)
+
+    @cached_property
+    def _new(self) -> NewSongs:
+        return NewSongs(self.workspace)
 
     @cached_property
     def _encoder(self) -> UnseenSongs:
