@@ -68,8 +68,10 @@ def _lists(counts: Counts) -> str:
 
 
 def _update(counts: Counts) -> str:
-    new = f"{whole(counts, 'new_songs'):,} songs, {whole(counts, 'new_plays'):,} plays"
-    return f"{new}; refit due" if counts["refit_due"] else new
+    songs, plays = whole(counts, "new_songs"), whole(counts, "new_plays")
+    if counts["refit_due"]:
+        return f"refit due: {songs:,} songs are new"
+    return f"{songs:,} songs, {plays:,} plays"
 
 
 HEADLINES: dict[str, Callable[[Counts], str]] = {
