@@ -217,6 +217,21 @@ def test_lists_scale() -> None:
     assert all(each["worst"] > 0 for each in look_up["milliseconds"].values())
 
 
+def test_update() -> None:
+    small = ("--users", 300, "--songs", 400, "--top", 30, "--share", 0.05, "--epochs", 2)
+    found = result("update.py", *small)
+    counts, ratios = found["counts"], found["ratios"]
+    assert counts["new_songs"] == 20
+    assert counts["lists"] == 300
+    assert 0 < counts["lists_ranked_anew"] < counts["lists_merged"]
+    assert found["same"]["users"] > 100
+    assert found["same"]["same"] == found["same"]["users"]
+    assert ratios.keys() == {
+        *("whole", "reading", "vectors of songs", "plays", "lists", "floor"),
+    }
+    assert all(of["seconds"] > 0 for of in ratios.values())
+
+
 def test_what_a_made_up_user_played_is_the_users_own() -> None:
     """Whichever users are drawn with it, so that artifacts of other parts agree."""
     import many_users  # type: ignore[import-not-found]
