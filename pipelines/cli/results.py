@@ -226,6 +226,11 @@ _ARTIFACTS = {
         ("lists/{lists}/lists/", "every user's list (Parquet)"),
         ("lists/{lists}/", "csv and jsonl: the same, a line a song, where lists.formats has them"),
     ),
+    "update": (
+        ("update/{update}/lists/", "every user's list (Parquet); csv and jsonl beside"),
+        ("update/{update}/rejects/", "what is not used of the new files, and why (Parquet)"),
+        ("update/report.json", "how far the new songs lie from the models"),
+    ),
     "compare": (
         ("compare/comparison.md", "all tables; .csv and .tex too"),
         ("compare/differences.csv", "every pair of methods, with Holm's correction"),

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipelines.cli.options import AsJson, ConfigPath, Overrides, console, loaded, print_counts
 from pipelines.cli.options import Workspace as WorkspaceOption
+from pipelines.cli.results import artifact_lines
 
 if TYPE_CHECKING:
     from pipelines.runtime.stage import Counts
@@ -31,13 +32,18 @@ def update(
     if not stage.anything_new(resolved):
         print(json.dumps({"nothing_new": True}) if as_json else f"update: {NOTHING}")
         return
-    counts = stage.STAGE.run(resolved)["counts"]
+    manifest = stage.STAGE.run(resolved)
+    counts = manifest["counts"]
     if as_json:
         print(json.dumps(counts))
         return
     print_counts("update", {n: count for n, count in counts.items() if n not in _TOLD})
     console().print(distance_table(counts["distance"]))
-    for line in refit_lines(counts):
+    keys = {**manifest["lineage"], "update": manifest["key"]}
+    for line in (
+        *refit_lines(counts),
+        *artifact_lines(resolved.workspace, keys, "update", console().width),
+    ):
         print(line)
 
 

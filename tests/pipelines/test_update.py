@@ -444,7 +444,13 @@ def test_again_it_is_up_to_date_and_more_files_are_one_more_result(fresh, capsys
         assert counts["new_songs"] == len({row[0] for row in halves[0].songs[1]})
     (first,) = fresh.workspace.results("update")
     halves[1].write(fresh.tables, "3", late=True)
-    update.STAGE.run(fresh.config())
+    with pytest.raises(SystemExit) as ended:
+        main(["update", "--config", str(written(fresh))])
+    told = capsys.readouterr().out
+    assert not ended.value.code
+    assert "new songs beside those that the last run held out" in told
+    assert "A refit is due (`fusionrec run`):" in told
+    assert f"{fresh.folder}/w/update/report.json" in told
     assert fresh.workspace.require("update")["key"] != first
     counts = fresh.workspace.require("update")["counts"]
     assert counts["new_songs"] == len({row[0] for row in songs[1]})
