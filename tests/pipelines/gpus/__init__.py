@@ -1,0 +1,1 @@
+"""`num_gpus: auto`: where GPUs are used, where not and why; no result is of two precisions."""
