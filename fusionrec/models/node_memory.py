@@ -98,9 +98,11 @@ class NodeMemory:
         if control is not None:
             processes, without = _processes(rank, world)
         if control is None or without:
-            log.info("training: workers exchange through %s (%s)", dist.get_backend(), without)
+            if rank == 0:
+                log.info("workers: they exchange through %s (%s)", dist.get_backend(), without)
             return None
-        log.info("training: %d workers exchange through memory that they share", world)
+        if rank == 0:
+            log.info("workers: all %d exchange through memory that they share", world)
         return NodeMemory(rank, world, seconds, control, processes)
 
     def barrier(self) -> None:
@@ -171,7 +173,7 @@ class NodeMemory:
             ended = bool(select.select([self._processes[other]], [], [], 0)[0])
             if time.monotonic() - begun > self.seconds:
                 raise StageError(
-                    f"train: worker {self.rank} has waited {self.seconds:,.0f} s for worker {other}"
+                    f"workers: {self.rank} has waited {self.seconds:,.0f} s for worker {other}"
                 )
 
     def __del__(self) -> None:

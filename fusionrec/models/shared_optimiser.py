@@ -26,8 +26,8 @@ class SharedOptimiser:
     Parameters
     ----------
     module
-        On a CPU, in one floating type, with the same weights on every worker. They come to lie in
-        the shared memory, until :meth:`release`.
+        On a CPU, all of it learned, in one floating type, with the same weights on every worker.
+        They come to lie in the shared memory, until :meth:`release`.
     kind
         `torch.optim.Adam` or `AdamW`.
     memory
@@ -51,7 +51,7 @@ class SharedOptimiser:
         weight_decay: float,
     ) -> None:
         self.memory = memory
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.parameters = list(module.parameters())
         like = self.parameters[0]
         unit = _ALIGNED // like.element_size()
         ends = [0]
