@@ -107,7 +107,7 @@ class SharedOptimiser:
             f"{number}.{name}": value
             for number in range(len(self.parameters))
             for name, value in (
-                ("step", self._step),
+                ("step", self._step.clone()),  # a file has each number once
                 *((name, seen[number]) for name, seen in self._moments.items()),
             )
         }
