@@ -128,7 +128,7 @@ def test_every_worker_gets_the_same_in_the_order_of_ranks(tmp_path) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (2, 1)])
 def test_a_checkpoint_is_gone_on_with_by_any_number_of_workers(tmp_path, before, after) -> None:
-    """The weights and Adam's moments after 4 epochs are those of one worker, to 1e-9."""
+    """The weights and Adam's moments after 4 epochs are those of one worker, to 1e-6."""
     whole = Training(feed(blobs(), DOUBLE), DOUBLE)
     (tmp_path / "saved").write_bytes(whole.save())
     if before == 1:
@@ -149,7 +149,7 @@ def test_a_checkpoint_is_gone_on_with_by_any_number_of_workers(tmp_path, before,
         assert state["epoch"] == 4
         assert found.keys() == expected.keys()
         for name, x in expected.items():
-            torch.testing.assert_close(found[name], x, rtol=0, atol=1e-9, msg=name)
+            torch.testing.assert_close(found[name], x, rtol=0, atol=1e-6, msg=name)
 
 
 def test_a_worker_that_ends_is_noticed_by_those_who_wait(tmp_path) -> None:
