@@ -17,6 +17,7 @@ from pipelines.cli.export import export
 from pipelines.cli.init import init
 from pipelines.cli.recommend import recommend
 from pipelines.cli.sample import sample
+from pipelines.cli.serve import serve
 from pipelines.cli.show_config import show_config
 from pipelines.cli.stages import add_stages
 from pipelines.cli.status import status_command
@@ -49,6 +50,7 @@ app.command()(export)
 app.command()(clean)
 app.command()(check)
 app.command("config")(show_config)
+app.command()(serve)
 app.command("status")(status_command)
 app.command(context_settings={"ignore_unknown_options": True})(submit)
 

@@ -1,0 +1,10 @@
+"""A finished workspace over HTTP: `fusionrec serve`.
+
+`app` is the service as an ASGI application, with `forms` for what goes in and out, `problems` for
+what goes wrong and `guard` before all of it: who may ask, how much and how long. `engine` ranks
+requests in batches by a `snapshot` of the workspace, which it replaces when there is a newer
+result, and counts in `metrics`. `settings` has the limits; `alone` runs the application in this
+process, `ray_app` on Ray Serve.
+
+Nothing imports it but the command, when it is asked to serve: it needs the extra `serve`.
+"""

@@ -1,0 +1,257 @@
+"""A workspace as it is served: one result, with all that it takes to answer, in memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fusionrec.errors import NotFoundError, WorkspaceError
+from fusionrec.schemas import SONG_NAMES
+from fusionrec.search.index import SearchIndex
+from pipelines.opened import stored as stored_models
+from pipelines.opened.batches import Batches, Listed
+from pipelines.opened.catalogue import list_of, user_code, why_left_out
+from pipelines.opened.explained import reason
+from pipelines.opened.likes import Likes
+from pipelines.opened.reasons import Reason
+from pipelines.opened.recommender import Model, Recommender
+from pipelines.opened.stored import Stored
+from pipelines.runtime.workspace import Workspace
+
+log = logging.getLogger("fusionrec")
+
+Json = dict[str, Any]
+
+_NAMES = ("song_id", "artist", "title", "release")
+
+
+def served_keys(uri: str, model: Model | None) -> dict[str, str]:
+    """The results that a service of the workspace would be of by now, by stage."""
+    workspace = Recommender.open(uri, model).workspace
+    stage = _lists_stage(Workspace(uri), workspace)
+    lists = {} if stage is None else {f"lists of {stage}": Workspace(uri).key(stage) or ""}
+    return {**workspace.keys, **lists}
+
+
+def _lists_stage(base: Workspace, opened: Workspace) -> str | None:
+    """The stage whose stored lists are shown; None where there are none of what is opened."""
+    stage = stored_models.stage_shown(base)
+    manifest = base.manifest(stage)
+    if manifest is None:
+        return None
+    of = {**manifest["lineage"], stage: manifest["key"]}
+    learned = "blend" if "blend" in opened.keys and "blend" in of else "train"
+    return stage if of.get(learned) == opened.key(learned) else None
+
+
+@dataclass(frozen=True)
+class UserList:
+    """A stored list: rows of the catalogue, best first."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    stored: Stored
+    stage: str
+
+
+class Snapshot:
+    """One result of a workspace.
+
+    Parameters
+    ----------
+    uri, model
+        As of :meth:`pipelines.opened.Recommender.open`.
+    similar_gb
+        As of :class:`pipelines.serve.settings.Settings`.
+
+    Attributes
+    ----------
+    keys
+        What :func:`served_keys` said when it was read.
+    batches
+        Lists of many at once.
+    loaded
+        When it was ready, seconds since the epoch.
+
+    Raises
+    ------
+    WorkspaceError
+        There is no finished result of this model.
+    """
+
+    def __init__(self, uri: str, model: Model | None, similar_gb: float) -> None:
+        began = time.perf_counter()
+        self.keys = served_keys(uri, model)
+        self.recommender = Recommender.open(uri, model)
+        workspace = self.recommender.workspace
+        base = Workspace(uri)
+        self.stage = _lists_stage(base, workspace)
+        self._lists = None if self.stage is None else base.of(self.stage)
+        self.batches = Batches(self.recommender)
+        self.likes = self._likes(similar_gb)
+        self._names = _named(workspace)
+        self.search = SearchIndex.of(
+            {name: self._names[name].chunk(0) for name in ("artist", "title")},
+            self.batches.listeners,
+        )
+        self.search.find({"": "warm up"}, 1)  # compiles what a first query would wait for
+        self.loaded = time.time()
+        took = time.perf_counter() - began
+        log.info("serving %s songs of %s, read in %.1f s", f"{self.songs:,}", workspace.uri, took)
+
+    @property
+    def songs(self) -> int:
+        """Songs of the catalogue."""
+        return self.batches.songs
+
+    @property
+    def model(self) -> Model:
+        """What lists are ranked by."""
+        return self.recommender.model
+
+    @cached_property
+    def result(self) -> str:
+        """The key of the result that made the songs' vectors."""
+        stage = "blend" if self.model == "blend" else "train"
+        return self.recommender.workspace.key(stage) or ""
+
+    def _likes(self, similar_gb: float) -> Likes | None:
+        if self.model == "blend":
+            width = self.recommender._ranked.layout.width
+            takes = 2 * 4 * width * self.songs / 2**30
+            if takes > similar_gb:
+                log.warning(
+                    "songs like one would take %.1f GiB: they are read of files at each request "
+                    "(--similar-gb)",
+                    takes,
+                )
+                return None
+        return Likes(self.recommender)
+
+    # --- songs -----------------------------------------------------------------------------
+
+    def named(self, rows: NDArray[np.integer[Any]] | Iterable[int]) -> list[Json]:
+        """What songs are called, by number: `song_id`, `artist`, `title` and `release`."""
+        taken = self._names.take(pa.array(np.asarray(rows, np.int64)))
+        found: list[Json] = taken.to_pylist()
+        return found
+
+    def named_anywhere(self, rows: Sequence[int]) -> list[Json]:
+        """The same of songs that may be outside the catalogue, of a history."""
+        if all(row < self.songs for row in rows):
+            return self.named(rows)
+        catalogue = self.recommender._ranked.catalogue
+        ids = catalogue.ids(np.array(rows, np.int64))
+        names = catalogue.names(ids)
+        return [{"song_id": song, **asdict(names[song])} for song in ids]
+
+    def row(self, song_id: str) -> int:
+        """The number of a song, or a NotFoundError."""
+        return self.batches.row_of(song_id)
+
+    def read_similar(self, song_id: str, top: int) -> Listed:
+        """Songs like one by the workspace's files, as :meth:`Recommender.similar` finds them."""
+        self.row(song_id)
+        like = stored_models.most_like(self.recommender.workspace, song_id, self.model, top)
+        if like is None:
+            raise no_features(song_id)
+        stored, ids, scores = like
+        rows = np.array([self.batches.row[song] for song in ids], np.int64)
+        return Listed(rows, np.array(scores, np.float32), stored)
+
+    # --- users of the workspace --------------------------------------------------------------
+
+    def user_list(self, user: str, top: int) -> UserList:
+        """A user's stored list, as `fusionrec recommend --user` shows it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such user, or none with a list.
+        """
+        seen, code = self._known(user)
+        assert self.stage is not None
+        row = list_of(seen, code, ["song_ids", "scores"], self.stage)
+        if not row.num_rows:
+            raise self._no_list(seen, user, code)
+        songs = row["song_ids"].combine_chunks().flatten().slice(0, top).to_pylist()
+        scores = row["scores"].combine_chunks().flatten().slice(0, top).to_numpy()
+        rows = np.array([self.batches.row[song] for song in songs], np.int64)
+        return UserList(rows, scores, self._stored(seen, code), self.stage)
+
+    def user_reason(self, user: str, song_id: str) -> Reason:
+        """Why a song has its score for a user of the workspace who has a list."""
+        row = self.row(song_id)
+        if not self.batches.known[row]:
+            raise NotFoundError(f"song {song_id}: has no vector, so that it has no score")
+        seen, code = self._known(user)
+        assert self.stage is not None
+        if not list_of(seen, code, ["user"], self.stage).num_rows:
+            raise self._no_list(seen, user, code)
+        return reason(self.recommender._ranked, self._stored(seen, code), song_id, row)
+
+    def _known(self, user: str) -> tuple[Workspace, int]:
+        if self._lists is None:
+            raise NotFoundError(
+                "the workspace has no lists of the model that is served: POST /v1/lists ranks for "
+                "any plays, and `fusionrec recommend --for everyone` makes lists for all users"
+            )
+        code = user_code(self._lists, user)
+        if code < 0:
+            raise NotFoundError(
+                f"user {user}: no such user in the workspace; POST /v1/lists ranks for any plays"
+            )
+        return self._lists, code
+
+    def _no_list(self, seen: Workspace, user: str, code: int) -> NotFoundError:
+        because = why_left_out(seen, code) if self.stage == "recommend" else None
+        return NotFoundError(
+            f"user {user}: has no stored list{f' ({because})' if because else ''}; POST /v1/lists "
+            "ranks for any plays"
+        )
+
+    def _stored(self, seen: Workspace, code: int) -> Stored:
+        of = stored_models.of_everyone if self.stage == "lists" else stored_models.of_user
+        return of(seen, code)
+
+
+def no_features(song_id: str) -> NotFoundError:
+    """What to say of a song of which the model knows nothing."""
+    return NotFoundError(f"song {song_id}: has no features, so that no song is like it")
+
+
+def _named(workspace: Workspace) -> pa.Table:
+    """What all songs are called, as :class:`pipelines.opened.catalogue.Named` has it."""
+    songs = workspace.read("ingest", "songs", list(SONG_NAMES)).select(list(SONG_NAMES))
+    if not songs.num_rows:
+        raise WorkspaceError(f"{workspace.uri}: its catalogue has no songs")
+    columns = [songs[name].combine_chunks().fill_null("") for name in SONG_NAMES]
+    ids, artist, title, release = columns
+    artist = pc.if_else(pc.equal(artist, ""), "(no artist)", artist)
+    unnamed = pc.binary_join_element_wise("(", ids, ")", "")
+    title = pc.if_else(pc.equal(title, ""), unnamed, title)
+    return pa.table(dict(zip(_NAMES, (ids, artist, title, release), strict=True)))
+
+
+def listed_songs(
+    snapshot: Snapshot, found: Listed | UserList
+) -> tuple[list[Mapping[str, Any]], str]:
+    """A list's songs with rank, score and match, and what `match` says."""
+    scores = found.scores.tolist()
+    matches, says = found.stored.match(scores) if scores else ([], "")
+    songs: list[Mapping[str, Any]] = [
+        {"rank": rank, **song, "score": score, "match": match}
+        for rank, (song, score, match) in enumerate(
+            zip(snapshot.named(found.rows), scores, matches, strict=True), 1
+        )
+    ]
+    return songs, says
