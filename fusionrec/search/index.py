@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fusionrec.search.edits import allowed, prefix_edits
+from fusionrec.search.edits import MOST_EDITS, allowed, prefix_edits
 from fusionrec.search.words import MOST_LETTERS, folded, words_of
 
 MOST_WORDS = 12
@@ -20,6 +20,17 @@ MOST_WORDS = 12
 _NONE = 255
 _WHOLE, _BEGINNING = 0, 1
 """What a word of a song costs that is the one typed, or begins with it; an error costs two."""
+
+
+_TOO_MUCH = 2000
+_WEIGHTS = np.full(256, _TOO_MUCH, np.int16)
+"""What a cost adds to a song's: any error more than all words that are not typed out; a word that
+is not there more than all that can be. Twelve of these are within 16 bits."""
+
+_WEIGHTS[: _BEGINNING + 2 * MOST_EDITS + 1] = [
+    (cost // 2) * (MOST_WORDS + 1) + (cost != _WHOLE)
+    for cost in range(_BEGINNING + 2 * MOST_EDITS + 1)
+]
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,8 @@ class _Words:
             of_row, song, words = place[coded.indices.to_numpy()][kept] - 1, song[kept], words[1:]
         else:
             of_row = place[coded.indices.to_numpy()]
-        cells = np.unique((of_row << 32) | song)  # by word and song, each once
+        cells = np.sort((of_row << 32) | song)  # by word and song, each once
+        cells = cells[np.diff(cells, prepend=-1) > 0]
         bounds = np.searchsorted(cells >> 32, np.arange(len(words) + 1))
         sizes = np.array([len(word) for word in words], np.int64)
         return _Words(
@@ -151,17 +163,14 @@ class SearchIndex:
     def _ranked(
         self, wanted: list[tuple[str, list[_Words]]], top: int, *, errors: bool
     ) -> NDArray[np.int64]:
-        total = np.zeros(self.songs, np.int64)
-        missing = np.zeros(self.songs, bool)
+        total = np.zeros(self.songs, np.int16)
         for word, fields in wanted:
             most = allowed(len(word)) if errors else 0
             costs = fields[0].costs(word, self.songs, most)
             for field in fields[1:]:
-                costs = np.minimum(costs, field.costs(word, self.songs, most))
-            missing |= costs == _NONE
-            # Any error weighs more than all words of a query that are not typed out.
-            total += (costs >> 1).astype(np.int64) * 2 * MOST_WORDS + (costs != _WHOLE)
-        rows = np.flatnonzero(~missing)
+                np.minimum(costs, field.costs(word, self.songs, most), out=costs)
+            total += _WEIGHTS[costs]
+        rows = np.flatnonzero(total < _TOO_MUCH)
         if len(rows) > top:
             key = total[rows]
             worst = np.partition(key, top - 1)[top - 1]

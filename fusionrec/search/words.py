@@ -24,5 +24,6 @@ def folded(texts: pa.Array) -> pa.Array:
 
 def words_of(text: str) -> list[str]:
     """The words of one text, in its order."""
-    found: list[str] = folded(pa.array([text]))[0].as_py().split()
+    sound = text.encode(errors="replace").decode()  # JSON can spell halves of a letter
+    found: list[str] = folded(pa.array([sound]))[0].as_py().split()
     return [word[:MOST_LETTERS] for word in found]

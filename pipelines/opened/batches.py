@@ -32,6 +32,18 @@ Choice = Literal["all", "new"]
 """Songs to choose from: all with a vector, or of these the ones that nobody played."""
 
 
+_DEPTH = 200
+
+
+def depth(tops: Sequence[int], songs: int) -> int:
+    """How deep a batch is ranked whose lists are to be so long: the beginnings are the same.
+
+    Of a few users the kernel finds a long list sooner than a short one: the shorter, the more songs
+    it looks at beforehand, to know above which score a list begins.
+    """
+    return min(max(*tops, _DEPTH), songs)
+
+
 @dataclass(frozen=True)
 class Asked:
     """A list that is asked for.
@@ -194,7 +206,7 @@ class Batches:
             if V is None
             else (V[some], chosen.offered.packed)
         )
-        best = rank_users(vectors, songs, min(max(tops), len(chosen.rows)), exclude=exclude)
+        best = rank_users(vectors, songs, depth(tops, len(chosen.rows)), exclude=exclude)
         return [
             (chosen.rows[best.indices[row, :length]], best.scores[row, :length])
             for row, length in enumerate(np.minimum(best.counts, tops).tolist())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
-from pipelines.opened.batches import Listed
+from pipelines.opened.batches import Listed, depth
 from pipelines.opened.blended import Blended
 from pipelines.opened.networked import Networked
 from pipelines.opened.recommender import Recommender
@@ -66,8 +66,8 @@ class Likes:
         found: list[Listed | None] = [None] * len(rows)
         if not len(some):
             return found
-        deepest = min(max(tops), len(self._rows))
-        best = rank_users(V[some], self._packed, deepest, exclude=exclude)
+        deep = depth(tops, len(self._rows))
+        best = rank_users(V[some], self._packed, deep, exclude=exclude)
         for at, request in enumerate(some.tolist()):
             length = min(int(best.counts[at]), tops[request])
             songs = self._rows[best.indices[at, :length]]

@@ -6,6 +6,7 @@ import uvicorn
 
 from pipelines.serve.app import create_app
 from pipelines.serve.settings import Settings
+from pipelines.serve.snapshot import Snapshot
 
 _CONNECTIONS = 2048
 """At once; those beyond are told to come again."""
@@ -22,7 +23,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
     WorkspaceError
         There is nothing to serve.
     """
-    app = create_app(settings)
+    snapshot = Snapshot(settings.workspace, settings.model, settings.similar_gb)
+    app = create_app(settings, snapshot)
+    del snapshot  # it is to go when a newer one is there
     uvicorn.run(
         app,
         host=host,

@@ -51,10 +51,13 @@ _SAYS = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the application; it reads the workspace when it is started (the lifespan)."""
+def create_app(settings: Settings, snapshot: Snapshot | None = None) -> FastAPI:
+    """Make the application.
+
+    It reads the workspace when it is started (the lifespan), unless that was read before.
+    """
     metrics = Metrics()
-    engine = Engine(settings, metrics)
+    engine = Engine(settings, metrics, snapshot)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

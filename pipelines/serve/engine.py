@@ -52,14 +52,16 @@ class Engine:
     ranked by the snapshot that was there when it began, to its end.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, snapshot: Snapshot | None = None
+    ) -> None:
         self._settings, self._metrics = settings, metrics
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(settings.waiting)
         self._ranker = ThreadPoolExecutor(1, "rank")
         self._readers = ThreadPoolExecutor(_READERS, "read")
         self._loader = ThreadPoolExecutor(1, "load")
         self._tasks: list[asyncio.Task[None]] = []
-        self._snapshot: Snapshot | None = None
+        self._snapshot = snapshot
 
     @property
     def snapshot(self) -> Snapshot:
@@ -68,14 +70,14 @@ class Engine:
         return self._snapshot
 
     async def start(self) -> None:
-        """Read the workspace, and begin.
+        """Read the workspace, if no snapshot was given, and begin.
 
         Raises
         ------
         WorkspaceError
             There is nothing to serve.
         """
-        self._take(await self._load())
+        self._take(self._snapshot or await self._load())
         self._tasks = [asyncio.create_task(self._rank_batches())]
         if self._settings.poll_seconds:
             self._tasks.append(asyncio.create_task(self._watch()))
