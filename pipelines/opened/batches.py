@@ -146,12 +146,8 @@ class Batches:
     def lists(self, asked: Sequence[Asked]) -> list[Listed]:
         """Lists as :meth:`pipelines.opened.Recommender.recommend` makes them, in one ranking.
 
-        What is asked for beside it has no influence on a list, to the last bit.
-
-        Raises
-        ------
-        DataError
-            No candidate has a vector.
+        What is asked for beside it has no influence on a list, to the last bit. Where there are no
+        songs to choose from, a list is empty.
         """
         if not asked:
             return []
@@ -192,7 +188,10 @@ class Batches:
         name: str,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Lists of some of the requests, by their vectors, or by listeners without any."""
-        chosen, mask = self._choose(name), np.zeros(len(asked), bool)
+        chosen = self._choose(name)
+        if chosen is None:
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(some)
+        mask = np.zeros(len(asked), bool)
         mask[some] = True
         heard = own.of(mask)
         columns = chosen.column[heard.songs]
@@ -212,10 +211,13 @@ class Batches:
             for row, length in enumerate(np.minimum(best.counts, tops).tolist())
         ]
 
-    def _choose(self, name: str) -> _Chosen:
+    def _choose(self, name: str) -> _Chosen | None:
+        """The songs of a name; None if there are none."""
         if name not in self._chosen:
-            offered = self._ranked.candidates(name)
             rows = np.flatnonzero(self._ranked.named(name) & self.known)
+            if not len(rows):
+                return None
+            offered = self._ranked.candidates(name)
             column = np.full(self.songs, -1, np.int64)
             column[rows] = np.arange(len(rows))
             self._chosen[name] = _Chosen(offered, rows, column)

@@ -105,7 +105,9 @@ def _add_lists(app: FastAPI, engine: Engine, settings: Settings) -> None:
         """A list for what somebody played, who need not be a user of the workspace."""
         _check("body", "top", form.top, settings.most_songs)
         _check("body", "plays", len(form.plays), settings.most_plays)
-        asked = Asked(form.plays, form.top, form.user_id, form.candidates, form.exclude_heard)
+        asked = Asked(
+            form.plays, form.top, form.user_id or None, form.candidates, form.exclude_heard
+        )
         snapshot, found = await engine.list(asked)
         songs, match = listed_songs(snapshot, found)
         return _answer(
@@ -121,16 +123,13 @@ def _add_lists(app: FastAPI, engine: Engine, settings: Settings) -> None:
     @app.post("/v1/why", response_model=forms.Why, responses=_problems(400, 404, 422, 503))
     async def why(form: Annotated[forms.WhyForm, Body()]) -> Response:
         """What a song's score is made of, for a user's stored list or for some plays."""
-        if (form.user_id is None) == (form.plays is None):
-            raise ConfigError("body: give one of user_id and plays")
-        if form.user_id is not None:
+        if form.user_id:
             user = form.user_id
             return await engine.read(
                 lambda snapshot: _why(
                     snapshot, form.song_id, snapshot.user_reason(user, form.song_id)
                 )
             )
-        assert form.plays is not None
         _check("body", "plays", len(form.plays), settings.most_plays)
         engine.snapshot.row(form.song_id)
         snapshot, listed = await engine.list(Asked(form.plays, 1))
@@ -168,13 +167,11 @@ def _add_songs(app: FastAPI, engine: Engine, settings: Settings) -> None:
         is forgiven, in one of eight or more two (a letter that is missing, one too many, another
         one, or neighbours that have changed places). All songs that fit so are found; those with
         the fewest errors come first, then those of which most words are typed out, then those with
-        the most listeners.
+        the most listeners. Where nothing is typed, nothing is found.
         """
         _check("query", "top", query.top, settings.most_songs)
         typed = {"": query.q, "artist": query.artist, "title": query.title}
         wanted = {name: text for name, text in typed.items() if text.strip()}
-        if not wanted:
-            raise ConfigError("query: give q, artist or title")
 
         def find(snapshot: Snapshot) -> Response:
             rows = snapshot.search.find(wanted, query.top)
@@ -249,10 +246,7 @@ def _describe(app: FastAPI, settings: Settings) -> None:
         properties = schemas[form]["properties"]
         if "top" in properties:
             properties["top"]["maximum"] = settings.most_songs
-        plays = properties["plays"]
-        for one in plays.get("anyOf", [plays]):
-            if one.get("type") == "object":
-                one["maxProperties"] = settings.most_plays
+        properties["plays"]["maxProperties"] = settings.most_plays
     if settings.token:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"token": []}]

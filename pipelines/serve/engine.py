@@ -100,8 +100,6 @@ class Engine:
         ------
         BusyError
             Too many requests wait.
-        DataError
-            There are no such candidates.
         """
         return await self._ranked(asked)
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from pipelines.opened.batches import Choice
 from pipelines.opened.plays import MOST_PLAYS
@@ -17,7 +25,17 @@ MOST_TEXT = 256
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
 Text = Annotated[str, StringConstraints(max_length=MOST_TEXT)]
-Plays = dict[Id, Annotated[int, Field(strict=True, ge=1, le=MOST_PLAYS)]]
+
+
+def _number(given: Any) -> Any:
+    """Only numbers: pydantic takes `true` and "1" for 1, too."""
+    if isinstance(given, bool | str | bytes):
+        raise PydanticCustomError("number", "Input should be a number")
+    return given
+
+
+Count = Annotated[int, Field(ge=1, le=MOST_PLAYS), BeforeValidator(_number)]
+Plays = dict[Id, Count]
 
 _PLAYS = Field(
     description="What somebody played: {song id: plays}.",
@@ -65,9 +83,9 @@ class ListForm(_Form):
     """Plays to rank for."""
 
     plays: Plays = _PLAYS
-    top: int = _TOP
-    user_id: Id | None = Field(
-        None,
+    top: Annotated[int, BeforeValidator(_number)] = _TOP
+    user_id: Id = Field(
+        "",
         description="A user of the workspace whose plays these are: a blend has learned of its own "
         "users what no history gives.",
     )
@@ -82,9 +100,19 @@ class ListForm(_Form):
 class WhyForm(_Form):
     """A song, and for whom it is explained: one of `user_id` and `plays`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["user_id"]}, {"required": ["plays"]}]}
+    )
+
     song_id: Id = Field(description="Any song of the catalogue with a vector.")
-    user_id: Id | None = Field(None, description="A user of the workspace with a stored list.")
-    plays: Plays | None = Field(None, description="What somebody played: {song id: plays}.")
+    user_id: Id = Field("", description="A user of the workspace with a stored list.")
+    plays: Plays = Field({}, description="What somebody played: {song id: plays}.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> WhyForm:
+        if len({"user_id", "plays"} & self.model_fields_set) != 1:
+            raise PydanticCustomError("one_of", "Give one of user_id and plays")
+        return self
 
 
 # --- answers -------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Settings:
     most_songs: int = 500
     most_plays: int = 10_000
     body_bytes: int = 1 << 20
-    query_bytes: int = 4096
+    query_bytes: int = 1 << 14
     seconds: float = 10.0
     waiting: int = 1024
     batch: int = 64

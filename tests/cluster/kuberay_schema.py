@@ -84,6 +84,15 @@ JOB_SPEC = _object(
     suspend={"type": "boolean"},
 )
 
+SERVICE_SPEC = _object(
+    ["rayClusterConfig"],
+    serveConfigV2={"type": "string"},
+    rayClusterConfig=CLUSTER_SPEC,
+    serveService={"type": "object"},
+    upgradeStrategy=_object([], type={"enum": ["NewCluster", "None"]}),
+    excludeHeadPodFromServeSvc={"type": "boolean"},
+)
+
 
 def _resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     metadata = {"type": "object", "required": ["name"]}
@@ -99,4 +108,5 @@ def _resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 RESOURCES = {
     "RayCluster": _resource("RayCluster", CLUSTER_SPEC),
     "RayJob": _resource("RayJob", JOB_SPEC),
+    "RayService": _resource("RayService", SERVICE_SPEC),
 }

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "README.md": "here",
     "CAPACITY.md": "tests/benchmarks/test_scale.py",
     "capacity.json": "tests/benchmarks/test_scale.py",
+    "kuberay/rayservice.yaml": "tests/cluster/test_serve.py",
     "grafana/fusionrec.json": "tests/cluster/test_grafana.py",
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fusionrec.errors import DataError
 from pipelines.opened import Recommender
 from pipelines.run import run
 from pipelines.serve import engine as engine_module
@@ -59,22 +60,22 @@ def test_requests_at_once_are_answered_as_one_by_one(places) -> None:
 
 
 def test_one_that_fails_fails_alone(places, monkeypatch) -> None:
-    """Of candidates of which there are none: who asked with it has a list."""
+    """Who asked with it has a list."""
+    together = engine_module._ranked_together
+
+    def failing(snapshot, asked):
+        if any(each.top == 13 for each in asked):
+            raise DataError("thirteen is no number of songs")
+        return together(snapshot, asked)
 
     async def ask() -> None:
         app = create_app(Settings(str(places["genre"]), poll_seconds=0))
         async with app.router.lifespan_context(app), asking(app) as client:
-            snapshot = app.state.engine.snapshot
-            monkeypatch.setattr(
-                type(snapshot.batches._ranked),
-                "named",
-                lambda ranked, name: ranked.songs.known & (name == "all"),
-            )
-            snapshot.batches._chosen.clear()
-            forms = [{"plays": {}, "candidates": name} for name in ("all", "new", "all")]
+            monkeypatch.setattr(engine_module, "_ranked_together", failing)
+            forms = [{"plays": {}, "top": top} for top in (4, 13, 5)]
             found = await asyncio.gather(*(client.post("/v1/lists", json=f) for f in forms))
             assert [each.status_code for each in found] == [200, 422, 200]
-            assert "none of them has a vector" in found[1].json()["detail"]
+            assert found[1].json()["detail"] == "thirteen is no number of songs"
 
     asyncio.run(ask())
 
