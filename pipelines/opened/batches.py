@@ -109,31 +109,40 @@ class Batches:
     ----------
     recommender
         The opened workspace. All of it is read here.
+
+    Attributes
+    ----------
+    ranked
+        What it ranks by.
+    songs
+        How many the catalogue has.
+    row
+        The number of each song by id; those outside the catalogue come behind it.
     """
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender
-        self._ranked = recommender._ranked
+        self.ranked = recommender._ranked
         self._chosen: dict[str, _Chosen] = {}
-        ids = self._ranked.songs.ids.to_pylist()
+        ids = self.ranked.songs.ids.to_pylist()
         self.songs = len(ids)
         others = self._other_ids()
         self.row = {song: row for row, song in enumerate([*ids, *others])}
         self.lists([Asked({ids[0]: 1} if ids else {}, 1)])
-        _ = self._ranked.listeners
+        _ = self.ranked.listeners
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """Songs of the catalogue with a vector, (songs,)."""
-        return self._ranked.songs.known
+        return self.ranked.songs.known
 
     @property
     def listeners(self) -> NDArray[np.int64]:
         """Users who played each song of the catalogue, (songs,)."""
-        return self._ranked.listeners
+        return self.ranked.listeners
 
     def _other_ids(self) -> list[str]:
-        workspace = self._ranked.workspace
+        workspace = self.ranked.workspace
         if not workspace.exists("ingest", "other_songs"):
             return []
         found: list[str] = workspace.read("ingest", "other_songs", ["song_id"])[
@@ -214,10 +223,10 @@ class Batches:
     def _choose(self, name: str) -> _Chosen | None:
         """The songs of a name; None if there are none."""
         if name not in self._chosen:
-            rows = np.flatnonzero(self._ranked.named(name) & self.known)
+            rows = np.flatnonzero(self.ranked.named(name) & self.known)
             if not len(rows):
                 return None
-            offered = self._ranked.candidates(name)
+            offered = self.ranked.candidates(name)
             column = np.full(self.songs, -1, np.int64)
             column[rows] = np.arange(len(rows))
             self._chosen[name] = _Chosen(offered, rows, column)
@@ -228,7 +237,7 @@ class Batches:
     ) -> tuple[SongLists, SongLists]:
         """What each played of the catalogue, and outside of what says something."""
         both = []
-        for first, last in ((0, self.songs), (self.songs, self.songs + self._ranked.others)):
+        for first, last in ((0, self.songs), (self.songs, self.songs + self.ranked.others)):
             rows = (number >= first) & (number < last)
             of, song, count = (
                 each.astype(np.int32) for each in (user[rows], number[rows] - first, plays[rows])
@@ -242,31 +251,31 @@ class Batches:
         named = [row for row, each in enumerate(asked) if each.user is not None]
         if named:
             ids = [str(asked[row].user) for row in named]
-            codes[named] = find(self._ranked.workspace, "ingest", "user_index", ids)
+            codes[named] = find(self.ranked.workspace, "ingest", "user_index", ids)
         return codes
 
     def _counts(
         self, user: NDArray[np.int64], number: NDArray[np.int64], n: int
     ) -> tuple[NDArray[np.int64], ...]:
         """Songs that are used, unused and unknown, of each."""
-        known, says = number >= 0, self._ranked.says
+        known, says = number >= 0, self.ranked.says
         useful = known & (number < len(says))
         useful[useful] = says[number[useful]]
         kinds = (useful, known & ~useful, ~known)
         return tuple(np.bincount(user[kind], minlength=n) for kind in kinds)
 
     def _users(self, own: SongLists, other: SongLists, codes: NDArray[np.int64]) -> Made:
-        if self._ranked.model == "network":
-            return self._ranked.taste.vectors(own, self._taste)
-        return self._ranked.users(own, other, codes)
+        if self.ranked.model == "network":
+            return self.ranked.taste.vectors(own, self._taste)
+        return self.ranked.users(own, other, codes)
 
     @cached_property
     def _taste(self) -> TasteUsers:
-        return read_taste(self._ranked.workspace)
+        return read_taste(self.ranked.workspace)
 
     @cached_property
     def _about_users(self) -> Mapping[str, object]:
-        about: Mapping[str, object] = self._ranked.workspace.read_json(
+        about: Mapping[str, object] = self.ranked.workspace.read_json(
             "train", "users", "about.json"
         )
         return about
@@ -283,7 +292,7 @@ class Batches:
         """What a list was ranked by."""
         if not by_vector:
             return Listened()
-        workspace, ranked = self._ranked.workspace, self._ranked
+        workspace, ranked = self.ranked.workspace, self.ranked
         mask = np.zeros(len(made.own), bool)
         mask[request] = True
         mine = own.of(mask)
@@ -309,7 +318,7 @@ class Batches:
         row = self.row_of(song_id)
         if not self.known[row]:
             raise NotFoundError(f"song {song_id}: has no vector, so that it has no score")
-        return reason(self._ranked, listed.stored, song_id, row)
+        return reason(self.ranked, listed.stored, song_id, row)
 
     def row_of(self, song_id: str) -> int:
         """The number of a song of the catalogue.

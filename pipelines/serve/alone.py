@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import uvicorn
 
 from pipelines.serve.app import create_app
 from pipelines.serve.settings import Settings
 from pipelines.serve.snapshot import Snapshot
+
+log = logging.getLogger("fusionrec")
 
 _CONNECTIONS = 2048
 """At once; those beyond are told to come again."""
@@ -26,6 +30,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
     snapshot = Snapshot(settings.workspace, settings.model, settings.similar_gb)
     app = create_app(settings, snapshot)
     del snapshot  # it is to go when a newer one is there
+    log.info(
+        "listening at http://%s:%s/v1/openapi.json", f"[{host}]" if ":" in host else host, port
+    )
     uvicorn.run(
         app,
         host=host,

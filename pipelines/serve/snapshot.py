@@ -126,7 +126,7 @@ class Snapshot:
 
     def _likes(self, similar_gb: float) -> Likes | None:
         if self.model == "blend":
-            width = self.recommender._ranked.layout.width
+            width = self.batches.ranked.layout.width
             takes = 2 * 4 * width * self.songs / 2**30
             if takes > similar_gb:
                 log.warning(
@@ -149,7 +149,7 @@ class Snapshot:
         """The same of songs that may be outside the catalogue, of a history."""
         if all(row < self.songs for row in rows):
             return self.named(rows)
-        catalogue = self.recommender._ranked.catalogue
+        catalogue = self.batches.ranked.catalogue
         ids = catalogue.ids(np.array(rows, np.int64))
         names = catalogue.names(ids)
         return [{"song_id": song, **asdict(names[song])} for song in ids]
@@ -197,7 +197,7 @@ class Snapshot:
         assert self.stage is not None
         if not list_of(seen, code, ["user"], self.stage).num_rows:
             raise self._no_list(seen, user, code)
-        return reason(self.recommender._ranked, self._stored(seen, code), song_id, row)
+        return reason(self.batches.ranked, self._stored(seen, code), song_id, row)
 
     def _known(self, user: str) -> tuple[Workspace, int]:
         if self._lists is None:
