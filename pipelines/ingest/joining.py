@@ -212,9 +212,7 @@ def _send_rows(
             rejects.add(origin.source, number, f"{what} read before", detail, "excluded")
         for identity, line in zip(*(others[n].to_pylist() for n in (join.key, LINE)), strict=True):
             number = str(origin.number(line))
-            rejects.add(
-                origin.source, number, f"{what} id {join.missing}", identity, "unmatched"
-            )
+            rejects.add(origin.source, number, f"{what} id {join.missing}", identity, "unmatched")
         rows, others = rows.drop_columns([LINE]), others.drop_columns([LINE])
     run.write(rejects.to_table(), join.unmatched, shard.part)
     if join.others is not None:
