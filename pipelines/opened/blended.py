@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,17 @@ class Blended:
     def _user(self) -> np.ndarray:
         """The vector by all signals, (D,)."""
         return self._layout.user(self._atoms, self._known.plays, self._known.told)
+
+    @property
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """The songs played, (songs,), those outside the catalogue behind its own, and plays."""
+        return self._known.songs, self._known.plays
+
+    def scores_of(self, rows: Sequence[int]) -> list[float]:
+        """The scores of some songs, by number, by all signals: those of a list like one song."""
+        features = read_matrix(self.workspace, "blend", "features", np.asarray(rows, np.int64))
+        found: list[float] = (features @ self._user).tolist()
+        return found
 
     def match(self, scores: list[float]) -> tuple[list[float], str]:
         """Odds against the first of the list."""

@@ -73,7 +73,7 @@ def user_code(workspace: Workspace, user: str) -> int:
     return updates.user_code(workspace, user, found)
 
 
-_LISTS = {"recommend": "recommendations", "lists": "lists"}
+LISTS = {"recommend": "recommendations", "lists": "lists"}
 """The artifact of lists of either stage."""
 
 
@@ -86,7 +86,7 @@ def list_of(
         return workspace.read_user(updates.STAGE, _LISTS[stage], part, code, columns)
     settings = workspace.require(stage)["content"]["settings"][stage]
     part = part_name(code // settings["users_per_shard"])
-    return workspace.read_user(stage, _LISTS[stage], part, code, columns)
+    return workspace.read_user(stage, LISTS[stage], part, code, columns)
 
 
 def why_left_out(workspace: Workspace, code: int) -> str | None:

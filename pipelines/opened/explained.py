@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,12 +22,24 @@ from pipelines.runtime.workspace import Workspace
 
 def reason(ranked: Ranked, found: Stored, song_id: str, row: int) -> Reason:
     """Of a song that has a vector, by its id and number."""
-    score = 0.0  # that of classes and of a network is made of its parts
+    return reasons(ranked, found, [song_id], [row])[0]
+
+
+def reasons(
+    ranked: Ranked, found: Stored, song_ids: Sequence[str], rows: Sequence[int]
+) -> list[Reason]:
+    """Of some songs that have vectors, by their ids and numbers."""
+    scores = [0.0] * len(rows)  # those of classes and of a network are made of their parts
     if isinstance(found, Listened):
-        score = float(ranked.listeners[row])
-    elif isinstance(found, Blended) and found.v is not None:
-        score = float(rank_users(found.v[None], ranked.songs.F[row][None], 1).scores[0, 0])
-    return found.reasons([song_id], [score])[0]
+        scores = [float(ranked.listeners[row]) for row in rows]
+    elif isinstance(found, Blended):
+        v = found.v
+        if v is not None:
+            F = ranked.songs.F
+            scores = [float(rank_users(v[None], F[row][None], 1).scores[0, 0]) for row in rows]
+        elif not found.of_a_user:
+            scores = found.scores_of(rows)
+    return found.reasons([*song_ids], scores)
 
 
 def of_user(ranked: Ranked, user: str) -> Stored:
