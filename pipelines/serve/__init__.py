@@ -6,5 +6,9 @@ requests in batches by a `snapshot` of the workspace, which it replaces when the
 result, and counts in `metrics`. `settings` has the limits; `alone` runs the application in this
 process, `ray_app` on Ray Serve.
 
+The folder `page` is the page at `/`, which `page_files` gives out as it is. What it asks for beside
+lists is in `pages`, with `page_forms`, and made once a snapshot by `shown`: `genres`, `song_map`
+and `reports`.
+
 Nothing imports it but the command, when it is asked to serve: it needs the extra `serve`.
 """

@@ -31,7 +31,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
     app = create_app(settings, snapshot)
     del snapshot  # it is to go when a newer one is there
     log.info(
-        "listening at http://%s:%s/v1/openapi.json", f"[{host}]" if ":" in host else host, port
+        "listening at http://%s:%s/ (a page; /v1/openapi.json describes the rest)",
+        f"[{host}]" if ":" in host else host,
+        port,
     )
     uvicorn.run(
         app,

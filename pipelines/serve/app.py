@@ -19,14 +19,16 @@ from pipelines.serve import forms
 from pipelines.serve.engine import Engine
 from pipelines.serve.guard import Guard
 from pipelines.serve.metrics import CONTENT_TYPE, Metrics
+from pipelines.serve.page_files import add_page_files
+from pipelines.serve.pages import add_pages
 from pipelines.serve.problems import PROBLEM_JSON, answer_problems
 from pipelines.serve.settings import Settings
 from pipelines.serve.snapshot import Snapshot, listed_songs
 
 _ABOUT = """Lists of songs by a finished fusionrec workspace, exact to the last bit.
 
-Errors are `application/problem+json` (RFC 9457). With a token, every path but `/v1/health` needs
-the header `Authorization: Bearer TOKEN`."""
+Errors are `application/problem+json` (RFC 9457). With a token, every path but `/v1/health` and the
+files of the page at `/` needs the header `Authorization: Bearer TOKEN`."""
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -64,6 +66,7 @@ def create_app(settings: Settings, snapshot: Snapshot | None = None) -> FastAPI:
         await engine.start()
         yield
         await engine.stop()
+        pages.stop()
 
     app = FastAPI(
         title="fusionrec",
@@ -80,6 +83,8 @@ def create_app(settings: Settings, snapshot: Snapshot | None = None) -> FastAPI:
     _add_lists(app, engine, settings)
     _add_songs(app, engine, settings)
     _add_upkeep(app, engine, metrics)
+    pages = add_pages(app, engine, settings, _problems)
+    add_page_files(app)
     _describe(app, settings)
     paths = frozenset([*app.openapi()["paths"], "/v1/openapi.json"])
     app.add_middleware(Guard, settings=settings, metrics=metrics, paths=paths)
@@ -242,7 +247,7 @@ def _describe(app: FastAPI, settings: Settings) -> None:
             for each in operation.get("parameters", ()):
                 if each["name"] == "top":
                     each["schema"]["maximum"] = settings.most_songs
-    for form in ("ListForm", "WhyForm"):
+    for form in ("ListForm", "WhyForm", "ReasonsForm", "MixturesForm"):
         properties = schemas[form]["properties"]
         if "top" in properties:
             properties["top"]["maximum"] = settings.most_songs

@@ -20,6 +20,9 @@ log = logging.getLogger("fusionrec")
 OPEN = ("/v1/health",)
 """Paths that need no token: a load balancer asks there."""
 
+PAGE = "/page/"
+"""Below it, and at `/`, is what the page is made of: it holds no data, and asks for the token."""
+
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -54,7 +57,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                given = [*message.get("headers", ())]
+                said = {name.lower() for name, _ in given}
+                more = [header for header in _HEADERS if header[0] not in said]
+                message = {**message, "headers": [*given, *more]}
             await send(message)
 
         try:
@@ -111,7 +117,9 @@ class Guard:
             return problem(
                 421, "this name is not served here: `fusionrec serve --allow-host NAME` allows it"
             )
-        if self._token is not None and scope["path"] not in OPEN:
+        path = scope["path"]
+        free = path in OPEN or path == "/" or path.startswith(PAGE)
+        if self._token is not None and not free:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
             right = hmac.compare_digest(given.strip(), self._token)
             if kind.lower() != b"bearer" or not right:
@@ -120,7 +128,7 @@ class Guard:
                     "a token is needed: the header `Authorization: Bearer TOKEN`",
                     {"WWW-Authenticate": "Bearer"},
                 )
-        if len(scope["query_string"]) + len(scope["path"]) > self._settings.query_bytes:
+        if len(scope["query_string"]) + len(path) > self._settings.query_bytes:
             return problem(414, f"more than {self._settings.query_bytes} bytes of path and query")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and len(length) < 19 and int(length) > self._settings.body_bytes:

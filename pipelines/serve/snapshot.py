@@ -193,11 +193,35 @@ class Snapshot:
         row = self.row(song_id)
         if not self.batches.known[row]:
             raise NotFoundError(f"song {song_id}: has no vector, so that it has no score")
+        return reason(self.batches.ranked, self.user_stored(user), song_id, row)
+
+    def user_stored(self, user: str) -> Stored:
+        """What the stored list of a user of the workspace was ranked by.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such user, or none with a list.
+        """
         seen, code = self._known(user)
         assert self.stage is not None
         if not list_of(seen, code, ["user"], self.stage).num_rows:
             raise self._no_list(seen, user, code)
-        return reason(self.batches.ranked, self._stored(seen, code), song_id, row)
+        return self._stored(seen, code)
+
+    def song_stored(self, song_id: str) -> Stored:
+        """What a list of songs like one is ranked by.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such song, or the model knows nothing of it.
+        """
+        self.row(song_id)
+        stored = stored_models.of_song(self.recommender.workspace, song_id, self.model)
+        if stored is None:
+            raise no_features(song_id)
+        return stored
 
     def _known(self, user: str) -> tuple[Workspace, int]:
         if self._lists is None:
