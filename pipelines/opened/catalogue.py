@@ -83,7 +83,7 @@ def list_of(
     """A user's row of the lists of a stage; no row for who has no list."""
     if stage == "lists" and updates.has(workspace):
         part = updates.part_of(workspace, code)
-        return workspace.read_user(updates.STAGE, _LISTS[stage], part, code, columns)
+        return workspace.read_user(updates.STAGE, LISTS[stage], part, code, columns)
     settings = workspace.require(stage)["content"]["settings"][stage]
     part = part_name(code // settings["users_per_shard"])
     return workspace.read_user(stage, LISTS[stage], part, code, columns)
