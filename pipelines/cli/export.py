@@ -63,7 +63,7 @@ def export(
     uri = loaded(config_path, overrides, workspace).workspace
     recommender = Recommender.open(uri, None if model is None else model.value)
     asked = Asked(out, index.value, onnx, force)
-    manifest = write(recommender._ranked, asked, progress)
+    manifest = write(recommender.ranked, asked, progress)
     if as_json:
         print(json.dumps(manifest))
         return

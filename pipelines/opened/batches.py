@@ -122,7 +122,7 @@ class Batches:
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender
-        self.ranked = recommender._ranked
+        self.ranked = recommender.ranked
         self._chosen: dict[str, _Chosen] = {}
         ids = self.ranked.songs.ids.to_pylist()
         self.songs = len(ids)

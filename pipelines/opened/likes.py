@@ -35,7 +35,7 @@ class Likes:
     """
 
     def __init__(self, recommender: Recommender) -> None:
-        self._ranked = recommender._ranked
+        self._ranked = recommender.ranked
         ranked, workspace = self._ranked, self._ranked.workspace
         songs = len(ranked.songs.ids)
         if ranked.model == "blend":

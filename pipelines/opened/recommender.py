@@ -47,13 +47,22 @@ class Recommender:
     >>> recommender.recommend(plays, top=10).to_pandas()
     >>> recommender.similar("SOAXGDH12A8C13F8A1", top=5).to_pandas()
     >>> recommender.explain(plays["me"], "SOFRQTD12A81C233C0").kinds
+
+    Attributes
+    ----------
+    workspace
+        With the results that belong together.
+    model
+        genre, network or blend.
+    ranked
+        What lists are ranked by: songs' vectors, and what makes users'.
     """
 
     def __init__(self, workspace: Workspace, model: Model, weighting: Weighting) -> None:
         """See :meth:`open`; `workspace` has the results that belong together."""
         self.workspace = workspace
         self.model: Model = model
-        self._ranked = Ranked(workspace, model, weighting)
+        self.ranked = Ranked(workspace, model, weighting)
 
     @staticmethod
     def open(workspace: str | PathLike[str], model: Model | None = None) -> Recommender:
@@ -120,7 +129,7 @@ class Recommender:
             The workspace does not have it.
         """
         self._row(song_id)
-        named = self._ranked.catalogue.names([song_id])[song_id]
+        named = self.ranked.catalogue.names([song_id])[song_id]
         texts = (song_id, named.artist, named.title, named.release)
         return dict(zip(schemas.SONG_NAMES, texts, strict=True))
 
@@ -158,7 +167,7 @@ class Recommender:
 
     def _row(self, song_id: str) -> int:
         """The number of a song of the catalogue."""
-        row = int(self._ranked.catalogue.rows([song_id])[0])
+        row = int(self.ranked.catalogue.rows([song_id])[0])
         known = 0 <= row < self.workspace.require("ingest")["counts"]["songs"]
         if not known and not (updates.has(self.workspace) and row >= updates.first(self.workspace)):
             raise NotFoundError(
@@ -217,15 +226,15 @@ class Recommender:
             The plays or candidates cannot be read, or no candidate has a vector.
         """
         _check_top(top)
-        offered = self._ranked.candidates(candidates)
-        return lists_of(self._ranked, GivenPlays.of(plays), offered, top, exclude_heard)
+        offered = self.ranked.candidates(candidates)
+        return lists_of(self.ranked, GivenPlays.of(plays), offered, top, exclude_heard)
 
     def vectors(self, candidates: Candidates = "all") -> pa.Table:
         """F of songs of the catalogue, in the form of :meth:`song_vectors`: those with a vector.
 
         Two such tables, concatenated, are candidates of :meth:`recommend`.
         """
-        offered = self._ranked.candidates(candidates)
+        offered = self.ranked.candidates(candidates)
         rows = offered.packed.rows
         columns = [offered.ids, vectors(rows), pa.array(np.ones(len(rows), bool))]
         return pa.Table.from_arrays(columns, schema=schemas.features(rows.shape[1]))
@@ -259,7 +268,7 @@ class Recommender:
         if like is None:
             raise NotFoundError(f"song {song_id}: has no features, so that no song is like it")
         _, ids, scores = like
-        names = self._ranked.catalogue.names(ids)
+        names = self.ranked.catalogue.names(ids)
         return pa.table(
             {
                 "song_id": pa.array(ids, pa.string()),
@@ -296,11 +305,11 @@ class Recommender:
             The workspace's lists are of another model than the one that is opened.
         """
         row = self._row(song_id)
-        if not self._ranked.songs.known[row]:
+        if not self.ranked.songs.known[row]:
             raise NotFoundError(f"song {song_id}: has no vector, so that it has no score")
         if isinstance(user, str):
-            return reason(self._ranked, of_user(self._ranked, user), song_id, row)
-        return reason(self._ranked, of_plays(self._ranked, user), song_id, row)
+            return reason(self.ranked, of_user(self.ranked, user), song_id, row)
+        return reason(self.ranked, of_plays(self.ranked, user), song_id, row)
 
     # --- new songs -----------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def exported(places, tmp_path_factory) -> Callable[[str, str], Path]:
     def of(model: str, index: str) -> Path:
         if (model, index) not in made:
             out = tmp_path_factory.mktemp("export") / "out"
-            export(opened(places[model], model)._ranked, Asked(out, index))  # type: ignore[arg-type]
+            export(opened(places[model], model).ranked, Asked(out, index))  # type: ignore[arg-type]
             made[model, index] = out
         return made[model, index]
 
@@ -174,7 +174,7 @@ def test_users_are_written_part_by_part(places, exported, tmp_path) -> None:
 
         def __exit__(self, *_: object) -> None: ...
 
-    manifest = export(Recommender.open(place)._ranked, Asked(tmp_path / "out"), Told)
+    manifest = export(Recommender.open(place).ranked, Asked(tmp_path / "out"), Told)
     assert read(tmp_path / "out", "users", "user_id")[0] == users["user_id"].to_pylist()[:-1]
     for name, ids in (("users", "user_id"), ("songs", "song_id")):
         found, expected = (
@@ -243,7 +243,7 @@ def test_a_graph_that_finds_little_is_warned_of(tmp_path, monkeypatch, caplog) -
 @pytest.mark.parametrize(("model", "column"), [("genre", "probabilities"), ("ranking", "vector")])
 def test_the_network_says_what_the_training_wrote(places, tmp_path, model, column) -> None:
     workspace, out = Workspace(str(places[model])), tmp_path / "out"
-    manifest = export(opened(places[model], model)._ranked, Asked(out, onnx=True))
+    manifest = export(opened(places[model], model).ranked, Asked(out, onnx=True))
     assert manifest["network"]["song_vector"] == column
     assert manifest["network"]["largest_difference"] <= 1e-5
     fused = workspace.read("fuse", "fused")
@@ -327,7 +327,7 @@ def test_what_is_no_export_is_never_replaced(undisturbed, tmp_path, capsys) -> N
 
 
 def test_of_an_export_that_fails_nothing_is_left(undisturbed, tmp_path, monkeypatch) -> None:
-    ranked, out = Recommender.open(undisturbed)._ranked, tmp_path / "out"
+    ranked, out = Recommender.open(undisturbed).ranked, tmp_path / "out"
     export(ranked, Asked(out))
     before = (out / "manifest.json").read_bytes()
 
@@ -357,7 +357,7 @@ def test_packages_are_named_before_anything_is_written(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=says):
-        export(Recommender.open(undisturbed)._ranked, Asked(tmp_path / "out", **asked))
+        export(Recommender.open(undisturbed).ranked, Asked(tmp_path / "out", **asked))
     assert not [*tmp_path.iterdir()]
 
 
@@ -368,7 +368,7 @@ def test_what_is_not_finished_is_named(undisturbed, tmp_path, capsys) -> None:
     assert "blend: this stage is not finished" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     place = Path(shutil.copytree(undisturbed, tmp_path / "w"))
-    ranked = Recommender.open(place)._ranked
+    ranked = Recommender.open(place).ranked
     shutil.rmtree(place / "train")
     with pytest.raises(WorkspaceError, match=r"train: this stage is not finished"):
         export(ranked, Asked(tmp_path / "out", onnx=True))
@@ -379,7 +379,7 @@ import sys
 from pathlib import Path
 from pipelines.export import Asked, export
 from pipelines.opened import Recommender
-export(Recommender.open(sys.argv[2])._ranked, Asked(Path(sys.argv[3])))
+export(Recommender.open(sys.argv[2]).ranked, Asked(Path(sys.argv[3])))
 heavy = {"ray", "torch", "transformers", "faiss", "onnx", "onnxscript", "onnxruntime"}
 print(sorted(heavy & sys.modules.keys()))
 """
