@@ -13,6 +13,7 @@ import typer
 from fusionrec.errors import ConfigError
 from pipelines.cli.options import ConfigPath, Overrides, loaded
 from pipelines.cli.options import Workspace as WorkspaceOption
+from pipelines.runtime import interrupts
 
 log = logging.getLogger("fusionrec")
 
@@ -117,14 +118,15 @@ def serve(
         poll_seconds=poll,
         similar_gb=similar_gb,
     )
-    if engine is Engine.ray:
-        from pipelines.serve.ray_app import serve as serve_on_ray
+    with interrupts.telling("stopped"):
+        if engine is Engine.ray:
+            from pipelines.serve.on_ray import serve as serve_on_ray
 
-        serve_on_ray(settings, config.cluster, host, port, replicas, most_replicas)
-        return
-    from pipelines.serve.alone import serve as serve_alone
+            serve_on_ray(settings, config.cluster, host, port, replicas, most_replicas)
+            return
+        from pipelines.serve.alone import serve as serve_alone
 
-    serve_alone(settings, host, port)
+        serve_alone(settings, host, port)
 
 
 def _require(engine: Engine) -> None:

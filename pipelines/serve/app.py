@@ -191,7 +191,7 @@ def _add_upkeep(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
         """Whether the service answers, and by which result. It needs no token."""
         snapshot = engine.snapshot
         more = {"status": "ok", "songs": snapshot.songs, "loaded": snapshot.loaded}
-        return _answer(snapshot, version=__version__, **more)
+        return _answer(snapshot, version=__version__, takeover=engine.takeover, **more)
 
     text: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fusionrec.errors import FusionrecError
 from pipelines.opened.batches import Asked, Listed
@@ -25,6 +25,10 @@ _READERS = 2
 
 _AGAIN_SECONDS = 60.0
 """Until a result that could not be read is tried again."""
+
+
+Takeover = Literal["none", "reading", "failed"]
+"""Of a newer result: there is none, it is being read, or it could not be read."""
 
 
 class BusyError(FusionrecError):
@@ -60,7 +64,9 @@ class Engine:
         self._ranker = ThreadPoolExecutor(1, "rank")
         self._readers = ThreadPoolExecutor(_READERS, "read")
         self._loader = ThreadPoolExecutor(1, "load")
+        self._reading = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self.takeover: Takeover = "none"
         self._snapshot = snapshot
 
     @property
@@ -119,22 +125,36 @@ class Engine:
         return await self._ranked(_Like(song_id, top))
 
     async def read(self, work: Callable[[Snapshot], T]) -> T:
-        """What takes a file or a while, in a thread of its own, of one snapshot."""
-        snapshot = self.snapshot
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, work, snapshot)
+        """What takes a file or a while, in a thread of its own, of one snapshot.
+
+        Raises
+        ------
+        BusyError
+            Too many requests wait.
+        """
+        if self._reading >= self._settings.waiting:
+            raise self._busy("read")
+        self._reading += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, work, self.snapshot)
+        finally:
+            self._reading -= 1
 
     async def _ranked(self, asked: Asked | _Like) -> tuple[Snapshot, Listed]:
         waiting = _Waiting(asked, asyncio.get_running_loop().create_future())
         try:
             self._queue.put_nowait(waiting)
         except asyncio.QueueFull:
-            raise BusyError(
-                f"{self._settings.waiting} requests wait to be ranked: come again, or let more "
-                "replicas share them"
-            ) from None
+            raise self._busy("be ranked") from None
         self._metrics.waiting.set(self._queue.qsize())
         return await waiting.answer
+
+    def _busy(self, what: str) -> BusyError:
+        return BusyError(
+            f"{self._settings.waiting} requests wait to {what}: come again, or let more replicas "
+            "share them"
+        )
 
     async def _rank_batches(self) -> None:
         loop = asyncio.get_running_loop()
@@ -154,6 +174,9 @@ class Engine:
                 for each in batch:
                     each.answer.cancel()
                 raise
+            except Exception as error:  # the service ranks on
+                log.exception("a batch failed")
+                found = [error] * len(batch)
             self._metrics.batch.observe(len(batch))
             self._metrics.ranking.observe(time.perf_counter() - began)
             for each, answer in zip(batch, found, strict=True):
@@ -184,21 +207,28 @@ class Engine:
         what was served before is served on.
         """
         loop, of = asyncio.get_running_loop(), self._settings
-        failed: tuple[dict[str, str], float] | None = None
+        failed: dict[str, str] | None = None
+        again = 0.0
         while True:
             await asyncio.sleep(of.poll_seconds)
+            keys: dict[str, str] = {}  # while these cannot be read
             try:
                 keys = await loop.run_in_executor(self._loader, served_keys, of.workspace, of.model)
                 if keys == self.snapshot.keys:
+                    failed, self.takeover = None, "none"
                     continue
-                if failed and failed[0] == keys and time.monotonic() < failed[1]:
+                if failed == keys and time.monotonic() < again:
                     continue
-                failed = (keys, time.monotonic() + _AGAIN_SECONDS)
                 log.info("there is a newer result in %s: reading it", of.workspace)
+                self.takeover = "reading"
                 self._take(await self._load())
                 self._metrics.takeovers.inc()
-                failed = None
+                failed, self.takeover = None, "none"
             except Exception as error:
+                self.takeover = "failed"
+                if failed == keys and time.monotonic() < again:
+                    continue
+                failed, again = keys, time.monotonic() + _AGAIN_SECONDS
                 self._metrics.failed_takeovers.inc()
                 log.warning(
                     "the newer result in %s cannot be read, and what was served before is served "

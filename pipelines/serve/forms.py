@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.opened.batches import Choice
 from pipelines.opened.plays import MOST_PLAYS
+from pipelines.serve.engine import Takeover
 
 MOST_ID = 512
 """Letters of an id that is given."""
@@ -205,6 +206,10 @@ class Health(Answer):
     songs: int = Field(description="Songs of the catalogue.")
     loaded: float = Field(description="When the result was read, seconds since the epoch.")
     version: str
+    takeover: Takeover = Field(
+        description="Of a newer result of the workspace, if there is one: reading, or failed, and "
+        "then the log says why."
+    )
 
 
 class FieldError(BaseModel):

@@ -7,8 +7,8 @@ import hmac
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.serve.metrics import Metrics
@@ -28,6 +28,9 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 ]
+
+_BODY = {b"content-length", b"transfer-encoding"}
+"""Headers of a request with a body."""
 
 
 class Guard:
@@ -81,6 +84,8 @@ class Guard:
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         refused = self._refused(scope, headers)
         if refused is not None:
+            if headers.keys() & _BODY:  # which is not read
+                refused.headers["Connection"] = "close"
             await refused(scope, receive, send)
             return
         started = False
@@ -94,7 +99,11 @@ class Guard:
             async with asyncio.timeout(self._settings.seconds):
                 body = await self._body(receive)
         except TimeoutError:
-            late = problem(408, f"the request did not arrive within {self._settings.seconds:g} s")
+            late = problem(
+                408,
+                f"the request did not arrive within {self._settings.seconds:g} s",
+                {"Connection": "close"},
+            )
             await late(scope, receive, send)
             return
         if body is None:
@@ -111,7 +120,7 @@ class Guard:
             late = problem(503, f"there was no answer within {self._settings.seconds:g} s")
             await late(scope, receive, send)
 
-    def _refused(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Any:
+    def _refused(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
         """An answer, if the request is not to go on."""
         if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
             return problem(
@@ -135,7 +144,7 @@ class Guard:
             return self._too_long()
         return None
 
-    def _too_long(self) -> Any:
+    def _too_long(self) -> Response:
         return problem(
             413, f"a body of more than {self._settings.body_bytes} bytes", {"Connection": "close"}
         )

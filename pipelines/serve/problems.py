@@ -28,8 +28,10 @@ _STATUS: Sequence[tuple[type[FusionrecError], int]] = (
     (NotFoundError, 404),
     (DataError, 422),
     (ConfigError, 422),
-    (WorkspaceError, 503),  # files of a result that was just replaced, or a disk
 )
+
+_UNREADABLE = "the workspace's files cannot be read just now: come again"
+"""Of a disk, or of a result that was removed; where they lie is for the log alone."""
 
 
 def problem(
@@ -62,7 +64,16 @@ def answer_problems(app: FastAPI) -> None:
         for kind, status in _STATUS:
             if isinstance(error, kind):
                 return problem(status, str(error))
+        return unreadable(request, error)
+
+    @app.exception_handler(OSError)
+    async def unread(request: Request, error: OSError) -> Response:
+        return unreadable(request, error)
+
+    def unreadable(request: Request, error: Exception) -> Response:
         log.error("%s: %s", request.url.path, error)
+        if isinstance(error, OSError | WorkspaceError):
+            return problem(503, _UNREADABLE)
         return problem(500, "the service failed; its log says how")
 
     @app.exception_handler(RequestValidationError)

@@ -17,7 +17,6 @@ from ray.serve import Application
 from starlette.types import ASGIApp
 
 from fusionrec.errors import ConfigError
-from pipelines.config import ClusterConfig
 from pipelines.opened.recommender import Model
 from pipelines.serve.settings import TOKEN, Settings
 
@@ -71,7 +70,13 @@ def application(settings: Settings, replicas: int, most_replicas: int | None) ->
 
 
 class Arguments(BaseModel):
-    """What ``serve run`` and a Serve config may say."""
+    """What ``serve run`` and a Serve config may say; see :class:`pipelines.serve.settings.Settings`.
+
+    Attributes
+    ----------
+    needs_token
+        Whether replicas start only where FUSIONREC_SERVE_TOKEN is set, and ask for it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,6 +85,7 @@ class Arguments(BaseModel):
     replicas: int = Field(1, ge=1)
     most_replicas: int | None = Field(None, ge=1)
     needs_token: bool = True
+    hosts: tuple[str, ...] = ()
     seconds: float = Field(10.0, gt=0)
     batch: int = Field(64, ge=1)
     poll_seconds: float = Field(5.0, ge=0)
@@ -103,41 +109,10 @@ def build(arguments: Mapping[str, Any]) -> Application:
         workspace=given.workspace,
         model=given.model,
         token="of the replica" if given.needs_token else None,
+        hosts=given.hosts,
         seconds=given.seconds,
         batch=given.batch,
         poll_seconds=given.poll_seconds,
         similar_gb=given.similar_gb,
     )
     return application(settings, given.replicas, given.most_replicas)
-
-
-def serve(
-    settings: Settings,
-    cluster: ClusterConfig,
-    host: str,
-    port: int,
-    replicas: int,
-    most_replicas: int | None,
-) -> None:
-    """Serve until the process is told to end, on the cluster that the config names or a local Ray.
-
-    Raises
-    ------
-    ResourceError
-        Ray does not start, or the replicas do not.
-    """
-    import ray
-
-    from pipelines.runtime import session
-
-    session.start(cluster)
-    try:
-        ray_serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "request_timeout_s": 2 * settings.seconds},
-        )
-        app = application(settings, replicas, most_replicas)
-        ray_serve.run(app, name=NAME, blocking=True)
-    finally:
-        ray_serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()

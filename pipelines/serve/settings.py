@@ -14,6 +14,11 @@ TOKEN = "FUSIONREC_SERVE_TOKEN"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+def in_url(host: str) -> str:
+    """An address as a URL has it: that of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is served, to whom and within which limits.
