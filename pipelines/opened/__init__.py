@@ -4,6 +4,9 @@
 all songs held in memory (`ranked`) and `users`' vectors that are made at once, why a song is on
 one (`explained`), and what is `made_songs` of `new_songs` with `new_lyrics`, or `new_by_blend`.
 
+Many requests are ranked at once by `batches` (what is `asked`, and answered), and songs like some
+by `likes`.
+
 `stored` is the model that lists were ranked by, as it knows one user or one song, and says why a
 song is on a list (`reasons`): means of classes, `blended` or `networked`. `catalogue` has songs and
 users by number and name, `models` the trained network.

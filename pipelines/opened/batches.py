@@ -7,9 +7,8 @@ call (numbers of ids, what makes a network's users) is read once here, and looke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from fusionrec.errors import NotFoundError
 from fusionrec.models.shares import TasteUsers
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
+from pipelines.opened import updates
+from pipelines.opened.asked import Asked, Listed
 from pipelines.opened.blended import Blended
 from pipelines.opened.explained import reason
 from pipelines.opened.networked import Networked
@@ -27,10 +28,6 @@ from pipelines.opened.recommender import Recommender
 from pipelines.opened.stored import Classes, Listened, Stored
 from pipelines.opened.users import Made, read_taste
 from pipelines.runtime.rows import find
-
-Choice = Literal["all", "new"]
-"""Songs to choose from: all with a vector, or of these the ones that nobody played."""
-
 
 _DEPTH = 200
 
@@ -42,55 +39,6 @@ def depth(tops: Sequence[int], songs: int) -> int:
     it looks at beforehand, to know above which score a list begins.
     """
     return min(max(*tops, _DEPTH), songs)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A list that is asked for.
-
-    Attributes
-    ----------
-    plays
-        {song id: plays}, at least 1 of each.
-    top
-        Songs of the list, at most.
-    user
-        The id of a user of the workspace, of whom a blend has learned what no history gives.
-    """
-
-    plays: Mapping[str, int]
-    top: int
-    user: str | None = None
-    candidates: Choice = "all"
-    exclude_heard: bool = True
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The list.
-
-    Attributes
-    ----------
-    rows
-        Songs of the catalogue by number, best first, int64.
-    scores
-        Float32, like `rows`.
-    stored
-        What says how well a song matches, and why.
-    fallback
-        The model knows nothing of the plays: the list is that of most people.
-    used, unused, unknown
-        Songs played that the user's vector is made of, that the model knows nothing of, and that
-        the workspace does not have.
-    """
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    stored: Stored = field(repr=False)
-    fallback: bool = False
-    used: int = 0
-    unused: int = 0
-    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,9 +63,10 @@ class Batches:
     ranked
         What it ranks by.
     songs
-        How many the catalogue has.
+        How many have numbers to rank by: those of the catalogue, and with an update those that it
+        has added, behind songs that are known by plays alone.
     row
-        The number of each song by id; those outside the catalogue come behind it.
+        The number of each song by id (:class:`pipelines.opened.catalogue.Catalogue`).
     """
 
     def __init__(self, recommender: Recommender) -> None:
@@ -126,8 +75,13 @@ class Batches:
         self._chosen: dict[str, _Chosen] = {}
         ids = self.ranked.songs.ids.to_pylist()
         self.songs = len(ids)
-        others = self._other_ids()
-        self.row = {song: row for row, song in enumerate([*ids, *others])}
+        workspace = self.ranked.workspace
+        if not updates.has(workspace):  # else they are among the songs
+            ids += updates.other_ids(workspace).to_pylist()
+        # A song that was known by plays alone until an update has its new number: the last one.
+        self.row = {song: row for row, song in enumerate(ids)}
+        self._catalogue = int(workspace.require("ingest")["counts"]["songs"])
+        self._added = updates.first(workspace) if updates.has(workspace) else self.songs
         self.lists([Asked({ids[0]: 1} if ids else {}, 1)])
         _ = self.ranked.listeners
 
@@ -140,15 +94,6 @@ class Batches:
     def listeners(self) -> NDArray[np.int64]:
         """Users who played each song of the catalogue, (songs,)."""
         return self.ranked.listeners
-
-    def _other_ids(self) -> list[str]:
-        workspace = self.ranked.workspace
-        if not workspace.exists("ingest", "other_songs"):
-            return []
-        found: list[str] = workspace.read("ingest", "other_songs", ["song_id"])[
-            "song_id"
-        ].to_pylist()
-        return found
 
     # --- lists ---------------------------------------------------------------------------
 
@@ -329,7 +274,7 @@ class Batches:
             It is none of them.
         """
         row = self.row.get(song_id, -1)
-        if not 0 <= row < self.songs:
+        if not (0 <= row < self._catalogue or self._added <= row < self.songs):
             raise NotFoundError(
                 f"song {song_id}: is not in the catalogue; /v1/search finds songs by artist and "
                 "title"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
-from pipelines.opened.batches import Listed, depth
+from pipelines.opened.asked import Listed
+from pipelines.opened.batches import depth
 from pipelines.opened.blended import Blended
 from pipelines.opened.networked import Networked
 from pipelines.opened.recommender import Recommender

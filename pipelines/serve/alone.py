@@ -72,7 +72,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"--host {host} --port {port}: cannot be listened at ({error.strerror}): choose another "
-            "port, or end what uses it"
+            f"--host {host} --port {port}: cannot be listened at ({error.strerror}): choose "
+            "another port, or end what uses it"
         ) from None
     return bound

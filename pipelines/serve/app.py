@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from fusionrec import __version__
 from fusionrec.errors import ConfigError
-from pipelines.opened.batches import Asked
+from pipelines.opened.asked import Asked
 from pipelines.opened.reasons import Reason
 from pipelines.serve import forms
 from pipelines.serve.engine import Engine
@@ -152,8 +152,7 @@ def _add_songs(app: FastAPI, engine: Engine, settings: Settings) -> None:
     @app.get("/v1/song", response_model=forms.Song, responses=_problems(404, 422))
     async def song(query: Annotated[forms.SongQuery, Query()]) -> Response:
         """What a song is called."""
-        snapshot = engine.snapshot
-        return _json(snapshot.named([snapshot.row(query.song_id)])[0])
+        return _json(engine.snapshot.song(query.song_id))
 
     @app.get("/v1/similar", response_model=forms.SimilarList, responses=_problems(404, 422, 503))
     async def similar(query: Annotated[forms.SimilarQuery, Query()]) -> Response:
@@ -161,8 +160,7 @@ def _add_songs(app: FastAPI, engine: Engine, settings: Settings) -> None:
         _check("query", "top", query.top, settings.most_songs)
         snapshot, found = await engine.similar(query.song_id, query.top)
         songs, match = listed_songs(snapshot, found)
-        (like,) = snapshot.named([snapshot.row(query.song_id)])
-        return _answer(snapshot, match=match, like=like, songs=songs)
+        return _answer(snapshot, match=match, like=snapshot.song(query.song_id), songs=songs)
 
     @app.get("/v1/search", response_model=forms.Found, responses=_problems(422, 503))
     async def search(query: Annotated[forms.SearchQuery, Query()]) -> Response:
@@ -180,7 +178,7 @@ def _add_songs(app: FastAPI, engine: Engine, settings: Settings) -> None:
 
         def find(snapshot: Snapshot) -> Response:
             rows = snapshot.search.find(wanted, query.top)
-            return _answer(snapshot, songs=snapshot.named(rows))
+            return _answer(snapshot, songs=snapshot.names.of(rows))
 
         return await engine.read(find)
 
@@ -211,15 +209,10 @@ def _check(where: str, name: str, given: int, most: int) -> None:
 
 
 def _why(snapshot: Snapshot, song_id: str, reason: Reason) -> Response:
-    song, *heard = snapshot.named([snapshot.row(song_id)])
-    rows = [(snapshot.batches.row[each], share) for each, share in reason.songs]
-    heard = [
-        {**named, "share": share}
-        for named, (_, share) in zip(
-            snapshot.named_anywhere([row for row, _ in rows]), rows, strict=True
-        )
-    ]
+    named = snapshot.named([song for song, _ in reason.songs])
+    heard = [{**song, "share": share} for song, (_, share) in zip(named, reason.songs, strict=True)]
     parts = {"signals": reason.signals, "modalities": reason.modalities, "kinds": reason.kinds}
+    song = snapshot.song(song_id)
     return _answer(snapshot, song=song, score=reason.score, **parts, songs=heard)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from fusionrec.errors import FusionrecError
-from pipelines.opened.batches import Asked, Listed
+from pipelines.opened.asked import Asked, Listed
 from pipelines.serve.metrics import Metrics
 from pipelines.serve.settings import Settings
 from pipelines.serve.snapshot import Snapshot, no_features, served_keys

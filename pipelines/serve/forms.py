@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pipelines.opened.batches import Choice
+from pipelines.opened.asked import Choice
 from pipelines.opened.plays import MOST_PLAYS
 from pipelines.serve.engine import Takeover
 

@@ -1,4 +1,4 @@
-"""`fusionrec serve --engine ray`: the application put on Ray Serve, for as long as the command runs."""
+"""`fusionrec serve --engine ray`: the application on Ray Serve while the command runs."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def serve(
     """
     served_keys(settings.workspace, settings.model)  # before anything is started
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    log.info("starting %s on Ray", "a replica" if replicas == 1 else f"{replicas} replicas")
     session.start(cluster)
     _check_room(replicas)
     alone = not _applications()
@@ -63,7 +64,6 @@ def serve(
     )
     with _until_told() as told:
         try:
-            log.info("starting %s", "a replica" if replicas == 1 else f"{replicas} replicas")
             app = application(settings, replicas, most_replicas)
             _run(app, told)
             log.info("listening at http://%s:%s/v1/openapi.json", in_url(host), port)

@@ -70,7 +70,9 @@ def application(settings: Settings, replicas: int, most_replicas: int | None) ->
 
 
 class Arguments(BaseModel):
-    """What ``serve run`` and a Serve config may say; see :class:`pipelines.serve.settings.Settings`.
+    """What ``serve run`` and a Serve config may say.
+
+    Most are those of :class:`pipelines.serve.settings.Settings`.
 
     Attributes
     ----------

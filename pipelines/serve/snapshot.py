@@ -4,42 +4,87 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec.errors import NotFoundError, WorkspaceError
-from fusionrec.schemas import SONG_NAMES
 from fusionrec.search.index import SearchIndex
 from pipelines.opened import stored as stored_models
-from pipelines.opened.batches import Batches, Listed
-from pipelines.opened.catalogue import list_of, user_code, why_left_out
+from pipelines.opened import updates
+from pipelines.opened.asked import Listed
+from pipelines.opened.batches import Batches
+from pipelines.opened.catalogue import Catalogue, list_of, user_code, why_left_out
 from pipelines.opened.explained import reason
 from pipelines.opened.likes import Likes
 from pipelines.opened.reasons import Reason
 from pipelines.opened.recommender import Model, Recommender
 from pipelines.opened.stored import Stored
 from pipelines.runtime.workspace import Workspace
+from pipelines.serve.names import Names
 
 log = logging.getLogger("fusionrec")
 
 Json = dict[str, Any]
 
-_NAMES = ("song_id", "artist", "title", "release")
+_LOOKS = 5
+"""At a workspace, until two of its pointer are the same."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is to be served of a workspace: results that were current at one moment.
+
+    Attributes
+    ----------
+    recommender
+        What lists are made by.
+    stage
+        The stage whose stored lists are shown; None where there are none of what is opened.
+    lists
+        The workspace with these lists, as an update has them if there is one.
+    """
+
+    recommender: Recommender
+    stage: str | None
+    lists: Workspace | None
+
+    @staticmethod
+    def of(uri: str, model: Model | None) -> Opened:
+        """By what is current now.
+
+        Raises
+        ------
+        WorkspaceError
+            There is no finished result of this model, or there is another one at every look.
+        """
+        base = Workspace(uri)
+        for _ in range(_LOOKS):
+            current = base.current()
+            recommender = Recommender.open(uri, model)
+            stage = _lists_stage(base, recommender.workspace)
+            lists = None
+            if stage is not None:
+                lists = stored_models.lists_shown(base) if stage == "lists" else base.of(stage)
+            if base.current() == current:
+                return Opened(recommender, stage, lists)
+        raise WorkspaceError(f"{uri}: other results become current while they are looked up")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """All these results."""
+        of_lists = {} if self.lists is None else self.lists.keys
+        shown = {f"{stage} of the lists": key for stage, key in of_lists.items()}
+        return {**self.recommender.workspace.keys, **shown}
 
 
 def served_keys(uri: str, model: Model | None) -> dict[str, str]:
     """The results that a service of the workspace would be of by now, by stage."""
-    workspace = Recommender.open(uri, model).workspace
-    stage = _lists_stage(Workspace(uri), workspace)
-    lists = {} if stage is None else {f"lists of {stage}": Workspace(uri).key(stage) or ""}
-    return {**workspace.keys, **lists}
+    return Opened.of(uri, model).keys
 
 
 def _lists_stage(base: Workspace, opened: Workspace) -> str | None:
@@ -79,6 +124,10 @@ class Snapshot:
         What :func:`served_keys` said when it was read.
     batches
         Lists of many at once.
+    names
+        What songs are called.
+    search
+        Songs by artist and title.
     loaded
         When it was ready, seconds since the epoch.
 
@@ -90,19 +139,20 @@ class Snapshot:
 
     def __init__(self, uri: str, model: Model | None, similar_gb: float) -> None:
         began = time.perf_counter()
-        self.keys = served_keys(uri, model)
-        self.recommender = Recommender.open(uri, model)
+        opened = Opened.of(uri, model)
+        self.keys, self.stage, self._lists = opened.keys, opened.stage, opened.lists
+        self.recommender = opened.recommender
         workspace = self.recommender.workspace
-        base = Workspace(uri)
-        self.stage = _lists_stage(base, workspace)
-        self._lists = None if self.stage is None else base.of(self.stage)
         self.batches = Batches(self.recommender)
         self.likes = self._likes(similar_gb)
-        self._names = _named(workspace)
-        self.search = SearchIndex.of(
-            {name: self._names[name].chunk(0) for name in ("artist", "title")},
-            self.batches.listeners,
-        )
+        # By a blend new songs are on stored lists alone, so that these have names, too.
+        late = self._lists is not None and updates.has(self._lists)
+        self.names = Names(self._lists if late and self._lists is not None else workspace)
+        listeners = self.batches.listeners
+        texts = self.names.searched
+        weight = np.zeros(len(texts["title"]), np.int64)
+        weight[: len(listeners)] = listeners
+        self.search = SearchIndex.of(texts, weight)
         self.search.find({"": "warm up"}, 1)  # compiles what a first query would wait for
         self.loaded = time.time()
         took = time.perf_counter() - began
@@ -111,7 +161,7 @@ class Snapshot:
     @property
     def songs(self) -> int:
         """Songs of the catalogue."""
-        return self.batches.songs
+        return self.names.songs
 
     @property
     def model(self) -> Model:
@@ -127,7 +177,7 @@ class Snapshot:
     def _likes(self, similar_gb: float) -> Likes | None:
         if self.model == "blend":
             width = self.batches.ranked.layout.width
-            takes = 2 * 4 * width * self.songs / 2**30
+            takes = 2 * 4 * width * self.batches.songs / 2**30
             if takes > similar_gb:
                 log.warning(
                     "songs like one would take %.1f GiB: they are read of files at each request "
@@ -139,24 +189,33 @@ class Snapshot:
 
     # --- songs -----------------------------------------------------------------------------
 
-    def named(self, rows: NDArray[np.integer[Any]] | Iterable[int]) -> list[Json]:
-        """What songs are called, by number: `song_id`, `artist`, `title` and `release`."""
-        taken = self._names.take(pa.array(np.asarray(rows, np.int64)))
-        found: list[Json] = taken.to_pylist()
-        return found
+    def named(self, song_ids: Sequence[str]) -> list[Json]:
+        """What songs are called, by id: of the workspace, in its catalogue or not."""
+        numbers = [self._number(song) for song in song_ids]
+        if all(0 <= number < self.names.catalogue for number in numbers):
+            return self.names.of(numbers)
+        catalogue = Catalogue(self._lists or self.recommender.workspace)
+        names = catalogue.names(song_ids)
+        return [{"song_id": song, **asdict(names[song])} for song in song_ids]
 
-    def named_anywhere(self, rows: Sequence[int]) -> list[Json]:
-        """The same of songs that may be outside the catalogue, of a history."""
-        if all(row < self.songs for row in rows):
-            return self.named(rows)
-        catalogue = self.batches.ranked.catalogue
-        ids = catalogue.ids(np.array(rows, np.int64))
-        names = catalogue.names(ids)
-        return [{"song_id": song, **asdict(names[song])} for song in ids]
+    def song(self, song_id: str) -> Json:
+        """What one song of the catalogue, or of an update, is called, or a NotFoundError."""
+        late = self.names.added(song_id)
+        return self.names.of([late if late >= 0 else self.row(song_id)])[0]
+
+    def _number(self, song_id: str) -> int:
+        late = self.names.added(song_id)
+        return late if late >= 0 else self.batches.row.get(song_id, -1)
 
     def row(self, song_id: str) -> int:
-        """The number of a song, or a NotFoundError."""
-        return self.batches.row_of(song_id)
+        """The number of a song that is ranked by, or a NotFoundError."""
+        if self.batches.row.get(song_id, -1) < 0 <= self.names.added(song_id):
+            raise NotFoundError(
+                f"song {song_id}: came by an update, which a blend has lists of alone until it is "
+                "fitted again"
+            )
+        found: int = self.batches.row_of(song_id)
+        return found
 
     def read_similar(self, song_id: str, top: int) -> Listed:
         """Songs like one by the workspace's files, as :meth:`Recommender.similar` finds them."""
@@ -185,7 +244,7 @@ class Snapshot:
             raise self._no_list(seen, user, code)
         songs = row["song_ids"].combine_chunks().flatten().slice(0, top).to_pylist()
         scores = row["scores"].combine_chunks().flatten().slice(0, top).to_numpy()
-        rows = np.array([self.batches.row[song] for song in songs], np.int64)
+        rows = np.array([self._number(song) for song in songs], np.int64)
         return UserList(rows, scores, self._stored(seen, code), self.stage)
 
     def user_reason(self, user: str, song_id: str) -> Reason:
@@ -253,19 +312,6 @@ def no_features(song_id: str) -> NotFoundError:
     return NotFoundError(f"song {song_id}: has no features, so that no song is like it")
 
 
-def _named(workspace: Workspace) -> pa.Table:
-    """What all songs are called, as :class:`pipelines.opened.catalogue.Named` has it."""
-    songs = workspace.read("ingest", "songs", list(SONG_NAMES)).select(list(SONG_NAMES))
-    if not songs.num_rows:
-        raise WorkspaceError(f"{workspace.uri}: its catalogue has no songs")
-    columns = [songs[name].combine_chunks().fill_null("") for name in SONG_NAMES]
-    ids, artist, title, release = columns
-    artist = pc.if_else(pc.equal(artist, ""), "(no artist)", artist)
-    unnamed = pc.binary_join_element_wise("(", ids, ")", "")
-    title = pc.if_else(pc.equal(title, ""), unnamed, title)
-    return pa.table(dict(zip(_NAMES, (ids, artist, title, release), strict=True)))
-
-
 def listed_songs(
     snapshot: Snapshot, found: Listed | UserList
 ) -> tuple[list[Mapping[str, Any]], str]:
@@ -275,7 +321,7 @@ def listed_songs(
     songs: list[Mapping[str, Any]] = [
         {"rank": rank, **song, "score": score, "match": match}
         for rank, (song, score, match) in enumerate(
-            zip(snapshot.named(found.rows), scores, matches, strict=True), 1
+            zip(snapshot.names.of(found.rows), scores, matches, strict=True), 1
         )
     ]
     return songs, says

@@ -176,7 +176,7 @@ def test_a_result_that_cannot_be_read_is_not_taken_over(places, monkeypatch, cap
             if "failed_takeovers_total 1.0" in text:
                 break
         assert "failed_takeovers_total 1.0" in text
-        assert client.get("/v1/health").json() == before
+        assert client.get("/v1/health").json() == {**before, "takeover": "failed"}
         assert client.post("/v1/lists", json={"plays": {}}).status_code == 200
     assert "part-00000 is cut short" in caplog.text
 
