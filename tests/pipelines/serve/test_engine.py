@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -192,3 +193,43 @@ def test_songs_like_one_by_files_are_those_by_memory(places, similar_gb) -> None
     assert [each["score"] for each in found] == pytest.approx(
         expected["score"].to_pylist(), rel=1e-4, abs=1e-5
     )
+
+
+def test_a_damaged_result_leaves_the_one_before(small, places, tmp_path, caplog) -> None:
+    place = Path(shutil.copytree(places["genre"], tmp_path / "w"))
+    newer = Path(shutil.copytree(place, tmp_path / "newer"))
+    with without_ray():
+        run(load(small, newer, recommend__weighting="log", train__epochs=7))
+    key = Recommender.open(newer).workspace.key("train")
+    for file in newer.glob(f"train/{key}/song_vectors/*.parquet"):
+        file.write_bytes(file.read_bytes()[:100])
+    with client_of(Settings(str(place), poll_seconds=0.05)) as client:
+        before = client.get("/v1/health").json()
+        pointer = "current.json"  # last, as a run does it
+        shutil.copytree(newer, place, dirs_exist_ok=True, ignore=lambda *_: {pointer})
+        shutil.copyfile(newer / pointer, place / pointer)
+        for _ in range(600):
+            health = client.get("/v1/health").json()
+            if health["takeover"] == "failed":
+                break
+            time.sleep(0.05)
+        assert health == {**before, "takeover": "failed"}
+        assert client.post("/v1/lists", json={"plays": {}}).status_code == 200
+        assert "fusionrec_serve_failed_takeovers_total 0.0" not in client.get("/metrics").text
+    assert "is served on" in caplog.text
+
+
+def test_a_workspace_that_is_removed_is_served_from_memory(places, tmp_path) -> None:
+    place = Path(shutil.copytree(places["genre"], tmp_path / "w"))
+    user, plays = next(iter(users_plays(Recommender.open(place)).items()))
+    with client_of(Settings(str(place), poll_seconds=0)) as client:
+        expected = client.post("/v1/lists", json={"plays": plays}).json()
+        song = expected["songs"][0]["song_id"]
+        shutil.rmtree(place)
+        assert client.post("/v1/lists", json={"plays": plays}).json() == expected
+        for path in (f"/v1/similar?song_id={song}", f"/v1/song?song_id={song}", "/v1/search?q=a"):
+            assert client.get(path).status_code == 200, path
+        stored = client.get("/v1/lists", params={"user_id": user})
+        assert stored.status_code == 503
+        assert stored.headers["retry-after"] == "1"
+        assert str(tmp_path) not in stored.text

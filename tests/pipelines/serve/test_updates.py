@@ -16,7 +16,6 @@ from tests.pipelines.inline import without_ray
 from tests.pipelines.late import MODELS, Late, load
 from tests.pipelines.serve.test_engine import asking
 
-
 SLOW = ("ranking", "blend")
 
 
