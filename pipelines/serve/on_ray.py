@@ -66,7 +66,11 @@ def serve(
         try:
             app = application(settings, replicas, most_replicas)
             _run(app, told)
-            log.info("listening at http://%s:%s/v1/openapi.json", in_url(host), port)
+            log.info(
+                "listening at http://%s:%s/ (a page; /v1/openapi.json describes the rest)",
+                in_url(host),
+                port,
+            )
             told.wait()
         finally:
             if alone:
