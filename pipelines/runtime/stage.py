@@ -55,6 +55,9 @@ class Stage:
         What it does with GPUs, if anything.
     source
         State of outside inputs, for stages that read any.
+    source_after
+        State, after the work, of the inputs of which it was given before; `source` again, if it is
+        not given. If it is, inputs that come while the work goes on are of another result.
     refresh_first
         Quick stages that are redone first where this config asks for another result of them, if
         it needs them.
@@ -77,6 +80,7 @@ class Stage:
     demand: Callable[[Config], resources.Demand] | None = None
     gpus: GpuUse | None = None
     source: Callable[[Config], Any] | None = None
+    source_after: Callable[[Config, Any], Any] | None = None
     refresh_first: Sequence[Stage] = ()
     staging: Sequence[str] = ()
     published: Sequence[str] = ()
@@ -208,7 +212,7 @@ class Stage:
             log.info("%s: started", self.name)
             with watchdog.watching(run, config.cluster.patience):
                 counts = self.work(config, reading, run)
-            now = None if self.source is None else _as_json(self.source(config))
+            now = self._source_after(config, plan)
             if self.source is not None and now != plan.content["source"]:
                 held.check()  # else what is there is another run's
                 reading.delete(self.name)  # of which state each part is, nobody knows
@@ -222,6 +226,14 @@ class Stage:
         metrics.count("fusionrec_stage_seconds", manifest["wall_seconds"], stage=self.name)
         log.info("%s: done in %.1f s", self.name, manifest["wall_seconds"])
         return manifest
+
+    def _source_after(self, config: Config, plan: Plan) -> Any:
+        """The state, now, of the outside inputs that this result is of."""
+        if self.source is None:
+            return None
+        if self.source_after is None:
+            return _as_json(self.source(config))
+        return _as_json(self.source_after(config, plan.content["source"]))
 
     def _tidy(self, reading: Workspace) -> None:
         """Remove what only the work needed; a run that died here left it, and nobody reads it."""

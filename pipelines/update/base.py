@@ -1,30 +1,23 @@
-"""The run that an update stands on, and the files that came after it.
+"""The run that an update stands on: the one that the workspace's lists for everyone are of.
 
-It is the run that the workspace's lists for everyone are of. A file that it read must be as it was;
-what the source has beside is new, whether the config's folders and globs find it or paths that were
-added to `source.tables`. Nothing else of the config may differ.
+Of the config nothing may differ but paths of tables (:mod:`pipelines.update.sources`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-from fusionrec.errors import ConfigError, SourceError, WorkspaceError
-from fusionrec.formats import files
-from fusionrec.formats.tables import settled, table_files
-from fusionrec.formats.tables.places import form_of
-from fusionrec.formats.tables.spec import TableSpec
+from fusionrec.errors import ConfigError, WorkspaceError
 from pipelines import lists
 from pipelines.config import Config, replaced
-from pipelines.ingest.listing import named_sources
-from pipelines.ingest.tables import Specs, is_tables, table_specs
+from pipelines.ingest.tables import is_tables
 from pipelines.runtime import differences
 from pipelines.runtime.stage import Plan, Plans, Stage
 from pipelines.runtime.workspace import Workspace
 
-_RUN = "`fusionrec run`, and then `fusionrec recommend --for everyone`"
+RUN = "`fusionrec run`, and then `fusionrec recommend --for everyone`"
 _ONLY = "only `all` and `repeat`, `years`, `tags`, `top` and `formats` can be brought up to date"
 
 
@@ -41,14 +34,14 @@ def standing(config: Config) -> Workspace:
     if manifest is None:
         raise WorkspaceError(
             f"{workspace.root}/lists: there are no lists for everyone to bring up to date; make "
-            f"them by {_RUN}"
+            f"them by {RUN}"
         )
     current = workspace.current()
     others = [name for name, key in manifest["lineage"].items() if current.get(name) != key]
     if others:
         raise WorkspaceError(
             f"{workspace.root}/lists: these lists are of another {', '.join(others)} than the "
-            f"current one; make them anew by {_RUN}"
+            f"current one; make them anew by {RUN}"
         )
     return workspace.of("lists")
 
@@ -96,19 +89,19 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"lists.candidates: {asked.candidates}: these lists cannot be brought up to date, as "
             f"new plays or songs change which songs there are to choose from ({_ONLY}); make them "
-            f"anew by {_RUN}"
+            f"anew by {RUN}"
         )
     if asked.per_artist is not None:
         raise ConfigError(
             "lists.per_artist: lists with so many songs of an artist at most cannot be brought up "
-            f"to date ({_ONLY}); make them anew by {_RUN}"
+            f"to date ({_ONLY}); make them anew by {RUN}"
         )
     workspace = standing(config)
     found = differing(config, workspace)
     if found:
         raise ConfigError(
             f"update: the config differs from that of the lists by {', '.join(found)}; only "
-            f"source.tables.*.paths may differ: set it as it was, or start anew by {_RUN}"
+            f"source.tables.*.paths may differ: set it as it was, or start anew by {RUN}"
         )
 
 
@@ -153,107 +146,3 @@ def as_before(config: Config, workspace: Workspace) -> Config:
             paths = tables["features"][name]["paths"]
             values[f"source.tables.features.{name}.paths"] = paths
     return replaced(config, values)
-
-
-def state(config: Config) -> list[list[Any]]:
-    """A row for each new file: its path, size and time.
-
-    Raises
-    ------
-    SourceError
-        A file that was read is another one now or is gone, or no file is new.
-    """
-    found = new_state(config, standing(config))
-    if not found:
-        raise SourceError("update: nothing is new: the source has no file that was not read")
-    return found
-
-
-def new_state(config: Config, workspace: Workspace) -> list[list[Any]]:
-    """The same, with no row where nothing is new."""
-    before = {row[0]: row[1:] for row in workspace.require("ingest")["content"]["source"]}
-    found, now = [], set()
-    for key, path in named_sources(config):
-        try:
-            here = list(files.state(path))
-        except OSError:
-            raise SourceError(f"{path}: does not exist; see {key}") from None
-        now.add(path)
-        if path not in before:
-            found.append([path, *here])
-        elif here != before[path]:
-            raise SourceError(
-                f"{path}: has changed since it was read; put what is new into a file of its own, "
-                f"or read it again by {_RUN}"
-            )
-    for path in before:
-        if path not in now:
-            raise SourceError(
-                f"{path}: was read, and is no longer among the files of source.tables; put it "
-                f"back, or start anew by {_RUN}"
-            )
-    return found
-
-
-@dataclass(frozen=True)
-class NewTables:
-    """The new files of each table; None where there are none.
-
-    Attributes
-    ----------
-    tables
-        `songs`, `plays`, `lyrics`, and vectors as `features.NAME`. Each is read by what
-        the tables' earlier files have decided (:func:`fusionrec.formats.tables.settled`).
-    whole
-        All tables, with the files that were read.
-    """
-
-    tables: Mapping[str, TableSpec]
-    whole: Specs
-
-    @staticmethod
-    def of(config: Config, workspace: Workspace) -> NewTables:
-        """Of a source.
-
-        Raises
-        ------
-        ConfigError, SourceError
-            A table has new files that cannot be read beside the earlier ones.
-        """
-        new = {row[0] for row in new_state(config, workspace)}
-        whole, found = table_specs(config), {}
-        named = {"songs": whole.songs, "plays": whole.plays, "lyrics": whole.lyrics}
-        named |= {f"features.{name}": spec for name, spec in whole.features.items()}
-        for name, spec in named.items():
-            if spec is None:
-                continue
-            _check_beside(name, spec, new)
-            paths = table_files(spec)
-            chosen = tuple(path for path in paths if path in new)
-            if not chosen:
-                continue
-            earlier = tuple(path for path in paths if path not in new)
-            if not earlier:
-                raise ConfigError(
-                    f"source.tables.{name}: {chosen[0]}: the last run had no such table, so that "
-                    f"no model has learned of it; start anew by {_RUN}"
-                )
-            known = settled(replace(spec, paths=earlier))
-            found[name] = replace(known, paths=chosen, ids=None)
-        return NewTables(found, whole)
-
-
-def _check_beside(name: str, spec: TableSpec, new: set[str]) -> None:
-    """Raise an error for what stands beside a table and is one file by its nature."""
-    beside = [path for of in spec.beside for path in table_files(of.spec) if path in new]
-    if beside:
-        raise SourceError(
-            f"{beside[0]}: is new, but songs of the last run would be described by it, too: start "
-            f"anew by {_RUN}"
-        )
-    arrays = [path for path in table_files(spec) if path in new and form_of(path) == "npy"]
-    if arrays and name.startswith("features."):
-        raise SourceError(
-            f"{arrays[0]}: source.tables.{name}.ids has the ids of one .npy file; give the vectors "
-            "of new songs as .npz, Parquet, CSV or JSON lines"
-        )

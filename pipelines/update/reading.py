@@ -33,7 +33,7 @@ from pipelines.runtime import tasks
 from pipelines.runtime.shards import Written
 from pipelines.runtime.stage import Counts, Json, resumable
 from pipelines.runtime.workspace import StageRun, Workspace
-from pipelines.update.base import NewTables
+from pipelines.update.sources import NewTables
 
 LYRICS = "read_lyrics"
 """Of the songs' parts, those that have lyrics: `song_id`, `words` with `counts`, and `text`."""

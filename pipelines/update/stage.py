@@ -22,11 +22,12 @@ from pipelines.runtime import tasks
 from pipelines.runtime.shards import shards_of_rows
 from pipelines.runtime.stage import Counts, Stage, processor_lines
 from pipelines.runtime.workspace import StageRun, Workspace
-from pipelines.update import base, numbering, songs, users
-from pipelines.update.base import LISTS, NewTables
+from pipelines.update import base, numbering, songs, sources, users
+from pipelines.update.base import LISTS
 from pipelines.update.lists import submit_offered, update_lists
 from pipelines.update.reading import STAGING, counts_of, read_new
 from pipelines.update.report import REPORT, write_report
+from pipelines.update.sources import NewTables
 
 # Which songs played are not in the corpus, the new files alone do not say.
 REJECTS = (*(each for each in ingest.REJECTS if each != "play_unmatched"), *numbering.REJECTS)
@@ -34,7 +35,7 @@ REJECTS = (*(each for each in ingest.REJECTS if each != "play_unmatched"), *numb
 
 def work(config: Config, workspace: Workspace, run: StageRun) -> Counts:
     """Read, number, make vectors, bring plays together, rank; and tell how far it is."""
-    new = tasks.run_task(run, NewTables.of, config, workspace)
+    new = tasks.run_task(run, NewTables.of, config, workspace, run.content["source"])
     read = read_new(config, workspace, run, new)
     numbers = numbering.number(workspace, run, read)
     centre = tasks.submit(run, songs.find_centre, workspace)
@@ -76,7 +77,7 @@ def anything_new(config: Config) -> bool:
         As the stage does before it begins.
     """
     _check(config)
-    return bool(base.new_state(config, base.standing(config)))
+    return bool(sources.new_state(config, base.standing(config)))
 
 
 def _check(config: Config) -> None:
@@ -96,7 +97,8 @@ STAGE = Stage(
     name="update",
     needs=lambda config: (LISTS,),
     settings=_settings,
-    source=base.state,
+    source=sources.state,
+    source_after=sources.same_state,
     check=_check,
     work=work,
     gpus=GPUS,
