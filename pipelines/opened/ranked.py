@@ -53,7 +53,8 @@ class Songs:
     Attributes
     ----------
     ids
-        Arrow strings, S of them.
+        Arrow strings, S of them; where there is an update, null of songs that are known by their
+        plays alone, which stand between those of the run and new ones.
     F
         Their vectors, float32 (S, d); zeros of one without.
     known
@@ -127,8 +128,10 @@ class Ranked:
         found = Songs.read(self.workspace, self.model)
         if not updates.has(self.workspace):
             return found
-        # By the numbers of the catalogue: of those between, which no list has, the ids alone.
-        between, new = updates.other_ids(self.workspace), updates.Added.read(self.workspace)
+        # By the numbers of the catalogue: of those between, which no list has, there is nothing,
+        # not the ids either: of a song that is described now, the new row is the song's.
+        count = updates.first(self.workspace) - len(found.ids)
+        between, new = pa.nulls(count, found.ids.type), updates.Added.read(self.workspace)
         ids = pa.concat_arrays([found.ids, between, new.ids])
         none = np.zeros((len(between), found.F.shape[1]), np.float32)
         F = np.concatenate([found.F, none, new.F])
