@@ -10,6 +10,9 @@ from pyarrow import fs as pafs
 from pipelines.runtime import lease
 from pipelines.runtime.workspace import KEPT, MANIFEST, Workspace
 
+_SHOWN_BY_LINEAGE = frozenset({"update"})
+"""Stages whose current result nothing shows once it was made from one that is not current."""
+
 
 @dataclass(frozen=True)
 class Unneeded:
@@ -39,7 +42,7 @@ def needed(workspace: Workspace, *, unfinished: bool = True) -> set[tuple[str, s
         Also what an interrupted run needs to go on; else only what one at work does.
     """
     found: set[tuple[str, str]] = set()
-    waiting = [*workspace.current().items(), *_of_unfinished(workspace, at_work=not unfinished)]
+    waiting = [*_shown(workspace), *_of_unfinished(workspace, at_work=not unfinished)]
     while waiting:
         stage, key = waiting.pop()
         if (stage, key) in found:
@@ -49,6 +52,15 @@ def needed(workspace: Workspace, *, unfinished: bool = True) -> set[tuple[str, s
         if manifest is not None:
             waiting += [*manifest["lineage"].items(), *((s, k) for s, k in manifest["uses"])]
     return found
+
+
+def _shown(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """The current results, but for those of other results than the current ones that none shows."""
+    current = workspace.current()
+    for stage, key in current.items():
+        manifest = workspace.manifest(stage) if stage in _SHOWN_BY_LINEAGE else None
+        if manifest is None or manifest["lineage"].items() <= current.items():
+            yield stage, key
 
 
 def _of_unfinished(workspace: Workspace, *, at_work: bool) -> Iterator[tuple[str, str]]:
