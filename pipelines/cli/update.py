@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.runtime.stage import Counts
 
 NOTHING = "nothing is new: the source has no file that the last run did not read"
+WITHDRAWN = "the update before, whose files are gone, is shown no longer"
 _TOLD = ("read", "ranker", "distance", "reasons", "refit_due")
 
 
@@ -30,7 +31,9 @@ def update(
 
     resolved = loaded(config_path, overrides, workspace)
     if not stage.anything_new(resolved):
-        print(json.dumps({"nothing_new": True}) if as_json else f"update: {NOTHING}")
+        withdrawn = stage.withdraw(resolved)
+        told = f"update: {NOTHING}{f'; {WITHDRAWN}' if withdrawn else ''}"
+        print(json.dumps({"nothing_new": True, "withdrawn": withdrawn}) if as_json else told)
         return
     manifest = stage.STAGE.run(resolved)
     counts = manifest["counts"]
@@ -38,7 +41,8 @@ def update(
         print(json.dumps(counts))
         return
     print_counts("update", {n: count for n, count in counts.items() if n not in _TOLD})
-    console().print(distance_table(counts["distance"]))
+    if counts["distance"]:  # else no song is new
+        console().print(distance_table(counts["distance"]))
     keys = {**manifest["lineage"], "update": manifest["key"]}
     for line in (
         *refit_lines(counts),

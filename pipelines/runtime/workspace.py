@@ -152,9 +152,19 @@ class Workspace(Storage):
         if keys.items() <= self.current().items():
             return
         with self._alone():
-            value = {"schema_version": SCHEMA_VERSION, "stages": {**self.current(), **keys}}
-            with self._replacing(f"{self.root}/{_POINTER}") as stream:
-                stream.write(json.dumps(value, indent=1).encode())
+            self._write_pointer({**self.current(), **keys})
+
+    def _write_pointer(self, keys: Mapping[str, str]) -> None:
+        value = {"schema_version": SCHEMA_VERSION, "stages": dict(keys)}
+        with self._replacing(f"{self.root}/{_POINTER}") as stream:
+            stream.write(json.dumps(value, indent=1).encode())
+
+    def point_to_none(self, stage: str) -> None:
+        """Let no result of this stage be the current one; those that there are stay."""
+        with self._alone():
+            current = self.current()
+            if current.pop(stage, None) is not None:
+                self._write_pointer(current)
 
     def see(self, stage: str, settings: str, key: str) -> None:
         """Note which result of a stage is up to date with its outside inputs, for these settings.

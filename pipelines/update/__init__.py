@@ -6,6 +6,6 @@ are new; `reading` reads them, as ingest does, `numbering` says who and what in 
 ranks, and `distance` says how far the new songs lie from what the models saw.
 """
 
-from pipelines.update.stage import STAGE, anything_new
+from pipelines.update.stage import STAGE, anything_new, withdraw
 
-__all__ = ["STAGE", "anything_new"]
+__all__ = ["STAGE", "anything_new", "withdraw"]

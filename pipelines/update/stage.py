@@ -80,6 +80,20 @@ def anything_new(config: Config) -> bool:
     return bool(sources.new_state(config, base.standing(config)))
 
 
+def withdraw(config: Config) -> bool:
+    """Let the lists of the run be those that are shown again, as where nothing is new.
+
+    False, and nothing changes, if no update is current. Its result stays, for when its files are
+    there again.
+    """
+    workspace = Workspace(config.workspace)
+    if STAGE.name not in workspace.current():
+        return False
+    workspace.point_to_none(STAGE.name)
+    workspace.publish(STAGE.name, STAGE.published)
+    return True
+
+
 def _check(config: Config) -> None:
     songs.check_model(config.recommend.model)
     base.check(config)
