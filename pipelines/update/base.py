@@ -110,27 +110,43 @@ def differing(config: Config, workspace: Workspace) -> list[str]:
     before = as_before(config, workspace)
     plan = lists.STAGE.plan(before, workspace)
     found: list[str] = []
-    _differing(plan, workspace, found, set())
+    missing: list[str] = []
+    _differing(plan, workspace, found, missing, set())
+    found = list(dict.fromkeys(found)) or missing  # a stage more follows from what is asked for
     if plan.key != workspace.keys["lists"] and not found:
         found.append("what was decided on the way by the machine")
     return found
 
 
-def _differing(plan: Plan, workspace: Workspace, found: list[str], seen: set[str]) -> None:
-    """Of this result and of those that it is made from, first what comes first."""
+def _differing(
+    plan: Plan, workspace: Workspace, found: list[str], missing: list[str], seen: set[str]
+) -> None:
+    """Of this result and of those that it is made from, first what comes first.
+
+    What differs is in `found`, and in `missing` which stages there were none of.
+    """
     name = plan.stage.name
     if name in seen or workspace.keys.get(name) == plan.key:
         return
     seen.add(name)
     for each in plan.inputs:
-        _differing(each, workspace, found, seen)
+        _differing(each, workspace, found, missing, seen)
     manifest = workspace.manifest(name)
     if manifest is None:
-        found.append(f"stage {name}, which it did not have")
+        missing.append(f"stage {name}, which it did not have")
         return
     of = differences.of_contents(manifest["content"], plan.content)
-    told = [each for each in of if not each.startswith("of another result of ")]
-    found += [f"{name}: {each}" for each in told]
+    told = [each for each in of if not each.startswith(_FOLLOWS)]
+    if name == "lists" and any(each.startswith("model: ") for each in told):
+        told = [each for each in told if not each.startswith("weighting: ")]  # of one model alone
+    of_recommend = ("model: ", "weighting: ") if name == "lists" else ()
+    found += [
+        f"{'recommend.' if each.startswith(of_recommend) else f'{name}: '}{each}" for each in told
+    ]
+
+
+_FOLLOWS = ("of another result of ", "of another state of its source")
+"""What differs where something else does: an input, or what was seen for other settings."""
 
 
 def as_before(config: Config, workspace: Workspace) -> Config:
