@@ -97,7 +97,7 @@ def rank_limited(
         for some in _pieces(left, _RANKED_AT_ONCE // depth):
             ranked = rank(some, depth)
             for rows in _pieces(np.arange(len(some)), _LIMITED_AT_ONCE // depth):
-                here = _limited(ranked.indices[rows], ranked.scores[rows], k, groups, most)
+                here = limited(ranked.indices[rows], ranked.scores[rows], k, groups, most)
                 found.put(some[rows], here)
         left = left[found.counts[left] < allowed[left]]
         if depth == songs:
@@ -124,14 +124,22 @@ def _pieces(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
         yield rows[start : start + max(size, 1)]
 
 
-def _limited(
+def limited(
     indices: NDArray[np.int32],
     scores: NDArray[np.float32],
     k: int,
     groups: NDArray[np.integer[Any]],
     most: int,
 ) -> TopLists:
-    """The beginnings of lists that ranked songs give, shape (U, depth)."""
+    """The beginnings, of K, of lists that ranked songs give.
+
+    Parameters
+    ----------
+    indices, scores
+        Shape (U, depth): columns, best first, -1 beyond a user's last; and their scores.
+    groups
+        Shape (N,): the group of each column, from 0.
+    """
     user, place = np.nonzero(indices >= 0)  # by user, best first
     group = user * (int(groups.max()) + 1) + groups[indices[user, place]]
     order = np.argsort(group, kind="stable")

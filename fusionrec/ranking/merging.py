@@ -2,6 +2,12 @@
 
 What is among the best K of all candidates is among the best K of the set that it is of: so a list
 that was ranked before, and one of candidates that are new, hold all that the list of both can.
+
+So they do under a limit of songs of a group (:mod:`fusionrec.ranking.limited`). A song of the list
+of both has fewer than the limit of its group before it, and so in the list of its own set; and as
+each group gives no fewer of both sets' songs than of one's, its rank there is no lower. A song that
+the limit would leave out among both, but not in their lists, as those before it stand in neither,
+has a full list of K before it.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionrec.ranking.limited import TopLists
+from fusionrec.ranking.limited import TopLists, limited
 
 
 def merged(first: TopLists, second: TopLists, k: int) -> TopLists:
@@ -35,6 +41,22 @@ def merged(first: TopLists, second: TopLists, k: int) -> TopLists:
     found.scores[:, :width] = np.take_along_axis(scores, best, axis=1)
     found.indices[:, :width] = np.take_along_axis(indices, best, axis=1)
     return TopLists(found.indices, found.scores, counts)
+
+
+def merged_limited(
+    first: TopLists, second: TopLists, k: int, groups: NDArray[np.integer[Any]], most: int
+) -> TopLists:
+    """The same of lists with at most `most` songs of a group: of both together no more, either.
+
+    Parameters
+    ----------
+    first, second
+        As of :func:`merged`, each of as many as K if it has no more.
+    groups
+        Shape (N,): the group of each column, from 0, alike in both.
+    """
+    both = merged(first, second, first.indices.shape[1] + second.indices.shape[1])
+    return limited(both.indices, both.scores, k, groups, most)
 
 
 def padded(sizes: NDArray[np.integer[Any]], scores: NDArray[np.float32], k: int) -> TopLists:

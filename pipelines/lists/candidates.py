@@ -126,7 +126,7 @@ def read_offered(config: Config, workspace: Workspace, ids: pa.Array | None) -> 
     return Offered(
         replace(catalogue, candidates=candidates),
         listeners,
-        _artists(workspace)[candidates],
+        artists_of(workspace.read("ingest", "songs", ["artist_id"])["artist_id"])[candidates],
         counts,
     )
 
@@ -196,8 +196,9 @@ def filtered(
     return np.concatenate(parts)
 
 
-def _artists(workspace: Workspace) -> np.ndarray:
-    ids = workspace.read("ingest", "songs", ["artist_id"])["artist_id"].combine_chunks()
+def artists_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A number for the artist of each song by their ids, int64 (S,); of no known one its own."""
+    ids = column.combine_chunks()
     ids = pc.if_else(pc.equal(ids, ""), None, ids)
     known = ids.dictionary_encode().indices
     own = np.arange(len(ids)) + len(ids)

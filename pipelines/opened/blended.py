@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from fusionrec.tables import matrix
+from pipelines.opened import updates
 from pipelines.opened.catalogue import Catalogue, played_by
 from pipelines.opened.reasons import Reason
-from pipelines.runtime.rows import matrix_blocks, read_arrays, read_matrix
+from pipelines.runtime.rows import matrix_blocks, read_arrays
 from pipelines.runtime.workspace import Workspace, part_name
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Blended:
 
     @cached_property
     def _atoms(self) -> np.ndarray:
-        return read_matrix(self.workspace, "blend", "history", self._known.songs)
+        return updates.blend_rows(self.workspace, "history", self._known.songs)
 
     @cached_property
     def _user(self) -> np.ndarray:
@@ -140,16 +141,24 @@ class Blended:
         songs = workspace.read("ingest", "songs", ["song_id"])["song_id"].combine_chunks()
         if self.v is not None:
             table = workspace.read("blend", "songs", ["vector"])
-            return songs, matrix(table["vector"]) @ self.v
+            ids, F = updates.appended(workspace, songs, matrix(table["vector"]))
+            return ids, F @ self.v
         blocks = matrix_blocks(workspace, "blend", "features", len(songs))
-        return songs, np.concatenate([block @ self._user for block in blocks])
+        scores = np.concatenate([block @ self._user for block in blocks])
+        if not updates.has(workspace):
+            return songs, scores
+        new = updates.Added.read(workspace)
+        added = [block @ self._user for block in updates.blend_added(workspace, "features")]
+        ids = new.ids.filter(pa.array(new.present))
+        of_new = np.concatenate([scores[:0], *added])[new.present]
+        return pa.concat_arrays([songs, ids]), np.concatenate([scores, of_new])
 
     def reasons(self, ids: list[str], scores: list[float]) -> list[Reason]:
         """By signal; exact but for the rounding of float32."""
         from fusionrec.signals.explain import explain
 
         catalogue = Catalogue(self.workspace)
-        features = read_matrix(self.workspace, "blend", "features", catalogue.rows(ids))
+        features = updates.blend_rows(self.workspace, "features", catalogue.rows(ids))
         whys = [
             explain(self._layout, score, self._user, song, self._atoms, self._known.plays)
             for score, song in zip(scores, features, strict=True)
@@ -183,10 +192,21 @@ def _of_user(workspace: Workspace, code: int) -> _Known:
 
 
 def _of_everyone(workspace: Workspace, code: int) -> _Known:
-    told = _of_user(workspace, code).told
+    told = _told(workspace, code)
     songs, plays = played_by(workspace, code)
     if workspace.require("blend")["content"]["settings"]["blend"]["other_plays"]:
         others, more = played_by(workspace, code, "other_plays")
         songs = np.concatenate([songs, others + _about(workspace)["own"]])
         plays = np.concatenate([plays, more])
     return _Known(songs, plays, told)
+
+
+def _told(workspace: Workspace, code: int) -> np.ndarray | None:
+    """What no history gives of a user: of one that an update has added, as of one without plays."""
+    if code < workspace.require("ingest")["counts"]["users"]:
+        return _of_user(workspace, code).told
+    from fusionrec.signals.explain import Layout
+
+    nobody = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")["nobody"]
+    found: np.ndarray = nobody[Layout.of_json(_about(workspace)).told]
+    return found

@@ -69,6 +69,7 @@ def played(
     numbers = ranked.catalogue.rows(given.songs.to_pylist())
     number = numbers[given.song]
     own = (number >= 0) & (number < songs)
+    own[own] = ranked.in_histories[number[own]]
     other = (number >= songs) & (number < songs + ranked.others)
     lists = [
         SongLists.of_plays(

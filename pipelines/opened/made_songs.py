@@ -28,12 +28,15 @@ class MadeSongs:
         What each adds to the vector of a user who played it, by all signals of a blend, float32
         (n, D), as the blend's `history` has it of the songs that it was fitted on. None of the
         other models, by which that follows from F.
+    features
+        What each is by all signals of a blend, float32 (n, D), as the blend's `features`.
     """
 
     ids: pa.Array
     F: NDArray[np.float32]
     present: NDArray[np.bool_]
     atoms: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
 
     def table(self) -> pa.Table:
         """Of the schema :func:`fusionrec.schemas.features`."""

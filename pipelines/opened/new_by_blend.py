@@ -42,12 +42,15 @@ _LEFT_OUT = {
 
 @dataclass(frozen=True)
 class NewByBlend:
-    """What makes vectors and atoms of new songs by a workspace's blend, read when it is needed."""
+    """What makes vectors of new songs by a workspace's blend, with what explains them.
+
+    It is read when it is needed.
+    """
 
     workspace: Workspace
 
     def make(self, songs: Any, segments: pa.Table | None = None) -> MadeSongs:
-        """Vectors and atoms of new songs, in their order.
+        """Vectors, atoms and features of new songs, in their order.
 
         A song of which the blend's signals know nothing (as one that has an id and no more) is not
         present. Of plays the signals know none: what they say of a song by its listeners is
@@ -69,8 +72,8 @@ class NewByBlend:
         ids, encoder = table["song_id"].combine_chunks(), self._encoder
         D, d = encoder.rotation.shape
         if not len(ids):
-            nothing = np.zeros((0, d), np.float32)
-            return MadeSongs(ids, nothing, np.zeros(0, bool), np.zeros((0, D), np.float32))
+            F, wide = np.zeros((0, d), np.float32), np.zeros((0, D), np.float32)
+            return MadeSongs(ids, F, np.zeros(0, bool), wide, wide)
         readers = encoder.readers.values()
         new, lyrics = self._new, None
         if any(isinstance(reader, Words) for reader in readers):
@@ -86,7 +89,7 @@ class NewByBlend:
         told = [f"{unknown[name]} {what}" for name, what in _LEFT_OUT.items() if unknown[name]]
         if told:
             log.warning("song_vectors: left out, as the blend has no such: %s", ", ".join(told))
-        return MadeSongs(ids, made.F, made.present, made.atoms)
+        return MadeSongs(ids, made.F, made.present, made.atoms, made.features)
 
     @cached_property
     def _new(self) -> NewSongs:
@@ -96,11 +99,16 @@ class NewByBlend:
     def _encoder(self) -> UnseenSongs:
         from fusionrec.signals.unseen.stored import of_arrays  # brings linear algebra with it
 
-        self.workspace.require("blend")
-        if not self.workspace.exists("blend", *DESCRIPTION):
-            raise WorkspaceError(
-                f"{self.workspace.uri}: its blend is of an earlier version, which kept nothing of "
-                "what makes vectors of new songs: run again"
-            )
+        require_unseen(self.workspace)
         arrays = load_safetensors(self.workspace.read_bytes("blend", *ARRAYS))
         return of_arrays(self.workspace.read_json("blend", *DESCRIPTION), arrays)
+
+
+def require_unseen(workspace: Workspace) -> None:
+    """Raise a WorkspaceError for a workspace without a blend, or whose blend kept none of this."""
+    workspace.require("blend")
+    if not workspace.exists("blend", *DESCRIPTION):
+        raise WorkspaceError(
+            f"{workspace.uri}: its blend is of an earlier version, which kept nothing of "
+            "what makes vectors of new songs: run again"
+        )

@@ -56,9 +56,7 @@ class NewLyrics:
         """
         ids = songs["song_id"].combine_chunks()
         text = _text(given)
-        as_text = np.zeros(len(ids), bool)
-        if self._reads_text:
-            as_text = np.array(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
+        as_text = self._as_text(text)
         bags = self._bags(_words(given, text), ids, as_text, tell)
         if not bags.num_rows and not as_text.any():
             dimension = self.workspace.require("embed")["counts"]["lyrics"]["dimension"]
@@ -106,6 +104,20 @@ class NewLyrics:
         places = (np.repeat(rows, lengths), pc.list_flatten(bags["words"]).to_numpy())
         counts = pc.list_flatten(bags["counts"]).to_numpy().astype(np.float32)
         return csr_array((counts, places), shape=(len(ids), len(self._vocabulary)))
+
+    def present(self, given: pa.Table, songs: pa.Table) -> NDArray[np.bool_]:
+        """Which songs have lyrics, as :meth:`vectors` tells it, bool (n,); nothing is encoded."""
+        ids, text = songs["song_id"].combine_chunks(), _text(given)
+        as_text = self._as_text(text)
+        bags = self._bags(_words(given, text), ids, as_text, tell=False)
+        has = pc.is_in(ids, value_set=bags["track_id"].combine_chunks())
+        return np.asarray(as_text | np.array(has), bool)
+
+    def _as_text(self, text: pa.Array) -> NDArray[np.bool_]:
+        """Which songs are read as text, as the corpus's texts were."""
+        if not self._reads_text:
+            return np.zeros(len(text), bool)
+        return np.array(pc.not_equal(pc.utf8_trim_whitespace(text), ""))
 
     # --- of the workspace ------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
 from fusionrec.signals.explain import Layout
+from fusionrec.signals.reduced import weightings
 from fusionrec.tables import matrix
 from pipelines.config.lists import NAMED, PARTS
 from pipelines.opened import updates
@@ -30,7 +31,15 @@ from pipelines.opened.given import (
     vectors_of,
     warn_of_unknown,
 )
-from pipelines.opened.users import BlendUsers, Made, TasteSongs, of_classes, read_taste
+from pipelines.opened.users import (
+    BlendUsers,
+    Made,
+    TasteSongs,
+    atoms_with_new,
+    of_classes,
+    read_taste,
+    songs_of_blend,
+)
 from pipelines.runtime.workspace import Workspace, part_name
 
 log = logging.getLogger("fusionrec")
@@ -262,6 +271,19 @@ class Ranked:
         return self._blend.others if self.model == "blend" else 0
 
     @cached_property
+    def in_histories(self) -> NDArray[np.bool_]:
+        """Songs that a user's history may have, (S,): not those that the model leaves aside.
+
+        They are those outside the catalogue, which are between its songs and new ones, where they
+        had no part in a blend.
+        """
+        found = np.ones(len(self.songs.ids), bool)
+        if self.model == "blend" and updates.has(self.workspace):
+            own, others = songs_of_blend(self.workspace)
+            found[own + others : updates.first(self.workspace)] = False
+        return found
+
+    @cached_property
     def says(self) -> NDArray[np.bool_]:
         """Songs, those outside the catalogue behind, that say something of who played them."""
         if self.model == "network":
@@ -279,7 +301,14 @@ class Ranked:
 
     @cached_property
     def _blend(self) -> BlendUsers:
-        return BlendUsers.read(self.workspace, self.layout)
+        workspace, layout = self.workspace, self.layout
+        if not updates.has(workspace):
+            return BlendUsers.read(workspace, layout)
+        songs = len(self.songs.ids)
+        atoms = {
+            each: atoms_with_new(workspace, layout, each, songs) for each in weightings(layout)
+        }
+        return replace(BlendUsers.read(workspace, layout, atoms), own=songs, others=0)
 
     @cached_property
     def taste(self) -> TasteSongs:

@@ -102,9 +102,7 @@ class Recommender:
             if of == chosen:
                 settings = found[stage]
                 weighting = settings.get("recommend", settings).get("weighting", weighting)
-                seen = base.of(stage)
-                if chosen != "blend":  # which makes users' vectors of songs that it was fitted on
-                    seen = updates.beside(base, seen)
+                seen = updates.beside(base, base.of(stage), VECTORS[chosen][0])
                 return Recommender(seen, chosen, weighting)
         seen = base.of(VECTORS[chosen][0])
         if chosen != "blend" and on_taste(seen) != (chosen == "network"):

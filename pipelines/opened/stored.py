@@ -86,11 +86,15 @@ def of_song(workspace: Workspace, song_id: str, model: str) -> Stored | None:
 def model_of(workspace: Workspace) -> str:
     """What a workspace ranks by, as `recommend.model` has it.
 
-    If it has no lists, what those of its training would be ranked by.
+    That of the evaluation's lists, else of those for everyone; if it has no lists, what those of
+    its training would be ranked by.
     """
     manifest = workspace.manifest("recommend")
     if manifest is not None:
         return str(manifest["content"]["settings"]["recommend"].get("model", "genre"))
+    manifest = workspace.manifest("lists")
+    if manifest is not None:
+        return str(manifest["content"]["settings"]["model"])
     return "network" if on_taste(workspace) else "genre"
 
 
@@ -105,10 +109,10 @@ def seen_by(workspace: Workspace, model: str) -> Workspace:
 
     By classes, those of the last training, though it may be newer than the lists.
     """
-    lists = workspace.manifest("recommend") is not None
+    learned = "blend" if model == "blend" else "train"
     newer = model == "genre" and not on_taste(workspace)
-    seen = workspace.of("recommend" if lists and not newer else "train")
-    return updates.beside(workspace, seen)
+    lists = [s for s in ("recommend", "lists") if workspace.manifest(s) is not None and not newer]
+    return updates.beside(workspace, workspace.of([*lists, learned][0]), learned)
 
 
 def lists_shown(workspace: Workspace) -> Workspace:

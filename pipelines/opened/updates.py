@@ -8,7 +8,7 @@ current ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from pipelines.runtime.rows import (
     read_texts,
     rows_name,
 )
-from pipelines.runtime.workspace import Workspace, part_name
+from pipelines.runtime.workspace import Workspace, part_name, part_number
 
 STAGE = "update"
 _PLAYED = {"plays": "plays_of_users", "other_plays": "other_plays_of_users"}
@@ -52,10 +52,16 @@ def with_update(workspace: Workspace) -> Workspace | None:
     return workspace.of(STAGE)
 
 
-def beside(workspace: Workspace, seen: Workspace) -> Workspace:
-    """What is `seen` of a workspace, with its update if that is by the same training."""
+def beside(workspace: Workspace, seen: Workspace, learned: str) -> Workspace:
+    """What is `seen` of a workspace, with its update if that is by the same model.
+
+    Parameters
+    ----------
+    learned
+        The stage whose result the model is: `train` or `blend`.
+    """
     found = with_update(workspace)
-    if found is None or found.keys.get("train") != seen.keys.get("train"):
+    if found is None or found.keys.get(learned) != seen.keys.get(learned):
         return seen
     return seen.at(found.keys)
 
@@ -128,15 +134,52 @@ def rows_of(
     workspace: Workspace, stage: str, artifact: str, numbers: NDArray[np.integer]
 ) -> Floats:
     """Rows of a matrix of the run's songs by number; of new ones what they are ranked by."""
-    if not has(workspace):
+    new = _added(workspace, numbers)
+    if not new.any():
         return read_matrix(workspace, stage, artifact, numbers)
-    start = first(workspace)
-    new = numbers >= start
-    old = read_matrix(workspace, stage, artifact, numbers[~new])
-    found = np.zeros((len(numbers), old.shape[1]), np.float32)
-    found[~new] = old
-    if new.any():
-        found[new] = Added.read(workspace).F[numbers[new] - start]
+    added = Added.read(workspace).F[numbers[new] - first(workspace)]
+    return _joined(new, read_matrix(workspace, stage, artifact, numbers[~new]), added)
+
+
+def blend_rows(workspace: Workspace, artifact: str, numbers: NDArray[np.integer]) -> Floats:
+    """Rows of a blend's `features` or `history` by the songs' numbers, float32 (numbers, D)."""
+    new = _added(workspace, numbers)
+    if not new.any():
+        return read_matrix(workspace, "blend", artifact, numbers)
+    rows, start, found = numbers[new] - first(workspace), 0, []
+    for name in _parts(workspace):
+        with workspace.reading_rows(STAGE, artifact, name) as file:
+            stop = start + file.rows("rows")
+            here = np.flatnonzero((rows >= start) & (rows < stop))
+            if len(here):
+                found.append((here, file.take("rows", rows[here] - start)))
+        start = stop
+    places, of_parts = zip(*found, strict=True)
+    added = np.concatenate(of_parts)[np.argsort(np.concatenate(places))]
+    return _joined(new, read_matrix(workspace, "blend", artifact, numbers[~new]), added)
+
+
+def blend_added(workspace: Workspace, artifact: str) -> Iterator[Floats]:
+    """All rows of new songs, a part after the other."""
+    for name in _parts(workspace):
+        yield read_arrays(workspace, STAGE, artifact, name)["rows"]
+
+
+def _parts(workspace: Workspace) -> list[str]:
+    """The files of a blend's rows, which lie in the parts of the songs' vectors."""
+    return [rows_name(part_number(name)) for name in workspace.parts(STAGE, "song_vectors")]
+
+
+def _added(workspace: Workspace, numbers: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which of some songs are new."""
+    if not has(workspace):
+        return np.zeros(len(numbers), bool)
+    return np.asarray(numbers >= first(workspace))
+
+
+def _joined(new: NDArray[np.bool_], old: Floats, added: Floats) -> Floats:
+    found = np.empty((len(new), old.shape[1]), np.float32)
+    found[~new], found[new] = old, added
     return found
 
 

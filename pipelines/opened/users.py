@@ -17,6 +17,7 @@ from fusionrec.ranking.protocols import SongLists
 from fusionrec.signals.explain import Layout
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.reduced import ReducedUsers, reduced_atoms, weightings
+from pipelines.opened import updates
 from pipelines.runtime.rows import matrix_blocks, read_arrays
 from pipelines.runtime.workspace import Workspace
 
@@ -87,6 +88,22 @@ def read_atoms(workspace: Workspace, layout: Layout, weighting: Weighting) -> Fl
     songs = sum(songs_of_blend(workspace))
     blocks = matrix_blocks(workspace, "blend", "history", songs)
     return reduced_atoms(layout, rotation, weighting, blocks, songs)
+
+
+def atoms_with_new(
+    workspace: Workspace, layout: Layout, weighting: Weighting, songs: int
+) -> Floats:
+    """The same by the numbers of a workspace with an update, of which it has so many songs.
+
+    Songs known by their plays alone that the blend does not have add nothing.
+    """
+    rotation = read_arrays(workspace, "blend", *_ROTATION)["rotation"]
+    old, start = read_atoms(workspace, layout, weighting), updates.first(workspace)
+    found = np.zeros((songs, rotation.shape[1]), np.float32)
+    found[: len(old)] = old
+    new = updates.blend_added(workspace, "history")
+    found[start:] = reduced_atoms(layout, rotation, weighting, new, songs - start)
+    return found
 
 
 @dataclass(frozen=True)

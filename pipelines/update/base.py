@@ -18,7 +18,7 @@ from pipelines.runtime.stage import Plan, Plans, Stage
 from pipelines.runtime.workspace import Workspace
 
 RUN = "`fusionrec run`, and then `fusionrec recommend --for everyone`"
-_ONLY = "only `all` and `repeat`, `years`, `tags`, `top` and `formats` can be brought up to date"
+_ONLY = "only `all` can be brought up to date, with whatever other keys of `lists`"
 
 
 def standing(config: Config) -> Workspace:
@@ -90,11 +90,6 @@ def check(config: Config) -> None:
             f"lists.candidates: {asked.candidates}: these lists cannot be brought up to date, as "
             f"new plays or songs change which songs there are to choose from ({_ONLY}); make them "
             f"anew by {RUN}"
-        )
-    if asked.per_artist is not None:
-        raise ConfigError(
-            "lists.per_artist: lists with so many songs of an artist at most cannot be brought up "
-            f"to date ({_ONLY}); make them anew by {RUN}"
         )
     workspace = standing(config)
     found = differing(config, workspace)

@@ -1,6 +1,11 @@
 """How far new songs lie from what the models saw, beside the songs that the run held out.
 
-The songs outside of the training part were not seen either, and the evaluation is of them. So a
+A blend's songs lie where its own vectors of them are, the others among the fused rows that the
+network is fed with. A blend has a vector of each song that it was fitted on, whatever it knows of
+it, so that how many of the held-out songs it knows nothing of is not told.
+
+The songs outside of the training part were not seen either (of a blend, which learns from those of
+the validation part, the test part's), and the evaluation is of them. So a
 measure of new songs is no cause for alarm where groups of held-out songs are often like it: the
 limit of a measure is what all but a small share of such groups show. They are drawn by artist, as
 new songs come by albums, until there are about as many songs as are new, though never more than
@@ -9,7 +14,7 @@ were measured: however many are new, the limit is as wide as what is known of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +40,7 @@ Arrays = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Centre:
-    """Where training songs lie among the fused rows.
+    """Where training songs lie.
 
     Attributes
     ----------
@@ -58,7 +63,10 @@ class Centre:
         return Centre(found.mean, found.scale, limit)
 
     def distances(self, rows: NDArray[np.float32]) -> Arrays:
-        """Mahalanobis distances, (n,): components of a PCA are uncorrelated."""
+        """Mahalanobis distances, (n,), as if components were uncorrelated.
+
+        Those of a PCA are, and a blend's are over the songs that it takes for cold.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             each = (rows.astype(np.float64) - self.mean) / self.scale
         each[:, self.scale == 0] = 0
@@ -92,7 +100,7 @@ def measure(
     songs: pa.Table,
     fields: Mapping[str, FieldWord2Vec] | None,
     x: NDArray[np.float32],
-    usable: NDArray[np.bool_],
+    usable: NDArray[np.bool_] | None,
     present: Mapping[str, NDArray[np.bool_]],
     centre: Centre,
 ) -> Measured:
@@ -104,11 +112,15 @@ def measure(
         Schema :data:`fusionrec.schemas.SONGS`, n of them.
     fields
         The words of titles, releases and names that have vectors, where metadata is a modality.
-    x, usable, present
-        As of :class:`pipelines.opened.new_songs.FusedSongs`.
+    x, present
+        As of :class:`pipelines.opened.new_songs.FusedSongs`; of a blend its vectors.
+    usable
+        Songs that x says something of, bool (n,); None where it is not told.
     """
     ones = np.ones(len(songs))
-    shares = {"songs without a vector": ((~usable).astype(np.float64), ones)}
+    told = ones if usable is not None else np.zeros(len(songs))
+    usable = np.ones(len(songs), bool) if usable is None else usable
+    shares = {"songs without a vector": ((~usable).astype(np.float64), told)}
     for name, has in present.items():
         shares[f"songs without {name}"] = ((~has).astype(np.float64), ones)
     if fields is not None:
@@ -139,33 +151,55 @@ def _unknown_words(songs: pa.Table, fields: Mapping[str, FieldWord2Vec]) -> tupl
 # --- the run's own songs ---------------------------------------------------------------------
 
 
-def chosen(parts: NDArray[np.object_], train: bool) -> NDArray[np.int64]:
-    """Numbers of at most :data:`SONGS` songs, evenly among those of the training part, or held out.
+TRAINED = ("train",)
+
+
+def by_blend(workspace: Workspace) -> bool:
+    """Whether the lists of a workspace are by a blend."""
+    return "blend" in workspace.keys
+
+
+def held_out(workspace: Workspace) -> tuple[str, ...]:
+    """The parts of the split that the models did not see."""
+    return ("test",) if by_blend(workspace) else ("validation", "test")
+
+
+def modalities(workspace: Workspace) -> Sequence[str]:
+    """Those of the network; of a blend, all that are embedded."""
+    if by_blend(workspace):
+        settings = workspace.require("embed")["content"]["settings"]["embed"]
+    else:
+        settings = workspace.require("fuse")["content"]["settings"]
+    found: Sequence[str] = settings["modalities"]
+    return found
+
+
+def chosen(parts: NDArray[np.object_], of: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of at most :data:`SONGS` songs, evenly among those of some parts of the split.
 
     Parameters
     ----------
     parts
-        Of all songs, as the split has them; those in no part are neither.
+        Of all songs, as the split has them.
     """
-    known = np.isin(parts, ["train"] if train else ["validation", "test"])
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero(np.isin(parts, of))
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(SONGS, len(rows))).astype(np.int64))]
 
 
 @dataclass(frozen=True)
 class OfRun:
-    """Some songs of the run: as the network was fed with them."""
+    """Some songs of the run: as the network was fed with them, or a blend has them."""
 
     songs: pa.Table
     x: NDArray[np.float32]
-    usable: NDArray[np.bool_]
+    usable: NDArray[np.bool_] | None
     present: dict[str, NDArray[np.bool_]]
 
     @staticmethod
     def read(workspace: Workspace, rows: NDArray[np.int64]) -> OfRun:
         """By number, ascending: the parts of the catalogue that have them, one after the other."""
-        settings = workspace.require("fuse")["content"]["settings"]
-        names, start = settings["modalities"], 0
+        names, blend, start = modalities(workspace), by_blend(workspace), 0
+        stage, artifact = ("blend", "songs") if blend else ("fuse", "fused")
         songs, x, usable = [schemas.SONGS.empty_table()], [], []
         present: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
         for part in workspace.parts("ingest", "songs"):
@@ -176,21 +210,22 @@ class OfRun:
                 continue
             some = pa.array(here)
             songs.append(table.take(some))
-            fused = workspace.read_part("fuse", "fused", part).take(some)
-            x.append(matrix(fused["vector"]))
-            usable.append(_flags(fused))
+            rows_of = workspace.read_part(stage, artifact, part).take(some)
+            x.append(matrix(rows_of["vector"]))
+            if not blend:
+                usable.append(_flags(rows_of))
             for name in names:
                 found = workspace.read_part("embed", name, part, ["present"])
                 present[name].append(_flags(found.take(some)))
         if not x:
-            width = workspace.require("fuse")["counts"]["components"]
+            width = workspace.require(stage)["counts"]["dimensions" if blend else "components"]
             none = np.zeros(0, bool)
             empty = np.zeros((0, width), np.float32)
-            return OfRun(songs[0], empty, none, dict.fromkeys(names, none))
+            return OfRun(songs[0], empty, None if blend else none, dict.fromkeys(names, none))
         return OfRun(
             pa.concat_tables(songs),
             np.concatenate(x),
-            np.concatenate(usable),
+            None if blend else np.concatenate(usable),
             {name: np.concatenate(found) for name, found in present.items()},
         )
 

@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec import probes, schemas
-from fusionrec.ranking.limited import TopLists
+from fusionrec.ranking.limited import TopLists, rank_limited
 from fusionrec.ranking.lists import listed_columns
-from fusionrec.ranking.merging import merged, padded
+from fusionrec.ranking.merging import merged, merged_limited, padded
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from fusionrec.tables import matrix
 from pipelines.config import Config
 from pipelines.ingest.by_user import plays_of_users
-from pipelines.lists.candidates import Offered, filtered
+from pipelines.lists.candidates import Offered, artists_of, filtered
 from pipelines.lists.lines import write_lines
 from pipelines.lists.stage import LISTENERS, PREDICTED, ranked, texts
 from pipelines.lists.stage import VECTORS as USER_VECTORS
@@ -105,8 +105,16 @@ def _offered(config: Config, workspace: Workspace, run: StageRun, numbers: Numbe
         has_vector=has_vector,
         candidates=candidates,
     )
-    # No limit by artist: each song may have one of its own.
-    return Offered(catalogue, listeners, np.arange(len(candidates)), {})
+    artists = artists_of(
+        pa.chunked_array(
+            [
+                *workspace.read("ingest", "songs", ["artist_id"])["artist_id"].chunks,
+                *run.workspace.read(run.stage, SONGS, ["artist_id"])["artist_id"].chunks,
+            ],
+            pa.string(),
+        )
+    )
+    return Offered(catalogue, listeners, artists[candidates], {})
 
 
 def update_lists(
@@ -194,13 +202,12 @@ def _update(
     if old is not None:
         own[:before] = old.own
         kept = stays[:before] & (old.own | predicted)
-        found.put(np.flatnonzero(kept), _merged(old, kept, offered, songs, numbers, top))
+        found.put(np.flatnonzero(kept), _merged(config, old, kept, offered, songs, numbers))
     # Candidates' columns stand behind the places of the old lists' songs.
     behind = len(listed)
 
     def put(to: NDArray[np.integer[Any]], lists: TopLists) -> None:
-        moved = np.where(lists.indices < 0, -1, lists.indices + behind).astype(np.int32)
-        found.put(to, TopLists(moved, lists.scores, lists.counts))
+        found.put(to, _moved(lists, behind))
 
     made = known.vectors(workspace, touched)
     own[rows] = made.own
@@ -233,23 +240,44 @@ def _update(
 
 
 def _merged(
+    config: Config,
     old: _Old,
     kept: NDArray[np.bool_],
     offered: Offered,
     songs: StoredSongs,
     numbers: Numbers,
-    top: int,
 ) -> TopLists:
     """Old lists with the best of the new songs, of some users, none of whom played one."""
+    top, most = config.lists.top, config.lists.per_artist
     lists = TopLists(old.lists.indices[kept], old.lists.scores[kept], old.lists.counts[kept])
     first = int(np.searchsorted(offered.candidates, numbers.songs))
     new = offered.candidates[first:]
     if not len(new) or not kept.any():
         return lists
-    F = PackedSongs.of(songs.rows(new))
-    best = TopLists.of(rank_users(old.V[kept], F, min(top, len(new))))
-    moved = np.where(best.indices < 0, -1, best.indices + first + len(old.songs))
-    return merged(lists, TopLists(moved.astype(np.int32), best.scores, best.counts), top)
+    V, F = old.V[kept], PackedSongs.of(songs.rows(new))
+    if most is None:
+        best = TopLists.of(rank_users(V, F, min(top, len(new))))
+        return merged(lists, _moved(best, first + len(old.songs)), top)
+    nothing = SongLists(
+        np.zeros(len(V) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
+    )
+    best = rank_limited(
+        lambda some, depth: rank_users(V[some], F, depth),
+        nothing,
+        top,
+        groups=offered.artists[first:],
+        most=most,
+    )
+    names = offered.catalogue.song_ids.take(pa.array(offered.candidates))
+    listed = pc.index_in(old.songs, value_set=names).to_numpy()
+    groups = np.concatenate([offered.artists[listed], offered.artists])
+    return merged_limited(lists, _moved(best, first + len(old.songs)), top, groups, most)
+
+
+def _moved(lists: TopLists, by: int) -> TopLists:
+    """Lists of columns that stand behind so many others."""
+    indices = np.where(lists.indices < 0, -1, lists.indices + by).astype(np.int32)
+    return TopLists(indices, lists.scores, lists.counts)
 
 
 def _heard(config: Config, own: SongLists, offered: Offered) -> SongLists:

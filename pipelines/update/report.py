@@ -88,7 +88,8 @@ def measured(run: StageRun) -> Measured:
 
 
 def _held_out(workspace: Workspace, centre: distance.Centre) -> Measured:
-    of = OfRun.read(workspace, distance.chosen(parts_of(workspace), train=False))
+    rows = distance.chosen(parts_of(workspace), distance.held_out(workspace))
+    of = OfRun.read(workspace, rows)
     return distance.measure(of.songs, words_of(workspace), of.x, of.usable, of.present, centre)
 
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from fusionrec.errors import ConfigError
 from fusionrec.features.words import FieldWord2Vec
-from fusionrec.tables import vectors
 from pipelines.config import Config
 from pipelines.ingest.vectors import artifact_of
-from pipelines.opened.made_songs import MadeSongs
-from pipelines.opened.new_songs import NewSongs
+from pipelines.opened.new_by_blend import NewByBlend
+from pipelines.opened.new_songs import NewSongs, as_songs
 from pipelines.runtime import tasks
+from pipelines.runtime.rows import rows_name
 from pipelines.runtime.shards import Shard, shards_of
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
@@ -28,10 +26,12 @@ from pipelines.update.numbering import SONGS
 from pipelines.update.reading import LYRICS, Read
 
 VECTORS = "song_vectors"
-"""Of new songs: `song_id`, `vector` (zeros without) and `present`; of a blend `atoms` beside."""
+"""Of new songs: `song_id`, `vector` (zeros without) and `present`."""
+
+FEATURES, HISTORY = BY_BLEND = ("features", "history")
+"""Of a blend, what `blend` has by these names: `rows`, float32 (songs, D), in parts as vectors."""
 
 MEASURES = "measures"
-_BY_BLEND = "pipelines.opened.new_by_blend"
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,6 @@ class MadeReport:
     unknown: int
 
 
-def check_model(model: str) -> None:
-    """Raise a ConfigError for a model that makes nothing of new songs."""
-    if model == "blend" and find_spec(_BY_BLEND) is None:
-        raise ConfigError(
-            "recommend.model: blend cannot be updated: its signals of new songs are not to be had "
-            "of what it has stored; make lists by genre or network, or run again"
-        )
-
-
 def make_vectors(
     config: Config, workspace: Workspace, run: StageRun, read: Read, centre: Any
 ) -> list[MadeReport]:
@@ -63,7 +54,8 @@ def make_vectors(
     centre
         A reference to where the training songs lie, as :func:`find_centre` gives it.
     """
-    make = partial(_make, workspace, run, config.recommend.model, read.modalities, centre)
+    by = _make_by_blend if config.recommend.model == "blend" else _make
+    make = partial(by, workspace, run, read.modalities, centre)
     work = resumable(run, VECTORS, make, MadeReport)
     parts = shards_of(run.workspace, run.stage, SONGS)
     return tasks.map_tasks(run, work, parts, description="vectors of new songs")
@@ -72,36 +64,69 @@ def make_vectors(
 def _make(
     workspace: Workspace,
     run: StageRun,
-    model: str,
     modalities: tuple[str, ...],
     centre: Any,
     shard: Shard,
 ) -> MadeReport:
     given = _given(run, modalities, shard.part)
-    new = _maker(workspace)
+    new, _ = _makers(workspace)
     fused = new.fused(given)
-    made = _blended(workspace, given) if model == "blend" else new.made(fused)
-    table = made.table()
-    if made.atoms is not None:
-        table = table.append_column("atoms", vectors(made.atoms))
-    run.write(table, VECTORS, shard.part)
-    songs = run.workspace.read_part(run.stage, SONGS, part_name(shard.part))
-    of = (fused.x, fused.usable, fused.present, tasks.gather([centre])[0])
-    found = distance.measure(songs, words_of(workspace), *of)
-    run.write(found.table(), MEASURES, shard.part)
-    words, unknown = _unknown(workspace, given)
-    return MadeReport(len(songs), int(made.present.sum()), words, unknown)
+    run.write(new.made(fused).table(), VECTORS, shard.part)
+    measured = (fused.x, fused.usable, fused.present)
+    return _measure(workspace, run, given, measured, centre, shard)
+
+
+def _make_by_blend(
+    workspace: Workspace,
+    run: StageRun,
+    modalities: tuple[str, ...],
+    centre: Any,
+    shard: Shard,
+) -> MadeReport:
+    given = _given(run, modalities, shard.part)
+    new, blend = _makers(workspace)
+    made = blend.make(given)
+    run.write(made.table(), VECTORS, shard.part)
+    for artifact, rows in ((FEATURES, made.features), (HISTORY, made.atoms)):
+        assert rows is not None
+        run.write_arrays({"rows": rows}, artifact, rows_name(shard.part))
+    has = _has(workspace, new, given)
+    return _measure(workspace, run, given, (made.F, made.present, has), centre, shard)
 
 
 @lru_cache(maxsize=1)
-def _maker(workspace: Workspace) -> NewSongs:
-    """In a worker: what was read of it for one part is there for the next."""
-    return NewSongs(workspace)
+def _makers(workspace: Workspace) -> tuple[NewSongs, NewByBlend]:
+    """In a worker: what was read of them for one part is there for the next."""
+    return NewSongs(workspace), NewByBlend(workspace)
 
 
-def _blended(workspace: Workspace, given: pa.Table) -> MadeSongs:
-    made: MadeSongs = import_module(_BY_BLEND).NewByBlend(workspace).make(given, None)
-    return made
+def _measure(
+    workspace: Workspace, run: StageRun, given: pa.Table, of: Any, centre: Any, shard: Shard
+) -> MadeReport:
+    """Write the measures of songs by what was made `of` them: rows, which are usable, and by
+    modality which have it.
+    """
+    (x, usable, present), middle = of, tasks.gather([centre])[0]
+    songs = run.workspace.read_part(run.stage, SONGS, part_name(shard.part))
+    found = distance.measure(songs, words_of(workspace), x, usable, present, middle)
+    run.write(found.table(), MEASURES, shard.part)
+    words, unknown = _unknown(workspace, given)
+    return MadeReport(len(songs), int(usable.sum()), words, unknown)
+
+
+def _has(workspace: Workspace, new: NewSongs, given: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    """By modality, which songs have it; a blend does not make vectors of all of them."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    for name in distance.modalities(workspace):
+        if name == "metadata":
+            found[name] = np.ones(len(given), bool)
+        elif name == "lyrics":
+            found[name] = new.lyrics.present(given, as_songs(given)[1])
+        elif name in given.column_names:
+            found[name] = np.array(given[name].is_valid())
+        else:
+            found[name] = np.zeros(len(given), bool)
+    return found
 
 
 def _given(run: StageRun, modalities: tuple[str, ...], part: int) -> pa.Table:
@@ -126,8 +151,7 @@ def _given(run: StageRun, modalities: tuple[str, ...], part: int) -> pa.Table:
 
 def words_of(workspace: Workspace) -> dict[str, FieldWord2Vec] | None:
     """The words of metadata that have vectors, where metadata is one of the modalities."""
-    settings = workspace.require("fuse")["content"]["settings"]
-    return NewSongs(workspace).words if "metadata" in settings["modalities"] else None
+    return NewSongs(workspace).words if "metadata" in distance.modalities(workspace) else None
 
 
 def _unknown(workspace: Workspace, given: pa.Table) -> tuple[int, int]:
@@ -144,8 +168,8 @@ def _unknown(workspace: Workspace, given: pa.Table) -> tuple[int, int]:
 
 def find_centre(workspace: Workspace) -> distance.Centre:
     """Of the training songs."""
-    of = distance.OfRun.read(workspace, distance.chosen(parts_of(workspace), train=True))
-    return distance.Centre.of(of.x[of.usable])
+    of = distance.OfRun.read(workspace, distance.chosen(parts_of(workspace), distance.TRAINED))
+    return distance.Centre.of(of.x if of.usable is None else of.x[of.usable])
 
 
 def parts_of(workspace: Workspace) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.config import Config
 from pipelines.ingest import stage as ingest
+from pipelines.opened.new_by_blend import require_unseen
 from pipelines.recommend.stage import GPUS
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import shards_of_rows
@@ -95,8 +96,9 @@ def withdraw(config: Config) -> bool:
 
 
 def _check(config: Config) -> None:
-    songs.check_model(config.recommend.model)
     base.check(config)
+    if config.recommend.model == "blend":
+        require_unseen(base.standing(config))
 
 
 def _settings(config: Config) -> dict[str, Any]:

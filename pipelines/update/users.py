@@ -24,13 +24,13 @@ from pipelines.opened.users import BlendUsers, Made, TasteSongs, read_atoms
 from pipelines.recommend.ranking import StoredSongs
 from pipelines.runtime import tasks
 from pipelines.runtime.exchange import gather
-from pipelines.runtime.rows import read_arrays
+from pipelines.runtime.rows import read_arrays, rows_name
 from pipelines.runtime.shards import RowsShard, shards_of
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.train.plays import USER
-from pipelines.update.numbering import ADOPTERS, SENT, Numbers, adopted_songs
-from pipelines.update.songs import VECTORS
+from pipelines.update.numbering import ADOPTERS, SENT, SONGS, Numbers, adopted_songs
+from pipelines.update.songs import HISTORY, VECTORS
 
 PLAYED = ("plays_of_users", "other_plays_of_users")
 """All plays of users with new ones, schema :data:`fusionrec.schemas.PLAYS`, by user and song, in
@@ -191,7 +191,7 @@ def known_by(
     if config.recommend.model == "blend":
         layout = Layout.of_json(workspace.read_json("blend", "blend.json"))
         atoms = {
-            weighting: tasks.submit(run, _atoms, workspace, run, layout, weighting)
+            weighting: tasks.submit(run, _atoms, workspace, run, layout, weighting, numbers.added)
             for weighting in weightings(layout)
         }
         return _Blend(atoms, layout, numbers)
@@ -229,18 +229,17 @@ class _Blend:
         nobody = arrays["nobody"][self.layout.told]
         every = len(next(iter(read.values())))
         users = BlendUsers(sums, nobody, self.numbers.songs, every - self.numbers.songs)
-        told = np.tile(nobody, (len(touched.codes), 1))
-        known = touched.codes < self.numbers.users
-        codes = touched.codes[known]
-        if len(codes):
-            start, stop = int(codes[0]), int(codes[-1]) + 1
-            told[known] = read_told(workspace, start, stop)[codes - start]
         own, other = self._moved(touched, users.others - self.numbers.added)
-        return users.vectors(own, other, told)
+        return users.vectors(own, other, _told(workspace, touched.codes, self.numbers, nobody))
 
     def _moved(self, touched: Touched, others: int) -> tuple[SongLists, SongLists]:
-        """New songs behind those that are known by plays alone, as the atoms are."""
+        """New songs behind those that are known by plays alone, as the atoms are.
+
+        A blend without `other_plays` has none of the latter.
+        """
         own, other = touched.own, touched.other
+        if not others:
+            other = other.where(np.zeros(len(other.songs), bool))
         new = own.songs >= self.numbers.songs
         moved = own.where(new)
         user = [np.repeat(np.arange(len(of.sizes)), of.sizes) for of in (other, moved)]
@@ -253,13 +252,29 @@ class _Blend:
         return own.where(~new), behind
 
 
-def _atoms(
-    workspace: Workspace, run: StageRun, layout: Layout, weighting: Any
+def _told(
+    workspace: Workspace, codes: NDArray[np.int32], numbers: Numbers, nobody: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What each song adds: of the catalogue, those known by plays alone, and new ones."""
+    """What no history gives of users, ascending codes: of new ones as of a user without plays."""
+    told = np.tile(nobody, (len(codes), 1))
+    known = codes < numbers.users
+    some = codes[known]
+    if len(some):
+        start, stop = int(some[0]), int(some[-1]) + 1
+        told[known] = read_told(workspace, start, stop)[some - start]
+    return told
+
+
+def _atoms(
+    workspace: Workspace, run: StageRun, layout: Layout, weighting: Any, songs: int
+) -> NDArray[np.float32]:
+    """What each song adds: of the catalogue, those known by plays alone, and `songs` new ones."""
     rotation = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")["rotation"]
-    new = matrix(run.workspace.read(run.stage, VECTORS, ["atoms"])["atoms"])
-    added = reduced_atoms(layout, rotation, weighting, iter([new]), len(new))
+    parts = [shard.part for shard in shards_of(run.workspace, run.stage, SONGS)]
+    new = (
+        read_arrays(run.workspace, run.stage, HISTORY, rows_name(part))["rows"] for part in parts
+    )
+    added = reduced_atoms(layout, rotation, weighting, new, songs)
     return np.concatenate([read_atoms(workspace, layout, weighting), added])
 
 

@@ -21,12 +21,24 @@ MODELS: dict[str, dict[str, object]] = {
     "factors": {"train__objective": "factors", **TASTE},
     "ranking": {"train__objective": "ranking", **TASTE},
 }
+ON_THE_SAME: dict[str, dict[str, object]] = {
+    "blend": {"recommend__model": "blend", "blend__tune": "false"},
+    "closed": {
+        "recommend__model": "blend",
+        "blend__tune": "false",
+        "blend__other_plays": "false",
+        "blend__signals": "[neighbours-terms, neighbours-sound]",
+    },
+    "limited": {"recommend__model": "genre", "lists__per_artist": 1},
+}
+"""Lists of other kinds on what the run of `genre` has made before them."""
 _SETTINGS: dict[str, object] = {
     **SMALL,
     "cluster__num_cpus": 2,
     "source__format": "tables",
     "source__tables": "{"
-    "songs: {paths: songs-*.csv, columns: {song_id: track, artist_name: performer, title: name, "
+    "songs: {paths: songs-*.csv, columns: {song_id: track, artist_id: performer, "
+    "artist_name: performer, title: name, "
     "release: album, year: released, duration: seconds, tags: genres}}, "
     "plays: {paths: plays-*.csv, "
     "columns: {user_id: uid, song_id: track, plays: listens, timestamp: ts}}, "
@@ -74,7 +86,7 @@ class Late:
         rows = {name: _rows(folder / f"{name}.csv") for name in ("songs", "plays", "lyrics")}
         heads = {name: found.pop(0) for name, found in rows.items()}
         ids = list(dict.fromkeys(row[0] for row in rows["songs"]))
-        late = set(ids[::5])
+        late, nowhere = set(ids[::5]), set(ids[7::40])  # the latter are played, and no more
         users = list(dict.fromkeys(row[0] for row in rows["plays"]))
         newcomers, steady = set(users[::7]), set(users[1::7])
         played = [row[1] for row in rows["plays"] if row[1] in late and row[0] in steady]
@@ -92,9 +104,9 @@ class Late:
         vectors = dict(zip(names, np.load(folder / "sound.npy"), strict=True))
         return Late(
             heads,
-            _split(rows["songs"], late),
+            _split(rows["songs"], late, nowhere),
             plays,
-            _split(rows["lyrics"], late),
+            _split(rows["lyrics"], late, nowhere),
             {name: row for name, row in vectors.items() if np.isfinite(row).all()},
             known_before,
         )
@@ -117,13 +129,17 @@ def _rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def _split(rows: list[list[str]], late: set[str]) -> tuple[list[list[str]], list[list[str]]]:
-    return [row for row in rows if row[0] not in late], [row for row in rows if row[0] in late]
+def _split(
+    rows: list[list[str]], late: set[str], nowhere: set[str]
+) -> tuple[list[list[str]], list[list[str]]]:
+    early = [row for row in rows if row[0] not in late | nowhere]
+    return early, [row for row in rows if row[0] in late - nowhere]
 
 
 def load(folder: Path, place: Path, model: str = "genre", **more: object) -> Config:
     """Settings for it."""
-    settings = {"source__root": folder, "workspace": place, **_SETTINGS, **MODELS[model], **more}
+    of = {**MODELS, **ON_THE_SAME}[model]
+    settings = {"source__root": folder, "workspace": place, **_SETTINGS, **of, **more}
     return config.load(
         None, [f"{name.replace('__', '.')}={value}" for name, value in settings.items()]
     )

@@ -19,12 +19,14 @@ from scipy.stats import binom
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.errors import ConfigError, SourceError, WorkspaceError
 from fusionrec.tables import matrix
-from pipelines import config, lists, update
+from pipelines import blend, config, lists, update
 from pipelines.cli.main import main
 from pipelines.cli.recommend import for_user, similar_to
 from pipelines.config import Config
 from pipelines.opened import Recommender, updates
+from pipelines.opened.new_by_blend import NewByBlend
 from pipelines.opened.new_songs import NewSongs
+from pipelines.opened.ranked import VECTORS
 from pipelines.opened.stored import lists_shown
 from pipelines.run import stages
 from pipelines.runtime import cleaning
@@ -34,7 +36,7 @@ from pipelines.update import distance
 from pipelines.update import lists as lists_of_update
 from pipelines.update.distance import Measured
 from tests.pipelines.inline import without_ray
-from tests.pipelines.late import MODELS, Late, load
+from tests.pipelines.late import MODELS, ON_THE_SAME, Late, load
 
 
 @pytest.fixture(autouse=True)
@@ -84,14 +86,23 @@ def begun(late: Late, folder: Path, model: str) -> Place:
 
 
 @pytest.fixture(scope="module")
-def places(late, tmp_path_factory) -> dict[str, Place]:
+def places(late, early, tmp_path_factory) -> dict[str, Place]:
     """By model, a run of the early files brought up to date; made once it is asked for."""
 
     class Places(dict[str, Place]):
         def __missing__(self, model: str) -> Place:
-            self[model] = begun(late, tmp_path_factory.mktemp(model), model)
+            folder = tmp_path_factory.mktemp(model)
+            if model in ON_THE_SAME:
+                self[model] = replace(early.copy(folder), model=model)
+                for stage in (blend.STAGE, lists.STAGE)[model == "limited" :]:
+                    stage.run(self[model].config())
+            else:
+                self[model] = begun(late, folder, model)
             late.write(self[model].tables, "2", late=True)
             update.STAGE.run(self[model].config())
+            if model in ON_THE_SAME:
+                for path in early.tables.glob("*-2.*"):
+                    path.unlink()
             return self[model]
 
     return Places()
@@ -112,7 +123,7 @@ def fresh(early, tmp_path) -> Iterator[Place]:
     shutil.copytree(tmp_path / "kept", early.tables)
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=[*MODELS, "blend", "closed"])
 def place(request, places) -> Place:
     found: Place = places[request.param]
     return found
@@ -123,7 +134,7 @@ def place(request, places) -> Place:
 
 def before(place: Place) -> Recommender:
     """The workspace as it was opened before the update."""
-    model: Any = "genre" if place.model == "genre" else "network"
+    model: Any = place.config().recommend.model
     return Recommender(place.workspace.of("lists"), model, "raw")
 
 
@@ -147,6 +158,7 @@ def given_songs(late: Late) -> pa.Table:
     return pa.table(
         {
             "song_id": [row[0] for row in rows],
+            "artist_id": [row[1] or None for row in rows],
             "artist_name": [row[1] or None for row in rows],
             "title": [row[2] or None for row in rows],
             "release": [row[3] or None for row in rows],
@@ -164,24 +176,38 @@ def given_songs(late: Late) -> pa.Table:
     )
 
 
+def given_to(place: Place) -> pa.Table:
+    """The same with their tags, which classes make nothing of, as update has read them."""
+    given = given_songs(place.late)
+    read = place.workspace.read("update", "songs_added")
+    rows = pa.compute.index_in(given["song_id"], value_set=read["song_id"])
+    for name in ("terms", "mbtags"):
+        given = given.append_column(name, read[name].take(rows))
+    return given
+
+
 @dataclass(frozen=True)
 class ByHand:
-    """All songs, early then late; F, NaN of one without; and V by user, None of who has none."""
+    """All songs, early then late; F, NaN of one without; and by user V, None of who has none, and
+    whether the model knows nothing of them.
+    """
 
     ids: list[str]
     F: np.ndarray
     plays: dict[str, dict[int, int]]
-    V: dict[str, np.ndarray | None]
+    V: dict[str, tuple[np.ndarray | None, bool]]
+    artists: list[str]
+    per_artist: int | None
 
     @staticmethod
     def of(place: Place) -> ByHand:
         workspace = place.workspace.of("lists")
-        new = before(place).song_vectors(given_songs(place.late))
+        new = before(place).song_vectors(given_to(place))
         old = workspace.read("ingest", "songs")["song_id"].to_pylist()
         ids = [*old, *new["song_id"].to_pylist()]
         assert len(set(ids)) == len(ids)
-        column = "probabilities" if place.model == "genre" else "vector"
-        table = workspace.read("train", "song_vectors")
+        stage, artifact, column = VECTORS[place.config().recommend.model]
+        table = workspace.read(stage, artifact)
         found, added = matrix(table[column]), matrix(new["vector"])
         F = np.full((len(ids), found.shape[1]), np.nan)
         F[[ids.index(song) for song in table["song_id"].to_pylist()]] = found
@@ -190,22 +216,32 @@ class ByHand:
         ]
         plays: dict[str, dict[int, int]] = {}
         number = {song: at for at, song in enumerate(ids)}
-        for (user, song), count in sound_plays(
-            [*place.late.plays[0], *place.late.plays[1]]
-        ).items():
-            plays.setdefault(user, {})
-            if song in number:
-                plays[user][number[song]] = count
-        make = _VECTORS[place.model](workspace, F, len(old))
-        return ByHand(ids, F, plays, {user: make(played) for user, played in plays.items()})
+        raw = all_plays(place)
+        for user, played in raw.items():
+            plays[user] = {number[song]: n for song, n in played.items() if song in number}
+        V: dict[str, tuple[np.ndarray | None, bool]]
+        if place.model in ("blend", "closed"):
+            V = _blended(place, ids, raw)
+        else:
+            make = _VECTORS[place.model](workspace, F, len(old))
+            found_by = {user: make(played) for user, played in plays.items()}
+            V = {user: (v, v is None) for user, v in found_by.items()}
+        rows = {row[0]: row[1] for rows in place.late.songs[::-1] for row in reversed(rows)}
+        artists = [rows[song] or f"of {song}" for song in ids]
+        return ByHand(ids, F, plays, V, artists, place.config().lists.per_artist)
 
     def expected(self, user: str, top: int) -> tuple[list[int], np.ndarray, bool]:
         """Songs that may be listed; the scores of all; and whether they are by listeners."""
-        v = self.V[user]
+        v, fallback = self.V[user]
         scores = self.F @ v if v is not None else self.listeners().astype(float)
         known = ~np.isnan(self.F[:, 0])
         left = [n for n in np.flatnonzero(known).tolist() if n not in self.plays[user]]
-        return sorted(left, key=lambda n: (-scores[n], n))[:top], scores, v is None
+        best, of_artist = [], Counter[str]()
+        for n in sorted(left, key=lambda n: (-scores[n], n)):
+            of_artist[self.artists[n]] += 1
+            if self.per_artist is None or of_artist[self.artists[n]] <= self.per_artist:
+                best.append(n)
+        return best[:top], scores, fallback
 
     def listeners(self) -> np.ndarray:
         found = np.zeros(len(self.ids), int)
@@ -260,10 +296,72 @@ def _ranking(workspace: Workspace, F: np.ndarray, old: int) -> Any:
     return make
 
 
-_VECTORS = {"genre": _genre, "factors": _factors, "ranking": _ranking}
+_VECTORS = {"genre": _genre, "limited": _genre, "factors": _factors, "ranking": _ranking}
 
 
-def test_lists_are_those_of_all_songs_and_plays_at_once(place) -> None:
+def all_plays(place: Place) -> dict[str, dict[str, int]]:
+    """By user and song, early and late."""
+    found: dict[str, dict[str, int]] = {}
+    for (user, song), count in sound_plays([*place.late.plays[0], *place.late.plays[1]]).items():
+        found.setdefault(user, {})[song] = count
+    return found
+
+
+_WEIGHTS: dict[str, Any] = {
+    "log": lambda plays: np.log1p(plays) / np.log1p(plays).sum(),
+    "binary": lambda plays: np.ones(len(plays)),
+    "mean": lambda plays: np.ones(len(plays)) / len(plays),
+}
+
+
+def _blended(
+    place: Place, ids: list[str], raw: dict[str, dict[str, int]]
+) -> dict[str, tuple[np.ndarray | None, bool]]:
+    """Sums over all songs that the blend has, in its D dimensions; what no history gives beside."""
+    workspace = place.workspace.of("lists")
+    about = workspace.read_json("blend", "blend.json")
+    arrays = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")
+    rotation, nobody = (arrays[name].astype(np.float64) for name in ("rotation", "nobody"))
+    new = NewByBlend(workspace).make(given_to(place))
+    assert new.atoms is not None
+    old, others = len(ids) - len(new.ids), []
+    if place.model == "blend":
+        others = workspace.read("ingest", "other_songs")["song_id"].to_pylist()
+        assert len(others) > 2
+    H = read_matrix(workspace, "blend", "history", np.arange(old + len(others)))
+    H = np.concatenate([H, new.atoms]).astype(np.float64)
+    row = {song: old + at for at, song in enumerate(others)}
+    row |= {song: at if at < old else at + len(others) for at, song in enumerate(ids)}
+    summed = {
+        name: slice(*place)
+        for name, place in about["slices"].items()
+        if about["weightings"][name] is not None and about["kinds"][name] != "popularity"
+    }
+    told = np.ones(len(nobody), bool)
+    for where in summed.values():
+        told[where] = False
+    users = workspace.read("ingest", "users")["user_id"].to_pylist()
+    known = workspace.read("blend", "users").sort_by("user")["told"].to_pylist()
+    stored = dict(zip(users, known, strict=True))
+    found: dict[str, tuple[np.ndarray | None, bool]] = {}
+    for user, songs in raw.items():
+        played = {row[song]: count for song, count in songs.items() if song in row}
+        rows, plays = np.array(list(played), int), np.array(list(played.values()), float)
+        u = np.zeros(len(nobody))
+        u[told] = stored.get(user, nobody[told])
+        for name, where in summed.items():
+            if len(rows):
+                u[where] = _WEIGHTS[about["weightings"][name]](plays) @ H[rows, where]
+        same = np.allclose(u[told], nobody[told], atol=1e-7)
+        fallback = bool(same and not u[~told].any())
+        by_counts = fallback and not (nobody[told] @ rotation[told]).any()
+        found[user] = (None if by_counts else u @ rotation, fallback)
+    return found
+
+
+@pytest.mark.parametrize("model", [*MODELS, *ON_THE_SAME])
+def test_lists_are_those_of_all_songs_and_plays_at_once(places, model) -> None:
+    place = places[model]
     hand, table = ByHand.of(place), place.workspace.read("update", "lists").to_pylist()
     assert sorted(row["user_id"] for row in table) == sorted(hand.plays)
     assert [row["user"] for row in table] == list(range(len(table)))
@@ -283,11 +381,8 @@ def test_lists_are_those_of_all_songs_and_plays_at_once(place) -> None:
 
 def test_an_opened_workspace_has_what_the_update_added(place) -> None:
     recommender = Recommender.open(place.folder / "w")
-    plays: dict[str, dict[str, int]] = {}
-    for (user, song), count in sound_plays([*place.late.plays[0], *place.late.plays[1]]).items():
-        plays.setdefault(user, {})[song] = count
     rows = {r["user_id"]: r for r in place.workspace.read("update", "lists").to_pylist()}
-    for row in recommender.recommend(plays, top=30).to_pylist():
+    for row in recommender.recommend(all_plays(place), top=30).to_pylist():
         assert row["song_ids"] == rows[row["user_id"]]["song_ids"]
         np.testing.assert_allclose(row["scores"], rows[row["user_id"]]["scores"], rtol=1e-5)
     for song in given_songs(place.late).to_pylist():
@@ -322,13 +417,10 @@ def test_a_list_is_shown_and_explained_with_late_songs(place) -> None:
 def test_lists_are_those_of_an_opened_workspace(place) -> None:
     """Of users who played none of the late songs, which it does not know as played."""
     recommender = before(place)
-    new = recommender.song_vectors(given_songs(place.late))
+    new = recommender.song_vectors(given_to(place))
     candidates = pa.concat_tables([recommender.vectors("all"), new])
     late = set(new["song_id"].to_pylist())
-    plays: dict[str, dict[str, int]] = {}
-    for (user, song), count in sound_plays([*place.late.plays[0], *place.late.plays[1]]).items():
-        plays.setdefault(user, {})[song] = count
-    chosen = {user: of for user, of in plays.items() if not late & set(of)}
+    chosen = {user: of for user, of in all_plays(place).items() if not late & set(of)}
     table = place.workspace.read("update", "lists").to_pylist()
     rows = {row["user_id"]: row for row in table}
     found = recommender.recommend(chosen, top=30, candidates=candidates).to_pylist()
@@ -497,10 +589,7 @@ def test_plays_alone_are_enough(fresh) -> None:
     assert counts["new_songs"] == 0
     assert counts["new_plays"] > 0
     rows = {row["user_id"]: row for row in listed(fresh.workspace)}
-    plays: dict[str, dict[str, int]] = {}
-    for (user, song), count in sound_plays([*fresh.late.plays[0], *fresh.late.plays[1]]).items():
-        plays.setdefault(user, {})[song] = count
-    for row in before(fresh).recommend(plays, top=30).to_pylist():
+    for row in before(fresh).recommend(all_plays(fresh), top=30).to_pylist():
         if not row["fallback"]:
             assert row["song_ids"] == rows[row["user_id"]]["song_ids"]
 
@@ -635,11 +724,11 @@ OFFICIAL = {"embed__modalities": "[metadata]"}
             "msd",
         ),
         ({"lists__candidates": "new"}, "lists.candidates: new"),
-        ({"lists__per_artist": 2}, "lists.per_artist"),
+        ({"lists__per_artist": 2}, "lists: lists.per_artist: "),
         ({"lists__top": 31}, "lists: lists.top: 30 there, 31 here"),
         ({"train__epochs": 5}, "train: train.epochs: 4 there, 5 here"),
         ({"source__tables__vocabulary": 7}, "ingest: source.tables.vocabulary: 5000 there, 7 here"),
-        ({"recommend__model": "blend"}, "recommend.model: blend"),
+        ({"recommend__model": "blend"}, "stage blend, which it did not have"),
     ],
 )
 def test_what_new_songs_and_plays_would_change_otherwise(places, changed, message) -> None:
