@@ -35,6 +35,7 @@ ON_THE_SAME: dict[str, dict[str, object]] = {
 _SETTINGS: dict[str, object] = {
     **SMALL,
     "cluster__num_cpus": 2,
+    "ingest__bytes_per_shard": 1024,  # so that new songs lie in several parts
     "source__format": "tables",
     "source__tables": "{"
     "songs: {paths: songs-*.csv, columns: {song_id: track, artist_id: performer, "
