@@ -2,8 +2,8 @@
 
 `stage` puts it together. `base` is the run that it stands on, and `sources` finds the files that
 are new; `reading` reads them, as ingest does, `numbering` says who and what in them is known, and
-`songs` makes vectors of the songs. `users` brings old and new plays together, `lists` merges and
-ranks, and `distance` says how far the new songs lie from what the models saw.
+`songs` makes vectors of the songs. `users` brings old and new plays together, `lists` ranks,
+`old_lists` merges, and `distance` says how far the new songs lie from what the models saw.
 """
 
 from pipelines.update.stage import STAGE, anything_new, withdraw

@@ -13,32 +13,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec import probes, schemas
-from fusionrec.ranking.limited import TopLists, rank_limited
+from fusionrec.ranking.limited import TopLists
 from fusionrec.ranking.lists import listed_columns
-from fusionrec.ranking.merging import merged, merged_limited, padded
-from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
-from fusionrec.ranking.topk import rank_users
 from fusionrec.tables import matrix
 from pipelines.config import Config
 from pipelines.ingest.by_user import plays_of_users
 from pipelines.lists.candidates import Offered, artists_of, filtered
 from pipelines.lists.lines import write_lines
 from pipelines.lists.stage import LISTENERS, PREDICTED, ranked, texts
-from pipelines.lists.stage import VECTORS as USER_VECTORS
 from pipelines.recommend.ranking import StoredSongs, held
 from pipelines.recommend.stage import USERS_A_GROUP
 from pipelines.recommend.vectors import read_block, read_catalogue, song_blocks
 from pipelines.runtime import metrics, tasks
-from pipelines.runtime.rows import read_arrays, rows_name
+from pipelines.runtime.rows import read_arrays
 from pipelines.runtime.shards import RowsShard
 from pipelines.runtime.stage import resumable
 from pipelines.runtime.workspace import StageRun, Workspace, part_name
 from pipelines.update.numbering import SONGS, USERS, Numbers
+from pipelines.update.old_lists import OldLists, moved, with_new_songs
 from pipelines.update.songs import VECTORS
 from pipelines.update.users import Known, Touched, new_listeners
 
@@ -139,45 +135,6 @@ def update_lists(
     )
 
 
-@dataclass(frozen=True)
-class _Old:
-    """Users of a shard as the run left them.
-
-    Attributes
-    ----------
-    ids, songs
-        Arrow strings: users' ids, and those of the songs on all their lists.
-    lists
-        By the places of the songs.
-    own
-        Who has a vector of their own, bool (users,).
-    V
-        What they were ranked by, float32 (users, d).
-    """
-
-    ids: pa.Array
-    songs: pa.Array
-    lists: TopLists
-    own: NDArray[np.bool_]
-    V: NDArray[np.float32]
-
-    @staticmethod
-    def read(workspace: Workspace, numbers: Numbers, shard: RowsShard, top: int) -> _Old | None:
-        """None of a shard of new users alone."""
-        if shard.start >= numbers.users:
-            return None
-        table = workspace.read_part("lists", "lists", part_name(shard.part)).combine_chunks()
-        columns = {name: table[name].combine_chunks() for name in table.column_names}
-        sizes = pc.list_value_length(columns["song_ids"]).to_numpy()
-        return _Old(
-            columns["user_id"],
-            columns["song_ids"].flatten(),
-            padded(sizes, columns["scores"].flatten().to_numpy(), top),
-            ~columns["fallback"].to_numpy(zero_copy_only=False),
-            read_arrays(workspace, "lists", USER_VECTORS, rows_name(shard.part))["rows"],
-        )
-
-
 def _update(
     config: Config,
     workspace: Workspace,
@@ -190,7 +147,7 @@ def _update(
 ) -> UpdatedReport:
     offered: Offered = held(songs.offers)
     top, start, users = config.lists.top, shard.start, shard.stop - shard.start
-    old = _Old.read(workspace, numbers, shard, top)
+    old = OldLists.read(workspace, numbers, shard, top)
     touched = Touched.read(run, numbers, shard)
     rows = touched.codes - start
     own = np.zeros(users, bool)
@@ -202,12 +159,12 @@ def _update(
     if old is not None:
         own[:before] = old.own
         kept = stays[:before] & (old.own | predicted)
-        found.put(np.flatnonzero(kept), _merged(config, old, kept, offered, songs, numbers))
+        found.put(np.flatnonzero(kept), with_new_songs(config, old, kept, offered, songs, numbers))
     # Candidates' columns stand behind the places of the old lists' songs.
     behind = len(listed)
 
     def put(to: NDArray[np.integer[Any]], lists: TopLists) -> None:
-        found.put(to, _moved(lists, behind))
+        found.put(to, moved(lists, behind))
 
     made = known.vectors(workspace, touched)
     own[rows] = made.own
@@ -237,47 +194,6 @@ def _update(
     return UpdatedReport(
         users, users - anew, anew, int((~own).sum()), with_new, probes.lines("ranking")
     )
-
-
-def _merged(
-    config: Config,
-    old: _Old,
-    kept: NDArray[np.bool_],
-    offered: Offered,
-    songs: StoredSongs,
-    numbers: Numbers,
-) -> TopLists:
-    """Old lists with the best of the new songs, of some users, none of whom played one."""
-    top, most = config.lists.top, config.lists.per_artist
-    lists = TopLists(old.lists.indices[kept], old.lists.scores[kept], old.lists.counts[kept])
-    first = int(np.searchsorted(offered.candidates, numbers.songs))
-    new = offered.candidates[first:]
-    if not len(new) or not kept.any():
-        return lists
-    V, F = old.V[kept], PackedSongs.of(songs.rows(new))
-    if most is None:
-        best = TopLists.of(rank_users(V, F, min(top, len(new))))
-        return merged(lists, _moved(best, first + len(old.songs)), top)
-    nothing = SongLists(
-        np.zeros(len(V) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
-    )
-    best = rank_limited(
-        lambda some, depth: rank_users(V[some], F, depth),
-        nothing,
-        top,
-        groups=offered.artists[first:],
-        most=most,
-    )
-    names = offered.catalogue.song_ids.take(pa.array(offered.candidates))
-    listed = pc.index_in(old.songs, value_set=names).to_numpy()
-    groups = np.concatenate([offered.artists[listed], offered.artists])
-    return merged_limited(lists, _moved(best, first + len(old.songs)), top, groups, most)
-
-
-def _moved(lists: TopLists, by: int) -> TopLists:
-    """Lists of columns that stand behind so many others."""
-    indices = np.where(lists.indices < 0, -1, lists.indices + by).astype(np.int32)
-    return TopLists(indices, lists.scores, lists.counts)
 
 
 def _heard(config: Config, own: SongLists, offered: Offered) -> SongLists:
@@ -314,7 +230,7 @@ def _by_listeners(
     return found
 
 
-def _ids(run: StageRun, numbers: Numbers, shard: RowsShard, old: _Old | None) -> pa.Array:
+def _ids(run: StageRun, numbers: Numbers, shard: RowsShard, old: OldLists | None) -> pa.Array:
     ids = [] if old is None else [old.ids]
     if shard.stop > numbers.users:
         first = max(shard.start, numbers.users)

@@ -1,4 +1,4 @@
-"""Update: songs and plays that came since the last run, ingested, embedded, fused and ranked.
+"""Update: songs and plays that came since the last run, ingested, made vectors of and ranked.
 
 Nothing is fitted: new songs get their vectors by the models that the workspace's lists for everyone
 were made by. It stands on these lists, whatever has been updated before: an update has all that
@@ -8,7 +8,8 @@ ones.
 
 The lists are those that the run would have made of all songs and plays by the same models, to
 rounding. For who is known to the model by nothing, popularity counts the new plays; under `blend`
-what the plays of all users have told of each of them (popularity, factors) stays as it is.
+what no history gives of a user (popularity, factors) stays as it is, and a new user has that of a
+user without plays.
 """
 
 from __future__ import annotations
