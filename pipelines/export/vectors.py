@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fusionrec.ranking.protocols import SongLists
 from fusionrec.tables import vectors
+from pipelines.export import plays
 from pipelines.export.folder import refused
+from pipelines.opened import updates
 from pipelines.opened.ranked import Ranked
-from pipelines.opened.users import Made
 from pipelines.runtime.workspace import Workspace
 
 Floats = NDArray[np.float32]
@@ -28,7 +28,6 @@ _ROWS = 1 << 14
 """Songs a group of rows; of users, those of a part of the ingest's."""
 
 _NAMES = ("song_id", "artist_name", "title")
-_PLAYS = ("plays", "other_plays")
 
 
 @dataclass(frozen=True)
@@ -52,25 +51,35 @@ class Users:
 
 
 def write_songs(ranked: Ranked, file: Path) -> tuple[Floats, int]:
-    """Songs that have a vector, in the catalogue's order.
+    """Songs that have a vector, in the catalogue's order, those that an update has added behind.
 
     Returns
     -------
     tuple
         Their vectors, float32 (N, d), and how many songs have none.
     """
-    workspace, known = ranked.workspace, ranked.songs.known
+    known = ranked.songs.known
     F = ranked.songs.F[known]
+    songs = row = 0
     with _writer(file, _NAMES, F.shape[1]) as write:
-        first = row = 0
-        for part in workspace.parts("ingest", "songs"):
-            names = workspace.read_part("ingest", "songs", part, _NAMES)
-            here = known[first : first + names.num_rows]
-            first += names.num_rows
-            names = names.filter(pa.array(here))
-            write(names, F[row : row + names.num_rows])
-            row += names.num_rows
-    return F, len(known) - len(F)
+        for first, names in _named(ranked.workspace):
+            some = names.filter(pa.array(known[first : first + names.num_rows]))
+            songs += names.num_rows
+            write(some, F[row : row + some.num_rows])
+            row += some.num_rows
+    assert row == len(F), f"{row} songs are named, {len(F)} have a vector"
+    return F, songs - len(F)
+
+
+def _named(workspace: Workspace) -> Iterator[tuple[int, pa.Table]]:
+    """Names of songs, and the number of the first of them."""
+    first = 0
+    for part in workspace.parts("ingest", "songs"):
+        names = workspace.read_part("ingest", "songs", part, _NAMES)
+        yield first, names
+        first += names.num_rows
+    if updates.has(workspace):
+        yield updates.first(workspace), updates.songs_added(workspace, _NAMES)
 
 
 def write_users(ranked: Ranked, file: Path, sampled: int, advance: Callable[[int], None]) -> Users:
@@ -85,41 +94,23 @@ def write_users(ranked: Ranked, file: Path, sampled: int, advance: Callable[[int
     advance
         Is told of how many users the vectors were made.
     """
-    parts = ranked.workspace.parts("ingest", "users")
-    each = -(-sampled // max(1, len(parts)))
+    total = plays.count(ranked.workspace)
     rows = without = 0
     sample: list[Floats] = []
     nobody: Floats | None = None
     with _writer(file, ("user_id",), ranked.songs.F.shape[1]) as write:
-        for ids, made in _made(ranked, parts):
+        for part in plays.parts(ranked):
+            made = ranked.users(part.own, part.other, part.codes)
             V = made.V[made.own]
-            write(ids.filter(pa.array(made.own)), V)
+            write(part.ids.filter(pa.array(made.own)), V)
             rows += len(V)
             without += len(made.own) - len(V)
+            each = max(1, -(-sampled * len(part.ids) // total))
             sample.append(V[:: max(1, len(V) // each)][:each])
             nobody = made.nobody
-            advance(len(ids))
+            advance(len(part.ids))
     none = np.zeros((0, ranked.songs.F.shape[1]), np.float32)
     return Users(rows, without, np.concatenate([none, *sample]), nobody)
-
-
-def _made(ranked: Ranked, parts: list[str]) -> Iterator[tuple[pa.Table, Made]]:
-    """Ids and vectors of the users of each part."""
-    start = 0
-    for part in parts:
-        ids = ranked.workspace.read_part("ingest", "users", part, ["user_id"])
-        codes = np.arange(start, start + ids.num_rows)
-        own, other = (_played(ranked.workspace, name, part, codes) for name in _PLAYS)
-        yield ids, ranked.users(own, other, codes)
-        start += ids.num_rows
-
-
-def _played(workspace: Workspace, artifact: str, part: str, codes: NDArray[np.int64]) -> SongLists:
-    """What the users of a part played, whose numbers ascend by 1."""
-    table = workspace.read_part("ingest", artifact, part, ["user", "song", "plays"])
-    user, song, plays = (table[name].to_numpy() for name in ("user", "song", "plays"))
-    first = codes[:1].astype(np.int32).sum(dtype=np.int32)
-    return SongLists.of_plays(user - first, song, plays, len(codes))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from fusionrec import __version__
 from fusionrec.errors import ConfigError, DataError
-from pipelines.export import use
+from pipelines.export import plays, use
 from pipelines.export.folder import FORMAT, MANIFEST, refuse_taken, refused, replacing
 from pipelines.export.index import FILES, SAMPLED, faiss_module, write_index
 from pipelines.export.network import NETWORK, require_onnx, write_network
@@ -107,8 +107,7 @@ def _written(ranked: Ranked, asked: Asked, folder: Path, progress: Progress) -> 
             "`fusionrec status` for what the songs lack"
         )
     F, songs_without = write_songs(ranked, folder / SONGS)
-    total = ranked.workspace.require("ingest")["counts"]["users"]
-    with progress("exporting users", total) as advance:
+    with progress("exporting users", plays.count(ranked.workspace)) as advance:
         users = write_users(ranked, folder / USERS, SAMPLED, advance)
     manifest: dict[str, Any] = {
         "format": FORMAT,

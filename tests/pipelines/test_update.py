@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binom
 
@@ -23,6 +24,7 @@ from pipelines import blend, config, lists, update
 from pipelines.cli.main import main
 from pipelines.cli.recommend import for_user, similar_to
 from pipelines.config import Config
+from pipelines.export import Asked, export
 from pipelines.opened import Recommender, updates
 from pipelines.opened.new_by_blend import NewByBlend
 from pipelines.opened.new_songs import NewSongs
@@ -394,6 +396,31 @@ def test_an_opened_workspace_has_what_the_update_added(place) -> None:
     late = {row[0] for row in place.late.songs[1]}
     like = recommender.similar(next(s for s in late if s in place.late.vectors), 140)
     assert 10 < len(late & set(like["song_id"].to_pylist())) < len(late)
+
+
+def test_an_export_has_what_the_update_added(place, tmp_path) -> None:
+    recommender, out = Recommender.open(place.folder / "w"), tmp_path / "out"
+    manifest = export(recommender.ranked, Asked(out))
+    songs, users = (pq.read_table(out / f"{name}.parquet") for name in ("songs", "users"))
+    assert songs["song_id"].to_pylist() == recommender.vectors()["song_id"].to_pylist()
+    names = {row[0]: row[2] or None for row in reversed(place.late.songs[1])}
+    named = dict(zip(songs["song_id"].to_pylist(), songs["title"].to_pylist(), strict=True))
+    assert len(names.items() & named.items()) == len(names.keys() & named.keys()) > 10
+    assert manifest["songs"]["rows"] == songs.num_rows
+    counts = {name: place.workspace.require(name)["counts"] for name in ("ingest", "update")}
+    known = counts["ingest"]["songs"] + counts["update"]["new_songs"]
+    assert manifest["songs"]["without_vector"] == known - songs.num_rows
+    rows = [row for row in listed(place.workspace) if not row["fallback"]]
+    assert users["user_id"].to_pylist() == [row["user_id"] for row in rows]
+    assert manifest["users"]["rows"] + manifest["users"]["without_vector"] == len(
+        listed(place.workspace)
+    )
+    number = {song: at for at, song in enumerate(songs["song_id"].to_pylist())}
+    scores = matrix(users["vector"]) @ matrix(songs["vector"]).T
+    for row, mine in zip(rows, scores, strict=True):
+        found = mine[[number[song] for song in row["song_ids"]]]
+        near = 1e-5 * np.abs(mine).max()
+        np.testing.assert_allclose(found, row["scores"], rtol=1e-5, atol=near)
 
 
 def test_a_list_is_shown_and_explained_with_late_songs(place) -> None:
