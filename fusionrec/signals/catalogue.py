@@ -66,7 +66,9 @@ def _attention_to(fold: Fold, values: NDArray[np.float32]) -> Attention:
     songs, played = fold.songs, _played_by_artist(fold)
     number = songs.artists.max(initial=-1) + 1
     n = np.bincount(songs.artists[played], minlength=number)
-    alike = {name: compared(songs, name) for name in _kernels_within_artists(songs)}
+    names = _kernels_within_artists(songs)
+    # One that knows no song is 0 of any two, and has nothing that reads others.
+    alike = {name: compared(songs, name) for name in names if _knows(songs, name)}
     return Attention(
         taken(alike, played, np.float32),
         np.concatenate([[0], np.cumsum(n)]).astype(np.int64),
@@ -95,9 +97,16 @@ def _attention(fold: Fold) -> csr_array:
 
 
 def _kernels_within_artists(songs: Songs) -> list[str]:
-    """Those that are not the same for all songs of an artist, and know any song."""
+    """Those that are not the same for all songs of an artist, and know any song.
+
+    If none does, all: K is 0 then, so that the songs of an artist weigh the same.
+    """
     names = [name for name in content.names(songs) if name not in ("artist", "names")]
-    return [name for name in names if content.kernel(songs, name).present.any()] or names
+    return [name for name in names if _knows(songs, name)] or names
+
+
+def _knows(songs: Songs, name: str) -> bool:
+    return bool(content.kernel(songs, name).present.any())
 
 
 def same_artist(songs: Songs) -> csr_array:

@@ -178,11 +178,11 @@ def test_a_song_of_which_nothing_is_known_has_no_row() -> None:
         assert not bare.atoms.any()
 
 
-@pytest.mark.parametrize("column", ["year", "clap"])
+@pytest.mark.parametrize("column", ["year", "clap", "artist_id"])
 def test_songs_of_which_little_is_known_have_what_there_is(column: str) -> None:
-    """No artist, no term and no text in the whole corpus, and none in what is stored."""
+    """No term and no text in the whole corpus, and none in what is stored; or artists alone."""
     whole = fold("song").songs
-    table = whole.table.select(["song_id", *(["year"] if column == "year" else [])])
+    table = whole.table.select(["song_id", *([] if column == "clap" else [column])])
     vectors = {"clap": whole.vectors["clap"]} if column == "clap" else {}
     bare = Songs(table, OWN, None, vectors)
     here = Fold(bare, corpus()[1], fold("song").hidden, "song", HALF, 0)

@@ -213,7 +213,7 @@ class Attention:
             else:
                 rows, present = read.rows(name)
                 K += part.similarities(rows[some], present[some])
-        return K / len(self.songs)
+        return K / max(1, len(self.songs))  # 0 by none: each song of the artist weighs the same
 
     def times(self, matrix: Matrix) -> Attention:
         """The part times a matrix."""
