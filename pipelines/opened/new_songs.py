@@ -24,6 +24,7 @@ from fusionrec.errors import DataError
 from fusionrec.features import audio, metadata
 from fusionrec.features.fusing import Features, Plan
 from fusionrec.features.words import FieldWord2Vec
+from fusionrec.formats.tables import lists
 from pipelines.opened.given import as_table, ids_of, vectors_of
 from pipelines.opened.made_songs import MadeSongs
 from pipelines.opened.new_lyrics import NewLyrics
@@ -194,7 +195,7 @@ def as_songs(songs: Any, more: Sequence[str] = ()) -> tuple[pa.Table, pa.Table]:
         )
     ids = ids_of(given, "song_id", "songs")
     _refuse_twice(ids, "song_id")
-    columns = {"song_id": ids, "track_id": ids}
+    columns: dict[str, Any] = {"song_id": ids, "track_id": ids}
     for name in dict.fromkeys((*_READ, *more)):
         if name == "song_id":
             continue
@@ -207,6 +208,7 @@ def as_songs(songs: Any, more: Sequence[str] = ()) -> tuple[pa.Table, pa.Table]:
                 raise DataError(f"songs: column {name} must be {kind} ({reason})") from None
         elif name not in columns:
             columns[name] = pa.chunked_array([pa.nulls(len(ids), kind)])
+    _as_read(columns)
     # Segments are joined by it: a song without has its own id for it.
     columns["track_id"] = pc.coalesce(columns["track_id"], ids)
     _refuse_twice(columns["track_id"], "track_id")
@@ -214,6 +216,31 @@ def as_songs(songs: Any, more: Sequence[str] = ()) -> tuple[pa.Table, pa.Table]:
     year = columns["year"]
     columns["year"] = pc.if_else(pc.fill_null(pc.less_equal(year, 0), True), None, year)
     return given, pa.table(columns)
+
+
+_LISTS = {"mbtags": "mbtag_counts", "terms": "term_weights", "similar_artists": None}
+"""Lists of texts, and of the numbers that stand beside their items."""
+
+
+def _as_read(columns: dict[str, Any]) -> None:
+    """Lists as the sources are read: items stripped, and none that is null or empty.
+
+    Numbers that are not as many as the items are as none.
+    """
+    for name, beside in _LISTS.items():
+        if name not in columns:
+            continue
+        texts, _ = lists.texts(columns[name], None)
+        numbers = None
+        if beside in columns:
+            kind = columns[beside].type
+            numbers = lists.numbers(columns[beside], None)
+            differ = np.asarray(lists.lengths(numbers) != lists.lengths(texts))
+            numbers = lists.nulled(numbers, differ)
+        texts, numbers, _ = lists.without_empty(texts, numbers)
+        columns[name] = pa.chunked_array([texts])
+        if beside is not None and numbers is not None:
+            columns[beside] = pa.chunked_array([lists.cast_numbers(numbers, kind)])
 
 
 def _refuse_twice(ids: pa.ChunkedArray, name: str) -> None:

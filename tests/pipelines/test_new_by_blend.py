@@ -136,6 +136,34 @@ def test_new_songs_stand_beside_those_of_the_catalogue(of_files, caplog) -> None
     assert none.schema == found.schema
 
 
+def test_gaps_in_lists_are_left_out_as_the_sources_are_read(of_files) -> None:
+    """With the numbers beside them; and numbers that are not as many are as none."""
+    statistics = of_files.read("ingest", "segment_statistics")
+    recommender, songs = Recommender.open(of_files.uri), given(of_files).slice(0, 20)
+
+    def found(**lists: list[list[object] | None]) -> pa.Table:
+        table = songs
+        for name, each in lists.items():
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.array(each, table[name].type))
+        return recommender.song_vectors(table, statistics)
+
+    terms, weights = (songs[name].to_pylist() for name in ("terms", "term_weights"))
+    assert sum(map(bool, terms)) > 10
+    gaps = {
+        "terms": [[None, *(f" {term}" for term in each), "  "] for each in terms],
+        "term_weights": [[9.0, *each, 9.0] for each in weights],
+        "mbtags": [[None, *each] for each in songs["mbtags"].to_pylist()],
+        "mbtag_counts": [[7, *each] for each in songs["mbtag_counts"].to_pylist()],
+        "similar_artists": [[None, *each] for each in songs["similar_artists"].to_pylist()],
+    }
+    assert found(**gaps).equals(found())
+    too_few = [each[1:] for each in weights]
+    none = found(term_weights=[None] * len(songs))
+    assert found(term_weights=too_few).equals(none)
+    assert not found().equals(none)
+
+
 def test_a_blend_that_kept_nothing_of_it_says_so(of_files, tmp_path) -> None:
     place = Path(shutil.copytree(of_files.uri, tmp_path / "w"))
     for folder in place.glob("blend/*/unseen"):
