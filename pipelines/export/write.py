@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fusionrec import __version__
 from fusionrec.errors import ConfigError, DataError
 from pipelines.export import plays, use
-from pipelines.export.folder import FORMAT, MANIFEST, refuse_taken, refused, replacing
+from pipelines.export.folder import FORMAT, MANIFEST, refused, replacing
 from pipelines.export.index import FILES, SAMPLED, faiss_module, write_index
 from pipelines.export.network import NETWORK, require_onnx, write_network
 from pipelines.export.vectors import SONGS, USERS, write_songs, write_users
@@ -91,8 +91,7 @@ def export(ranked: Ranked, asked: Asked, progress: Progress = _unseen) -> dict[s
     if asked.onnx:
         require_onnx()
         workspace.require("train")
-    refuse_taken(asked.out, asked.force)
-    with replacing(asked.out) as folder:
+    with replacing(asked.out, asked.force) as folder:
         manifest = _written(ranked, asked, folder, progress)
         with refused(folder):
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

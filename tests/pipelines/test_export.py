@@ -20,7 +20,7 @@ from fusionrec.errors import ConfigError, WorkspaceError
 from fusionrec.tables import flags, matrix
 from pipelines import blend, lists, recommend, train
 from pipelines.cli.main import main
-from pipelines.export import Asked, export, write
+from pipelines.export import Asked, export, folder, write
 from pipelines.export.index import write_index
 from pipelines.opened import Recommender
 from pipelines.run import run
@@ -301,15 +301,75 @@ def test_an_earlier_export_is_replaced_if_asked_for(undisturbed, tmp_path, capsy
     out.mkdir()  # an empty folder is no hindrance
     assert main_to_the_end("-w", undisturbed, "-o", out) == 0
     capsys.readouterr()
-    (out / "left.txt").touch()
+    (out / "songs.parquet").write_text("of an earlier one")
     assert main_to_the_end("-w", undisturbed, "-o", out) == 2
     told = capsys.readouterr().err
     assert told == (
         f"fusionrec: --out {out}: has an export: name a new folder, or replace it (--force)\n"
     )
+    (out / "notes.txt").write_text("mine")
+    assert main_to_the_end("-w", undisturbed, "-o", out, "--force") == 2
+    assert capsys.readouterr().err == (
+        f"fusionrec: --out {out}: has notes.txt beside an export: move that elsewhere, or name a "
+        "new folder\n"
+    )
+    (out / "notes.txt").unlink()
     assert main_to_the_end("-w", undisturbed, "-o", out, "--force") == 0
-    assert not (out / "left.txt").exists()
+    assert pq.read_table(out / "songs.parquet").num_rows > 100
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+EXPORT = '{"format": "fusionrec export", "songs": {"file": "songs.parquet"}, "index": null}'
+
+
+@pytest.mark.parametrize("before", [{}, {"manifest.json": EXPORT, "songs.parquet": "songs"}])
+def test_what_comes_into_the_folder_meanwhile_stays(tmp_path, before) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in before.items():
+        (out / name).write_text(text)
+
+    def written() -> None:
+        with folder.replacing(out, force=True) as new:
+            (new / "songs.parquet").write_text("new songs")
+            (out / "notes.txt").write_text("mine")
+
+    says = r"has notes\.txt beside an export" if before else "has files that are of no export"
+    with pytest.raises(ConfigError, match=says):
+        written()
+    found = {path.name: path.read_text() for path in out.iterdir()}
+    assert found == {**before, "notes.txt": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_of_a_link_it_is_what_it_leads_to_that_is_replaced(tmp_path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    (real / "out").mkdir(parents=True)
+    link.symlink_to(real / "out")
+    for text in ("first", "second"):
+        with folder.replacing(link, force=True) as new:
+            (new / "manifest.json").write_text(EXPORT)
+            (new / "songs.parquet").write_text(text)
+    assert link.is_symlink()
+    assert (real / "out" / "songs.parquet").read_text() == "second"
+    assert [path.name for path in real.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_no_folder_takes_the_place_of_a_mount_point(tmp_path, monkeypatch) -> None:
+    with pytest.raises(ConfigError, match=r"--out /proc: is a mount point.*: name a folder below"):
+        folder.refuse_taken(Path("/proc"), force=True)
+
+    def busy(*_: object) -> None:  # one that does not look like it
+        raise OSError(16, "Device or resource busy")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "rename", busy)
+    with (
+        pytest.raises(ConfigError, match=r"out: is a mount point.*: name a folder below it"),
+        folder.replacing(tmp_path / "out", force=False),
+    ):
+        pass
 
 
 def test_what_is_no_export_is_never_replaced(undisturbed, tmp_path, capsys) -> None:
