@@ -12,7 +12,7 @@ from fastapi import Body, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
-from fusionrec.errors import NotFoundError
+from fusionrec.errors import ConfigError, NotFoundError
 from pipelines.opened.batches import Asked
 from pipelines.opened.explained import reasons
 from pipelines.opened.reasons import Reason
@@ -47,12 +47,13 @@ def add_pages(app: FastAPI, engine: Engine, settings: Settings, problems: Proble
 def _add_genres(
     app: FastAPI, engine: Engine, pages: Pages, settings: Settings, problems: Problems
 ) -> None:
-    async def stored_of(user_id: str, plays: Mapping[str, int]) -> tuple[Snapshot, Stored]:
+    async def stored_of(user_id: str, plays: Mapping[str, int]) -> tuple[Snapshot, Stored, bool]:
+        """By which result, what a list is made of, and whether the model knows nothing of it."""
         if user_id:
-            return await engine.read(lambda s: (s, s.user_stored(user_id)))
+            return await engine.read(lambda s: (s, s.user_stored(user_id), False))
         _check("body", "plays", len(plays), settings.most_plays)
         snapshot, listed = await engine.list(Asked(plays, 1))
-        return snapshot, listed.stored
+        return snapshot, listed.stored, listed.fallback
 
     @app.get("/v1/users", response_model=forms.UserIds, responses=problems(422, 503))
     async def users(query: Annotated[forms.UsersQuery, Query()]) -> Response:
@@ -105,7 +106,7 @@ def _add_genres(
         """How songs, and a history, are mixed of the classes."""
         snapshot, stored = engine.snapshot, None
         if form.model_fields_set & {"user_id", "plays"}:
-            snapshot, stored = await stored_of(form.user_id, form.plays)
+            snapshot, stored, _ = await stored_of(form.user_id, form.plays)
         rows = np.array([snapshot.row(song) for song in form.song_ids], np.int64)
 
         def read(shown: Shown) -> Response:
@@ -127,7 +128,12 @@ def _add_genres(
         if form.like:
             snapshot, stored = await engine.read(lambda s: (s, s.song_stored(form.like)))
         else:
-            snapshot, stored = await stored_of(form.user_id, form.plays)
+            snapshot, stored, fallback = await stored_of(form.user_id, form.plays)
+            if fallback:
+                raise ConfigError(
+                    "body.plays: the model knows nothing of these plays, so that a list is that of "
+                    "anybody"
+                )
         rows = [snapshot.row(song) for song in form.song_ids]
 
         def read(_: Snapshot) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,9 @@ MOST_POINTS = 100_000
 
 NO_CLASS = 255
 """What stands for no class among the points' class numbers."""
+
+_BLOCK = 8192
+"""Vectors that are projected at once: those of a blend may have a thousand parts."""
 
 _FLOOR = 1e-4
 """Class probabilities below count as this: their logarithms would be of noise."""
@@ -58,9 +62,13 @@ class SongMap:
         """
         known = np.flatnonzero(snapshot.batches.known)
         rows = sampled(known, most)
-        X = coordinates(snapshot, rows)
-        mean, axes, explained = two_directions(X)
-        places = (X - mean) @ axes
+
+        def blocks() -> Iterator[NDArray[np.float64]]:
+            for start in range(0, len(rows), _BLOCK):
+                yield coordinates(snapshot, rows[start : start + _BLOCK])
+
+        mean, axes, explained = two_directions(blocks, snapshot.batches.ranked.songs.F.shape[1])
+        places = np.concatenate([np.zeros((0, 2)), *((X - mean) @ axes for X in blocks())])
         reach = float(np.abs(places).max()) if places.size else 0.0
         axes = axes / (reach or 1.0)
         classes = genres.of_song[rows]
@@ -114,16 +122,23 @@ def coordinates(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.float
 
 
 def two_directions(
-    X: NDArray[np.float64],
+    blocks: Callable[[], Iterable[NDArray[np.float64]]], d: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
     """The mean (d,), the two directions of most variance (d, 2), and their shares of it.
 
     A direction points to where its largest part is positive, so that a map is the same each time.
+    The vectors come in blocks of rows (rows, d), twice, so that they are never in memory at once.
     """
-    d = X.shape[1]
-    mean = X.mean(axis=0) if len(X) else np.zeros(d)
-    centred = X - mean
-    values, directions = np.linalg.eigh(centred.T @ centred)
+    n, mean = 0, np.zeros(d)
+    for X in blocks():
+        n += len(X)
+        mean += X.sum(axis=0)
+    mean /= max(n, 1)
+    scatter = np.zeros((d, d))
+    for X in blocks():
+        centred = X - mean
+        scatter += centred.T @ centred
+    values, directions = np.linalg.eigh(scatter)
     axes = np.zeros((d, 2))
     best = np.argsort(-values, kind="stable")[:2]
     axes[:, : len(best)] = directions[:, best]

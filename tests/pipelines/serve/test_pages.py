@@ -108,6 +108,7 @@ def test_a_users_history_and_mixture(served) -> None:
         ("reasons", {"song_ids": ["x"]}),
         ("reasons", {"song_ids": ["x"], "user_id": "u", "plays": {}}),
         ("reasons", {"song_ids": ["x"] * 101, "user_id": "u"}),
+        ("reasons", {"song_ids": ["x"], "plays": {"no such song": 1}}),
         ("mixtures", {"user_id": "u", "plays": {}}),
     ],
 )
@@ -122,7 +123,7 @@ def test_questions_that_are_none_are_refused(genre, path, form) -> None:
 
 def test_directions_are_those_of_another_library() -> None:
     X = np.random.default_rng(3).normal(size=(200, 7)) * np.arange(1, 8)
-    mean, axes, explained = two_directions(X)
+    mean, axes, explained = two_directions(lambda: [X[:90], X[90:]], 7)
     pca = PCA(2, svd_solver="full").fit(X)
     np.testing.assert_allclose(np.abs(axes.T @ pca.components_.T), np.eye(2), atol=1e-9)
     np.testing.assert_allclose(explained, pca.explained_variance_ratio_, rtol=1e-9)
@@ -131,7 +132,7 @@ def test_directions_are_those_of_another_library() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 3), (5, 1)])
 def test_directions_of_next_to_nothing(shape) -> None:
-    _, axes, explained = two_directions(np.ones(shape))
+    _, axes, explained = two_directions(lambda: [np.ones(shape)], shape[1])
     assert np.isfinite(axes).all()
     assert explained == (0.0, 0.0)
 
