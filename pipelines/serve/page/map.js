@@ -4,6 +4,7 @@ import { el, percent, say, whole } from "./dom.js";
 import { bytes, get, post } from "./api.js";
 import { called, classes, sign } from "./genres.js";
 import { Grid } from "./grid.js";
+import { drawMarks } from "./marks.js";
 import { painter } from "./paint.js";
 import { songSearch } from "./song.js";
 
@@ -86,60 +87,29 @@ export async function mapView(main, id, signal) {
         }
       }
       paint.draw(view, scale(), dpr, hidden);
-      drawMarks(dpr);
+      over(dpr);
       canvas.dataset.frames = String(++frames);
     });
   }
 
-  function drawMarks(dpr) {
-    const c = marks.getContext("2d");
+  function over(dpr) {
     const style = getComputedStyle(stage);
-    c.setTransform(dpr, 0, 0, dpr, 0, 0);
-    c.clearRect(0, 0, size().w, size().h);
-    c.font = `12px ${style.fontFamily}`;
-    c.lineJoin = "round";
-    const ink = style.getPropertyValue("--ink");
-    const paper = style.getPropertyValue("--paper");
-    const taken = [];
-    marked.forEach((each, i) => {
+    const rings = marked.map((each, i) => {
       const [x, y] = toScreen(each.x, each.y);
-      c.beginPath();
-      c.arc(x, y, i ? 7 : 11, 0, 2 * Math.PI);
-      c.lineWidth = i ? 4 : 5;
-      c.strokeStyle = paper;
-      c.stroke();
-      c.lineWidth = i ? 1.5 : 2.5;
-      c.strokeStyle = ink;
-      c.stroke();
-      const wide = c.measureText(each.title).width;
-      const left = x + 14 + wide > size().w ? x - 14 - wide : x + 14;
-      if (taken.some(([tx, ty, tw]) => Math.abs(ty - y) < 15 && left < tx + tw && tx < left + wide)) return;
-      taken.push([left, y, wide]);
-      c.lineWidth = 4;
-      c.strokeStyle = paper;
-      c.strokeText(each.title, left, y + 4);
-      c.fillStyle = ink;
-      c.fillText(each.title, left, y + 4);
+      return { x, y, r: i ? 7 : 11, title: each.title };
     });
     if (chosen >= 0) {
       const [x, y] = toScreen(points.places[2 * chosen], points.places[2 * chosen + 1]);
-      c.beginPath();
-      c.arc(x, y, 9, 0, 2 * Math.PI);
-      c.lineWidth = 2;
-      c.strokeStyle = ink;
-      c.stroke();
+      rings.push({ x, y, r: 9 });
     }
-    if (document.activeElement === canvas) {
-      const [x, y] = [size().w / 2, size().h / 2];
-      c.beginPath();
-      c.moveTo(x - 8, y);
-      c.lineTo(x + 8, y);
-      c.moveTo(x, y - 8);
-      c.lineTo(x, y + 8);
-      c.lineWidth = 1;
-      c.strokeStyle = ink;
-      c.stroke();
-    }
+    drawMarks(marks.getContext("2d"), rings, {
+      ...size(),
+      dpr,
+      font: style.fontFamily,
+      ink: style.getPropertyValue("--ink"),
+      paper: style.getPropertyValue("--paper"),
+      cross: document.activeElement === canvas,
+    });
   }
 
   function zoom(by, px = size().w / 2, py = size().h / 2) {
@@ -191,9 +161,11 @@ export async function mapView(main, id, signal) {
   }
 
   let hovering = 0;
+  let meant = -1; // the point under the pointer: a name that comes late is not shown
   function hover(px, py) {
     clearTimeout(hovering);
     const i = near(px, py);
+    meant = i;
     canvas.classList.toggle("over", i >= 0);
     if (i < 0) {
       tip.hidden = true;
@@ -201,7 +173,7 @@ export async function mapView(main, id, signal) {
     }
     hovering = setTimeout(async () => {
       const song = await nameOf(i).catch(() => null);
-      if (!song || signal.aborted) return;
+      if (!song || signal.aborted || meant !== i) return;
       tip.replaceChildren(el("b", {}, song.title), el("span", {}, song.artist));
       tip.hidden = false;
       const [x, y] = toScreen(points.places[2 * i], points.places[2 * i + 1]);
@@ -224,6 +196,8 @@ export async function mapView(main, id, signal) {
     const at = [event.offsetX, event.offsetY];
     const before = down.get(event.pointerId);
     if (!before) return hover(...at);
+    clearTimeout(hovering);
+    meant = -1;
     tip.hidden = true;
     if (down.size === 1) {
       view.x -= (at[0] - before[0]) / scale();
@@ -246,6 +220,7 @@ export async function mapView(main, id, signal) {
   canvas.addEventListener("pointercancel", up);
   canvas.addEventListener("pointerleave", () => {
     clearTimeout(hovering);
+    meant = -1;
     tip.hidden = true;
   });
   canvas.addEventListener(
@@ -316,6 +291,7 @@ export async function mapView(main, id, signal) {
     el(
       "div",
       { class: "view map" },
+      el("h1", { class: "hidden" }, "Map"),
       stage,
       el(
         "aside",
@@ -334,7 +310,7 @@ export async function mapView(main, id, signal) {
         el(
           "p",
           { class: "note" },
-          `${sampled ? `${whole(about.points)} of ${whole(about.songs)} songs, drawn at random but always the same` : `${whole(about.points)} songs`}`,
+          `${sampled ? `${whole(about.points)} of ${whole(about.songs)} songs, drawn at random, the same each time` : `${whole(about.points)} songs`}`,
           left > 0 ? `; ${whole(left)} have no features and no place.` : ".",
           ` Songs that lie near are alike in the two directions in which ${about.projected} differ most (PCA: ${percent(about.explained[0] + about.explained[1])} of the variance).`,
         ),

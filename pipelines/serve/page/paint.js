@@ -27,7 +27,7 @@ precision mediump float;
 flat in vec3 colour;
 flat in int shape;
 uniform highp float size;
-uniform vec3 paper;
+uniform vec3 ink;
 out vec4 drawn;
 void main() {
   vec2 p = gl_PointCoord * 2.0 - 1.0;
@@ -43,7 +43,7 @@ void main() {
   float inside = 1.0 - smoothstep(-edge, edge * 0.5, d);
   if (inside < 0.02) discard;
   float rim = smoothstep(-edge * 1.1, -edge * 0.3, d);
-  drawn = vec4(mix(colour, mix(colour, paper, 0.4), rim * step(6.0, size)), 0.92 * inside);
+  drawn = vec4(mix(colour, mix(colour, ink, 0.4), rim * step(6.0, size)), 0.92 * inside);
 }`;
 
 const rgb = (text) => {
@@ -57,6 +57,7 @@ function palette(canvas) {
   return {
     colours: [...names, "--faint"].map((name) => rgb(style.getPropertyValue(name))),
     paper: rgb(style.getPropertyValue("--paper")),
+    ink: rgb(style.getPropertyValue("--ink")),
   };
 }
 
@@ -100,7 +101,7 @@ function byWebGL(canvas, gl, points) {
       gl.vertexAttribPointer(at, width, kind, false, 0, 0);
     }
     where = Object.fromEntries(
-      ["middle", "scale", "size", "colours", "hidden", "paper"].map((name) => [name, gl.getUniformLocation(program, name)]),
+      ["middle", "scale", "size", "colours", "hidden", "ink"].map((name) => [name, gl.getUniformLocation(program, name)]),
     );
     gl.enable(gl.BLEND);
     gl.blendFuncSeparate(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA, gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
@@ -110,7 +111,7 @@ function byWebGL(canvas, gl, points) {
   function draw(view, scale, dpr, hidden) {
     last = [view, scale, dpr, hidden];
     if (gl.isContextLost()) return;
-    const { colours, paper } = palette(canvas);
+    const { colours, paper, ink } = palette(canvas);
     const off = new Uint32Array(8);
     for (const number of hidden) off[number >> 5] |= 1 << (number & 31);
     gl.viewport(0, 0, canvas.width, canvas.height);
@@ -120,7 +121,7 @@ function byWebGL(canvas, gl, points) {
     gl.uniform2f(where.scale, (2 * scale * dpr) / canvas.width, (2 * scale * dpr) / canvas.height);
     gl.uniform1f(where.size, sizeOf(points.n, view.zoom) * dpr);
     gl.uniform3fv(where.colours, colours.flat());
-    gl.uniform3fv(where.paper, paper);
+    gl.uniform3fv(where.ink, ink);
     gl.uniform1uiv(where.hidden, off);
     gl.drawArrays(gl.POINTS, 0, points.n);
   }
