@@ -1,22 +1,32 @@
 // Questions to the service that this page came from, and the token if it asks for one.
 
 const KEPT = "fusionrec-token";
+const SENDABLE = /^[\x20-\x7e]+$/; // in a header; whatever else was pasted is no token
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(text, status) {
+    super(text);
+    this.status = status;
+  }
+}
 
 let asking = null;
 
-function askForToken() {
+function askForToken(refused) {
   const dialog = document.getElementById("token");
   const input = document.getElementById("token-text");
   asking ??= new Promise((resolve) => {
     input.value = "";
+    dialog.returnValue = "";
+    document.getElementById("token-wrong").hidden = !refused;
     dialog.addEventListener(
       "close",
       () => {
-        if (input.value) sessionStorage.setItem(KEPT, input.value);
+        const given = dialog.returnValue === "use" ? input.value.trim() : ""; // not by Escape
+        input.value = "";
+        if (given) sessionStorage.setItem(KEPT, given);
         asking = null;
-        resolve(Boolean(input.value));
+        resolve(Boolean(given));
       },
       { once: true },
     );
@@ -29,21 +39,21 @@ async function ask(path, options) {
   for (;;) {
     const token = sessionStorage.getItem(KEPT);
     const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-    let response;
+    let response = null;
     try {
-      response = await fetch(path, { ...options, headers });
+      if (!token || SENDABLE.test(token)) response = await fetch(path, { ...options, headers });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem("The service does not answer: is it still running?");
     }
-    if (response.ok) return response;
-    if (response.status === 401) {
+    if (response?.ok) return response;
+    if (!response || response.status === 401) {
       if (token === sessionStorage.getItem(KEPT)) sessionStorage.removeItem(KEPT);
-      if (await askForToken()) continue;
+      if (await askForToken(Boolean(token))) continue;
       throw new Problem("The service asks for a token. Load the page again to give one.");
     }
     const said = await response.json().catch(() => ({}));
-    throw new Problem(said.detail ?? `The service answered ${response.status}.`);
+    throw new Problem(said.detail ?? `The service answered ${response.status}.`, response.status);
   }
 }
 

@@ -35,6 +35,7 @@ async function show() {
   document.title = "fusionrec";
   main.setAttribute("aria-busy", "true");
   main.dataset.view = "";
+  const before = main.firstElementChild;
   try {
     // Plays are several ids, each of which is decoded by itself.
     await VIEWS[view](main, view === "plays" ? value : decodeURIComponent(value ?? ""), signal);
@@ -44,7 +45,7 @@ async function show() {
     const text = error instanceof URIError ? "This address is not well-formed." : error.message;
     const problem = el("p", { class: "note wrong", role: "alert" }, text);
     const body = main.querySelector(".result, .body");
-    if (body) body.replaceChildren(problem);
+    if (body && main.firstElementChild !== before) body.replaceChildren(problem);
     else main.replaceChildren(el("div", { class: "view" }, problem));
   }
   if (signal.aborted) return;

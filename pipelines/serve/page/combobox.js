@@ -37,7 +37,7 @@ export function combobox({ label, hint, find, show, text, take, keep = true, lar
   let at = -1;
   let timer = 0;
   let asked = null;
-  let typed = "";
+  let typed = null; // what the options are of
 
   function close() {
     clearTimeout(timer);
@@ -71,9 +71,12 @@ export function combobox({ label, hint, find, show, text, take, keep = true, lar
       options = await find(words, asked.signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      options = [];
+      [options, typed] = [[], null];
       box.replaceChildren(el("li", { class: "none" }, error.message));
       box.hidden = false;
+      mark(-1);
+      input.setAttribute("aria-expanded", "false");
+      say(error.message);
       return;
     }
     typed = words;
@@ -92,7 +95,7 @@ export function combobox({ label, hint, find, show, text, take, keep = true, lar
               show(option),
             ),
           )
-        : [el("li", { class: "none" }, `Nothing is called “${words}”.`)]),
+        : [el("li", { class: "none" }, words.trim() ? `Nothing is called “${words}”.` : "There is none.")]),
     );
     box.hidden = false;
     input.setAttribute("aria-expanded", String(options.length > 0));
@@ -114,13 +117,15 @@ export function combobox({ label, hint, find, show, text, take, keep = true, lar
     if (step) {
       event.preventDefault();
       if (!input.value.trim() && !find.open) return;
+      clearTimeout(timer);
       if (box.hidden || typed !== input.value) await search();
-      if (options.length) mark((at + step + options.length + (at < 0 && step < 0)) % options.length);
+      if (typed === input.value && !box.hidden && options.length) mark((at + step + options.length + (at < 0 && step < 0)) % options.length);
     } else if (event.key === "Enter" && (input.value.trim() || at >= 0)) {
       event.preventDefault();
       clearTimeout(timer);
       if (box.hidden || typed !== input.value) await search();
-      if (options.length) choose(options[Math.max(at, 0)]);
+      // Without what was typed since, or after the field was left, nothing is meant by it.
+      if (typed === input.value && !box.hidden && options.length) choose(options[Math.max(at, 0)]);
     } else if (event.key === "Escape") {
       close();
     }

@@ -41,7 +41,7 @@ const LEAST = 0.02; // of a strip; the smaller ones are its rest
 /** A mixture as one line: a bar of parts, and what most of it is. */
 export function strip(list, mixture) {
   if (!mixture) return el("span", { class: "mix none" }, "no mixture");
-  const parts = ordered(mixture).filter((part) => part.share >= LEAST);
+  const parts = ordered(mixture).filter((part, i) => !i || part.share >= LEAST); // of many classes even the first may be small
   const words = parts.map((part) => `${called(list, part.number)} ${percent(part.share)}`).join("; ");
   return el(
     "span",
@@ -56,10 +56,10 @@ export function strip(list, mixture) {
   );
 }
 
-/** A mixture as a small chart, a line a class. */
+/** A mixture as a small chart, a line a class; a whole line is all of it. */
 export function chart(list, mixture, most = 6) {
-  const parts = ordered(mixture).slice(0, most).filter((part) => part.share >= 0.005);
-  const first = parts[0]?.share || 1;
+  const parts = ordered(mixture).slice(0, most).filter((part, i) => !i || part.share >= 0.005);
+  const rest = 1 - parts.reduce((sum, part) => sum + part.share, 0);
   return el(
     "ul",
     { class: "chart" },
@@ -70,8 +70,9 @@ export function chart(list, mixture, most = 6) {
         sign(part.number),
         el("span", { class: "name" }, called(list, part.number)),
         el("span", { class: "num" }, percent(part.share)),
-        el("span", { class: "bar" }, el("i", { class: colour(part.number), vars: { width: `${(100 * part.share) / first}%` } })),
+        el("span", { class: "bar" }, el("i", { class: colour(part.number), vars: { width: `${100 * part.share}%` } })),
       ),
     ),
+    rest >= 0.005 && el("li", {}, el("span", { class: "sign" }), el("span", { class: "name quiet" }, "others"), el("span", { class: "num" }, percent(rest))),
   );
 }

@@ -25,15 +25,20 @@ const address = () => {
   return songs.length ? `plays=${songs.join(",")}` : "listener";
 };
 
+/** What a song is called; one that the catalogue does not have, and users may have played, its id. */
+const named = (id, signal) =>
+  get("/v1/song", { song_id: id }, signal).catch((error) => {
+    if (error.status === 404) return { song_id: id, title: `(${id})`, artist: "" };
+    throw error;
+  });
+
 async function read(text, signal) {
   const wanted = text.split(",").filter(Boolean).slice(0, MOST).map((each) => {
     const at = each.lastIndexOf("*");
     const plays = Math.min(9999, Math.max(1, Number.parseInt(each.slice(at + 1), 10) || 1));
     return { id: decodeURIComponent(at < 0 ? each : each.slice(0, at)), plays };
   });
-  const songs = await Promise.all(
-    wanted.map(({ id }) => built.get(id) ?? get("/v1/song", { song_id: id }, signal)),
-  );
+  const songs = await Promise.all(wanted.map(({ id }) => built.get(id) ?? named(id, signal)));
   built.clear();
   wanted.forEach(({ id, plays }, i) => built.set(id, { ...songs[i], plays }));
 }
@@ -78,10 +83,14 @@ export async function listenerView(main, { user, plays }, signal) {
           { class: "chip" },
           el("a", { href: `#song=${encodeURIComponent(song.song_id)}` }, song.title),
           el("span", { class: "artist" }, song.artist),
-          el("button", { "aria-label": `One play less of ${song.title}`, onclick: () => step(song, -1) }, "−"),
-          el("span", { class: "num", title: "plays" }, String(song.plays)),
-          el("button", { "aria-label": `One play more of ${song.title}`, onclick: () => step(song, 1) }, "+"),
-          el("button", { class: "away", "aria-label": `Without ${song.title}`, onclick: () => step(song, -Infinity) }, "×"),
+          el(
+            "span",
+            { class: "steps" },
+            el("button", { "aria-label": `One play less of ${song.title}`, onclick: () => step(song, -1) }, "−"),
+            el("span", { class: "num", title: "plays" }, String(song.plays)),
+            el("button", { "aria-label": `One play more of ${song.title}`, onclick: () => step(song, 1) }, "+"),
+            el("button", { class: "away", "aria-label": `Without ${song.title}`, onclick: () => step(song, -Infinity) }, "×"),
+          ),
         ),
       ),
     );
@@ -91,17 +100,25 @@ export async function listenerView(main, { user, plays }, signal) {
     const plays_ = Math.min(9999, song.plays + by);
     if (plays_ < 1) built.delete(song.song_id);
     else built.set(song.song_id, { ...song, plays: plays_ });
+    const at = [...chips.querySelectorAll("button")].indexOf(document.activeElement);
     changed();
+    // The keyboard stays where it was, or goes on from the nearest chip that is left.
+    const buttons = chips.querySelectorAll("button");
+    if (at >= 0) (buttons[Math.min(at, buttons.length - 1)] ?? more.input).focus();
+  }
+
+  /** The list of now; that of before is not waited for. */
+  function listNow() {
+    asked?.abort();
+    asked = new AbortController();
+    return listBuilt(result, AbortSignal.any([signal, asked.signal]));
   }
 
   async function changed() {
     history.replaceState(null, "", `#${address()}`);
     draw();
-    asked?.abort();
-    asked = new AbortController();
-    signal.addEventListener("abort", () => asked.abort(), { once: true });
     try {
-      await listBuilt(result, asked.signal);
+      await listNow();
     } catch (error) {
       if (error.name !== "AbortError") result.replaceChildren(el("p", { class: "note wrong", role: "alert" }, error.message));
     }
@@ -112,7 +129,9 @@ export async function listenerView(main, { user, plays }, signal) {
     return;
   }
   draw();
-  await listBuilt(result, signal);
+  await listNow().catch((error) => {
+    if (signal.aborted || error.name !== "AbortError") throw error; // else a newer one is asked for
+  });
 }
 
 const plus = (song) =>
@@ -150,6 +169,7 @@ async function listBuilt(result, signal) {
     found.fallback
       ? el("p", { class: "note" }, "The model knows nothing of these songs: this is the list of most people.")
       : unused > 0 && el("p", { class: "note" }, `Of ${whole(unused)} of the songs the model knows nothing.`),
+    built.size >= MOST && el("p", { class: "note" }, `These are ${MOST} songs, as many as an address holds: take one away to play another.`),
   ]);
   say(`The list has changed: first is ${found.songs[0]?.title ?? "nothing"}`);
 }

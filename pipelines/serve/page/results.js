@@ -85,14 +85,14 @@ function compared(split) {
     "section",
     {},
     el("h2", {}, `Split by ${split.by}`),
-    el("p", { class: "quiet" }, `${whole(split.rankings)} rankings of ${whole(split.users)} users, ${whole(split.candidates)} candidates each, of which ${split.relevant.toFixed(1)} are relevant. The dashed line is what chance reaches (${figure(split.random_level)}).`),
+    el("p", { class: "quiet" }, `${whole(split.rankings)} rankings of ${whole(split.users)} users, ${figure(split.candidates, 1)} candidates each, of which ${figure(split.relevant, 2)} are relevant, on average. The dashed line is what chance reaches (${figure(split.random_level)}).`),
     table(
       `Methods compared, split by ${split.by}`,
       [["Method", ""], ["mAP@500", "num"], ["", "drawn"], ["95 % interval", "num"], ["Over chance", "num"], ["AUC", "num"], ["NDCG", "num"], [`Difference to ${split.against}`, "num"], ["p (Holm)", "num"], ["Published", "num"]],
       [...rows, el("tr", { class: "scale" }, el("td", { colspan: "2" }), el("td", { class: "drawn" }, axis(scale)), el("td", { colspan: "7" }))],
     ),
     Object.keys(split.failed).length > 0 && [el("h3", {}, "Not computed"), el("ul", { class: "plain" }, Object.entries(split.failed).map(([name, why]) => el("li", {}, el("b", {}, name), ` ${why}`)))],
-    left.length > 0 && el("p", { class: "note" }, "Users left out: ", left.map(([why, n]) => `${why} ${whole(n)}`).join("; "), "."),
+    left.length > 0 && el("p", { class: "note" }, "Users left out, summed over folds: ", left.map(([why, n]) => `${why} ${whole(n)}`).join("; "), "."),
   );
 }
 
@@ -117,7 +117,7 @@ function laddered(split) {
     "section",
     {},
     el("h2", {}, `Ladder, split by ${split.by}`),
-    el("p", { class: "quiet" }, "Each rung changes one thing of the rung before it; the difference is paired over the same users and songs. A square knows what others say of the artist, a circle hears the songs alone."),
+    el("p", { class: "quiet" }, "Each rung changes one thing of the rung before it; the difference is paired over the same users and songs. A rung in italics is beside the ladder: none is compared with it. A square knows what others say of the artist, a circle hears the songs alone."),
     table(
       `The ladder, split by ${split.by}`,
       [["", "num"], ["Change", ""], ["Knows", ""], ["mAP@500", "num"], ["", "drawn"], ["95 % interval", "num"], ["Times the first", "num"], ["Difference", "num"], ["p (Holm)", "num"]],
@@ -145,7 +145,7 @@ export async function resultsView(main, signal) {
       "div",
       { class: "view" },
       el("h1", {}, "Methods compared"),
-      el("p", { class: "quiet" }, "Protocol oord: plays of test songs are hidden from every model, and all test songs are ranked. Intervals are of a bootstrap over users and songs at once. Published figures are of other songs and users, and can not be compared in size."),
+      el("p", { class: "quiet" }, "Protocol oord: plays of test songs are hidden from every model, and all test songs are ranked. Intervals are of a bootstrap over users and over songs (or artists, by the split) at once. Published figures are of other songs and users, and can not be compared in size."),
       comparison.make ? missing("No comparison yet", comparison.make, "This workspace has none. The command runs every method on the same folds and users, and this page shows the table when it is done:") : comparison.splits.map(compared),
       ladder.make ? missing("No ladder yet", ladder.make, "From the paper's method to the best one, one change a rung. To make it:") : ladder.splits.map(laddered),
       out.length > 0 && [el("h3", {}, "Rungs left out"), el("ul", { class: "plain" }, out.map(([name, why]) => el("li", {}, el("b", {}, name), ` ${why}`)))],

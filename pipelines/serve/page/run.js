@@ -12,11 +12,11 @@ const ACTIONS = {
 
 const READ = {
   songs: "songs",
-  songs_with_lyrics: "with lyrics",
-  tracks_with_mbtags: "with MusicBrainz tags",
-  tracks_with_terms: "with terms",
+  songs_with_lyrics: "songs with lyrics",
+  tracks_with_mbtags: "tracks with MusicBrainz tags",
+  tracks_with_terms: "tracks with terms",
   users: "users",
-  plays: "plays of them",
+  plays: "plays of these songs",
   other_plays: "plays of other songs",
 };
 
@@ -40,10 +40,10 @@ function judged(of) {
       "div",
       { class: "bigs" },
       big(figure(of.map, 3), `mAP@${of.top}`, interval(of.map_interval)),
-      big(of.lift === null ? "–" : `${of.lift.toFixed(1)}×`, "chance", figure(of.random_map, 3)),
+      big(of.lift === null ? "–" : `${figure(of.lift, 1)}×`, "chance", figure(of.random_map, 3)),
       big(figure(of.auc, 3), "AUC", interval(of.auc_interval)),
       of.test_accuracy !== null && of.test_accuracy !== undefined && big(percent(of.test_accuracy), "of test songs in their class", of.majority_share === null ? null : `the commonest class: ${percent(of.majority_share)}`),
-      big(whole(of.users), "users", `${of.relevant.toFixed(1)} relevant of ${whole(of.candidates)} songs`),
+      big(whole(of.users), "users", `${figure(of.relevant, 1)} relevant of ${whole(of.candidates)} songs`),
     ),
   );
 }

@@ -239,6 +239,79 @@ def test_a_listener_is_built_of_songs_and_the_list_changes(page, app) -> None:
     _until(page, "return document.querySelectorAll('.chip').length === 1")
 
 
+def test_the_keyboard_stays_at_a_listener_s_songs(page, app) -> None:
+    first, second = (_named(app, row)["song_id"] for row in (7, 30))
+    _go(page, app, f"plays={first}*1,{second}*1")
+    label = "return document.activeElement.ariaLabel"
+    _all_buttons = "document.querySelectorAll('.chip button')"
+    page.execute_script(f"{_all_buttons}[1].focus()")
+    more = page.execute_script(label)
+    _type(page, Keys.ENTER)
+    _until(page, "return location.hash.includes(arguments[0])", f"{first}*2")
+    assert page.execute_script(label) == more
+    page.execute_script(f"{_all_buttons}[2].focus()")
+    _type(page, Keys.ENTER)
+    _until(page, "return document.querySelectorAll('.chip').length === 1")
+    assert _named(app, 30)["title"] in page.execute_script(label)
+    for _ in range(3):  # the last chip goes: on with the search
+        _type(page, Keys.TAB)
+        if "away" in page.switch_to.active_element.get_attribute("class"):
+            break
+    page.execute_script(f"{_all_buttons}[2].focus()")
+    _type(page, Keys.ENTER)
+    _until(page, "return document.querySelectorAll('.chip').length === 0")
+    assert page.switch_to.active_element.get_attribute("role") == "combobox"
+
+
+def test_a_song_that_the_catalogue_does_not_have_is_on_its_listener(page, app) -> None:
+    known = _named(app, 7)["song_id"]
+    _go(page, app, f"plays=SONOWHERE*2,{known}*1")
+    assert _all(page, ".chip a") == ["(SONOWHERE)", _named(app, 7)["title"]]
+    text = page.execute_script("return document.querySelector('.about').innerText")
+    assert "Of 1 of the songs the model knows nothing" in text
+
+
+def test_enter_takes_nothing_that_was_found_for_earlier_letters(page) -> None:
+    _type(page, "a")
+    _until(page, "return document.querySelectorAll('[role=option]').length > 0")
+    page.execute_script(
+        """
+        const asked = window.fetch;
+        window.late = 0;
+        window.fetch = (path, options) => new Promise((resolve, reject) => {
+          const late = setTimeout(() => (window.late++, resolve(asked(path, options))), 400);
+          options.signal?.addEventListener("abort", () => {
+            clearTimeout(late);
+            reject(new DOMException("", "AbortError"));
+          });
+        });
+        """
+    )
+    _type(page, "b", Keys.ENTER, "c")
+    _until(page, "return window.late === 1")  # the letters of the end alone are searched for
+    assert page.execute_script("return location.hash") == ""
+
+
+def test_a_mixture_of_many_classes_is_drawn_to_scale(page) -> None:
+    drawn = page.execute_async_script(
+        """
+        const done = arguments[0];
+        import('/page/genres.js').then(({ strip, chart }) => {
+          const even = Array(64).fill(1 / 64);
+          const widths = [...chart([], [0.5, 0.1, ...Array(8).fill(0.05)]).querySelectorAll('li')]
+            .map((line) => [line.textContent, line.querySelector('.bar i')?.style.width]);
+          done([strip([], even).querySelectorAll('.strip i').length, widths]);
+        });
+        """
+    )
+    assert drawn[0] == 2  # the most probable one, and the rest
+    lines = [("class 0", 50), ("class 1", 10), *((f"class {n}", 5) for n in range(2, 6))]
+    assert drawn[1] == [
+        *([f"{name}{share} %", f"{share}%"] for name, share in lines),
+        ["others20 %", None],
+    ]
+
+
 def test_a_user_has_the_stored_list_and_its_shares(page, app) -> None:
     _go(page, app, "listener")
     page.find_element("css selector", "[role=combobox]").click()
@@ -435,16 +508,14 @@ def test_shapes_on_the_map_are_those_of_the_legend(page, app) -> None:
                 const { data } = c.getImageData(0, 0, 20, 20);
                 const gaps = [...Array(400).keys()].map((at) =>
                   [0, 1, 2, 3].reduce((sum, k) => sum + Math.abs(data[4 * at + k] - data[k]), 0));
-                return gaps.map((gap) => gap > 0.5 * Math.max(...gaps)); // without its edge
+                return gaps.map((gap) => gap > 0.5 * Math.max(...gaps));
               };
               const drawn = [...Array(6).keys()].map((i) => mask((c) => {
                 const x = w / 2 + (i / 5 - 0.5) * 0.1 * scale;
                 c.drawImage(from, x - 10, h / 2 - 10, 20, 20, 0, 0, 20, 20);
               }));
               const meant = [...Array(6).keys()].map((i) => mask((c) => {
-                c.translate(10, 10);
-                c.scale(0.9, 0.9);
-                c.translate(-8, -8);
+                c.translate(2, 2);
                 c.fill(new Path2D(path(i)));
               }));
               const both = (a, b) => a.filter((on, i) => on && b[i]).length;
@@ -483,6 +554,14 @@ def test_the_run_says_what_was_left_out_and_what_is_not_there_how_to_make_it(pag
     assert "fusionrec ladder" in text
 
 
+def test_a_view_that_fails_says_so_in_its_own_place(page, app) -> None:
+    page.execute_script("window.fetch = () => Promise.reject(new TypeError())")
+    page.execute_script("location.hash = 'run'")
+    _until(page, "return document.querySelector('main').dataset.view === 'run'")
+    text = page.execute_script("return document.querySelector('main').innerText")
+    assert text == "The service does not answer: is it still running?"
+
+
 def test_an_address_of_no_song_is_said(page, app) -> None:
     page.get(f"{app.state.url}/#song=SONOWHERE")
     _until(
@@ -495,8 +574,9 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(closed, browser) -> None:
     browser.get("about:blank")
     browser.get(f"{closed.state.url}/#run")
     dialog = "return document.getElementById('token').open"
-    for given in ("wrong", TOKEN):
+    for given in ("wrong", "no header – has this", TOKEN):
         _until(browser, dialog)
+        assert browser.find_element("id", "token-wrong").is_displayed() is (given != "wrong")
         browser.find_element("id", "token-text").send_keys(given)
         browser.find_element("css selector", "#token button").click()
     _until(browser, "return document.querySelector('main').dataset.view === 'run'")
