@@ -127,7 +127,7 @@ class Blended:
 
     def scores_of(self, rows: Sequence[int]) -> list[float]:
         """The scores of some songs, by number, by all signals: those of a list like one song."""
-        features = read_matrix(self.workspace, "blend", "features", np.asarray(rows, np.int64))
+        features = updates.blend_rows(self.workspace, "features", np.asarray(rows, np.int64))
         found: list[float] = (features @ self._user).tolist()
         return found
 

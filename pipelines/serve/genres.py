@@ -52,7 +52,7 @@ class Genres:
     def read(snapshot: Snapshot) -> Genres:
         """Of the result that is served, or else of the workspace's current one of its songs."""
         songs = snapshot.batches.ranked.songs.ids
-        none = np.full(snapshot.songs, _NONE, np.int32)
+        none = np.full(len(songs), _NONE, np.int32)
         seen = _seen(snapshot)
         labels = None if seen is None else seen.manifest("label")
         if seen is None or labels is None:
@@ -65,8 +65,10 @@ class Genres:
         if seen.manifest("train") is not None and not on_taste(seen):
             table = seen.read("train", "song_vectors", ["song_id", "probabilities"])
             rows = pc.index_in(table["song_id"].combine_chunks(), value_set=songs).to_numpy()
-            mixtures = np.zeros((snapshot.songs, k), np.float32)
+            mixtures = np.zeros((len(songs), k), np.float32)
             mixtures[rows] = matrix(table["probabilities"])
+            if seen is snapshot.recommender.workspace and snapshot.model == "genre":
+                mixtures = snapshot.batches.ranked.songs.F  # an update's songs, too
             known = mixtures.any(axis=1)
             of_song = np.where(known, mixtures.argmax(axis=1), none).astype(np.int32)
             return Genres(tags, sizes, of_song, mixtures)

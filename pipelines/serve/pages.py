@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from fusionrec.errors import ConfigError, NotFoundError
-from pipelines.opened.batches import Asked
+from pipelines.opened.asked import Asked
 from pipelines.opened.explained import reasons
 from pipelines.opened.reasons import Reason
 from pipelines.opened.stored import Stored
@@ -77,7 +77,7 @@ def _add_genres(
             songs, plays = history(snapshot.user_stored(query.user_id))
             best = np.argsort(-plays, kind="stable")[: query.top]
             rows = songs[best].tolist()
-            named = zip(snapshot.named_anywhere(rows), plays[best].tolist(), strict=True)
+            named = zip(snapshot.numbered(rows), plays[best].tolist(), strict=True)
             return _answer(
                 snapshot,
                 user_id=query.user_id,
@@ -196,9 +196,9 @@ def _add_map(app: FastAPI, pages: Pages, problems: Problems) -> None:
 
         def read(shown: Shown) -> Response:
             snapshot = shown.snapshot
-            if query.result != snapshot.result or query.number >= snapshot.songs:
+            if query.result != snapshot.result or query.number >= snapshot.batches.songs:
                 raise NotFoundError("the map is of another result by now: load it again")
-            (named,) = snapshot.named([query.number])
+            (named,) = snapshot.numbered([query.number])
             return _answer(snapshot, song=named)
 
         return await pages.make(read)
@@ -242,11 +242,8 @@ def _add_reports(app: FastAPI, pages: Pages, problems: Problems) -> None:
 
 
 def _reason(snapshot: Snapshot, song_id: str, reason: Reason) -> dict[str, Any]:
-    rows = [snapshot.batches.row[song] for song, _ in reason.songs]
-    heard = [
-        {**named, "share": share}
-        for named, (_, share) in zip(snapshot.named_anywhere(rows), reason.songs, strict=True)
-    ]
+    named = snapshot.named([song for song, _ in reason.songs])
+    heard = [{**song, "share": share} for song, (_, share) in zip(named, reason.songs, strict=True)]
     return {
         "song_id": song_id,
         "score": reason.score,

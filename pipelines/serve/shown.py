@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipelines.opened.catalogue import LISTS
-from pipelines.runtime.workspace import Workspace
 from pipelines.serve import reports
 from pipelines.serve.engine import Engine
 from pipelines.serve.genres import Genres
@@ -56,13 +54,7 @@ class Shown:
     @cached_property
     def users(self) -> pa.Array:
         """Ids of the users of its lists; none where it has none."""
-        snapshot = self.snapshot
-        if snapshot.stage is None:
-            return pa.array([], pa.string())
-        base = Workspace(snapshot.recommender.workspace.uri).of(snapshot.stage)
-        artifact = LISTS[snapshot.stage]
-        ids: pa.Array = base.read(snapshot.stage, artifact, ["user_id"])["user_id"].combine_chunks()
-        return ids
+        return self.snapshot.listed
 
     @cached_property
     def report(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fusionrec.errors import NotFoundError, WorkspaceError
@@ -18,7 +19,7 @@ from pipelines.opened import stored as stored_models
 from pipelines.opened import updates
 from pipelines.opened.asked import Listed
 from pipelines.opened.batches import Batches
-from pipelines.opened.catalogue import Catalogue, list_of, user_code, why_left_out
+from pipelines.opened.catalogue import LISTS, Catalogue, list_of, user_code, why_left_out
 from pipelines.opened.explained import reason
 from pipelines.opened.likes import Likes
 from pipelines.opened.reasons import Reason
@@ -161,7 +162,8 @@ class Snapshot:
     @property
     def songs(self) -> int:
         """Songs of the catalogue."""
-        return self.names.songs
+        found: int = self.names.songs
+        return found
 
     @property
     def model(self) -> Model:
@@ -197,6 +199,22 @@ class Snapshot:
         catalogue = Catalogue(self._lists or self.recommender.workspace)
         names = catalogue.names(song_ids)
         return [{"song_id": song, **asdict(names[song])} for song in song_ids]
+
+    def numbered(self, numbers: Sequence[int]) -> list[Json]:
+        """The same by number."""
+        catalogue = Catalogue(self._lists or self.recommender.workspace)
+        return self.named(catalogue.ids(np.asarray(numbers, np.int64)))
+
+    @cached_property
+    def listed(self) -> pa.Array:
+        """Ids of the users who have a stored list, those that an update has added among them."""
+        if self._lists is None or self.stage is None:
+            return pa.array([], pa.string())
+        late = self.stage == "lists" and updates.has(self._lists)
+        stage = updates.STAGE if late else self.stage
+        table = self._lists.read(stage, LISTS[self.stage], ["user_id"])
+        found: pa.Array = table["user_id"].combine_chunks()
+        return found
 
     def song(self, song_id: str) -> Json:
         """What one song of the catalogue, or of an update, is called, or a NotFoundError."""

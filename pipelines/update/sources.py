@@ -158,8 +158,8 @@ class NewTables:
             known = settled(replace(spec, paths=earlier))
             found[name] = replace(known, paths=chosen, ids=None)
         features = {name: whole[f"features.{name}"] for name in specs.features}
-        of_kinds = (whole.get(kind) for kind in ("songs", "lyrics"))
-        return NewTables(found, Specs(whole["plays"], *of_kinds, features))
+        every = Specs(whole["plays"], whole.get("songs"), whole.get("lyrics"), features)
+        return NewTables(found, every)
 
 
 def _check_beside(key: str, spec: TableSpec, new: set[str]) -> None:
