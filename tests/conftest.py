@@ -1,6 +1,7 @@
 """One Ray for all tests that need one."""
 
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,17 @@ def _ray_where_taken(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with patch.multiple(ray, init=refuse, is_initialized=lambda: False):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that runs in the process sets how it logs, which is not to reach other tests."""
+    log = logging.getLogger("fusionrec")
+    level, handlers, propagate = log.level, log.handlers[:], log.propagate
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
+    log.propagate = propagate
 
 
 def _with_ray(item: pytest.Item) -> bool:

@@ -138,7 +138,7 @@ def test_a_stage_that_cannot_work(
     assert message in line
 
 
-def test_a_stage_before_its_inputs(corpus, tmp_path, capsys) -> None:
+def test_a_stage_before_its_inputs(ray_session, corpus, tmp_path, capsys) -> None:
     line = complaint(capsys, "train", *arguments(corpus, tmp_path / "ws"))
     assert "not finished; run `fusionrec ingest` first" in line
 

@@ -362,7 +362,7 @@ def test_without_context_no_signal_of_it_takes_part() -> None:
 def test_where_no_signal_tells_songs_apart_what_else_ranks_is_named(
     tmp_path, monkeypatch, objective, instead
 ) -> None:
-    def nothing(*_: object) -> None:
+    def nothing(*_: object, **__: object) -> None:
         raise DataError("blend: no signal tells songs apart")
 
     monkeypatch.setattr("pipelines.blend.stage.fit", nothing)

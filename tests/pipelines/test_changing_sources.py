@@ -1,6 +1,7 @@
 """Sources that change or go while they are read, or are on another file system."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def test_a_source_changes_while_it_is_read(
     triplets = own_corpus / "tasteprofile" / "train_triplets.txt"
     from pipelines.ingest import stage
 
-    merge = stage._merge_rejects
+    merge = stage.merge_rejects
 
-    def changing(run: StageRun):
+    def changing(run: StageRun, artifacts: Sequence[str]):
         if change == "grows":
             with triplets.open("a") as file:
                 file.write("someone\tSOAAAAA12A6D4F0000\t1\n")
@@ -41,10 +42,10 @@ def test_a_source_changes_while_it_is_read(
             os.truncate(triplets, 100)
         else:
             triplets.unlink()
-        return merge(run)
+        return merge(run, artifacts)
 
     settings = config_module.load(None, overrides(own_corpus, tmp_path / "w"))
-    monkeypatch.setattr(stage, "_merge_rejects", changing)
+    monkeypatch.setattr(stage, "merge_rejects", changing)
     with pytest.raises(SourceError, match=r"changed while|does not exist"):
         ingest.STAGE.run(settings)
     assert Workspace(str(tmp_path / "w")).manifest("ingest") is None

@@ -82,12 +82,12 @@ def test_the_file_that_made_another_result_of_ingest_is_named(corpus, tmp_path) 
 def test_a_file_that_changes_while_it_is_read_is_named(corpus, tmp_path, monkeypatch) -> None:
     chosen = load(corpus, tmp_path / "w")
     (plays,) = (corpus / path for path in chosen.source.plays)
-    merge = ingest_stage._merge_rejects
+    merge = ingest_stage.merge_rejects
 
-    def changing(begun):
+    def changing(begun, artifacts):
         os.utime(plays)
-        return merge(begun)
+        return merge(begun, artifacts)
 
-    monkeypatch.setattr(ingest_stage, "_merge_rejects", changing)
+    monkeypatch.setattr(ingest_stage, "merge_rejects", changing)
     with pytest.raises(SourceError, match=rf"changed while they were being read \({plays}: "):
         ingest.STAGE.run(chosen)

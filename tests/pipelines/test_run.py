@@ -196,7 +196,10 @@ def test_status_tells_finished_from_stale(finished, tmp_path) -> None:
     from pipelines.cli.status import status
 
     rows = {row.stage: row for row in status(str(finished)).stages}
-    beside = [rows.pop(name) for name in ("blend", "lists", "tune", "report", "compare", "ladder")]
+    beside = [
+        rows.pop(name)
+        for name in ("blend", "lists", "update", "tune", "report", "compare", "ladder")
+    ]
     assert {row.state for row in rows.values()} == {"finished"}
     assert {row.state for row in beside} == {"missing"}
     assert rows["ingest"].counts["tracks"] == 800

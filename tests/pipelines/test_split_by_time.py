@@ -445,6 +445,9 @@ READERS = {
     "lists/known.py": "everybody's lists",
     "opened/catalogue.py": "what is shown of everybody's lists",
     "opened/ranked.py": "everybody's lists: how many listeners a song has, of all plays",
+    "update/lists.py": "everybody's lists, brought up to date",
+    "update/numbering.py": "everybody's lists, brought up to date: new plays by the run's numbers",
+    "update/users.py": "everybody's lists, brought up to date: all plays of who has new ones",
 }
 """Who may read plays as they are, and why."""
 
