@@ -119,7 +119,7 @@ def _tables(config: Config, run: StageRun, limit: float) -> dict[str, Counts]:
     tasks.run_task(run, look_into_tables, specs)
     read = None
     if specs.songs is not None:
-        songs, catalogued = read_table_songs(config, run, limit, specs.songs)
+        songs, catalogued, _ = read_table_songs(config, run, limit, specs.songs)
     else:
         read = read_raw_plays(config, run, limit)
         songs, catalogued = songs_played(config, run, read)

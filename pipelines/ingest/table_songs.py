@@ -24,7 +24,7 @@ from pipelines.ingest.plays import RawPlays
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_codes import IDS_A_PIECE, bounds_of, slice_of_pieces, split_by_bounds
 from pipelines.ingest.songs import SongsReport, counts_of_tags
-from pipelines.ingest.sources import origins, report, totals, with_lines
+from pipelines.ingest.sources import Origin, origins, report, totals, with_lines
 from pipelines.ingest.tables import TableShard, table_shards
 from pipelines.runtime import metrics, tasks
 from pipelines.runtime.exchange import gather, scatter
@@ -41,8 +41,10 @@ def read_table_songs(
     limit: float,
     spec: TableSpec,
     shards: Sequence[TableShard] | None = None,
-) -> tuple[Counts, Catalogued]:
+) -> tuple[Counts, Catalogued, list[Origin]]:
     """Songs to `songs`, the first row of each, in the order of the files. Also how they lie.
+
+    Last, where the rows of each part of `raw_songs` come from.
 
     The table is cut here, if its shards are not given.
     """
@@ -62,13 +64,14 @@ def read_table_songs(
             f"{', '.join(spec.paths)}: no readable song among {total.read:,} rows; mend "
             "source.tables.songs"
         )
+    places = origins(shards, reports)
     excluded, songs = catalogue(
         run,
         [shard.rows for shard in reports],
         None,
         "song_id",
         repeats=spec.repeats,
-        origins=origins(shards, reports),
+        origins=places,
     )
     counts: Counts = {
         "tracks": total.rows,
@@ -82,7 +85,7 @@ def read_table_songs(
         "song_rejects": total.reasons,
         "stream": stream,
     }
-    return counts, songs
+    return counts, songs, places
 
 
 def _read_shard(shard: TableShard) -> tuple[Tables, SongsReport]:

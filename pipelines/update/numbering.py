@@ -13,9 +13,11 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusionrec import schemas
 from fusionrec.formats.batch import Rejects
+from pipelines.ingest.sources import LINE, Origin
 from pipelines.runtime import tasks
 from pipelines.runtime.exchange import scatter
 from pipelines.runtime.rows import (
@@ -95,7 +97,7 @@ class _Users:
 def number(workspace: Workspace, run: StageRun, read: Read) -> Numbers:
     """Number what was read, and write `songs_added` and `users_added` with what finds them."""
     counts = workspace.require("ingest")["counts"]
-    each = partial(_number_songs, workspace, run, counts["songs"], read.sources)
+    each = partial(_number_songs, workspace, run, counts["songs"], read.origins)
     of_songs = resumable(run, "number_songs", each, _Songs)
     songs = tasks.run_task(run, of_songs, Shard(0))
     users = _Users(0)
@@ -108,7 +110,7 @@ def number(workspace: Workspace, run: StageRun, read: Read) -> Numbers:
 
 
 def _number_songs(
-    workspace: Workspace, run: StageRun, count: int, sources: Sequence[str] | None, _: Shard
+    workspace: Workspace, run: StageRun, count: int, origins: Sequence[Origin] | None, _: Shard
 ) -> _Songs:
     """Of each song that was read its number, as the songs of the run have theirs."""
     numbers, adopted, added, named = [np.zeros(0, np.int64)], [], 0, []
@@ -118,9 +120,9 @@ def _number_songs(
         ids = table["song_id"].to_pylist()
         found = find(workspace, "ingest", "song_index", ids)
         known = (found >= 0) & (found < count)
-        if sources is not None:
-            for row in np.flatnonzero(known).tolist():
-                rejects.add(sources[shard.part], ids[row], _KNOWN, action="excluded")
+        if origins is not None and known.any():
+            again = table["song_id"].filter(pa.array(known))
+            _list_known(run, again, shard.part, origins[shard.part], rejects)
         new = np.flatnonzero(~known)
         codes = found.copy()
         codes[new] = count + added + np.arange(len(new))
@@ -144,6 +146,16 @@ def _number_songs(
     other, song = (np.ascontiguousarray(column) for column in pairs.T)
     run.write_arrays({"other": other, "song": song}, "adopted", _ARRAYS)
     return _Songs(added, len(every) - added, len(pairs))
+
+
+def _list_known(
+    run: StageRun, ids: pa.ChunkedArray, part: int, origin: Origin, rejects: Rejects
+) -> None:
+    """List songs that the run has by file and row, with the id in the detail."""
+    raw = run.workspace.read_part(run.stage, "raw_songs", part_name(part), ["song_id", LINE])
+    first = pc.index_in(ids, value_set=raw["song_id"].combine_chunks())  # the row that is kept
+    for song, line in zip(ids.to_pylist(), raw[LINE].take(first).to_pylist(), strict=True):
+        rejects.add(origin.source, str(origin.number(line)), _KNOWN, song, "excluded")
 
 
 def _number_users(workspace: Workspace, run: StageRun, count: int, songs: int, _: Shard) -> _Users:

@@ -23,7 +23,7 @@ from pipelines.ingest.joining import Join, arrived, send_to_songs
 from pipelines.ingest.plays import RawPlays, read_plays, read_raw_plays
 from pipelines.ingest.reading import read_shards
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import origins, totals
+from pipelines.ingest.sources import Origin, origins, totals
 from pipelines.ingest.table_lyrics import JOIN, LyricsReport, key_of, read_shard
 from pipelines.ingest.table_songs import read_table_songs, songs_played
 from pipelines.ingest.tables import table_shards
@@ -60,15 +60,15 @@ class Read:
         Whether any were.
     counts
         As ingest has them, by kind.
-    sources
-        The file of each part of `songs`; None where they are songs that are played.
+    origins
+        Where the rows of each part of `raw_songs` come from; None where songs are those played.
     """
 
     sizes: tuple[int, ...]
     modalities: tuple[str, ...]
     plays: bool
     counts: dict[str, Counts]
-    sources: tuple[str, ...] | None
+    origins: tuple[Origin, ...] | None
 
 
 def read_new(config: Config, workspace: Workspace, run: StageRun, new: NewTables) -> Read:
@@ -77,7 +77,7 @@ def read_new(config: Config, workspace: Workspace, run: StageRun, new: NewTables
     plays: RawPlays | None = None
     if "plays" in tables:
         plays = read_raw_plays(config, run, limit, tables["plays"])
-    songs, catalogued, sources = _songs(config, run, limit, new, plays)
+    songs, catalogued, places = _songs(config, run, limit, new, plays)
     counts: dict[str, Counts] = {"songs": songs}
     before = "features."
     features = {n.removeprefix(before): spec for n, spec in tables.items() if n.startswith(before)}
@@ -91,7 +91,7 @@ def read_new(config: Config, workspace: Workspace, run: StageRun, new: NewTables
         counts["lyrics"] = _lyrics(config, run, limit, new, tables["lyrics"], catalogued)
     if plays is not None:
         counts["plays"] = read_plays(config, run, limit, catalogued.sizes, plays)
-    return Read(catalogued.sizes, tuple(features), plays is not None, counts, sources)
+    return Read(catalogued.sizes, tuple(features), plays is not None, counts, places)
 
 
 def _of_new(join: Join) -> Join:
@@ -101,13 +101,13 @@ def _of_new(join: Join) -> Join:
 
 def _songs(
     config: Config, run: StageRun, limit: float, new: NewTables, plays: RawPlays | None
-) -> tuple[Counts, Catalogued, tuple[str, ...] | None]:
+) -> tuple[Counts, Catalogued, tuple[Origin, ...] | None]:
     """Songs of new files; where no table has songs, those that are played."""
     if "songs" in new.tables:
         spec = new.tables["songs"]
         shards, _ = table_shards(config, run, spec, "source.tables.songs")
-        counts, songs = read_table_songs(config, run, limit, spec, shards)
-        return counts, songs, tuple(shard.source for shard in shards)
+        counts, songs, places = read_table_songs(config, run, limit, spec, shards)
+        return counts, songs, tuple(places)
     if new.whole.songs is None and plays is not None:
         return *songs_played(config, run, plays), None
     tasks.run_task(run, _no_song, run)
