@@ -109,7 +109,7 @@ def measure(
     Parameters
     ----------
     songs
-        Schema :data:`fusionrec.schemas.SONGS`, n of them.
+        Of :data:`fusionrec.schemas.SONGS` the artists' ids and the texts at least, n of them.
     fields
         The words of titles, releases and names that have vectors, where metadata is a modality.
     x, present
@@ -186,6 +186,10 @@ def chosen(parts: NDArray[np.object_], of: Sequence[str]) -> NDArray[np.int64]:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(SONGS, len(rows))).astype(np.int64))]
 
 
+_COLUMNS = ["artist_id", *metadata.TEXT_FIELDS]
+"""Of songs, what measures read."""
+
+
 @dataclass(frozen=True)
 class OfRun:
     """Some songs of the run: as the network was fed with them, or a blend has them."""
@@ -200,10 +204,10 @@ class OfRun:
         """By number, ascending: the parts of the catalogue that have them, one after the other."""
         names, blend, start = modalities(workspace), by_blend(workspace), 0
         stage, artifact = ("blend", "songs") if blend else ("fuse", "fused")
-        songs, x, usable = [schemas.SONGS.empty_table()], [], []
+        songs, x, usable = [schemas.SONGS.empty_table().select(_COLUMNS)], [], []
         present: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
         for part in workspace.parts("ingest", "songs"):
-            table = workspace.read_part("ingest", "songs", part)
+            table = workspace.read_part("ingest", "songs", part, _COLUMNS)
             here = rows[(rows >= start) & (rows < start + len(table))] - start
             start += len(table)
             if not len(here):

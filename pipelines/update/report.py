@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,6 @@ def write_report(
     counted
         What else is to be told.
     """
-    found = measured(run)
     new = _shares_of_all(workspace, numbers, sent)
     shares: dict[str, Any] = {}
     reasons = [
@@ -48,12 +48,9 @@ def write_report(
         if share > config.update.most_new
     ]
     if numbers.added:
-        held_out = _held_out(workspace, tasks.gather([centre])[0])
-        rng = np.random.default_rng(config.seed)
-        for name in found.shares:
-            of_new, of_old = (distance.share(of.shares[name]) for of in (found, held_out))
-            most = distance.limit(held_out, name, numbers.added, config.update.chance, rng)
-            shares[name] = {"new": of_new, "held_out": of_old, "limit": most}
+        shares = tasks.run_task(run, partial(_distances, config, workspace, run, numbers, centre))
+        for name, of in shares.items():
+            of_new, of_old, most = (of[key] for key in ("new", "held_out", "limit"))
             if of_new is not None and most is not None and of_new > most:
                 reasons.append(
                     f"{name}: {of_new:.1%}, and of the songs held out {of_old:.1%}; only "
@@ -70,6 +67,22 @@ def write_report(
     }
     run.write_json(report, REPORT)
     return report
+
+
+def _distances(
+    config: Config, workspace: Workspace, run: StageRun, numbers: Numbers, centre: Any
+) -> dict[str, dict[str, float | None]]:
+    """By measure, its share of the new songs and of those held out, and the limit; in a task."""
+    found, held_out = measured(run), _held_out(workspace, tasks.gather([centre])[0])
+    rng = np.random.default_rng(config.seed)
+    return {
+        name: {
+            "new": distance.share(found.shares[name]),
+            "held_out": distance.share(held_out.shares[name]),
+            "limit": distance.limit(held_out, name, numbers.added, config.update.chance, rng),
+        }
+        for name in found.shares
+    }
 
 
 def measured(run: StageRun) -> Measured:
