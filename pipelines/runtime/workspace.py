@@ -105,6 +105,15 @@ class Workspace(Storage):
         super().__init__(uri)
         self.keys = dict(keys or {})
 
+    def __eq__(self, other: object) -> bool:
+        """Of the same place, with the same results: what was read of one is there for the other."""
+        if not isinstance(other, Workspace):
+            return NotImplemented
+        return (self.uri, self.keys) == (other.uri, other.keys)
+
+    def __hash__(self) -> int:
+        return hash((self.uri, frozenset(self.keys.items())))
+
     def __reduce__(self) -> tuple[type[Workspace], tuple[str, dict[str, str]]]:
         return Workspace, (self.uri, self.keys)
 

@@ -151,7 +151,8 @@ def _given(run: StageRun, modalities: tuple[str, ...], part: int) -> pa.Table:
 
 def words_of(workspace: Workspace) -> dict[str, FieldWord2Vec] | None:
     """The words of metadata that have vectors, where metadata is one of the modalities."""
-    return NewSongs(workspace).words if "metadata" in distance.modalities(workspace) else None
+    wanted = "metadata" in distance.modalities(workspace)
+    return _makers(workspace)[0].words if wanted else None
 
 
 def _unknown(workspace: Workspace, given: pa.Table) -> tuple[int, int]:
