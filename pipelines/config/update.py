@@ -7,7 +7,11 @@ from pipelines.config.section import key as _key
 
 
 class UpdateConfig(Section):
-    """Songs and plays that came since the last run; neither key changes a list."""
+    """Songs and plays that came since the last run.
+
+    Neither key changes a list, though an update by another value is another result, which is made
+    anew: what a result reports is of its own config.
+    """
 
     most_new: float = _key(
         0.2,
