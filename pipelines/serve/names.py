@@ -42,7 +42,8 @@ class Names:
 
     def __init__(self, workspace: Workspace) -> None:
         table = workspace.read("ingest", "songs", list(SONG_NAMES)).select(list(SONG_NAMES))
-        self.catalogue, self.songs = table.num_rows, table.num_rows
+        self.catalogue: int = table.num_rows
+        self.songs: int = table.num_rows
         if not table.num_rows:
             raise WorkspaceError(f"{workspace.uri}: its catalogue has no songs")
         self._added: dict[str, int] = {}

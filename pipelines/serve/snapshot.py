@@ -33,7 +33,7 @@ log = logging.getLogger("fusionrec")
 Json = dict[str, Any]
 
 _LOOKS = 5
-"""At a workspace, until two of its pointer are the same."""
+"""At the pointer of a workspace, until it is the same before and after."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,7 @@ class Snapshot:
                 f"song {song_id}: came by an update, which a blend has lists of alone until it is "
                 "fitted again"
             )
-        found: int = self.batches.row_of(song_id)
-        return found
+        return self.batches.row_of(song_id)
 
     def read_similar(self, song_id: str, top: int) -> Listed:
         """Songs like one by the workspace's files, as :meth:`Recommender.similar` finds them."""
