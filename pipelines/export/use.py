@@ -7,13 +7,14 @@ import pyarrow.parquet as pq
 songs, users = pq.read_table("songs.parquet"), pq.read_table("users.parquet")
 """
 
-_V = """\
-V = users["vector"].combine_chunks().flatten().to_numpy().reshape(len(users), -1)
-"""
+_V = (
+    'V = users["vector"].combine_chunks().flatten().to_numpy()'
+    '.reshape(-1, users["vector"].type.list_size)\n'
+)
 
 VECTORS = f"""\
 {_TABLES}F = songs["vector"].combine_chunks().flatten().to_numpy().reshape(len(songs), -1)
-{_V}best = (-(F @ V[0])).argsort()[:10]  # of the first user, whom users["user_id"][0] names
+{_V}best = (-(F @ V[:1].T)).argsort(axis=0)[:10].ravel()  # of the first user, users["user_id"][0]
 print(songs.select(["song_id", "artist_name", "title"]).take(best).to_pylist())
 """
 """By the tables alone."""
@@ -23,8 +24,8 @@ def of_index(file: str) -> str:
     """By an index of that name."""
     return f"""\
 import faiss
-{_TABLES}{_V}scores, rows = faiss.read_index("{file}").search(V[:1], 10)  # -1 behind the last song
-print(songs["song_id"].take(rows[0][rows[0] >= 0]).to_pylist(), scores[0])
+{_TABLES}{_V}for scores, rows in zip(*faiss.read_index("{file}").search(V[:1], 10)):
+    print(songs["song_id"].take(rows[rows >= 0]).to_pylist(), scores)  # -1 behind the last song
 """
 
 

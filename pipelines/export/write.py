@@ -105,6 +105,11 @@ def _written(ranked: Ranked, asked: Asked, folder: Path, progress: Progress) -> 
             f"{ranked.workspace.uri}: no song has a vector of the model {ranked.model!r}: see "
             "`fusionrec status` for what the songs lack"
         )
+    network = None
+    if asked.onnx:  # first: it may turn out to be none, and takes the least time
+        with progress(f"writing {NETWORK}", 1) as advance:
+            network = write_network(ranked.workspace, folder / NETWORK)
+            advance(1)
     F, songs_without = write_songs(ranked, folder / SONGS)
     with progress("exporting users", plays.count(ranked.workspace)) as advance:
         users = write_users(ranked, folder / USERS, SAMPLED, advance)
@@ -134,15 +139,12 @@ def _written(ranked: Ranked, asked: Asked, folder: Path, progress: Progress) -> 
             advance(1)
         manifest["index"] = {"file": file, "row": "that of the songs", **about}
         manifest["use"]["index"] = use.of_index(file)
-    if asked.onnx:
-        with progress(f"writing {NETWORK}", 1) as advance:
-            about = write_network(ranked.workspace, folder / NETWORK)
-            advance(1)
+    if network is not None:
         space = _SPACES.get(ranked.model)
-        manifest["network"] = {"file": NETWORK, **about, "song_vector": space}
+        manifest["network"] = {"file": NETWORK, **network, "song_vector": space}
         fused = ranked.workspace.path("fuse", "fused")
         manifest["use"]["network"] = use.of_network(
-            NETWORK, about["inputs"], about["outputs"], fused
+            NETWORK, network["inputs"], network["outputs"], fused
         )
     return manifest
 

@@ -1,5 +1,7 @@
 """Exported networks say what torch says, by onnxruntime, for any number of songs."""
 
+import copy
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from fusionrec.models import network as networks
-from fusionrec.models.as_onnx import TOLERANCE, OnnxForm, difference, to_onnx
+from fusionrec.models.as_onnx import TOLERANCE, OnnxForm, allowed, difference, to_onnx
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.ranking import RankingModel
 from fusionrec.models.settings import FusionSettings
@@ -151,3 +153,26 @@ def test_the_check_sees_another_network() -> None:
     with torch.no_grad():
         network.output.weight[0] += 0.01
     assert difference(content, form, x, flags) > 10 * TOLERANCE
+
+
+def test_rounding_is_no_difference() -> None:
+    """With large weights float32 differs by more than the tolerance; another weight by far more."""
+    network, x = trained(20), songs(500, 20, 1)[0]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter *= 4
+    form = OnnxForm.of(network)
+    content, flags = to_onnx(form), np.ones((500, 1), bool)
+    exact = copy.deepcopy(network).double().eval()
+    with torch.inference_mode():
+        hidden = exact.embedding(torch.from_numpy(x).double(), torch.from_numpy(flags))
+        wide = torch.softmax(exact.output(hidden), 1).numpy()
+    rounding = np.abs(predict(network, x)[0] - wide).max()
+    assert rounding > TOLERANCE
+    most = allowed(form, x, flags)
+    assert 8 * rounding <= most < 0.01
+    assert difference(content, form, x, flags) <= most
+    with torch.no_grad():
+        network.output.weight[0] *= 1.01
+    assert difference(content, form, x, flags) > allowed(form, x, flags)

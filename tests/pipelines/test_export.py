@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusionrec.errors import ConfigError, WorkspaceError
+from fusionrec.errors import ConfigError, StageError, WorkspaceError
 from fusionrec.tables import flags, matrix
 from pipelines import blend, lists, recommend, train
 from pipelines.cli.main import main
@@ -240,12 +240,16 @@ def test_a_graph_that_finds_little_is_warned_of(tmp_path, monkeypatch, caplog) -
 # --- the network, and the lines that use it all ------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "column"), [("genre", "probabilities"), ("ranking", "vector")])
+@pytest.mark.parametrize(
+    ("model", "column"),
+    [("genre", "probabilities"), ("factors", "vector"), ("ranking", "vector")],
+)
 def test_the_network_says_what_the_training_wrote(places, tmp_path, model, column) -> None:
     workspace, out = Workspace(str(places[model])), tmp_path / "out"
     manifest = export(opened(places[model], model).ranked, Asked(out, onnx=True))
     assert manifest["network"]["song_vector"] == column
     assert manifest["network"]["largest_difference"] <= 1e-5
+    assert 1e-5 <= manifest["network"]["allowed_difference"] < 1e-3
     fused = workspace.read("fuse", "fused")
     fused = fused.filter(fused["present"])
     session = onnxruntime.InferenceSession(out / "network.onnx")
@@ -285,6 +289,16 @@ def test_the_manifests_lines_run(small, undisturbed, tmp_path, monkeypatch, caps
     stored = Workspace(str(place)).read("train", "song_vectors")
     np.testing.assert_allclose(told["probabilities"], matrix(stored["probabilities"]), atol=1e-5)
     assert all(len(lines.strip().splitlines()) <= 6 for lines in use.values())
+
+
+def test_the_lines_run_without_any_user(exported, tmp_path, monkeypatch, capsys) -> None:
+    folder = Path(shutil.copytree(exported("genre", "faiss"), tmp_path / "out"))
+    users = pq.read_table(folder / "users.parquet")
+    pq.write_table(users.slice(0, 0), folder / "users.parquet")
+    monkeypatch.chdir(folder)
+    for lines in json.loads((folder / "manifest.json").read_text())["use"].values():
+        exec(lines, {})
+    assert capsys.readouterr().out == "[]\n"
 
 
 # --- what is wrong -----------------------------------------------------------------------
@@ -397,6 +411,11 @@ def test_of_an_export_that_fails_nothing_is_left(undisturbed, tmp_path, monkeypa
     monkeypatch.setattr(faiss, "write_index", fails)
     with pytest.raises(ConfigError, match=r"songs\.faiss: cannot be written \(No space left"):
         export(ranked, Asked(out, "faiss", force=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "write_songs", None)  # the network comes first
+        patch.setattr("fusionrec.models.as_onnx.difference", lambda *_: 0.1)
+        with pytest.raises(StageError, match=r"network\.onnx: differs by 1\.0e-01 from torch, wh"):
+            export(ranked, Asked(out, onnx=True, force=True))
     monkeypatch.setattr(write, "write_users", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         export(ranked, Asked(out, force=True))
