@@ -76,11 +76,12 @@ class Batches:
         ids = self.ranked.songs.ids.to_pylist()
         self.songs = len(ids)
         workspace = self.ranked.workspace
-        if not updates.has(workspace):  # else they are among the songs
-            ids += updates.other_ids(workspace).to_pylist()
-        # A song that was known by plays alone until an update has its new number: the last one.
-        self.row = {song: row for row, song in enumerate(ids)}
         self._catalogue = int(workspace.require("ingest")["counts"]["songs"])
+        # Those known by plays alone are behind the catalogue, where with an update nothing is
+        # called. One that is a song since has its new number: the last one.
+        others = updates.other_ids(workspace).to_pylist()
+        self.row = {song: row for row, song in enumerate(others, self._catalogue)}
+        self.row |= {song: row for row, song in enumerate(ids) if song is not None}
         self._added = updates.first(workspace) if updates.has(workspace) else self.songs
         self.lists([Asked({ids[0]: 1} if ids else {}, 1)])
         _ = self.ranked.listeners
@@ -184,6 +185,8 @@ class Batches:
         both = []
         for first, last in ((0, self.songs), (self.songs, self.songs + self.ranked.others)):
             rows = (number >= first) & (number < last)
+            if not first:
+                rows[rows] = self.ranked.in_histories[number[rows]]
             of, song, count = (
                 each.astype(np.int32) for each in (user[rows], number[rows] - first, plays[rows])
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
+from pipelines.opened import updates
 from pipelines.opened.asked import Listed
 from pipelines.opened.batches import depth
 from pipelines.opened.blended import Blended
@@ -17,7 +18,8 @@ from pipelines.opened.networked import Networked
 from pipelines.opened.recommender import Recommender
 from pipelines.opened.stored import Classes, Stored
 from pipelines.opened.users import read_taste
-from pipelines.runtime.rows import matrix_blocks, read_matrix
+from pipelines.runtime.rows import matrix_blocks
+from pipelines.runtime.workspace import Workspace
 
 Floats = NDArray[np.float32]
 
@@ -40,9 +42,8 @@ class Likes:
         ranked, workspace = self._ranked, self._ranked.workspace
         songs = len(ranked.songs.ids)
         if ranked.model == "blend":
-            blocks = matrix_blocks(workspace, "blend", "features", songs)
-            self._rows = np.arange(songs)
-            self._packed = PackedSongs.of(np.concatenate([*blocks]))
+            self._rows, features = _all_features(workspace)
+            self._packed = PackedSongs.of(features)
         else:
             self._rows = np.flatnonzero(ranked.songs.known)
             self._packed = ranked.candidates("all").packed
@@ -83,7 +84,7 @@ class Likes:
         found = np.zeros((len(rows), self._packed.rows.shape[1]), np.float32)
         once = np.ones(1, np.float32)
         if ranked.model == "blend":
-            atoms = read_matrix(ranked.workspace, "blend", "history", rows)
+            atoms = updates.blend_rows(ranked.workspace, "history", rows)
             for request in range(len(rows)):
                 found[request] = ranked.layout.user(atoms[[request]], once)
             return found
@@ -107,3 +108,15 @@ class Likes:
         found = Blended.of_song(workspace, str(ranked.songs.ids[row]))
         assert found is not None  # of one without a vector there is no list
         return found
+
+
+def _all_features(workspace: Workspace) -> tuple[NDArray[np.int64], Floats]:
+    """Songs that a blend ranks by all signals, by number, and their rows, float32 (songs, D)."""
+    songs = int(workspace.require("ingest")["counts"]["songs"])
+    rows, found = np.arange(songs), [*matrix_blocks(workspace, "blend", "features", songs)]
+    if updates.has(workspace):
+        present = updates.Added.read(workspace).present
+        added = np.concatenate([found[0][:0], *updates.blend_added(workspace, "features")])
+        rows = np.concatenate([rows, updates.first(workspace) + np.flatnonzero(present)])
+        found.append(added[present])
+    return rows, np.concatenate(found)

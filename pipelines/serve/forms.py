@@ -140,7 +140,9 @@ class Answer(BaseModel):
     """Of which result it is."""
 
     model: Literal["genre", "network", "blend"]
-    result: str = Field(description="The key of the result that made the songs' vectors.")
+    result: str = Field(
+        description="The key of what made the songs' vectors; behind - that of an update."
+    )
 
 
 class SongList(Answer):

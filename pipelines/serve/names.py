@@ -46,15 +46,11 @@ class Names:
         self.songs: int = table.num_rows
         if not table.num_rows:
             raise WorkspaceError(f"{workspace.uri}: its catalogue has no songs")
-        self._added: dict[str, int] = {}
         if updates.has(workspace):
             new = updates.songs_added(workspace, SONG_NAMES).select(list(SONG_NAMES))
             between = updates.other_ids(workspace)  # which have numbers, and no names
             empty = pa.array([""] * len(between), pa.string())
             columns = [between, *[empty] * (len(SONG_NAMES) - 1)]
-            first = table.num_rows + len(between)
-            ids = new[SONG_NAMES[0]].to_pylist()
-            self._added = {song: number for number, song in enumerate(ids, first)}
             self.songs += new.num_rows
             table = pa.concat_tables([table, pa.table(columns, schema=table.schema), new])
         columns = [table[name].combine_chunks().fill_null("") for name in SONG_NAMES]
@@ -79,7 +75,3 @@ class Names:
         taken = self._shown.take(pa.array(np.asarray(rows, np.int64)))
         found: list[dict[str, Any]] = taken.to_pylist()
         return found
-
-    def added(self, song_id: str) -> int:
-        """The number of a song that an update has added; -1 of any other."""
-        return self._added.get(song_id, -1)

@@ -146,9 +146,7 @@ class Snapshot:
         workspace = self.recommender.workspace
         self.batches = Batches(self.recommender)
         self.likes = self._likes(similar_gb)
-        # By a blend new songs are on stored lists alone, so that these have names, too.
-        late = self._lists is not None and updates.has(self._lists)
-        self.names = Names(self._lists if late and self._lists is not None else workspace)
+        self.names = Names(workspace)
         listeners = self.batches.listeners
         texts = self.names.searched
         weight = np.zeros(len(texts["title"]), np.int64)
@@ -172,9 +170,13 @@ class Snapshot:
 
     @cached_property
     def result(self) -> str:
-        """The key of the result that made the songs' vectors."""
-        stage = "blend" if self.model == "blend" else "train"
-        return self.recommender.workspace.key(stage) or ""
+        """The keys of what made the songs' vectors: of the model, and of an update if there is one.
+
+        By them songs have their numbers: those that an update adds are numbered by each anew.
+        """
+        stages = ("blend" if self.model == "blend" else "train", updates.STAGE)
+        keys = self.recommender.workspace.keys
+        return "-".join(keys[stage] for stage in stages if stage in keys)
 
     def _likes(self, similar_gb: float) -> Likes | None:
         if self.model == "blend":
@@ -218,20 +220,13 @@ class Snapshot:
 
     def song(self, song_id: str) -> Json:
         """What one song of the catalogue, or of an update, is called, or a NotFoundError."""
-        late = self.names.added(song_id)
-        return self.names.of([late if late >= 0 else self.row(song_id)])[0]
+        return self.names.of([self.row(song_id)])[0]
 
     def _number(self, song_id: str) -> int:
-        late = self.names.added(song_id)
-        return late if late >= 0 else self.batches.row.get(song_id, -1)
+        return self.batches.row.get(song_id, -1)
 
     def row(self, song_id: str) -> int:
         """The number of a song that is ranked by, or a NotFoundError."""
-        if self.batches.row.get(song_id, -1) < 0 <= self.names.added(song_id):
-            raise NotFoundError(
-                f"song {song_id}: came by an update, which a blend has lists of alone until it is "
-                "fitted again"
-            )
         return self.batches.row_of(song_id)
 
     def read_similar(self, song_id: str, top: int) -> Listed:
