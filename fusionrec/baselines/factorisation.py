@@ -22,6 +22,9 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from fusionrec.errors import DataError
 
+_FEW = 64
+"""Rows of a half-step that one thread solves in some milliseconds."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -33,10 +36,14 @@ class Factors:
         Float32, shape (U, f).
     songs
         Float32, shape (S, f).
+    songs_before
+        Those of the sweep before the last, of which :func:`half_step` gives `users`, float32
+        (S, f). Of `songs`, which are solved for after the users, it gives others.
     """
 
     users: NDArray[np.float32]
     songs: NDArray[np.float32]
+    songs_before: NDArray[np.float32]
 
 
 def confidence(
@@ -83,11 +90,13 @@ def factorise(
         There are no plays.
     """
     table, played_by, played = _confidences(users, songs, plays, shape, alpha, epsilon)
-    model = _model(factors, regularisation, iterations, seed)
+    model = _model(factors, regularisation, iterations - 1, seed)
     model.fit(table, show_progress=False)
-    X, Y = (np.zeros((n, factors), np.float32) for n in shape)
-    X[played_by], Y[played] = model.user_factors, model.item_factors
-    return Factors(X, Y)
+    before = model.item_factors.copy()
+    model.iterations = 1
+    model.fit(table, show_progress=False)  # goes on from there
+    found = (model.user_factors, model.item_factors, before)
+    return _of_all(shape, played_by, played, *found)
 
 
 class Sweeper(Protocol):
@@ -117,7 +126,10 @@ class Here:
 
 
 def half_step(
-    confidences: csr_matrix, others: NDArray[np.float32], regularisation: float
+    confidences: csr_matrix,
+    others: NDArray[np.float32],
+    regularisation: float,
+    gram: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """The factors of some users by those of all songs, or the other way; float32 (rows, f).
 
@@ -127,16 +139,33 @@ def half_step(
     ----------
     confidences
         Float32, shape (rows, others): c where there are plays, nothing elsewhere.
+    gram
+        :func:`gram_of` all others, where `others` are only those that the rows have plays of.
     """
-    model = _model(others.shape[1], regularisation, 1, 0)
-    # The compiled code takes no arrays that are read-only, as those of an object store are.
-    model.item_factors = np.require(others, requirements="W")
-    parts = (confidences.data, confidences.indices, confidences.indptr)
-    rows = csr_matrix(
-        tuple(np.require(p, requirements="W") for p in parts), shape=confidences.shape
+    # The compiled code of implicit's `recalculate_user`, which sums Y'Y of what it is given alone.
+    # It takes no arrays that are read-only, as those of an object store are.
+    from implicit.cpu import _als
+
+    Y = np.require(others, requirements="W")
+    gram = gram_of(Y) if gram is None else np.require(gram, requirements="W")
+    indptr, indices, data = (
+        np.require(part, dtype, "W")
+        for part, dtype in (
+            (confidences.indptr, np.int32),
+            (confidences.indices, np.int32),
+            (confidences.data, np.float32),
+        )
     )
-    found: NDArray[np.float32] = model.recalculate_user(np.arange(rows.shape[0]), rows)
+    found = np.zeros((confidences.shape[0], Y.shape[1]), np.float32)
+    # Threads of its own for every thread of a server that asks for one user would be no help.
+    threads = 1 if len(found) <= _FEW else 0
+    _als._least_squares(gram, indptr, indices, data, found, Y, regularisation, num_threads=threads)
     return found
+
+
+def gram_of(others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Y'Y, float32 (f, f), as a half-step sums it up."""
+    return np.asarray(others.T.dot(others), np.float32)
 
 
 def factorise_in_blocks(
@@ -174,11 +203,25 @@ def factorise_in_blocks(
     by_user, by_song = (sweeper.blocks(_blocks(side, block)) for side in (table, table.T.tocsr()))
     del table
     for _ in range(iterations):
-        X = np.concatenate(list(sweeper.solve(by_user, Y, regularisation)))
+        before = Y
+        X = np.concatenate(list(sweeper.solve(by_user, before, regularisation)))
         Y = np.concatenate(list(sweeper.solve(by_song, X, regularisation)))
-    all_users, all_songs = (np.zeros((n, factors), np.float32) for n in shape)
-    all_users[played_by], all_songs[played] = X, Y
-    return Factors(all_users, all_songs)
+    return _of_all(shape, played_by, played, X, Y, before)
+
+
+def _of_all(
+    shape: tuple[int, int],
+    played_by: NDArray[np.int64],
+    played: NDArray[np.int64],
+    X: NDArray[np.float32],
+    Y: NDArray[np.float32],
+    before: NDArray[np.float32],
+) -> Factors:
+    """With zeros of those without plays."""
+    users = np.zeros((shape[0], X.shape[1]), np.float32)
+    songs, songs_before = (np.zeros((shape[1], X.shape[1]), np.float32) for _ in range(2))
+    users[played_by], songs[played], songs_before[played] = X, Y, before
+    return Factors(users, songs, songs_before)
 
 
 def _blocks(table: csr_matrix, plays: int) -> list[csr_matrix]:

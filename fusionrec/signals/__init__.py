@@ -7,6 +7,6 @@ they read, `signal` what one is. `kernels` has similarities and their features; 
 `taste`, `colistened`, `catalogue` and `popularity` (with `neighbour_means`) are the signals,
 `registry` lists them. `inner` simulates a cold start, `lists` samples it, `tuning` chooses settings
 by it and `weights` the signals' weights; `blend` joins them, `compress` shortens them, `reduced`
-makes users of any plays, `explain` says why a song came first. `unseen/` makes of songs that
-nothing was fitted on what a blend has of its own.
+makes users of any plays, with what `strangers` tells of them beside the songs, `explain` says why a
+song came first. `unseen/` makes of songs that nothing was fitted on what a blend has of its own.
 """

@@ -16,6 +16,7 @@ from fusionrec.signals.inner import inner_folds
 from fusionrec.signals.lists import Lists
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.signal import Factors, Fold, Kind, times
+from fusionrec.signals.strangers import Strangers
 from fusionrec.signals.tuning import tuned
 from fusionrec.signals.unseen.encoder import UnseenSongs
 from fusionrec.signals.unseen.joining import joined as joined_maps
@@ -96,6 +97,8 @@ class Blend:
         Share of the squared scores of cold songs that d dimensions make.
     unseen
         What makes rows of F, features and atoms of other songs, where it was asked for.
+    strangers
+        What makes rows of `told` of other users, where that was.
     """
 
     names: tuple[str, ...]
@@ -113,6 +116,7 @@ class Blend:
     l2: float
     kept: float
     unseen: UnseenSongs | None = field(default=None, repr=False)
+    strangers: Strangers | None = field(default=None, repr=False)
 
     def explain(
         self,
@@ -157,7 +161,7 @@ def fit_blend(fold: Fold, names: Sequence[str], *, unseen: bool = False) -> Blen
     names
         Of :func:`fusionrec.signals.registry.names`, of the songs' further vectors too.
     unseen
-        Whether the blend is to have what makes rows of songs that it is not fitted on.
+        Whether the blend is to have what makes rows of songs and users that it is not fitted on.
 
     Raises
     ------
@@ -253,6 +257,7 @@ def joined(simulated: Simulated, fold: Fold, *, unseen: bool = False) -> Blend:
         l2,
         kept * found.kept,
         _of_unseen(fold, some, layout, found.mean, turn) if unseen else None,
+        users.strangers(fold) if unseen else None,
     )
 
 

@@ -12,6 +12,7 @@ from fusionrec.signals import basis, content, taste
 from fusionrec.signals.kernels import Sum
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.songs import Songs
+from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import compared, features, first_of_artists
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import Attention, ByGroup, taken
@@ -29,7 +30,8 @@ def by_attention(fold: Fold) -> Factors:
     def unseen() -> SongMaps:
         return SongMaps(SongMap.of(_attention_to(fold, songs), width=songs.shape[1]))
 
-    return Factors(np.asarray(attention(fold) @ songs, np.float32), users, unseen=unseen)
+    F = np.asarray(attention(fold) @ songs, np.float32)
+    return Factors(F, users, told=UserMap.of("factors", users), unseen=unseen)
 
 
 def by_songs(fold: Fold) -> Factors:

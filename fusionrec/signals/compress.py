@@ -90,6 +90,7 @@ def leading(factors: Factors, k: int) -> Factors:
         F=factors.F[:, :k].copy(),  # not a view, which would keep the rest
         users=None if users is None else users[:, :k].copy(),
         atoms=None if atoms is None else atoms[:, :k].copy(),
+        told=None if factors.told is None else factors.told.times(some),
         unseen=factors.unseen_times(some, some),
     )
 

@@ -8,6 +8,7 @@ has them: without the song itself, and without whatever the split keeps with it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,7 @@ from fusionrec.signals.context import fame
 from fusionrec.signals.kernels import CHUNK, gram
 from fusionrec.signals.neighbour_means import neighbour_means, unseen_means
 from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import features
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import ByNumbers
@@ -26,15 +28,15 @@ from fusionrec.signals.unseen.parts import ByNumbers
 def alone(fold: Fold, with_context: bool) -> Factors:
     """The same for every user: predicted log-popularity."""
     users = (fold.histories.sizes > 0).astype(np.float32)[:, None]
-    unseen = partial(_unseen, fold, with_context)
-    return Factors(predicted(fold, with_context)[:, None], users, unseen=unseen)
+    told, unseen = UserMap.of("one", users), partial(_unseen, fold, with_context)
+    return Factors(predicted(fold, with_context)[:, None], users, told=told, unseen=unseen)
 
 
 def by_activity(fold: Fold, with_context: bool) -> Factors:
     """Log-popularity times log(1 + songs that the user played)."""
     users = np.log1p(fold.histories.sizes).astype(np.float32)[:, None]
-    unseen = partial(_unseen, fold, with_context)
-    return Factors(predicted(fold, with_context)[:, None], users, unseen=unseen)
+    told, unseen = UserMap.of("activity", users), partial(_unseen, fold, with_context)
+    return Factors(predicted(fold, with_context)[:, None], users, told=told, unseen=unseen)
 
 
 def by_history(fold: Fold, with_context: bool) -> Factors:
@@ -42,7 +44,8 @@ def by_history(fold: Fold, with_context: bool) -> Factors:
     parts = np.log1p(fold.histories.listeners)[:, None]
     F = predicted(fold, with_context)[:, None]
     unseen = partial(_unseen, fold, with_context)
-    return Factors.of_histories(fold.histories, "mean", parts, F, unseen)
+    found = Factors.of_histories(fold.histories, "mean", parts, F, unseen)
+    return replace(found, told=UserMap.of("popularity", parts))
 
 
 def predicted(fold: Fold, with_context: bool) -> NDArray[np.float32]:

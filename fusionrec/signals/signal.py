@@ -18,6 +18,7 @@ from fusionrec.signals.kernels import CHUNK
 from fusionrec.signals.memo import Memo
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
+from fusionrec.signals.strangers import UserMap
 
 if TYPE_CHECKING:
     from fusionrec.signals.unseen.maps import SongMaps
@@ -95,6 +96,9 @@ class Factors:
     histories, weighting, atoms
         Then V = W @ atoms, with W the weights of the histories, (U, n), and `atoms` float32,
         shape (n, d): V itself is made for the users that are asked for.
+    told
+        What makes V of users that the signal was not fitted on, where it is told of a user beside
+        the songs (:attr:`fusionrec.signals.explain.Layout.told`).
     unseen
         What makes the same of songs that the signal was not fitted on, made when it is called.
     """
@@ -104,6 +108,7 @@ class Factors:
     histories: Histories | None = None
     weighting: Weighting | None = None
     atoms: NDArray[np.float32] | None = None
+    told: UserMap | None = None
     unseen: Callable[[], SongMaps] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -117,7 +122,8 @@ class Factors:
     ) -> Factors:
         """A signal whose users are sums over their histories."""
         atoms = np.ascontiguousarray(atoms, np.float32)
-        return cls(np.ascontiguousarray(F, np.float32), None, histories, weighting, atoms, unseen)
+        F = np.ascontiguousarray(F, np.float32)
+        return cls(F, None, histories, weighting, atoms, unseen=unseen)
 
     def vectors(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> NDArray[np.float32]:
         """V of some users, float32 (users, d)."""
@@ -145,6 +151,7 @@ class Factors:
             F=times(self.F, songs, mean),
             users=None if self.users is None else self.users @ users,
             atoms=None if self.atoms is None else self.atoms @ users,
+            told=None if self.told is None else self.told.times(users),
             unseen=self.unseen_times(users, songs, mean),
         )
 

@@ -22,6 +22,7 @@ from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
 from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import features
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import MeansByTerms
@@ -84,24 +85,30 @@ def to_smoothed(fold: Fold, with_context: bool) -> Factors:
     def unseen() -> SongMaps:
         return SongMaps(features(basis.basis_of_sum(fold, with_context), matrix))
 
-    return Factors(Phi @ matrix, users, unseen=unseen)
+    return Factors(Phi @ matrix, users, told=UserMap.of("factors", users), unseen=unseen)
 
 
 def smoothed(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Factors of users and songs by weighted matrix factorisation; zeros without plays."""
+    found = factorised(fold)
+    return found.users, found.songs
+
+
+def factorised(fold: Fold) -> factorisation.Factors:
+    """The same, with the songs' factors that the users' were solved with."""
     return fold.once("factorisation", lambda: _factorised(fold))
 
 
-def _factorised(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _factorised(fold: Fold) -> factorisation.Factors:
     counts, settings = fold.histories.counts, fold.settings
     if not counts.nnz:
         users, songs = (np.zeros((size, 1), np.float32) for size in counts.shape)
-        return users, songs
+        return factorisation.Factors(users, songs, songs)
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     solve = factorisation.factorise
     if fold.sweeper is not None:
         solve = partial(factorisation.factorise_in_blocks, block=BLOCK, sweeper=fold.sweeper)
-    found = solve(
+    return solve(
         rows,
         counts.indices,
         counts.data.astype(np.int64),
@@ -113,7 +120,6 @@ def _factorised(fold: Fold) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         iterations=settings.iterations,
         seed=fold.seed,
     )
-    return found.users, found.songs
 
 
 def means_by_terms(fold: Fold) -> Factors:
@@ -128,7 +134,8 @@ def means_by_terms(fold: Fold) -> Factors:
     known = known[fold.histories.listeners[known] > 0]
     if not len(known):
         nothing = SongMaps(SongMap.of(width=songs.shape[1]))
-        return Factors(np.zeros_like(songs), users, unseen=lambda: nothing)
+        told = UserMap.of("factors", users)
+        return Factors(np.zeros_like(songs), users, told=told, unseen=lambda: nothing)
     mean = songs[known].mean(axis=0)
     F = np.empty_like(songs)
     for start in range(0, len(songs), _CHUNK):
@@ -144,4 +151,4 @@ def means_by_terms(fold: Fold) -> Factors:
         means = MeansByTerms(references, values, mean, fold.settings.shrinkage)
         return SongMaps(SongMap.of(means, width=songs.shape[1]))
 
-    return Factors(F, users, unseen=unseen)
+    return Factors(F, users, told=UserMap.of("factors", users), unseen=unseen)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.signals import taste
 from fusionrec.signals.explain import Layout
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.kernels import CHUNK
-from fusionrec.signals.signal import Factors
+from fusionrec.signals.signal import Factors, Fold
+from fusionrec.signals.strangers import Strangers
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,17 @@ class Users:
             some = slice(start, start + CHUNK)
             found[some] = self.rows(some)[:, columns]
         return found
+
+    def strangers(self, fold: Fold) -> Strangers:
+        """What makes :meth:`told` of users that a fold does not have, by their plays.
+
+        Raises
+        ------
+        ConfigError
+            A signal does not say what makes its users.
+        """
+        maps = {name: factors.told for name, factors in self.signals.items()}
+        listeners, factors = fold.histories.listeners, np.zeros((len(fold.songs), 0), np.float32)
+        if any(each is not None and each.raw == "factors" for each in maps.values()):
+            factors = taste.factorised(fold).songs_before
+        return Strangers.of(self.layout, maps, self.popular, listeners, factors, fold.settings)

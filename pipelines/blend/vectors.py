@@ -5,7 +5,8 @@ a list is read for some songs and one user, in milliseconds: `features` of the s
 catalogue and `history` of all songs, those of the catalogue first, by number; `users` in small
 groups of small parts. With `rotation`, users' vectors can be made of other plays than those of
 `users`, and with `unseen` rows of `songs` and `history` of other songs
-(:mod:`pipelines.opened.new_by_blend`).
+(:mod:`pipelines.opened.new_by_blend`). With `strangers` and `song_factors`, what is told in `users`
+can be had of other users (:mod:`pipelines.opened.strangers`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fusionrec.signals.unseen.stored import as_arrays
 from fusionrec.tables import matrix, vectors
 from pipelines.opened.new_by_blend import ARRAYS as UNSEEN
 from pipelines.opened.new_by_blend import DESCRIPTION as UNSEEN_ABOUT
+from pipelines.opened.strangers import write_strangers
 from pipelines.runtime.rows import write_matrix
 from pipelines.runtime.workspace import StageRun, Workspace, part_name, part_number
 
@@ -56,6 +58,8 @@ def write_blend(run: StageRun, blend: Blend, histories: Histories, own: int) -> 
         about, arrays = as_arrays(blend.unseen)
         run.write_arrays(arrays, *UNSEEN)
         run.write_json(about, *UNSEEN_ABOUT)
+    if blend.strangers is not None:
+        write_strangers(run, blend.strangers)
     description = {
         "names": list(blend.names),
         "weights": blend.weights.tolist(),

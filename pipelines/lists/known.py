@@ -3,9 +3,10 @@
 Under `genre` a user is the mean of the songs' classes, weighted by `recommend.weighting`. Under
 `blend`, the sum of what each song played adds, those outside the catalogue among them
 (`blend.other_plays`), and what no history gives, which is as the blend has it of the plays outside
-the test part. Under `network` with `train.objective: ranking`, the mean of the songs played by the
-network's attention; with `factors`, the least squares by the songs' factors, where a song without
-factors, which nobody played outside the test part, stands with what its content predicts.
+the test part; of who has none that it was to see, it is made of the plays of songs that it learned
+from. Under `network` with `train.objective: ranking`, the mean of the songs played by the network's
+attention; with `factors`, the least squares by the songs' factors, where a song without factors,
+which nobody played outside the test part, stands with what its content predicts.
 
 Of a user all of whose plays the model was to see, they are, to rounding, what `blend` or `network`
 has stored. It was not to see plays of a test song, of a song in no part of the split and of one
@@ -105,7 +106,8 @@ class ByBlend:
         """See :class:`Known`."""
         read = {weighting: tasks.gather([atoms])[0] for weighting, atoms in self.atoms.items()}
         users = BlendUsers.read(workspace, self.layout, read)
-        told = read_told(workspace, played.start, played.stop)
+        stored = read_told(workspace, played.start, played.stop)
+        told = users.told(played.own, played.other, stored)
         return users.vectors(played.own, played.other, told)
 
 

@@ -248,7 +248,7 @@ class Batches:
             others = other.of(mask)
             songs = np.concatenate([mine.songs, others.songs + self.songs])
             plays = np.concatenate([mine.plays, others.plays])
-            told = ranked.told(codes[[request]])[0]
+            told = ranked.told(mine, others, codes[[request]])[0]
             return Blended.of_plays(workspace, songs, plays, told, made.V[request])
         profile = mine.where(ranked.says[mine.songs])
         if ranked.model == "network":

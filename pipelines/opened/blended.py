@@ -66,7 +66,7 @@ class Blended:
 
     @staticmethod
     def of_everyone(workspace: Workspace, code: int) -> Blended:
-        """As the blend knows a user by all plays, and what no history gives as it has that."""
+        """As the blend knows a user by all plays, and what no history gives as lists have that."""
         return Blended(workspace, lambda: _of_everyone(workspace, code))
 
     @staticmethod
@@ -192,21 +192,28 @@ def _of_user(workspace: Workspace, code: int) -> _Known:
 
 
 def _of_everyone(workspace: Workspace, code: int) -> _Known:
-    told = _told(workspace, code)
     songs, plays = played_by(workspace, code)
     if workspace.require("blend")["content"]["settings"]["blend"]["other_plays"]:
         others, more = played_by(workspace, code, "other_plays")
         songs = np.concatenate([songs, others + _about(workspace)["own"]])
         plays = np.concatenate([plays, more])
-    return _Known(songs, plays, told)
+    return _Known(songs, plays, _told(workspace, code, songs, plays))
 
 
-def _told(workspace: Workspace, code: int) -> np.ndarray | None:
-    """What no history gives of a user: of one that an update has added, as of one without plays."""
-    if code < workspace.require("ingest")["counts"]["users"]:
-        return _of_user(workspace, code).told
+def _told(workspace: Workspace, code: int, songs: np.ndarray, plays: np.ndarray) -> np.ndarray:
+    """What no history gives of a user, who may be new, as the lists for everyone have it."""
     from fusionrec.signals.explain import Layout
+    from fusionrec.signals.histories import Histories
+    from pipelines.opened.strangers import StoredStrangers
+
+    def history() -> Histories:
+        return Histories.of(np.zeros(len(songs), int), songs, plays, (1, songs.max(initial=0) + 1))
 
     nobody = read_arrays(workspace, "blend", "rotation", "arrays.safetensors")["nobody"]
-    found: np.ndarray = nobody[Layout.of_json(_about(workspace)).told]
+    stored = nobody = nobody[Layout.of_json(_about(workspace)).told]
+    if code < workspace.require("ingest")["counts"]["users"]:
+        told = _of_user(workspace, code).told
+        assert told is not None
+        stored = told
+    found: np.ndarray = StoredStrangers(workspace, nobody).told(history, stored[None])[0]
     return found

@@ -77,7 +77,7 @@ def of_plays(ranked: Ranked, plays: Mapping[str, int]) -> Stored:
     if ranked.model == "blend":
         history = np.concatenate([own.songs, other.songs + len(ranked.songs.ids)])
         counts = np.concatenate([own.plays, other.plays])
-        told = ranked.told(nobody)[0]
+        told = ranked.told(own, other, nobody)[0]
         return Blended.of_plays(workspace, history, counts, told, made.V[0])
     profile = own.where(ranked.says[own.songs])
     if ranked.model == "network":

@@ -260,7 +260,7 @@ class Ranked:
             Numbers of users of the workspace, (users,); -1 of who is none of them.
         """
         if self.model == "blend":
-            return self._blend.vectors(own, other, self.told(codes))
+            return self._blend.vectors(own, other, self.told(own, other, codes))
         if self.model == "network":
             return self.taste.vectors(own, read_taste(self.workspace))
         return of_classes(own, self.songs.known, self._mean)
@@ -290,9 +290,12 @@ class Ranked:
             return self.taste.known
         if self.model == "genre":
             return self.songs.known
-        found = [atoms.any(axis=1) for atoms in self._blend.sums.atoms.values()]
-        none = np.zeros(len(self.songs.ids) + self.others, bool)
-        return np.asarray(np.logical_or.reduce([none, *found]))
+        found = np.zeros(len(self.songs.ids) + self.others, bool)
+        for atoms in self._blend.sums.atoms.values():
+            found |= atoms.any(axis=1)
+        learned = self._blend.strangers.learned
+        found[: len(learned)] |= learned
+        return found
 
     @cached_property
     def layout(self) -> Layout:
@@ -303,12 +306,13 @@ class Ranked:
     def _blend(self) -> BlendUsers:
         workspace, layout = self.workspace, self.layout
         if not updates.has(workspace):
-            return BlendUsers.read(workspace, layout)
+            return BlendUsers.read(workspace, layout).keeping_strangers()
         songs = len(self.songs.ids)
         atoms = {
             each: atoms_with_new(workspace, layout, each, songs) for each in weightings(layout)
         }
-        return replace(BlendUsers.read(workspace, layout, atoms), own=songs, others=0)
+        users = BlendUsers.read(workspace, layout, atoms).keeping_strangers()
+        return replace(users, own=songs, others=0)
 
     @cached_property
     def taste(self) -> TasteSongs:
@@ -324,8 +328,17 @@ class Ranked:
     def _mean(self, lists: SongLists) -> NDArray[np.float32]:
         return user_vectors(lists.indptr, lists.songs, lists.plays, self.songs.F, self.weighting)
 
-    def told(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What no history gives of users of a blend, (users, E): of others, as of a nobody."""
+    def told(
+        self, own: SongLists, other: SongLists, codes: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What no history gives of users of a blend, (users, E); the same parameters.
+
+        As the blend has it of its own users; of others it is made of these plays.
+        """
+        return self._blend.told(own, other, self._stored(codes))
+
+    def _stored(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What the blend has of them; a nobody's of who is none of its own."""
         found = np.tile(self._blend.nobody, (len(codes), 1))
         known = np.flatnonzero(codes >= 0)
         if not len(known):

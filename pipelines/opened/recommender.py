@@ -187,10 +187,13 @@ class Recommender:
 
         A user's vector is what the model makes of the plays: the mean of the songs' class
         probabilities weighted by plays (`genre`), the network's user tower (`network`), the sum of
-        what the songs add by all signals (`blend`). What no history gives (popularity, factors), a
-        blend has learned of its own users, who are known by their ids; anybody else has that of a
-        user without plays. So lists by all plays of the workspace's users are those of `fusionrec
-        recommend --for everyone`.
+        what the songs add by all signals (`blend`). What is no sum over songs (popularity,
+        factors), a blend has learned of its own users, who are known by their ids. Of anybody else,
+        and of a user none of whose plays it was to see, it is made of the given plays as the fit
+        made it of its users', with nothing fitted again; plays of songs of which the blend learned
+        none do not count for it, and who has no others has that of a user without plays. So lists
+        by all plays of the workspace's users are those of `fusionrec recommend --for everyone`, and
+        who played what the blend learned of a user gets that user's list, to rounding.
 
         Parameters
         ----------

@@ -7,7 +7,7 @@ makes them of the plays that are at hand, of users whom it has or has not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fusionrec.signals.explain import Layout
 from fusionrec.signals.histories import Histories, Weighting
 from fusionrec.signals.reduced import ReducedUsers, reduced_atoms, weightings
 from pipelines.opened import updates
+from pipelines.opened.strangers import StoredStrangers
 from pipelines.runtime.rows import matrix_blocks, read_arrays
 from pipelines.runtime.workspace import Workspace
 
@@ -118,12 +119,15 @@ class BlendUsers:
         Of a user without plays what no history gives, shape (E,).
     own, others
         Songs of the catalogue, and those outside that the blend has.
+    strangers
+        What makes that of who is told nothing.
     """
 
     sums: ReducedUsers
     nobody: Floats
     own: int
     others: int
+    strangers: StoredStrangers
 
     @staticmethod
     def read(
@@ -134,7 +138,25 @@ class BlendUsers:
             atoms = {each: read_atoms(workspace, layout, each) for each in weightings(layout)}
         arrays = read_arrays(workspace, "blend", *_ROTATION)
         sums = ReducedUsers(atoms, arrays["rotation"][layout.told])
-        return BlendUsers(sums, arrays["nobody"][layout.told], *songs_of_blend(workspace))
+        nobody, songs = arrays["nobody"][layout.told], songs_of_blend(workspace)
+        return BlendUsers(sums, nobody, *songs, StoredStrangers(workspace, nobody))
+
+    def keeping_strangers(self) -> BlendUsers:
+        """With all that makes strangers read at once when one comes, and kept for the next."""
+        return replace(self, strangers=replace(self.strangers, whole=True))
+
+    def told(self, own: SongLists, other: SongLists, stored: Floats) -> Floats:
+        """What no history gives of users, (users, E).
+
+        Parameters
+        ----------
+        own, other
+            As of :meth:`vectors`.
+        stored
+            What the blend has of each of them, shape (users, E); a nobody's of who is none of its
+            own, and is known by these plays.
+        """
+        return self.strangers.told(lambda: self._histories(own, other), stored)
 
     def vectors(self, own: SongLists, other: SongLists, told: Floats) -> Made:
         """Of users.
@@ -146,6 +168,14 @@ class BlendUsers:
         told
             What no history gives, of each of them, shape (users, E).
         """
+        V = self.sums.of_songs(self._histories(own, other))
+        others = self.nobody[None]
+        popular = self.sums.of_told(others)[0]
+        known = V.any(axis=1) | (told != others).any(axis=1)
+        return Made(V + self.sums.of_told(told), known, popular if popular.any() else None)
+
+    def _histories(self, own: SongLists, other: SongLists) -> Histories:
+        """By song, those of the catalogue first."""
         lists = [(own, 0), *([(other, self.own)] if self.others else [])]
         user, song, plays = (
             np.concatenate(each)
@@ -157,12 +187,7 @@ class BlendUsers:
                 strict=True,
             )
         )
-        shape = (len(own.sizes), self.own + self.others)
-        V = self.sums.of_songs(Histories.of(user, song, plays, shape))
-        others = self.nobody[None]
-        popular = self.sums.of_told(others)[0]
-        known = V.any(axis=1) | (told != others).any(axis=1)
-        return Made(V + self.sums.of_told(told), known, popular if popular.any() else None)
+        return Histories.of(user, song, plays, (len(own.sizes), self.own + self.others))
 
 
 # --- by a network trained on taste ---------------------------------------------------------

@@ -8,8 +8,8 @@ ones.
 
 The lists are those that the run would have made of all songs and plays by the same models, to
 rounding. For who is known to the model by nothing, popularity counts the new plays; under `blend`
-what no history gives of a user (popularity, factors) stays as it is, and a new user has that of a
-user without plays.
+what the plays of all users have told of each of them (popularity, factors) stays as it is, and of
+new users is made of their plays of songs that the blend learned from.
 """
 
 from __future__ import annotations

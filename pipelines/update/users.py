@@ -20,6 +20,7 @@ from pipelines.blend.vectors import read_told
 from pipelines.config import Config
 from pipelines.ingest.by_user import plays_of_users, user_parts
 from pipelines.lists.known import ByClasses, ByTaste, Played
+from pipelines.opened.strangers import StoredStrangers
 from pipelines.opened.users import BlendUsers, Made, TasteSongs, read_atoms
 from pipelines.recommend.ranking import StoredSongs
 from pipelines.runtime import tasks
@@ -228,9 +229,11 @@ class _Blend:
         sums = ReducedUsers(read, arrays["rotation"][self.layout.told])
         nobody = arrays["nobody"][self.layout.told]
         every = len(next(iter(read.values())))
-        users = BlendUsers(sums, nobody, self.numbers.songs, every - self.numbers.songs)
+        strangers = StoredStrangers(workspace, nobody)
+        users = BlendUsers(sums, nobody, self.numbers.songs, every - self.numbers.songs, strangers)
         own, other = self._moved(touched, users.others - self.numbers.added)
-        return users.vectors(own, other, _told(workspace, touched.codes, self.numbers, nobody))
+        stored = _told(workspace, touched.codes, self.numbers, nobody)
+        return users.vectors(own, other, users.told(own, other, stored))
 
     def _moved(self, touched: Touched, others: int) -> tuple[SongLists, SongLists]:
         """New songs behind those that are known by plays alone, as the atoms are.

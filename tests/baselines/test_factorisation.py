@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from fusionrec.baselines.factorisation import (
@@ -9,6 +10,7 @@ from fusionrec.baselines.factorisation import (
     confidence,
     factorise,
     factorise_in_blocks,
+    gram_of,
     half_step,
 )
 from fusionrec.errors import DataError
@@ -79,6 +81,34 @@ def test_what_has_no_plays_has_no_factors(plays) -> None:
     assert not found.users[29].any()
     assert not found.songs[18:].any()
     assert found.songs[:18].any(axis=1).all()
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 8])
+def test_users_are_a_half_step_from_the_songs_of_the_sweep_before(plays, iterations) -> None:
+    """And from the last sweep's they are not; by some users and the songs they played, too."""
+    usual = {**USUAL, "iterations": iterations}
+    found, blocks = (
+        factorise(*plays, **usual),
+        factorise_in_blocks(*plays, **usual, block=40, sweeper=Here()),
+    )
+    c = csr_matrix(np.where(dense(plays)[0], dense(plays)[1], 0).astype(np.float32))
+    for each in (found, blocks):
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(half_step(c, each.songs_before, 3.0), each.users, **close)
+        assert np.abs(half_step(c, each.songs, 3.0) - each.users).max() > 1e-3
+        assert not each.songs_before[18:].any()
+        gram, songs = gram_of(each.songs_before), np.unique(c[[3, 7]].indices)
+        some = half_step(c[[3, 7]][:, songs], each.songs_before[songs], 3.0, gram)
+        np.testing.assert_allclose(some, each.users[[3, 7]], **close)
+
+
+def test_it_is_what_implicit_does_in_one_go(plays) -> None:
+    found = factorise(*plays, **USUAL)
+    p, c = dense(plays)
+    model = AlternatingLeastSquares(5, 3.0, 1.0, iterations=8, use_cg=False, random_state=0)
+    model.fit(csr_matrix(np.where(p, c, 0).astype(np.float32)[:29, :18]), show_progress=False)
+    np.testing.assert_array_equal(found.users[:29], model.user_factors)
+    np.testing.assert_array_equal(found.songs[:18], model.item_factors)
 
 
 def test_the_seed_decides(plays) -> None:

@@ -316,6 +316,33 @@ _WEIGHTS: dict[str, Any] = {
 }
 
 
+def _stranger(
+    workspace: Workspace, rows: np.ndarray, plays: np.ndarray, nobody: np.ndarray
+) -> np.ndarray:
+    """What no history gives of a new user, by the songs that the blend learned plays of."""
+    if not len(nobody):
+        return nobody
+    arrays = read_arrays(workspace, "blend", "strangers", "arrays.safetensors")
+    listeners = np.append(arrays["listeners"], np.zeros(rows.max(initial=0) + 1, np.int32))
+    seen = listeners[rows] > 0
+    if not seen.any():
+        return nobody
+    songs, alone = rows[seen], listeners[rows[seen]]
+    numbers = [1.0, np.log1p(len(songs)), np.log1p(alone).mean()]
+    if "gram" in arrays:
+        n, settings = (
+            len(arrays["listeners"]),
+            workspace.read_json("blend", "blend.json")["settings"],
+        )
+        Y = read_matrix(workspace, "blend", "song_factors", np.arange(n)).astype(np.float64)
+        c, p = np.ones(n), np.isin(np.arange(n), songs)
+        c[songs] = confidence(plays[seen], settings["alpha"], settings["epsilon"])
+        ridge = settings["regularisation"] * np.eye(Y.shape[1])
+        numbers += np.linalg.solve((Y.T * c) @ Y + ridge, (Y.T * c) @ p).tolist()
+    found: np.ndarray = np.array(numbers) @ arrays["matrix"]
+    return found
+
+
 def _blended(
     place: Place, ids: list[str], raw: dict[str, dict[str, int]]
 ) -> dict[str, tuple[np.ndarray | None, bool]]:
@@ -350,7 +377,9 @@ def _blended(
         played = {row[song]: count for song, count in songs.items() if song in row}
         rows, plays = np.array(list(played), int), np.array(list(played.values()), float)
         u = np.zeros(len(nobody))
-        u[told] = stored.get(user, nobody[told])
+        u[told] = (
+            stored[user] if user in stored else _stranger(workspace, rows, plays, nobody[told])
+        )
         for name, where in summed.items():
             if len(rows):
                 u[where] = _WEIGHTS[about["weightings"][name]](plays) @ H[rows, where]
