@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from scipy.stats import binom
 
 from fusionrec.baselines.factorisation import confidence
 from fusionrec.errors import ConfigError, SourceError, WorkspaceError
+from fusionrec.features.words import FieldWord2Vec
 from fusionrec.tables import matrix
 from pipelines import blend, config, lists, update
 from pipelines.cli.main import main
 from pipelines.cli.recommend import for_user, similar_to
+from pipelines.cli.update import NOTHING, WITHDRAWN
 from pipelines.config import Config
 from pipelines.export import Asked, export
 from pipelines.opened import Recommender, updates
@@ -31,11 +34,12 @@ from pipelines.opened.new_songs import NewSongs
 from pipelines.opened.ranked import VECTORS
 from pipelines.opened.stored import lists_shown
 from pipelines.run import stages
-from pipelines.runtime import cleaning
+from pipelines.runtime import cleaning, tasks
 from pipelines.runtime.rows import read_arrays, read_matrix
 from pipelines.runtime.workspace import Workspace
 from pipelines.update import distance
 from pipelines.update import lists as lists_of_update
+from pipelines.update import songs as songs_of_update
 from pipelines.update.distance import Measured
 from tests.pipelines.inline import without_ray
 from tests.pipelines.late import MODELS, ON_THE_SAME, Late, load
@@ -452,6 +456,19 @@ def test_an_export_has_what_the_update_added(place, tmp_path) -> None:
         np.testing.assert_allclose(found, row["scores"], rtol=1e-5, atol=near)
 
 
+def test_a_song_known_by_plays_before_is_to_choose_from_as_any_other(place) -> None:
+    """By id with the score that it has among all, and by a table, there with its listeners."""
+    recommender, adopted = Recommender.open(place.folder / "w"), place.late.known_before
+    (every,) = recommender.recommend({"u": {}}, top=1000).to_pylist()
+    score = pytest.approx(every["scores"][every["song_ids"].index(adopted)], rel=1e-5)
+    vectors = recommender.vectors("all")
+    of_table = vectors.filter(pa.compute.equal(vectors["song_id"], adopted))
+    for candidates in ([adopted], of_table):
+        (alone,) = recommender.recommend({"u": {}}, candidates=candidates).to_pylist()
+        assert alone["song_ids"] == [adopted]
+        assert alone["scores"] == [score]
+
+
 def test_a_list_is_shown_and_explained_with_late_songs(place) -> None:
     late = {row[0] for row in place.late.songs[1]}
     table = place.workspace.read("update", "lists").to_pylist()
@@ -609,6 +626,48 @@ def test_by_a_blend_it_tells_what_can_be_told(places) -> None:
     )
 
 
+def test_what_it_measures_is_read_in_tasks_and_words_once(fresh, monkeypatch) -> None:
+    """Nothing of the catalogue comes to the driver; and a process keeps what it has read."""
+    fresh.late.write(fresh.tables, "2", late=True)
+    depth, read = [0], Counter[str]()
+
+    def within(function: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            depth[0] += 1
+            try:
+                return function(*arguments, **more)
+            finally:
+                depth[0] -= 1
+
+        return call
+
+    for name in ("submit", "run_task", "map_tasks"):
+        monkeypatch.setattr(tasks, name, within(getattr(tasks, name)))
+    parts, file = distance.OfRun.read, FieldWord2Vec.from_bytes
+
+    def of_run(*arguments: Any) -> Any:
+        assert depth[0]
+        read["songs of the run"] += 1
+        return parts(*arguments)
+
+    def of_words(*arguments: Any) -> Any:
+        read["words"] += 1
+        return file(*arguments)
+
+    monkeypatch.setattr(distance.OfRun, "read", of_run)
+    monkeypatch.setattr(FieldWord2Vec, "from_bytes", of_words)
+    # As in a worker, which has a workspace of its own for each task.
+    each = songs_of_update._make
+    monkeypatch.setattr(
+        songs_of_update,
+        "_make",
+        lambda place, *more: each(pickle.loads(pickle.dumps(place)), *more),
+    )
+    update.STAGE.run(fresh.config())
+    assert read["songs of the run"] == 2
+    assert read["words"] == 3
+
+
 def test_a_limit_is_what_draws_of_held_out_songs_show() -> None:
     """Of songs that are each an artist's own, a binomial distribution."""
     has = (np.arange(1000) % 10 == 0).astype(float)
@@ -709,21 +768,24 @@ def test_songs_that_the_run_has_are_listed_and_stay_as_they_are(fresh, places) -
     update.STAGE.run(fresh.config())
     assert listed(fresh.workspace) == listed(places["genre"].workspace)
     rejects = fresh.workspace.read("update", "rejects").to_pylist()
-    (found,) = (row for row in rejects if row["item"] == again[0])
-    assert found["reason"] == "song of the last run"
+    (found,) = (row for row in rejects if row["reason"] == "song of the last run")
     assert (found["source"], found["action"]) == ("songs-2.csv", "excluded")
+    assert (found["item"], found["detail"]) == (str(2 + len(late.songs[1])), again[0])
     assert fresh.workspace.require("update")["counts"]["songs_of_the_run"] == 1
 
 
-def test_plays_alone_are_enough(fresh) -> None:
+def test_plays_alone_are_enough(fresh, capsys) -> None:
     empty = replace(fresh.late, songs=(fresh.late.songs[0], []), lyrics=(fresh.late.lyrics[0], []))
     empty.write(fresh.tables, "2", late=True)
     for name in ("songs-2.csv", "lyrics-2.csv", "sound-2.parquet"):
         (fresh.tables / name).unlink()
-    update.STAGE.run(fresh.config())
+    with pytest.raises(SystemExit):
+        main(["update", "--config", str(written(fresh))])
+    assert "held out" not in capsys.readouterr().out
     counts = fresh.workspace.require("update")["counts"]
     assert counts["new_songs"] == 0
     assert counts["new_plays"] > 0
+    assert counts["distance"] == {}
     rows = {row["user_id"]: row for row in listed(fresh.workspace)}
     for row in before(fresh).recommend(all_plays(fresh), top=30).to_pylist():
         if not row["fallback"]:
@@ -751,7 +813,51 @@ def test_an_update_that_is_killed_goes_on_where_it_was(fresh, places, monkeypatc
     assert listed(fresh.workspace) == listed(places["genre"].workspace)
 
 
-def test_a_full_run_supersedes_it(fresh) -> None:
+def test_once_its_files_are_gone_it_is_shown_no_longer(fresh, capsys) -> None:
+    fresh.late.write(fresh.tables, "2", late=True)
+    update.STAGE.run(fresh.config())
+    listed_late = listed(fresh.workspace)
+    for file in sorted(fresh.tables.glob("*-2.*")):
+        file.rename(fresh.folder / file.name)
+    for told in (f"update: {NOTHING}; {WITHDRAWN}", f"update: {NOTHING}"):
+        with pytest.raises(SystemExit) as ended:
+            main(["update", "--config", str(written(fresh))])
+        assert not ended.value.code
+        assert capsys.readouterr().out.splitlines()[-1] == told
+        assert not updates.has(lists_shown(fresh.workspace))
+        assert not (fresh.folder / "w" / "update" / "report.json").exists()
+    offered = Recommender.open(fresh.folder / "w").vectors("all")["song_id"].to_pylist()
+    assert fresh.late.known_before not in offered
+    for file in fresh.folder.glob("*-2.*"):
+        file.rename(fresh.tables / file.name)
+    (before,) = fresh.workspace.results("update")
+    assert update.STAGE.run(fresh.config())["key"] == before
+    assert listed(fresh.workspace) == listed_late
+    assert (fresh.folder / "w" / "update" / "report.json").exists()
+
+
+def test_a_full_run_supersedes_it_and_clean_removes_what_it_had(fresh, capsys) -> None:
+    fresh.late.write(fresh.tables, "2", late=True)
+    update.STAGE.run(fresh.config())
+    old = set(fresh.workspace.current().items())
+    chosen = fresh.config()
+    for stage in stages(chosen):
+        if stage.name == "recommend":
+            break
+        stage.run(chosen)
+    assert updates.with_update(fresh.workspace) is None
+    lists.STAGE.run(chosen)
+    gone = {(found.stage, found.key) for found in cleaning.unneeded(fresh.workspace)}
+    assert {stage for stage, _ in gone} >= {"ingest", "embed", "train", "lists", "update"}
+    assert gone == old
+    with pytest.raises(SystemExit) as ended:
+        main(["clean", "--config", str(written(fresh))])
+    assert not ended.value.code
+    assert cleaning.unneeded(fresh.workspace) == []
+    assert len(for_user(str(fresh.folder / "w"), fresh.late.plays[0][0][0], 30).songs) == 30
+
+
+def test_other_lists_supersede_it(fresh) -> None:
     fresh.late.write(fresh.tables, "2", late=True)
     update.STAGE.run(fresh.config())
     assert updates.has(lists_shown(fresh.workspace))
@@ -864,7 +970,12 @@ OFFICIAL = {"embed__modalities": "[metadata]"}
         ({"lists__top": 31}, "lists: lists.top: 30 there, 31 here"),
         ({"train__epochs": 5}, "train: train.epochs: 4 there, 5 here"),
         ({"source__tables__vocabulary": 7}, "ingest: source.tables.vocabulary: 5000 there, 7 here"),
-        ({"recommend__model": "blend"}, "stage blend, which it did not have"),
+        ({"recommend__model": "blend"}, r"lists by recommend\.model: genre there, blend here;"),
+        (
+            {"recommend__model": "blend", "lists__top": 7},
+            r"lists by lists: lists\.top: 30 there, 7 here, recommend\.model: genre there, blend",
+        ),
+        ({"recommend__weighting": "binary"}, r"lists by recommend\.weighting: raw there, binary"),
     ],
 )
 def test_what_new_songs_and_plays_would_change_otherwise(places, changed, message) -> None:
