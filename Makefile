@@ -98,7 +98,7 @@ types: $(DEV_STAMP)
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
 # In two processes: all tests that take Ray in one of them (tests/conftest.py).
-TWO = --numprocesses 2 --dist loadgroup
+TWO = --numprocesses 2
 
 unit: $(DEV_STAMP)
 	$(PYTEST) -m "not slow" $(TWO) --durations 20

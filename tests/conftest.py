@@ -1,10 +1,13 @@
 """One Ray for all tests that need one."""
 
 import importlib.util
+import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +18,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PIPELINES = "tests/pipelines/"
+TOLD = "with_ray"
+_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,18 +30,24 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """The tests that take Ray are a group of their own (`--dist loadgroup`)."""
-    if _with_ray(item) and item.config.pluginmanager.hasplugin("xdist"):
-        item.add_marker(pytest.mark.xdist_group("ray"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests with Ray first, then those of the pipeline, whose workspaces they share.
 
     What is left is many small files, so that several processes end at about the same time.
     """
     items.sort(key=lambda item: (not _with_ray(item), not item.nodeid.startswith(PIPELINES)))
+    if hasattr(config, "workerinput"):  # one of several processes: it tells which tests those are
+        names = [item.nodeid for item in items if _with_ray(item)]
+        Path(config.workerinput[TOLD]).write_text(json.dumps(names))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Each process has a file in which it tells which tests take Ray."""
+    stash = node.config.stash
+    if _FOLDER not in stash:
+        stash[_FOLDER] = tempfile.TemporaryDirectory()
+    node.workerinput[TOLD] = str(Path(stash[_FOLDER].name, node.gateway.id))
 
 
 @pytest.hookimpl(optionalhook=True)  # the tests for GPUs run without xdist, too
@@ -49,8 +60,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
+        @cached_property
+        def with_ray(self) -> set[str]:  # as any process tells: all have collected the same
+            told = Path(config.stash[_FOLDER].name).iterdir()
+            return {name for file in told for name in json.loads(file.read_text())}
+
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.endswith("@ray"):
+            if nodeid in self.with_ray:
                 return "ray"
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
@@ -78,13 +94,21 @@ def ray_session():
 @pytest.fixture(autouse=True)
 def _ray_where_taken(request: pytest.FixtureRequest) -> Iterator[None]:
     """To a test that does not take Ray there is none, and it cannot start one by accident."""
-    ray = sys.modules.get("ray")
-    if ray is None or _with_ray(request.node):
+    says = "this test starts Ray: let it take the fixture ray_session, or run without_ray"
+    if _with_ray(request.node):
         yield
+        return
+    ray = sys.modules.get("ray")
+    if ray is None:
+        yield
+        ray = sys.modules.get("ray")
+        if ray is not None and ray.is_initialized():
+            ray.shutdown()
+            pytest.fail(says)
         return
 
     def refuse(*_: object, **__: object) -> None:
-        pytest.fail("this test starts Ray: let it take the fixture ray_session, or run without_ray")
+        pytest.fail(says)
 
     with patch.multiple(ray, init=refuse, is_initialized=lambda: False):
         yield
