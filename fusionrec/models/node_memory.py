@@ -200,7 +200,7 @@ def _opened(rank: int, world: int, size: int, semaphores: int = 0) -> tuple[mmap
 
     It has its token and then the semaphores, a line each.
     """
-    mapped, fault, about = None, "workers on other nodes", [0] * 5
+    mapped, fault, about = None, "worker 0 has made none", [0] * 5
     if rank == 0:
         try:
             descriptor, mapped, token = _made(size, semaphores)

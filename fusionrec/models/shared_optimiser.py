@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fusionrec.errors import StageError
 from fusionrec.models.checkpoint import Tensors
 from fusionrec.models.node_memory import NodeMemory
 
@@ -85,7 +86,11 @@ class SharedOptimiser:
         }
 
     def step(self) -> None:
-        """Learn from the sum of all workers' gradients; one that a worker lacks is zero."""
+        """Learn from the sum of all workers' gradients; one that a worker lacks is zero.
+
+        So a weight that no worker has a gradient of moves by its moments, where an optimiser that
+        is not shared would leave it out.
+        """
         for seen, parameter in zip(self._mine, self.parameters, strict=True):
             if parameter.grad is None:
                 seen.zero_()
@@ -113,7 +118,20 @@ class SharedOptimiser:
         }
 
     def restore(self, tensors: Tensors) -> None:
-        """The inverse of :meth:`tensors`; all workers make it, of the same."""
+        """The inverse of :meth:`tensors`; all workers make it, of the same.
+
+        Raises
+        ------
+        StageError
+            Its weights have not all made the same number of steps, as here they do.
+        """
+        steps = {float(x) for name, x in tensors.items() if name.endswith(".step")}
+        if len(steps) > 1:
+            raise StageError(
+                "train: the checkpoint has weights of "
+                f"{', '.join(f'{step:g}' for step in sorted(steps))} steps; workers that share "
+                "memory take all steps with all weights: train anew"
+            )
         self._step.copy_(tensors.get("0.step", torch.zeros(())))
         for name, seen in self._moments.items():
             for number, each in enumerate(seen):

@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from fusionrec.errors import StageError
 from fusionrec.models import checkpoint, node_memory
 from fusionrec.models.collective import Collective
+from fusionrec.models.shared_optimiser import SharedOptimiser
 from fusionrec.models.training import Training
 from tests.models.test_training import DOUBLE, blobs, feed
 
@@ -77,6 +78,29 @@ def _impatient(group: Collective, store: str) -> str:
 
 def _elsewhere(group: Collective, store: str) -> tuple[bool, float]:
     return group.memory is None, group.sum(torch.tensor(1.0)).item()
+
+
+def _without_room(group: Collective, store: str) -> str:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    memory = group.memory
+    assert memory is not None
+    node_memory._made = full
+    with pytest.raises(StageError) as caught:
+        memory.region(1 << 20)
+    return str(caught.value)
+
+
+def _of_several_steps(group: Collective, store: str) -> str:
+    memory = group.memory
+    assert memory is not None
+    optimiser = SharedOptimiser(
+        torch.nn.Linear(2, 1), torch.optim.Adam, memory, eta=0.1, weight_decay=0
+    )
+    with pytest.raises(StageError) as caught:
+        optimiser.restore({"0.step": torch.tensor(3.0), "1.step": torch.tensor(2.0)})
+    return str(caught.value)
 
 
 def _worker(rank: int, world: int, store: str, work, out) -> None:
@@ -167,3 +191,14 @@ def test_a_worker_waits_for_so_long_and_says_for_whom(tmp_path) -> None:
 
 def test_workers_that_do_not_see_the_memory_use_the_process_group(tmp_path) -> None:
     assert together(3, tmp_path, _elsewhere) == dict.fromkeys(range(3), (True, 3.0))
+
+
+def test_memory_that_worker_0_cannot_make_is_told_as_that(tmp_path) -> None:
+    said = together(2, tmp_path, _without_room)
+    assert "No space left" in said[0]
+    assert said[1] == "train: 1 MB cannot be shared by workers: worker 0 has made none"
+
+
+def test_weights_of_different_steps_are_refused(tmp_path) -> None:
+    for said in together(2, tmp_path, _of_several_steps).values():
+        assert said.startswith("train: the checkpoint has weights of 2, 3 steps; ")
