@@ -118,12 +118,17 @@ class Read:
 
 
 def _album_keys(table: pa.Table) -> pa.Array:
-    """An artist's id and a release's name in one text; null where one of them is unknown."""
-    parts = (
+    """An artist's id and a release's name in one text; null where one of them is unknown.
+
+    The id has no line break of its own in it, so that no two pairs have the same text.
+    """
+    artist, release = (
         pc.if_else(pc.equal(column, ""), None, column)
         for column in (table["artist_id"].combine_chunks(), table["release"].combine_chunks())
     )
-    return pc.binary_join_element_wise(*parts, "\n")
+    for text, escaped in (("\\", "\\\\"), ("\n", "\\n")):
+        artist = pc.replace_substring(artist, text, escaped)
+    return pc.binary_join_element_wise(artist, release, "\n")
 
 
 def _representatives(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
