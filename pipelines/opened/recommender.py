@@ -343,7 +343,8 @@ class Recommender:
         pa.Table
             `song_id`, `vector` (zeros where it is not present) and `present`: whether the song has
             what the network needs, as `fuse.missing` has it, or of a blend, whether any signal
-            knows something of it. Such a table may be the candidates of :meth:`recommend`.
+            knows something of it. Such a table may be the candidates of :meth:`recommend`. A blend
+            ranks songs of its own of which nothing is known, all alike; new ones it leaves out.
 
         Raises
         ------

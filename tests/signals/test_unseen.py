@@ -19,6 +19,7 @@ from fusionrec.signals.songs import Songs
 from fusionrec.signals.unseen import encoder as encoder_module
 from fusionrec.signals.unseen.encoder import UnseenSongs
 from fusionrec.signals.unseen.joining import joined
+from fusionrec.signals.unseen.read import Catalogued
 from fusionrec.signals.unseen.stored import as_arrays, of_arrays
 from tests.signals.corpus import OWN, SETTINGS, TASTES, corpus
 
@@ -170,6 +171,7 @@ def test_a_new_song_has_the_context_of_its_artist() -> None:
 
 
 def test_a_song_of_which_nothing_is_known_has_no_row() -> None:
+    """Not even that which the fit gives to songs of its own of which nothing is known."""
     for name in ("taste-context", "factors-terms", "popularity", "artist-factors"):
         _, found = encoder(fold("song"), name)
         bare = found.rows(Songs(pa.table({"song_id": ["x", "y"]}), 2))
@@ -196,3 +198,19 @@ def test_songs_of_which_little_is_known_have_what_there_is(column: str) -> None:
     has = rows.present
     assert has.any()
     close(rows.F[has], found.F[cold[has]], 1e-5)
+    # Of the rest nothing is known: the fit has one row for all, and as new songs they have none.
+    assert not rows.F[~has].any()
+    if column == "year":
+        rest = found.F[cold[~has & (cold < OWN)]]
+        assert len(rest) > 1
+        close(rest, np.broadcast_to(rest[0], rest.shape), 1e-5)
+        assert np.abs(rest).max() > 1e-3 * np.abs(found.F).max()
+
+
+def test_albums_are_pairs_of_an_artist_and_a_release() -> None:
+    pairs = [("a\nb", "c"), ("a", "b\nc"), ("a\\nb", "c"), ("a\\", "nb\nc")]
+    ids, releases = zip(*pairs, strict=True)
+    columns = {"song_id": list("wxyz"), "artist_id": list(ids), "release": list(releases)}
+    songs = Songs(pa.table(columns), 4)
+    assert len(set(songs.albums)) == 4
+    assert len(set(Catalogued.of(songs).codes(songs)[1])) == 4

@@ -39,7 +39,8 @@ class UnseenRows:
     atoms
         Float32, shape (n, D): as `Blend.atoms` of a song without plays.
     present
-        Shape (n,): songs of which any signal knows something; the rows of others are zeros.
+        Shape (n,): songs of which any signal knows something; the rows of others are zeros, also
+        where the fit has one row for all songs of its own of which nothing is known.
     """
 
     F: NDArray[np.float32]
