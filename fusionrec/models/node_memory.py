@@ -2,7 +2,8 @@
 
 A process group of gloo sends what workers exchange through sockets. On one node they need not send
 at all: each writes into memory that the others see. Order comes from semaphores in that memory,
-one for each pair of workers, on which a worker spins for some microseconds and then sleeps.
+one for each pair of workers, on which a worker spins for some microseconds and then sleeps; that of
+a worker and itself says that it has failed.
 
 The memory has no name anywhere (`memfd_create`), and so is gone with the last process that has it,
 however that ends.
@@ -111,12 +112,24 @@ class NodeMemory:
         Raises
         ------
         StageError
-            One has ended, or takes too long.
+            One has ended or failed, or takes too long.
         """
         for other in self._processes:
             _libc().sem_post(self._semaphore(self.rank, other))
         for other in self._processes:
             self._wait(other)
+
+    def fail(self) -> None:
+        """Tell the others that this worker comes to no further call, though its process may live.
+
+        They notice it within a second, in the next call in which they wait for it.
+        """
+        _libc().sem_post(self._semaphore(self.rank, self.rank))
+
+    def _failed(self, other: int) -> bool:
+        value = ctypes.c_int()
+        _libc().sem_getvalue(self._semaphore(other, other), ctypes.byref(value))
+        return value.value > 0
 
     def region(self, size: int) -> Tensor:
         """Further memory of so many bytes, zeros, the same on all workers; uint8 (size,)."""
@@ -159,18 +172,23 @@ class NodeMemory:
         for _ in range(_SPINS):
             if not _libc().sem_trywait(semaphore):
                 return
-        begun, ended = time.monotonic(), False
+        begun, ended, failed = time.monotonic(), False, False
         while True:
-            until = time.time() + (0.0 if ended else _SLEEP)
+            until = time.time() + (0.0 if ended or failed else _SLEEP)
             at = _Timespec(int(until), int(until % 1 * 1e9))
             if not _libc().sem_timedwait(semaphore, ctypes.byref(at)):
                 return
+            if failed:
+                raise StageError(
+                    f"train: worker {other} has failed; worker {self.rank} waited for it"
+                )
             if ended:
                 raise StageError(
                     f"train: worker {other} has ended; worker {self.rank} waited for it"
                 )
             # Its last deed may have been what is waited for: once more, then.
             ended = bool(select.select([self._processes[other]], [], [], 0)[0])
+            failed = self._failed(other)
             if time.monotonic() - begun > self.seconds:
                 raise StageError(
                     f"workers: {self.rank} has waited {self.seconds:,.0f} s for worker {other}"

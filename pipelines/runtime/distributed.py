@@ -229,5 +229,9 @@ def _work(
     except DataError as error:
         # Ray Train would retry: bad data stay bad, so the driver raises this instead.
         result = {"error": str(error)}
+    except BaseException:
+        if collective.memory is not None:  # its process goes on for a while, and others wait for it
+            collective.memory.fail()
+        raise
     if collective.rank == 0:
         packed.run.write_json(result, _RESULT)

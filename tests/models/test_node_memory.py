@@ -61,6 +61,22 @@ def _bereft(group: Collective, store: str) -> tuple[str, float]:
     return str(caught.value), time.monotonic() - begun
 
 
+def _stalled(group: Collective, store: str) -> str:
+    memory = group.memory
+    assert memory is not None
+    memory.seconds = 60.0
+    memory.barrier()
+    if group.rank == 1:
+        memory.fail()
+        while not Path(store, "noticed").exists():  # it lives on
+            time.sleep(0.01)
+        return ""
+    with pytest.raises(StageError) as caught:
+        memory.barrier()
+    Path(store, "noticed").touch()
+    return str(caught.value)
+
+
 def _impatient(group: Collective, store: str) -> str:
     memory = group.memory
     assert memory is not None
@@ -182,6 +198,11 @@ def test_a_worker_that_ends_is_noticed_by_those_who_wait(tmp_path) -> None:
     # The one whose turn it is to be waited for first may have given up itself.
     assert any("worker 1 has ended" in said for said, _ in found.values())
     assert all("has ended" in said for said, _ in found.values())
+
+
+def test_a_worker_that_fails_is_noticed_while_its_process_lives(tmp_path) -> None:
+    said = together(2, tmp_path, _stalled)
+    assert said == {0: "train: worker 1 has failed; worker 0 waited for it", 1: ""}
 
 
 def test_a_worker_waits_for_so_long_and_says_for_whom(tmp_path) -> None:
