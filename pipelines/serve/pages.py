@@ -12,7 +12,7 @@ from fastapi import Body, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
-from fusionrec.errors import ConfigError, NotFoundError
+from fusionrec.errors import NotFoundError
 from pipelines.opened.asked import Asked
 from pipelines.opened.explained import reasons
 from pipelines.opened.reasons import Reason
@@ -130,7 +130,7 @@ def _add_genres(
         else:
             snapshot, stored, fallback = await stored_of(form.user_id, form.plays)
             if fallback:
-                raise ConfigError(
+                raise NotFoundError(
                     "body.plays: the model knows nothing of these plays, so that a list is that of "
                     "anybody"
                 )

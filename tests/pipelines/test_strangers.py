@@ -196,8 +196,8 @@ def _told(recommender: Recommender, plays: dict[str, dict[str, int]]) -> np.ndar
     from pipelines.opened.lists import played
     from pipelines.opened.plays import GivenPlays
 
-    own, other, _ = played(recommender._ranked, GivenPlays.of(plays))
-    return recommender._ranked.told(own, other, np.full(len(plays), -1))
+    own, other, _ = played(recommender.ranked, GivenPlays.of(plays))
+    return recommender.ranked.told(own, other, np.full(len(plays), -1))
 
 
 def test_a_blend_that_kept_nothing_of_it_says_so(place, tmp_path, caplog) -> None:

@@ -72,13 +72,10 @@ def _serve(settings: Settings) -> Iterator[Any]:
 
 def _rename_the_first(app: Any) -> None:
     snapshot = app.state.engine.snapshot
-    names = snapshot._names
-    titles = [HOSTILE, *names["title"].to_pylist()[1:]]
-    snapshot._names = names.set_column(
-        names.column_names.index("title"), "title", pa.chunked_array([pa.array(titles)])
-    )
-    columns = {name: snapshot._names[name].chunk(0) for name in ("artist", "title")}
-    snapshot.search = SearchIndex.of(columns, snapshot.batches.listeners)
+    texts = snapshot.names._texts
+    texts["title"] = pa.array([HOSTILE, *texts["title"].to_pylist()[1:]])
+    vars(snapshot.names).pop("_shown", None)  # made of them
+    snapshot.search = SearchIndex.of(snapshot.names.searched, snapshot.batches.listeners)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +160,7 @@ def _listed(page: Driver) -> list[str]:
 
 
 def _named(app: Any, row: int) -> dict[str, str]:
-    (named,) = app.state.engine.snapshot.named([row])
+    (named,) = app.state.engine.snapshot.numbered([row])
     return named
 
 
@@ -320,7 +317,7 @@ def test_a_user_has_the_stored_list_and_its_shares(page, app) -> None:
     _until(page, "return document.querySelectorAll('li.song').length")
     (user,) = _all(page, "h1.user")
     expected = app.state.engine.snapshot.user_list(user, 20)
-    rows = app.state.engine.snapshot.named(expected.rows)
+    rows = app.state.engine.snapshot.numbered(expected.rows)
     assert _listed(page) == [song["song_id"] for song in rows]
     strips = "return [...document.querySelectorAll('li.song .strip')].map((e) => e.ariaLabel)"
     said = page.execute_script(strips)

@@ -108,7 +108,6 @@ def test_a_users_history_and_mixture(served) -> None:
         ("reasons", {"song_ids": ["x"]}),
         ("reasons", {"song_ids": ["x"], "user_id": "u", "plays": {}}),
         ("reasons", {"song_ids": ["x"] * 101, "user_id": "u"}),
-        ("reasons", {"song_ids": ["x"], "plays": {"no such song": 1}}),
         ("mixtures", {"user_id": "u", "plays": {}}),
     ],
 )
@@ -116,6 +115,13 @@ def test_questions_that_are_none_are_refused(genre, path, form) -> None:
     found = genre[1].post(f"/v1/{path}", json=form)
     assert found.status_code == 422
     assert found.json()["detail"]
+
+
+def test_plays_that_the_model_knows_nothing_of_have_no_reasons(genre) -> None:
+    form = {"song_ids": ["x"], "plays": {"no such song": 1}}
+    found = genre[1].post("/v1/reasons", json=form)
+    assert found.status_code == 404
+    assert "knows nothing of these plays" in found.json()["detail"]
 
 
 # --- the map -------------------------------------------------------------------------------
