@@ -60,6 +60,8 @@ demo: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec report $(DEMO_CONFIG) --set train.workers=0
 	$(BIN)/fusionrec tune $(DEMO_CONFIG) --set recommend.model=genre
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
+	@echo "To look at it in a browser: fusionrec serve --workspace $(DEMO)/workspace"
+	@echo "(README, \"Over HTTP, and as a page\", says what that needs)"
 
 # All that is compared unless asked otherwise, and the README's method of one's own.
 METHODS = random,popularity,hotttnesss,mlr,linear,mlp,cnn-mse,cnn-wpe,fusion,linear-features,blend,wmf,classes,popularity-oracle,mine:Nearest
