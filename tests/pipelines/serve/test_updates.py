@@ -13,8 +13,8 @@ from pipelines.run import stages
 from pipelines.serve.app import create_app
 from pipelines.serve.settings import Settings
 from tests.pipelines.inline import without_ray
-from tests.pipelines.late import MODELS, Late, load
 from tests.pipelines.serve.test_engine import asking
+from tests.pipelines.update.late import MODELS, Late, load
 
 SLOW = ("ranking", "blend")
 
