@@ -38,6 +38,10 @@ def places(late, early, tmp_path_factory) -> dict[str, Place]:
 
     class Places(dict[str, Place]):
         def __missing__(self, model: str) -> Place:
+            with without_ray():  # also for the test that compares it with one made with Ray
+                return self.made(model)
+
+        def made(self, model: str) -> Place:
             folder = tmp_path_factory.mktemp(model)
             if model in ON_THE_SAME:
                 self[model] = replace(early.copy(folder), model=model)
