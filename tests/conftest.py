@@ -115,14 +115,15 @@ def _ray_where_taken(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """A command that runs in the process sets how it logs, which is not to reach other tests."""
+def _logs_unset() -> None:
+    """A command that ran in the process has set how it logs, which is not to reach other tests.
+
+    It may have been for a fixture that lives longer than a test.
+    """
     log = logging.getLogger("fusionrec")
-    level, handlers, propagate = log.level, log.handlers[:], log.propagate
-    yield
-    log.setLevel(level)
-    log.handlers[:] = handlers
-    log.propagate = propagate
+    log.setLevel(logging.NOTSET)
+    log.handlers[:] = []
+    log.propagate = True
 
 
 def _with_ray(item: pytest.Item) -> bool:

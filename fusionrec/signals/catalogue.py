@@ -12,10 +12,10 @@ from fusionrec.signals import basis, content, taste
 from fusionrec.signals.kernels import Sum
 from fusionrec.signals.signal import Factors, Fold
 from fusionrec.signals.songs import Songs
-from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import compared, features, first_of_artists
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import Attention, ByGroup, taken
+from fusionrec.signals.user_map import UserMap
 
 
 def by_attention(fold: Fold) -> Factors:

@@ -19,10 +19,10 @@ from fusionrec.signals.context import fame
 from fusionrec.signals.kernels import CHUNK, gram
 from fusionrec.signals.neighbour_means import neighbour_means, unseen_means
 from fusionrec.signals.signal import Factors, Fold
-from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import features
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import ByNumbers
+from fusionrec.signals.user_map import UserMap
 
 
 def alone(fold: Fold, with_context: bool) -> Factors:

@@ -18,7 +18,7 @@ from fusionrec.signals.kernels import CHUNK
 from fusionrec.signals.memo import Memo
 from fusionrec.signals.settings import BlendSettings
 from fusionrec.signals.songs import Songs
-from fusionrec.signals.strangers import UserMap
+from fusionrec.signals.user_map import UserMap
 
 if TYPE_CHECKING:
     from fusionrec.signals.unseen.maps import SongMaps

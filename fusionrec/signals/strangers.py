@@ -14,8 +14,8 @@ among them, it has learned nothing of this kind, nor were they counted of its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,37 +26,9 @@ from fusionrec.errors import ConfigError
 from fusionrec.signals.explain import Layout
 from fusionrec.signals.histories import Histories
 from fusionrec.signals.settings import BlendSettings
-
-Raw = Literal["one", "activity", "popularity", "factors"]
-"""Numbers of a user: 1; log(1 + songs played); the mean of log(1 + listeners) over these songs; and
-the user's factors, f of them."""
+from fusionrec.signals.user_map import Raw, UserMap
 
 _SINGLE: tuple[Raw, ...] = ("one", "activity", "popularity")
-
-
-@dataclass(frozen=True)
-class UserMap:
-    """A signal's users as a linear map of raw numbers of them.
-
-    Attributes
-    ----------
-    raw
-        Which.
-    matrix
-        Float32, shape (raw numbers, d): a user's vector is the numbers times it.
-    """
-
-    raw: Raw
-    matrix: NDArray[np.float32]
-
-    @staticmethod
-    def of(raw: Raw, numbers: NDArray[Any]) -> UserMap:
-        """The numbers themselves, given those of users or songs, shape (rows, numbers)."""
-        return UserMap(raw, np.eye(numbers.shape[1], dtype=np.float32))
-
-    def times(self, matrix: NDArray[np.float32]) -> UserMap:
-        """The map to these vectors times a matrix, (d, k)."""
-        return replace(self, matrix=self.matrix @ matrix)
 
 
 class Rows(Protocol):

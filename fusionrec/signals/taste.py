@@ -22,11 +22,11 @@ from fusionrec.baselines import factorisation
 from fusionrec.signals import basis
 from fusionrec.signals.kernels import CHUNK, gram, most_played
 from fusionrec.signals.signal import Factors, Fold
-from fusionrec.signals.strangers import UserMap
 from fusionrec.signals.unseen.fitted import features
 from fusionrec.signals.unseen.maps import SongMap, SongMaps
 from fusionrec.signals.unseen.parts import MeansByTerms
 from fusionrec.signals.unseen.references import References
+from fusionrec.signals.user_map import UserMap
 
 NEIGHBOURS = 4096
 """The most-played songs that are looked at for neighbours of each song."""
