@@ -353,7 +353,7 @@ def plain(text: str) -> str:
 def test_the_readmes_commands_run(tmp_path) -> None:
     text = (ROOT / "README.md").read_text()
     section = text.partition("## Your own catalogue in five minutes\n")[2].partition("\n## ")[0]
-    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    block, update = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     commands = [line.split() for line in block.replace("\\\n", " ").splitlines()]
     assert [words[1] for words in commands] == ["sample", "init", "run", "recommend", "recommend"]
     told: list[str] = []
@@ -374,6 +374,23 @@ def test_the_readmes_commands_run(tmp_path) -> None:
         )
         assert done.returncode == 0, (words, done.stderr)
         told.append(done.stdout)
+    # New plays in a file of their own.
+    plays = tmp_path / "shop/tables/plays.csv"
+    head, *_, last = plays.read_text().splitlines()
+    row = last.split(",")
+    (plays.parent / "more.csv").write_text("\n".join([head, ",".join(["somebody", *row[1:]]), ""]))
+    more = "source.tables.plays.paths=[plays.csv, more.csv]"
+    settings = [part for override in (*OVERRIDES, more) for part in ("--set", override)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *update.split()[1:], *settings],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    updated = Workspace(str(tmp_path / "shop/workspace")).require("update")
+    assert updated["counts"]["new_users"] == updated["counts"]["new_plays"] == 1
     # What the README shows of `init` is what it prints, but for places, numbers and line breaks.
     (shown,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
     printed = plain(told[1].replace(str(tmp_path), "/home/you"))
