@@ -18,14 +18,23 @@ def stdout_for_results() -> Iterator[None]:
     """While it lasts, only the main thread writes to standard output, and nothing of Ray in it.
 
     Ray prints there what its nodes have to say, such as of memory that is short: from threads of
-    its own, and where it is called.
+    its own, and where it is called. Where Ray still runs at the end, what it prints is kept out on:
+    it is told of more until the process ends, and then waits for that and prints the rest.
     """
     stream = sys.stdout
-    sys.stdout = cast(TextIO, _WithoutRay(stream))
+    if not isinstance(stream, _WithoutRay):
+        sys.stdout = cast(TextIO, _WithoutRay(stream))
     try:
         yield
     finally:
-        sys.stdout = stream
+        if not _ray_runs():
+            sys.stdout = stream
+
+
+def _ray_runs() -> bool:
+    """Whether this process is connected to Ray; if nothing imported it, it is not."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
 
 
 _PRINT = "ray.experimental.tqdm_ray"
