@@ -189,13 +189,27 @@ def copied(workspace: Workspace, target: Path) -> None:
         pq.write_table(table, target / name, compression="zstd", row_group_size=250)
 
 
+def some_lists(workspace: Workspace) -> dict[str, list[str]]:
+    """Of users drawn from all, the songs listed; a part of the lists is in memory at a time."""
+    parts = workspace.parts("update", "lists")
+    users = [len(workspace.read_part("update", "lists", name, ["user_id"])) for name in parts]
+    drawn = np.sort(np.random.default_rng(1).choice(sum(users), SAMPLE, replace=False))
+    first = np.concatenate([[0], np.cumsum(users)])
+    wanted: dict[str, list[str]] = {}
+    for part, name in enumerate(parts):
+        rows = drawn[(drawn >= first[part]) & (drawn < first[part + 1])] - first[part]
+        if len(rows):
+            table = workspace.read_part("update", "lists", name, ["user_id", "song_ids"])
+            chosen = table.take(pa.array(rows)).to_pydict()
+            wanted |= zip(chosen["user_id"], chosen["song_ids"], strict=True)
+    return wanted
+
+
 def same(folder: Path, place: Path) -> dict[str, int]:
     """Users whose lists were made once more, of all songs, and those whose ids are the same."""
     workspace = Workspace(str(place))
     late = set(pq.read_table(folder / "songs-2.parquet")["song_id"].to_pylist())
-    rows = workspace.read("update", "lists", ["user_id", "song_ids"])
-    chosen = rows.take(pa.array(np.random.default_rng(1).choice(len(rows), SAMPLE, False)))
-    wanted = dict(zip(*(chosen[name].to_pylist() for name in chosen.column_names), strict=True))
+    wanted = some_lists(workspace)
     plays: dict[str, dict[str, int]] = {user: {} for user in wanted}
     for when in "12":
         table = pq.read_table(folder / f"plays-{when}.parquet", filters=[("user_id", "in", wanted)])

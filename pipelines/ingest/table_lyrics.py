@@ -5,7 +5,7 @@ Their words become bags of a vocabulary of the corpus's own; text stays beside t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from fusionrec.formats.tables import columns_of, read_lyrics, table_files
 from fusionrec.formats.tables.spec import TableSpec
 from pipelines.config import Config
 from pipelines.ingest.catalogue import Catalogued, Key
-from pipelines.ingest.joining import Join, arrived, send_to_songs
+from pipelines.ingest.joining import Join, Matched, Seen, arrived, send_to_songs
 from pipelines.ingest.lyrics import NONE, counts_of
 from pipelines.ingest.reading import Tables, read_shards
 from pipelines.ingest.song_groups import SongGroup
@@ -28,7 +28,7 @@ from pipelines.ingest.vocabulary import STAGING as VOCABULARY
 from pipelines.ingest.vocabulary import as_bags, pieces_of_words, send_words, write_vocabulary
 from pipelines.runtime import tasks
 from pipelines.runtime.shards import Shard, Written
-from pipelines.runtime.stage import Counts, resumable
+from pipelines.runtime.stage import Counts, Json, resumable
 from pipelines.runtime.workspace import StageRun, part_name
 
 JOIN = Join("lyrics", "song_id", others="raw_other_lyrics")
@@ -42,6 +42,26 @@ class LyricsReport(ReadReport):
 
     words: int
     texts: int
+
+
+@dataclass(frozen=True)
+class LyricsRead:
+    """Lyrics that were read and matched: the report of each shard, and what was found in it."""
+
+    reports: list[LyricsReport]
+    matched: list[Matched]
+    total: ReadReport
+    stream: Json
+
+    @property
+    def counts(self) -> Counts:
+        """Of rows, and of those that are of no use."""
+        return {
+            "lyrics": self.total.rows,
+            "lyrics_rejected": self.total.dropped,
+            "lyrics_rejects": self.total.reasons,
+            "stream": self.stream,
+        }
 
 
 def read_table_lyrics(
@@ -62,26 +82,14 @@ def read_table_lyrics(
         return NONE
     shards, columns = table_shards(config, run, spec, "source.tables.lyrics")
     join = replace(JOIN, key=tasks.run_task(run, key_of, spec, specs.songs))
-    reports, stream = read_shards(
-        run,
-        "lyrics",
-        partial(read_shard, join.key),
-        shards,
-        ["raw_lyrics", "lyrics_rejects"],
-        LyricsReport,
-        description="reading lyrics",
-    )
-    total = totals(reports, limit, "lyrics", ", ".join(spec.paths))
-    pieces = pieces_of_words(sum(found.words for found in reports))
-    (found,) = send_to_songs(
-        run,
-        join,
-        [shards],
-        songs,
-        description="matching lyrics",
-        origins=origins(shards, reports),
-        seen=partial(send_words, run, pieces),
-    )
+    pieces = 0
+
+    def seen_words(reports: Sequence[LyricsReport]) -> Seen:
+        nonlocal pieces
+        pieces = pieces_of_words(sum(found.words for found in reports))
+        return partial(send_words, run, pieces)
+
+    read = match_lyrics(run, limit, spec, shards, join, songs, seen=seen_words)
     words = write_vocabulary(run, pieces, len(shards), config.source.tables.vocabulary)
     if not words:
         raise SourceError(
@@ -98,14 +106,54 @@ def read_table_lyrics(
             run, resumable(run, name, work, Written), over, description="counting words"
         )
     return {
-        "lyrics": total.rows,
-        "lyrics_rejected": total.dropped,
-        "lyrics_as_text": sum(found.texts for found in reports),
+        **read.counts,
+        "lyrics_as_text": sum(found.texts for found in read.reports),
         "vocabulary": words,
-        **counts_of(found),
-        "lyrics_rejects": total.reasons,
-        "stream": stream,
+        **counts_of(read.matched),
     }
+
+
+def match_lyrics(
+    run: StageRun,
+    limit: float,
+    spec: TableSpec,
+    shards: Sequence[TableShard],
+    join: Join,
+    songs: Catalogued,
+    seen: Callable[[Sequence[LyricsReport]], Seen] | None = None,
+) -> LyricsRead:
+    """Read lyrics to `raw_lyrics` and send each to the group of its song.
+
+    Parameters
+    ----------
+    seen
+        By what was read, what else is done with each row that is sent.
+
+    Raises
+    ------
+    TooManyRejectsError
+        More than `limit` of the rows are of no use.
+    """
+    reports, stream = read_shards(
+        run,
+        "lyrics",
+        partial(read_shard, join.key),
+        shards,
+        ["raw_lyrics", "lyrics_rejects"],
+        LyricsReport,
+        description="reading lyrics",
+    )
+    total = totals(reports, limit, "lyrics", ", ".join(spec.paths))
+    (matched,) = send_to_songs(
+        run,
+        join,
+        [shards],
+        songs,
+        description="matching lyrics",
+        origins=origins(shards, reports),
+        seen=seen(reports) if seen else None,
+    )
+    return LyricsRead(reports, matched, total, stream)
 
 
 def key_of(spec: TableSpec, songs: TableSpec | None) -> Key:

@@ -19,12 +19,11 @@ from fusionrec.formats.tables.spec import TableSpec
 from pipelines.config import Config
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.catalogue import Catalogued, catalogue
-from pipelines.ingest.joining import Join, arrived, send_to_songs
+from pipelines.ingest.joining import Join, arrived
 from pipelines.ingest.plays import RawPlays, read_plays, read_raw_plays
-from pipelines.ingest.reading import read_shards
 from pipelines.ingest.song_groups import SongGroup
-from pipelines.ingest.sources import Origin, origins, totals
-from pipelines.ingest.table_lyrics import JOIN, LyricsReport, key_of, read_shard
+from pipelines.ingest.sources import Origin
+from pipelines.ingest.table_lyrics import JOIN, key_of, match_lyrics
 from pipelines.ingest.table_songs import read_table_songs, songs_played
 from pipelines.ingest.tables import table_shards
 from pipelines.ingest.vectors import JOIN as VECTORS
@@ -131,33 +130,13 @@ def _lyrics(
     assert new.whole.lyrics is not None
     key = tasks.run_task(run, key_of, new.whole.lyrics, new.whole.songs)
     join = replace(_of_new(JOIN), key=key)
-    reports, stream = read_shards(
-        run,
-        "lyrics",
-        partial(read_shard, join.key),
-        shards,
-        ["raw_lyrics", "lyrics_rejects"],
-        LyricsReport,
-        description="reading lyrics",
-    )
-    total = totals(reports, limit, "lyrics", ", ".join(spec.paths))
-    (matched,) = send_to_songs(
-        run,
-        join,
-        [shards],
-        songs,
-        description="matching lyrics",
-        origins=origins(shards, reports),
-    )
+    read = match_lyrics(run, limit, spec, shards, join, songs)
     work = resumable(run, LYRICS, partial(_collect, run, join, [s.part for s in shards]), Written)
     tasks.map_tasks(run, work, songs.groups, description="lyrics of songs")
     return {
-        "lyrics": total.rows,
-        "lyrics_rejected": total.dropped,
-        "songs_with_lyrics": sum(found.songs for found in matched),
-        "lyrics_of_other_songs": sum(found.others for found in matched),
-        "lyrics_rejects": total.reasons,
-        "stream": stream,
+        **read.counts,
+        "songs_with_lyrics": sum(found.songs for found in read.matched),
+        "lyrics_of_other_songs": sum(found.others for found in read.matched),
     }
 
 
