@@ -27,7 +27,9 @@ def page() -> str:
 
 
 def _options(command: Any) -> str:
-    rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+    rows = [
+        _row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)
+    ]
     if not rows:
         return ""
     return "\n".join(["| | default | meaning |", "|---|---|---|", *rows])

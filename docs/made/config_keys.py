@@ -18,13 +18,15 @@ from pipelines.config.section import Section
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
 
+_HEAD = "| key | may be | default | meaning |\n|---|---|---|---|\n"
+
 INTRODUCTION = """\
 # Configuration
 
 Every key, with its default and what it may be; `fusionrec config --keys` lists the same. A key is
 given in a YAML file (`--config my.yaml`), where sections are nested, or on the command line as
-`--set section.key=value`, whose value is YAML, too. Keys that are not given have their defaults, and
-an unknown key is an error. `fusionrec config` prints what a file and overrides come to.
+`--set section.key=value`, whose value is YAML, too. Keys that are not given have their defaults,
+and an unknown key is an error. `fusionrec config` prints what a file and overrides come to.
 """
 
 
@@ -56,7 +58,7 @@ def _entry(name: str, field: FieldInfo) -> str:
     about = _prose(field.description or "")
     text = f"### `{name}` {{ #{name} }}\n\n{about}\n\n{_kind(field)}. Default: {_default(field)}\n"
     for part in _parts(field.annotation):
-        text += f"\nAn entry{_of(part)} has:\n\n| key | may be | default | meaning |\n|---|---|---|---|\n"
+        text += f"\nAn entry{_of(part)} has:\n\n{_HEAD}"
         for key, inner in part.model_fields.items():
             cells = (f"`{key}`", _kind(inner), _default(inner), _prose(inner.description or ""))
             text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
@@ -103,7 +105,8 @@ def _kind(field: FieldInfo) -> str:
     text = _type(field.annotation)
     # What is not a number is told last, so that the bounds are those of the number.
     text, or_null, _ = text.partition(" or `null`") if limits else (text, "", "")
-    return _capital(text + (f", {' and '.join(limits)}" if limits else "") + ("," * bool(limits and or_null)) + or_null)
+    bounded = f", {' and '.join(limits)}" if limits else ""
+    return _capital(f"{text}{bounded}{',' if or_null else ''}{or_null}")
 
 
 def _type(annotation: Any) -> str:
@@ -135,7 +138,9 @@ def _joined(kinds: Any) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Text as a sentence begins, but for names of files and the like."""
+    word = text.partition(" ")[0].rstrip(",.:;")
+    return text if re.search(r"\W|_", word) else text[:1].upper() + text[1:]
 
 
 def _prose(text: str) -> str:
