@@ -61,9 +61,9 @@ demo: $(STAMP) $(DEMO)/corpus/truth.json
 	$(BIN)/fusionrec tune $(DEMO_CONFIG) --set recommend.model=genre
 	$(BIN)/fusionrec run --config $(DEMO)/workspace/tune/best.yaml
 	@echo "To look at it in a browser: fusionrec serve --workspace $(DEMO)/workspace"
-	@echo "(README, \"Over HTTP, and as a page\", says what that needs)"
+	@echo "(docs/service.md says what that needs)"
 
-# All that is compared unless asked otherwise, and the README's method of one's own.
+# All that is compared unless asked otherwise, and the guide's method of one's own.
 METHODS = random,popularity,hotttnesss,mlr,linear,mlp,cnn-mse,cnn-wpe,fusion,linear-features,blend,wmf,classes,popularity-oracle,mine:Nearest
 LISTS = $(DEMO)/nearest.parquet
 
