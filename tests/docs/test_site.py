@@ -121,9 +121,9 @@ def test_every_public_module_has_a_page(site) -> None:
         "fusionrec.models.network.FusionNetwork",
         "fusionrec.ranking.topk.rank_users",
     } <= found
-    links = (site / "reference/api/index.html").read_text("utf-8")
-    for name in ("fusionrec/ranking/topk.html", "fusionrec/search/index_.html"):
-        assert f'href="{name}' in links  # in the navigation beside each page
+    # In the navigation beside the page, and in a list on the package's.
+    links = (site / "reference/api/fusionrec/search/index.html").read_text("utf-8")
+    assert len(re.findall('href="(?:index_|edits|words).html', links)) >= 3
 
 
 def test_every_key_and_command_is_described(site) -> None:
@@ -190,8 +190,7 @@ def test_what_is_broken_fails_the_build(copy) -> None:
     (copy / "docs/unlisted.md").write_text("# In no navigation\n")
     done = build(copy, copy / "site")
     assert done.returncode != 0
-    warnings = [line for line in done.stderr.splitlines() if "WARNING" in line]
-    for fault in (
+    faults = (
         "'nowhere.md'",
         "'quality.md#nowhere'",
         "../examples/nowhere.py, which does not exist",
@@ -200,8 +199,11 @@ def test_what_is_broken_fails_the_build(copy) -> None:
         "'capacity.md#nowhere'",
         "'fusionrec.nowhere'",
         "unlisted.md",
-    ):
-        assert any(fault in line for line in warnings), (fault, done.stderr)
+    )
+    for fault in faults:
+        assert fault in done.stderr, (fault, done.stderr)
+    # Two of them are noticed by MkDocs, too: a file outside docs/, and a name in no page.
+    assert done.stderr.count("WARNING") <= len(faults) + 2
 
 
 @pytest.mark.slow
@@ -237,7 +239,7 @@ class TestInABrowser:
             found = until(
                 driver,
                 "return [...document.querySelectorAll('a.md-search-result__link')].map(a => a.href)"
-                ".find(a => a.includes('reference/config.html#train.eta_batch'))",
+                ".find(a => /reference.config\\.html\\?.*#train\\.eta_batch$/.test(a))",
             )
             assert found
             asked = [
