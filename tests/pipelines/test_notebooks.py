@@ -57,6 +57,7 @@ def test_a_finished_workspace_is_asked_without_ray(undisturbed, tmp_path) -> Non
     assert "1 song ids are not in" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_method_runs_alone(tmp_path) -> None:
     """What it ends with is better than chance, and nothing of the pipeline is there."""
     done = run("method.ipynb", tmp_path, "ray", "pipelines", OMP_NUM_THREADS="1")

@@ -1,20 +1,15 @@
 """The blocks of the README and of the guide run, in the order in which a reader meets them."""
 
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from itertools import pairwise
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 from pipelines.runtime.workspace import Workspace
-from tests.docs.blocks import ELSEWHERE, ROOT, blocks, pages, replaced, script
+from tests.docs.blocks import ROOT, blocks, pages, script
 
 BESIDE = ("pipelines", "examples", "benchmarks", "cluster")
 """Folders of the repository that commands name files of."""
@@ -51,14 +46,6 @@ def filled(workspace: Path) -> dict[str, str]:
     return {"USER_ID": user, "SONG_ID": song, "artist - title": name}
 
 
-def environment(place: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}:{place / 'examples'}",
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in pages() if any(b.is_run for b in blocks(p))])
 def test_a_pages_blocks_run(place, page) -> None:
@@ -67,68 +54,14 @@ def test_a_pages_blocks_run(place, page) -> None:
     done = subprocess.run(
         [sys.executable, program],
         cwd=place,
-        env=environment(place),
+        env={
+            **os.environ,
+            "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}:{place / 'examples'}",
+        },
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-
-
-SERVICE = "docs/service.md"
-SHOWN = "http://127.0.0.1:8000"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_what_the_guide_asks_the_service_is_answered(place) -> None:
-    """Each request has an answer with the fields that the page shows below it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    given = filled(place / "demo" / "workspace") | {SHOWN: f"http://127.0.0.1:{port}"}
-    shown = blocks(SERVICE)
-    asked = [
-        (block, answer)
-        for block, answer in pairwise(shown)
-        if block.reason == f"{ELSEWHERE}tests/pipelines/test_pages.py"
-    ]
-    assert asked
-    serve = [place / "bin" / "fusionrec", "serve", "--workspace", "demo/workspace"]
-    serving = subprocess.Popen([*serve, "--port", str(port)], cwd=place, env=environment(place))
-    try:
-        _wait_for(port, serving)
-        for block, answer in asked:
-            told = subprocess.run(
-                ["bash", "-e", "-c", replaced(block.text, given)],
-                cwd=place,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=True,
-            ).stdout
-            assert answer.language == "json", answer.name
-            assert fields(json.loads(told)) >= fields(json.loads(answer.text)), block.name
-    finally:
-        serving.terminate()
-        serving.wait(30)
-
-
-def _wait_for(port: int, serving: subprocess.Popen[bytes]) -> None:
-    while serving.poll() is None:
-        try:
-            urlopen(f"http://127.0.0.1:{port}/v1/health", timeout=10).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"the service ended with {serving.returncode}")
-
-
-def fields(answer: object, name: str = "") -> set[str]:
-    """The dotted names of all fields of an answer; those of a list's items are one."""
-    if isinstance(answer, dict):
-        inner = [fields(value, f"{name}.{key}") for key, value in answer.items()]
-        return {f"{name}.{key}" for key in answer}.union(*inner)
-    if isinstance(answer, list):
-        return set().union(*(fields(item, f"{name}[]") for item in answer))
-    return set()
