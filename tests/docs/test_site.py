@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markdown.extensions.toc import slugify
 
 from pipelines.config import describe
 from tests.docs.blocks import ROOT
@@ -151,6 +152,23 @@ def test_files_of_the_repository_are_pages(site) -> None:
         "notebooks/method.html": "",
     }.items():
         assert link in (site / name).read_text("utf-8"), name
+
+
+def test_the_readmes_links_lead_somewhere(every) -> None:
+    """It is no page of the site, so that the build does not look at it."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^()\s]+)\)", text)
+    inside = [link for link in links if not re.match(r"[a-z]+:", link)]
+    headings = [slugify(title, "-") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    assert len(inside) > 10
+    for link in inside:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        if anchor and not path:
+            assert anchor in headings, link
+        elif anchor:
+            page = path.removeprefix("docs/").replace(".md", ".html")
+            assert anchor in every[page].ids, link
 
 
 def test_what_makes_the_pages_is_none(site) -> None:
