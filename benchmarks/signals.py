@@ -89,7 +89,7 @@ class Corpus:
 
 
 def read(root: str) -> Corpus:
-    """Read a corpus laid out as the README says."""
+    """Read a corpus laid out as docs/msd.md says."""
     tree = os.path.join(root, "MillionSong")
     paths, tables, statistics = list(hdf5.track_paths(tree)), [], []
     for start in range(0, len(paths), READ_AT_ONCE):

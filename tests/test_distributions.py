@@ -19,7 +19,7 @@ from tests.pipelines.conftest import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 NAME = f"fusionrec-{__version__}"
-LEFT_OUT = (".*", "__pycache__", "build", "dist", "demo", "workspace", "*.egg-info")
+LEFT_OUT = (".*", "__pycache__", "build", "dist", "demo", "site", "workspace", "*.egg-info")
 
 pytestmark = pytest.mark.slow
 

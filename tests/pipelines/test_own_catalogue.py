@@ -20,9 +20,12 @@ from pipelines import config
 from pipelines.cli.main import main
 from pipelines.run import run
 from pipelines.runtime.workspace import Workspace
+from tests.docs import blocks
 from tests.pipelines.inline import without_ray
 
-ROOT = Path(__file__).parents[2]
+PAGE = "docs/catalogue.md"
+FIRST = "## Your own catalogue in five minutes"
+UPDATE = "## New songs and plays"
 SMALL = {
     "cluster.num_cpus": 2,
     "pretrain.workers": 0,
@@ -350,11 +353,10 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_run(tmp_path) -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("## Your own catalogue in five minutes\n")[2].partition("\n## ")[0]
-    block, update = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    commands = [line.split() for line in block.replace("\\\n", " ").splitlines()]
+def test_the_guides_commands_run(tmp_path) -> None:
+    (block,) = blocks.section(PAGE, FIRST, "sh")
+    (update,) = blocks.commands(*blocks.section(PAGE, UPDATE, "sh"))
+    commands = [line.split() for line in blocks.commands(block)]
     assert [words[1] for words in commands] == ["sample", "init", "run", "recommend", "recommend"]
     told: list[str] = []
     for words in commands:
@@ -391,8 +393,8 @@ def test_the_readmes_commands_run(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     updated = Workspace(str(tmp_path / "shop/workspace")).require("update")
     assert updated["counts"]["new_users"] == updated["counts"]["new_plays"] == 1
-    # What the README shows of `init` is what it prints, but for places, numbers and line breaks.
-    (shown,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+    # What the guide shows of `init` is what it prints, but for places, numbers and line breaks.
+    (shown,) = (block.text for block in blocks.section(PAGE, FIRST, "text"))
     printed = plain(told[1].replace(str(tmp_path), "/home/you"))
     for part in shown.split("  ...\n"):
         assert plain(part) in printed

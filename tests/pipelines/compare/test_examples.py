@@ -1,4 +1,4 @@
-"""What `make compare` shows beside the baselines: the README's method, and lists made elsewhere."""
+"""What `make compare` shows beside the baselines: the guide's method, and lists made elsewhere."""
 
 import re
 import shutil
@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
 
 
-def test_the_readmes_method_runs(small, place, monkeypatch) -> None:
+def test_the_guides_method_runs(small, place, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/quality.md").read_text()
     (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", text, re.DOTALL)
     assert (EXAMPLES / "mine.py").read_text() == block
     found = rows(run(configured(small, place, compare__methods="[random, mine:Nearest]")))
