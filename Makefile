@@ -100,13 +100,17 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 
 types: $(DEV_STAMP)
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	MYPYPATH=docs $(BIN)/mypy docs/hooks.py docs/made
 
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
 # In two processes: all tests that take Ray in one of them (tests/conftest.py).
 TWO = --numprocesses 2
+
+# The tests start hundreds of processes: what one compiles is kept for the next, also where the
+# environment says otherwise, as a container's may.
+unit slow: export PYTHONDONTWRITEBYTECODE =
 
 unit: $(DEV_STAMP)
 	$(PYTEST) -m "not slow" $(TWO) --durations 20
