@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 PIPELINES = "tests/pipelines/"
 TOLD = "with_ray"
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+_KERNELS = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,7 +49,28 @@ def pytest_configure_node(node: Any) -> None:
     stash = node.config.stash
     if _FOLDER not in stash:
         stash[_FOLDER] = tempfile.TemporaryDirectory()
+        _compile_beside(node.config)
     node.workerinput[TOLD] = str(Path(stash[_FOLDER].name, node.gateway.id))
+
+
+def _compile_beside(config: pytest.Config) -> None:
+    """Compile the kernels while the processes collect, which would each compile them for itself.
+
+    The processes of Ray, too. Nothing waits for it: whoever is earlier compiles as well.
+    """
+    root = Path(__file__).parents[1]
+    if config.rootpath == root:
+        command = [sys.executable, "-m", "tests.kernels"]
+        config.stash[_KERNELS] = subprocess.Popen(
+            command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A run that ends early ends what it began."""
+    if _KERNELS in config.stash:
+        config.stash[_KERNELS].terminate()
+        config.stash[_KERNELS].wait()
 
 
 @pytest.hookimpl(optionalhook=True)  # the tests for GPUs run without xdist, too
@@ -81,6 +104,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def ray_session():
     """A local Ray for all tests that need one in this process."""
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
+    # Ray ends idle workers beyond a worker a CPU, and counts three actors of Ray Data's own that
+    # work no more: each stage would start new ones, which import all that it needs once more.
+    os.environ |= {"RAY_num_workers_soft_limit": "8"}
     from pipelines.config import ClusterConfig
     from pipelines.runtime import session
 
