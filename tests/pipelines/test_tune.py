@@ -51,7 +51,9 @@ def search(corpus: Path, workspace: Path, **settings: object) -> tuple[dict, lis
 
 
 def test_a_search_and_its_best_config(corpus, untuned, ray_session) -> None:
-    counts, rows = search(corpus, untuned, tune__scheduler="none")
+    # Two trials at a time: each more is a process that imports all that a trial needs.
+    settings = {"tune__scheduler": "none", "tune__concurrent": 2}
+    counts, rows = search(corpus, untuned, **settings)
     assert [row["trial"] for row in rows] == [0, 1, 2, 3]
     assert all(row["error"] is None and row["epoch"] == 8 for row in rows)
     assert len({(row["label.k"], row["train.eta"], row["train.p"]) for row in rows}) == 4
@@ -73,7 +75,7 @@ def test_a_search_and_its_best_config(corpus, untuned, ray_session) -> None:
     assert trained["validation_accuracy"] == pytest.approx(best["validation_accuracy"], abs=1e-6)
     assert trained["classes"] == best["label.k"]
     # And once more: everything is up to date.
-    again, _ = search(corpus, untuned, tune__scheduler="none")
+    again, _ = search(corpus, untuned, **settings)
     assert again == counts
 
 
@@ -128,7 +130,9 @@ def test_a_trial_that_fails_has_its_reason_and_the_search_goes_on(
     corpus, untuned, ray_session
 ) -> None:
     space = "{label.k: [3, 900], train.p: [0.0, 0.1, 0.2]}"
-    counts, rows = search(corpus, untuned, tune__space=space, tune__trials=4)
+    counts, rows = search(
+        corpus, untuned, tune__space=space, tune__trials=4, tune__concurrent=1, train__epochs=4
+    )
     failed = [row for row in rows if row["error"] is not None]
     assert 0 < len(failed) == counts["failed"] < 4
     assert all(row["label.k"] == 900 for row in failed)
