@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from fusionrec.errors import StageError
 from fusionrec.models import checkpoint, node_memory
 from fusionrec.models.collective import Collective
 from fusionrec.models.shared_optimiser import SharedOptimiser
 from fusionrec.models.training import Training
+from tests import processes
 from tests.models.test_training import DOUBLE, blobs, feed
 
 
@@ -132,7 +132,7 @@ def _worker(rank: int, world: int, store: str, work, out) -> None:
 
 def together(world: int, folder: Path, work, results: int | None = None) -> dict[int, object]:
     """What each worker, or so many, say."""
-    context = mp.get_context("spawn")
+    context = processes.context()
     out = context.Queue()
     workers = [
         context.Process(target=_worker, args=(rank, world, str(folder), work, out))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from sklearn.utils.class_weight import compute_class_weight
 
 from fusionrec.errors import DataError
@@ -16,6 +15,7 @@ from fusionrec.models.examples import Examples, InMemory, TrainingSet
 from fusionrec.models.network import FusionNetwork
 from fusionrec.models.settings import FusionSettings, Settings
 from fusionrec.models.training import Training, class_weights, fit, predict
+from tests import processes
 
 SETTINGS = Settings(6, 64, p=0.3, norm_group=None, dtype="float32", seed=3)
 BLOCKS = (7, 5)
@@ -243,7 +243,7 @@ def test_curve_does_not_depend_on_the_number_of_workers(
     data = replace(blobs(), fusion=fusion)
     settings = replace(DOUBLE, norm_group=norm_group, modality_dropout=modality_dropout)
     network, curve = trained(settings, data)
-    context = mp.get_context("spawn")
+    context = processes.context()
     out, store = context.Queue(), str(tmp_path / "store")
     workers = [
         context.Process(target=_worker, args=(rank, world, store, shares, data, settings, out))

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from fusionrec.models.collective import Collective
 from fusionrec.models.settings import LossName, RankingSettings, Settings
 from fusionrec.models.to_factors import FactorTraining
+from tests import processes
 from tests.models import test_dlrm, test_ranking, test_to_factors
 from tests.models.planted import USERS, Planted, planted
 
@@ -94,7 +95,7 @@ def _worker(rank: int, store: str, data: Planted, out: mp.Queue) -> None:
 def learned(tmp_path_factory) -> list[Mapping[str, Learned]]:
     """By one worker, by two through a process group, and by two that share memory."""
     data = planted()
-    context = mp.get_context("spawn")
+    context = processes.context()
     out, store = context.Queue(), str(tmp_path_factory.mktemp("workers") / "store")
     workers = [
         context.Process(target=_worker, args=(rank, store, data, out)) for rank in range(WORLD)

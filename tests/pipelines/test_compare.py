@@ -41,6 +41,7 @@ COMPARE = {
     "compare__neural": "{hidden: 20, epochs: 2, cnn_epochs: 1, segments: 32}",
     "compare__towers": "{epochs: 1, dimensions: 8, negatives: 20}",
     "blend__tune": False,
+    "blend__landmarks": 100,
     "compare__mlr": "{queries: 60, iterations: 3}",
 }
 

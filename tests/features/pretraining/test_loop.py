@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from fusionrec.errors import DataError
 from fusionrec.features.lyrics.products import bfloat16_pays
 from fusionrec.features.pretraining.loop import pretrain
 from fusionrec.features.pretraining.settings import MlmSettings
 from fusionrec.models.collective import Collective
+from tests import processes
 from tests.features.pretraining.test_masked_words import SMALL, TOKENIZER, VOCABULARY, topic_texts
 
 
@@ -132,7 +132,7 @@ def test_result_does_not_depend_on_the_number_of_workers(tmp_path, world) -> Non
     """Losses to 1e-9, weights to 1e-8 and perplexities to 1e-6 of themselves, in doubles."""
     losses, perplexities, weights = _trained(Collective())
     assert len(losses) == 3 * 6
-    context = mp.get_context("spawn")
+    context = processes.context()
     out = context.Queue()
     workers = [
         context.Process(target=_worker, args=(r, world, str(tmp_path / "store"), out))
