@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ log = logging.getLogger("fusionrec")
 
 J = TypeVar("J")
 _RESULT = "result.json"
+_FAULT = "fault.json"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ class _Packed(Generic[J]):
     run: StageRun
     gpu: bool
     threads: int | None
+    call: str
+    """Names this call of :func:`run`, of whose workers what is wrong with the data is heard."""
+
+    def fault(self) -> str | None:
+        """What a worker found wrong with the data."""
+        if not self.run.workspace.exists(self.run.stage, _FAULT):
+            return None
+        said: dict[str, str] = self.run.read_json(_FAULT)
+        return said["error"] if said["call"] == self.call else None
 
 
 def demand(stage: str, workers: int, *, threads: int | None = None) -> resources.Demand:
@@ -113,7 +124,7 @@ def run(
         A worker failed otherwise, more often than Ray Train retries.
     """
     name = stage_run.stage
-    packed = _Packed(work, job, stage_run, num_gpus > 0, threads)
+    packed = _Packed(work, job, stage_run, num_gpus > 0, threads, secrets.token_hex(8))
     streams = datasets or {}
     count = max(1, workers)
     cpus = float(threads or 1)
@@ -128,10 +139,9 @@ def run(
         run_task(stage_run, _alone, packed, streams, num_cpus=cpus, num_gpus=num_gpus)
     else:
         _distributed(packed, workers, each, streams)
-    result = stage_run.read_json(_RESULT)
-    if "error" in result:
-        raise DataError(result["error"])
-    counts: Counts = result
+    if (fault := packed.fault()) is not None:
+        raise DataError(fault)
+    counts: Counts = stage_run.read_json(_RESULT)
     return counts
 
 
@@ -226,12 +236,15 @@ def _work(
     torch.set_num_threads(packed.threads or share)
     try:
         result = packed.work(packed.job, Worker(collective, device, streams))
-    except DataError as error:
-        # Ray Train would retry: bad data stay bad, so the driver raises this instead.
-        result = {"error": str(error)}
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, DataError):
+            packed.run.write_json({"call": packed.call, "error": str(error)}, _FAULT)
         if collective.memory is not None:  # its process goes on for a while, and others wait for it
             collective.memory.fail()
-        raise
+        # Ray Train would retry: bad data stay bad, so the driver raises this instead. A worker that
+        # only waited for the one which found them has no fault of its own.
+        if packed.fault() is None:
+            raise
+        return
     if collective.rank == 0:
         packed.run.write_json(result, _RESULT)
