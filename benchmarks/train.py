@@ -12,23 +12,34 @@ start-up and a first epoch that warms up; rounds take turns, the medians count.
 `of the peak` is what the products of the layers are of the arithmetic limit: the rate of a product
 of two 1,024 x 1,024 matrices of float32 in one thread, measured in the worker between the epochs,
 times the threads of all workers. On shared cores both rates fall together.
+
+Beside them, of the same epochs: CPU time of a worker a step; the share of the time in which a
+worker waits for the others in memory that they share; and how many CPUs all else on the machine
+took, Ray's own processes among it (Linux). What is above a tenth of a CPU there is other work, and
+the rates of several workers are then not those of a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from plain_loop import CLASSES, PlainLoop, random_songs
 
-from fusionrec.models.examples import InMemory
+from fusionrec.models.examples import InMemory, cuts
 from fusionrec.models.network import HIDDEN
+from fusionrec.models.node_memory import NodeMemory
 from fusionrec.models.settings import Settings
 from fusionrec.models.training import Training
 from pipelines.config import ClusterConfig, TrainConfig
@@ -37,6 +48,9 @@ from pipelines.runtime.stage import Counts
 from pipelines.runtime.workspace import Workspace
 
 NORM_GROUP = TrainConfig().norm_group
+BESIDE = ("cpu_ms_a_step", "waiting", "other_cpus", "stolen_cpus")
+"""What a rate is made of; the last is what the machine's host took."""
+_MACHINE = Path("/proc/stat")
 SIDE = 1024
 """Of the matrices whose product is the limit."""
 
@@ -91,6 +105,31 @@ def plain(job: Job, gpu: bool) -> float:
     return job.songs * job.epochs / (time.perf_counter() - started)
 
 
+class Waits:
+    """The seconds that a worker waits for the others, in memory that they share."""
+
+    def __init__(self, memory: NodeMemory | None) -> None:
+        self.seconds = 0.0
+        if memory is not None:
+            self._barrier = memory.barrier
+            memory.barrier = self._timed  # type: ignore[method-assign]
+
+    def _timed(self) -> None:
+        started = time.perf_counter()
+        self._barrier()
+        self.seconds += time.perf_counter() - started
+
+
+def busy() -> NDArray[np.float64]:
+    """CPU seconds of all that this machine has run, and those that its host took; NaN elsewhere."""
+    if not _MACHINE.exists():
+        return np.full(2, np.nan)
+    first, _, _ = _MACHINE.read_text().partition("\n")
+    user, nice, system, _, _, irq, softirq, stolen, *_ = map(int, first.split()[1:])
+    seconds = np.array([user + nice + system + irq + softirq, stolen], float)
+    return seconds / os.sysconf("SC_CLK_TCK")
+
+
 def _work(job: Job, worker: distributed.Worker) -> Counts:
     settings = Settings(job.epochs + 1, job.batch, norm_group=job.norm_group)
     feed = InMemory(
@@ -103,19 +142,37 @@ def _work(job: Job, worker: distributed.Worker) -> Counts:
     )
     training = Training(feed, settings, collective=worker.collective, device=worker.device)
     training._mean(training._train_epoch())
-    seconds, peaks = 0.0, [peak()]
+    waits = Waits(worker.collective.memory)
+    mine, machine, peaks = np.zeros(3), np.zeros(2), [peak()]
     for _ in range(job.epochs):
         # Together, and the mean waits for the device.
         training.group.sum(torch.zeros(1, device=worker.device))
-        started = time.perf_counter()
+        before = np.array([time.perf_counter(), time.process_time(), waits.seconds]), busy()
         training._mean(training._train_epoch())
-        seconds += time.perf_counter() - started
+        mine += np.array([time.perf_counter(), time.process_time(), waits.seconds]) - before[0]
+        machine += busy() - before[1]
         peaks.append(peak())
-    return {"rate": job.songs * job.epochs / seconds, "peak": statistics.mean(peaks)}
+    seconds, cpu, waited = map(float, mine)
+    steps = job.epochs * len(list(cuts(job.songs, job.batch)))
+    workers = training.group.world
+    all_cpu, all_waited = training.group.sum(torch.tensor([cpu, waited])).tolist()
+    found = {
+        "rate": job.songs * job.epochs / seconds,
+        "peak": statistics.mean(peaks),
+        "cpu_ms_a_step": 1000 * all_cpu / workers / steps,
+        "waiting": all_waited / workers / seconds,
+    }
+    if not np.isnan(machine).any():
+        ran, stolen = map(float, machine)
+        found |= {
+            "other_cpus": max(0.0, ran - all_cpu) / seconds,
+            "stolen_cpus": stolen / seconds,
+        }
+    return found
 
 
-def under_ray(job: Job, workers: int, threads: int, *, gpu: bool) -> tuple[float, float]:
-    """Songs per second of Ray Train's workers, and the peak of a thread of the first."""
+def under_ray(job: Job, workers: int, threads: int, *, gpu: bool) -> dict[str, float]:
+    """What the first of Ray Train's workers measured, beside what `_work` says of all."""
     with tempfile.TemporaryDirectory() as folder:
         run = Workspace(folder).begin("train", {})
         assert run is not None
@@ -126,10 +183,7 @@ def under_ray(job: Job, workers: int, threads: int, *, gpu: bool) -> tuple[float
             threads=threads,
             patience=60.0,
         )
-    rate, limit = found["rate"], found["peak"]
-    assert isinstance(rate, float)
-    assert isinstance(limit, float)
-    return rate, limit
+    return {name: value for name, value in found.items() if isinstance(value, float)}
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -138,37 +192,42 @@ def shape(text: str) -> tuple[int, int]:
     return int(workers), int(threads or 1)
 
 
-def measured(options: argparse.Namespace, batch: int) -> list[dict[str, float | str | None]]:
+def measured(options: argparse.Namespace, batch: int) -> list[dict[str, Any]]:
     """A row of the plain loop, and one of each shape."""
     group = None if options.whole_batch else NORM_GROUP
     job = Job(options.songs, options.columns, batch, options.epochs, group)
-    rates: dict[str, list[float]] = {}
-    shares: dict[str, list[float]] = {}
+    runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):
-        rates.setdefault("plain", []).append(
-            tasks.run_task(None, plain, job, options.gpu, num_gpus=options.gpu)
-        )
+        rate = tasks.run_task(None, plain, job, options.gpu, num_gpus=options.gpu)
+        runs.setdefault("plain", []).append({"rate": rate})
         for workers, threads in options.shapes:
-            name = f"{workers} x {threads}"
-            rate, limit = under_ray(job, workers, threads, gpu=options.gpu)
-            rates.setdefault(name, []).append(rate)
-            share = rate * operations(options.columns) / (limit * max(1, workers) * threads)
-            shares.setdefault(name, []).append(share)
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    first = next((median[name] for name in median if name != "plain"), median["plain"])
+            found = under_ray(job, workers, threads, gpu=options.gpu)
+            limit = found["peak"] * max(1, workers) * threads
+            found["of_the_peak"] = found["rate"] * operations(options.columns) / limit
+            runs.setdefault(f"{workers} x {threads}", []).append(found)
+
+    def median(shape: str, figure: str) -> float | None:
+        found = [run[figure] for run in runs[shape] if figure in run]
+        return statistics.median(found) if found else None
+
+    rates = {shape: statistics.median(run["rate"] for run in runs[shape]) for shape in runs}
+    first = next((rates[shape] for shape in rates if shape != "plain"), rates["plain"])
     return [
         {
             "batch": batch,
-            "shape": name,
+            "shape": shape,
             "songs_per_second": rate,
-            "against_plain": rate / median["plain"],
+            "against_plain": rate / rates["plain"],
             "against_first": rate / first,
-            "of_the_peak": (
-                statistics.median(shares[name]) if name in shares and not options.gpu else None
-            ),
+            "of_the_peak": None if options.gpu else median(shape, "of_the_peak"),
+            **{figure: median(shape, figure) for figure in BESIDE},
         }
-        for name, rate in median.items()
+        for shape, rate in rates.items()
     ]
+
+
+def _shown(figure: float | None, width: int, digits: int) -> str:
+    return " " * width if figure is None else f"{figure:{width}.{digits}f}"
 
 
 def main() -> None:
@@ -186,18 +245,23 @@ def main() -> None:
     options.shapes = options.shapes or ([(1, 1)] if options.gpu else [(1, 1), (1, 2), (2, 1)])
     session.start(ClusterConfig(num_cpus=max(2, *(w * t for w, t in options.shapes))))
     rows = []
-    print("batch  shape    songs/s  of plain  of first  of the peak", file=sys.stderr)
+    columns = "songs/s  of plain  of first  of the peak  CPU ms/step  waiting  other CPUs"
+    print(f"batch  shape    {columns}", file=sys.stderr)
     for batch in options.batch:
         for row in measured(options, batch):
             rows.append(row)
-            share = "" if row["of_the_peak"] is None else f"{row['of_the_peak']:.2f}"
-            line = (
+            print(
                 f"{row['batch']:5}  {row['shape']:6}{row['songs_per_second']:10,.0f}"
-                f"{row['against_plain']:10.2f}{row['against_first']:10.2f}{share:>13}"
+                f"{row['against_plain']:10.2f}{row['against_first']:10.2f}"
+                f"{_shown(row['of_the_peak'], 13, 2)}{_shown(row['cpu_ms_a_step'], 13, 1)}"
+                f"{_shown(row['waiting'], 9, 3)}{_shown(row['other_cpus'], 12, 2)}",
+                file=sys.stderr,
+                flush=True,
             )
-            print(line, file=sys.stderr, flush=True)
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"load average: {load}", file=sys.stderr)
     if options.json:
-        print(json.dumps({"rows": rows}))
+        print(json.dumps({"rows": rows, "load_average": os.getloadavg()}))
 
 
 if __name__ == "__main__":

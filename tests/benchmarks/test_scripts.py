@@ -107,7 +107,10 @@ def test_train() -> None:
         (64, name) for name in ("plain", "0 x 1", "2 x 1")
     ]
     assert all(row["against_plain"] > 0 for row in rows)
-    assert all(0 < row["of_the_peak"] < 1 for row in rows if row["shape"] != "plain")
+    shapes = rows[1:]
+    assert all(0 < row["of_the_peak"] < 1 for row in shapes)
+    assert all(row["cpu_ms_a_step"] > 0 and row["other_cpus"] >= 0 for row in shapes)
+    assert shapes[0]["waiting"] == 0 < shapes[1]["waiting"] < 1
 
 
 def test_tune(corpus, tmp_path) -> None:
