@@ -6,6 +6,7 @@ writes its result, from the first worker, into the stage's folder.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import secrets
@@ -34,6 +35,8 @@ log = logging.getLogger("fusionrec")
 J = TypeVar("J")
 _RESULT = "result.json"
 _FAULT = "fault.json"
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""glibc's numbers of what `mallopt` sets."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ def _distributed(
 def _worker(config: dict[str, Any]) -> None:
     global _in_ray_train
     _in_ray_train = True
+    _keep_freed_memory()
     context = ray.train.get_context()
     streams = {name: ray.train.get_dataset_shard(name) for name in config["streams"]}
     packed: _Packed[object] = config["packed"]
@@ -203,6 +207,18 @@ def _worker(config: dict[str, Any]) -> None:
     _work(packed, collective, streams, on_this_node=context.get_local_world_size())
     # Once, at the end: a report waits until Ray Train's controller polls, a second or two.
     ray.train.report({"rank": collective.rank})
+
+
+def _keep_freed_memory() -> None:
+    """Let this process, which ends with its work, keep what a step frees for the next one.
+
+    glibc gives it back to the system, which then has to clear the same pages for every step; with
+    the caches that this spoils it took a twentieth of a step's time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # as in glibc
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
 
 
 def _device() -> str:

@@ -70,6 +70,8 @@ def start(config: ClusterConfig) -> None:
 
 def _start_here(config: ClusterConfig, options: dict[str, Any]) -> None:
     token = tokens.draw_for_this_session()
+    # Nobody takes this one machine away; a process of Ray Train's would ask after it all the time.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     if config.object_store_mb is not None:
         options["object_store_memory"] = config.object_store_mb << 20
     with local.without_uv():

@@ -87,7 +87,12 @@ def test_the_caller_gets_what_a_worker_found_wrong(run, monkeypatch) -> None:
 
     monkeypatch.setattr(distributed, "run_task", here)
     monkeypatch.setattr(distributed.resources, "require", lambda *_, **__: None)
-    asked = {"workers": 0, "num_gpus": 0.0, "patience": 1.0, "threads": 1}
+
+    def call(error: Exception | None) -> Counts:
+        return distributed.run(
+            _raises, error, run, workers=0, num_gpus=0.0, patience=1.0, threads=1
+        )
+
     with pytest.raises(DataError, match="song 7 has no features"):
-        distributed.run(_raises, BAD, run, **asked)
-    assert distributed.run(_raises, None, run, **asked) == {"rank": 0}
+        call(BAD)
+    assert call(None) == {"rank": 0}
