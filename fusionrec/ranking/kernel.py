@@ -112,7 +112,7 @@ def rank_group(
         song = _in_both(relevant_songs[own], exclude_songs[out])
         if song >= 0:
             return BOTH, user, song
-        _dot_products(
+        dot_products(
             users[u // USERS],
             u % USERS,
             relevant_vectors,
@@ -177,9 +177,9 @@ def rank_group(
             for i in range(exclude_indptr[user], exclude_indptr[user + 1]):
                 whole[exclude_songs[i]] = -np.inf
             kept_alone, columns_alone = _best_of(whole, counts[user])
-            _write_list(kept_alone, columns_alone, spare, indices[user], listed[user], counts[user])
+            write_list(kept_alone, columns_alone, spare, indices[user], listed[user], counts[user])
         else:
-            _write_list(
+            write_list(
                 kept[u, : survivors[u]],
                 kept_columns[u, : survivors[u]],
                 spare,
@@ -210,7 +210,7 @@ def _in_both(a: Array, b: Array) -> int:
 
 
 @compiled
-def _dot_products(users: Array, u: int, rows: Array, songs: Array, out: Array) -> None:
+def dot_products(users: Array, u: int, rows: Array, songs: Array, out: Array) -> None:
     """The scores of some songs, summed as a tile's are; four at a time hide the latency."""
     zero = np.float32(0)
     for i in range(0, len(songs), 4):
@@ -252,7 +252,7 @@ def _count_ahead(
 
 
 @compiled
-def _ordered(score: Any) -> Any:
+def ordered(score: Any) -> Any:
     """An int32 that is larger for a larger float32 (and no score is a minus zero)."""
     return score ^ ((score >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
@@ -272,14 +272,14 @@ def _find_thresholds(
         for u in range(min(USERS, len(thresholds) - b * USERS)):
             keys = scores[u].view(np.int32)[:sampled]
             for j in range(sampled):
-                keys[j] = _ordered(keys[j])
+                keys[j] = ordered(keys[j])
             key = np.empty(1, np.int32)
-            key[0] = _ordered(_kth_largest(keys, quantile, quantile // 32))
+            key[0] = ordered(kth_largest(keys, quantile, quantile // 32))
             thresholds[b * USERS + u] = key.view(np.float32)[0]
 
 
 @compiled
-def _kth_largest(keys: Array, k: int, slack: int) -> Any:
+def kth_largest(keys: Array, k: int, slack: int) -> Any:
     """The k-th largest of some int32, by halving the interval it must lie in.
 
     With `slack`, a value that at least k and at most k + `slack` of them reach.
@@ -323,8 +323,8 @@ def _best_of(row: Array, k: int) -> tuple[Array, Array]:
         return best, columns
     keys = row.view(np.int32)
     for j in range(len(keys)):
-        keys[j] = _ordered(keys[j])
-    kth = _kth_largest(keys, k, 0)
+        keys[j] = ordered(keys[j])
+    kth = kth_largest(keys, k, 0)
     above = 0
     for j in range(len(keys)):
         above += keys[j] > kth
@@ -334,7 +334,7 @@ def _best_of(row: Array, k: int) -> tuple[Array, Array]:
         if keys[j] > kth or (keys[j] == kth and ties > 0):
             ties -= keys[j] == kth
             columns[to] = j
-            best.view(np.int32)[to] = _ordered(keys[j])
+            best.view(np.int32)[to] = ordered(keys[j])
             to += 1
     return best, columns
 
@@ -344,7 +344,7 @@ _DIGIT = 11
 
 
 @compiled
-def _write_list(
+def write_list(
     kept: Array, columns: Array, spare: Array, indices: Array, listed: Array, count: int
 ) -> None:
     """Sort survivors, which come by column, by score, and write the best `count` of them."""
@@ -356,14 +356,14 @@ def _write_list(
     if size > spare.shape[1]:
         spare = np.empty((2, size), np.uint64)
     keys = kept.view(np.int32)
-    largest, smallest = _ordered(keys[0]), _ordered(keys[0])
+    largest, smallest = ordered(keys[0]), ordered(keys[0])
     for i in range(size):
-        key = _ordered(keys[i])
+        key = ordered(keys[i])
         largest, smallest = max(largest, key), min(smallest, key)
     span = np.int64(largest) - np.int64(smallest)
     source, target = 0, 1
     for i in range(size):
-        behind = np.uint64(np.int64(largest) - np.int64(_ordered(keys[i])))
+        behind = np.uint64(np.int64(largest) - np.int64(ordered(keys[i])))
         spare[0, i] = (behind << np.uint64(32)) | np.uint64(columns[i])
     shift = 32
     starts = np.empty(1 << _DIGIT, np.int64)
@@ -391,4 +391,4 @@ def _write_list(
     for i in range(count):
         key = spare[source, i]
         indices[i] = np.int32(key & np.uint64(0xFFFFFFFF))
-        bits_of[i] = _ordered(np.int32(np.int64(largest) - np.int64(key >> np.uint64(32))))
+        bits_of[i] = ordered(np.int32(np.int64(largest) - np.int64(key >> np.uint64(32))))

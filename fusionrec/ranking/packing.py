@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionrec.errors import DataError
+from fusionrec.ranking.bounds import Codes
 from fusionrec.ranking.vector_code import PANEL
 
 
@@ -24,11 +25,14 @@ class PackedSongs:
         The same numbers by panels of songs, (panels, d, songs of a panel), zeros beyond N.
     largest
         Shape (d,), float64: the largest absolute value of each dimension.
+    codes
+        A byte a number, for lists of few users: :func:`fusionrec.ranking.on_cpu.coded` adds them.
     """
 
     rows: NDArray[np.float32]
     panels: NDArray[np.float32]
     largest: NDArray[np.float64]
+    codes: Codes | None = None
 
     @staticmethod
     def of(F: NDArray[np.floating[Any]]) -> PackedSongs:

@@ -1,4 +1,4 @@
-"""The three inner loops of ranking as LLVM vector code, compiled by numba for this processor.
+"""The inner loops of ranking as LLVM vector code, compiled by numba for this processor.
 
 numba vectorises loops, but it neither keeps a block of sums in registers nor packs the chosen
 lanes of a vector. The code is written for vectors of :data:`LANES` floats, which LLVM breaks
@@ -19,6 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_SHORT, _BYTE = ir.IntType(16), ir.IntType(8)
 
 
 def _has_avx512() -> bool:
@@ -228,6 +229,114 @@ def count_above(typing: Any, row: Any, length: Any, thresholds: Any, counts: Any
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.intp, types.uintp, types.uintp), generate
+
+
+BOUNDED_VECTORS, BOUNDED_USERS = 4, (4 if _has_avx512() else 2)
+BOUNDED = LANES * BOUNDED_VECTORS
+"""Songs of a panel of codes; its sums for BOUNDED_USERS fill the registers."""
+
+
+def _bound_panel(count: int) -> Any:
+    """The intrinsic :data:`bound_panel` for so many users at once."""
+
+    def bound(
+        typing: Any, users: Any, codes: Any, pairs: Any, factors: Any, of_users: Any, to: Any
+    ) -> Any:
+        addresses = (types.uintp, types.uintp, types.intp, *[types.uintp] * 3)
+        return types.void(*addresses), generate
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Any:
+        users, codes, pairs, factors, of_users, to = args
+        floats, ints = _vector(_FLOAT), _vector(_INT)
+        octets, words, twice = (ir.VectorType(kind, 2 * LANES) for kind in (_BYTE, _SHORT, _INT))
+        undefined = ir.Constant(twice, ir.Undefined)
+        halves = [
+            ir.Constant(ints, [ir.Constant(_INT, 2 * lane + odd) for lane in range(LANES)])
+            for odd in (0, 1)
+        ]
+
+        def one_pair(i: Any, sums: list[Any]) -> list[Any]:
+            # Addresses count by four bytes, as those of floats: a user's pair, two songs' pairs.
+            at = builder.mul(i, _INDEX(BOUNDED // 2))
+            parts = [
+                builder.sext(
+                    builder.sext(
+                        _load(builder, codes, octets, builder.add(at, _INDEX(v * LANES // 2))),
+                        words,
+                    ),
+                    twice,
+                )
+                for v in range(BOUNDED_VECTORS)
+            ]
+            found = []
+            for u in range(count):
+                pair = _load(builder, users, _INT, builder.add(i, builder.mul(pairs, _INDEX(u))))
+                weights = builder.sext(builder.bitcast(_splat(builder, pair), words), twice)
+                for v, part in enumerate(parts):
+                    # LLVM knows this for one instruction of a processor that has it.
+                    products = builder.mul(part, weights)
+                    even, odd = (builder.shuffle_vector(products, undefined, h) for h in halves)
+                    total = sums[u * BOUNDED_VECTORS + v]
+                    found.append(builder.add(total, builder.add(even, odd)))
+            return found
+
+        zeros = [ir.Constant(ints, None)] * (count * BOUNDED_VECTORS)
+        sums = _loop(builder, pairs, 1, zeros, one_pair)
+        for u in range(count):
+            scale, norm = (
+                _splat(builder, _load(builder, of_users, _FLOAT, _INDEX(2 * u + i)))
+                for i in range(2)
+            )
+            for v in range(BOUNDED_VECTORS):
+                of_song, slack = (
+                    _load(builder, factors, floats, _INDEX(i * BOUNDED + v * LANES))
+                    for i in range(2)
+                )
+                total = builder.sitofp(sums[u * BOUNDED_VECTORS + v], floats)
+                score = builder.fmul(total, builder.fmul(of_song, scale))
+                off = builder.fmul(slack, norm)
+                at = 2 * u * BOUNDED + v * LANES
+                _store(builder, builder.fsub(score, off), to, _INDEX(at))
+                _store(builder, builder.fadd(score, off), to, _INDEX(at + BOUNDED))
+        return context.get_dummy_value()
+
+    return intrinsic(bound)
+
+
+bound_panel, bound_panel_of_some = _bound_panel(1), _bound_panel(BOUNDED_USERS)
+"""Write between which numbers the scores of a panel's songs lie, for one user or BOUNDED_USERS.
+
+out[u, 0, s] = a - b and out[u, 1, s] = a + b, where a = (codes[:, s] . users[u]) scale[s]
+of_users[u, 0] and b = slack[s] of_users[u, 1].
+
+They take addresses of int16 (`users`, (users, 2 `pairs`)), int8 (`codes`, (pairs, BOUNDED, 2)) and
+float32: `factors`, which are scale and slack, (2, BOUNDED), `of_users`, (users, 2), and `to`,
+(users, 2, BOUNDED). No sum of products may leave int32.
+"""
+
+
+@intrinsic
+def largest_of_panel(typing: Any, row: Any) -> Any:
+    """The largest of BOUNDED float32 at an address, none of them NaN."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Any:
+        (row,) = args
+        floats = _vector(_FLOAT)
+        parts = [_load(builder, row, floats, _INDEX(v * LANES)) for v in range(BOUNDED_VECTORS)]
+
+        def larger(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+        best, width = functools.reduce(larger, parts), LANES // 2
+        while width:
+            order = [ir.Constant(_INT, (lane + width) % LANES) for lane in range(LANES)]
+            turned = builder.shuffle_vector(
+                best, ir.Constant(floats, ir.Undefined), ir.Constant(_vector(_INT), order)
+            )
+            best, width = larger(best, turned), width // 2
+        return builder.extract_element(best, _INT(0))
+
+    return types.float32(types.uintp), generate
 
 
 @intrinsic

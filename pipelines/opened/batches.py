@@ -29,17 +29,6 @@ from pipelines.opened.stored import Classes, Listened, Stored
 from pipelines.opened.users import Made, read_taste
 from pipelines.runtime.rows import find
 
-_DEPTH = 200
-
-
-def depth(tops: Sequence[int], songs: int) -> int:
-    """How deep a batch is ranked whose lists are to be so long: the beginnings are the same.
-
-    Of a few users the kernel finds a long list sooner than a short one: the shorter, the more songs
-    it looks at beforehand, to know above which score a list begins.
-    """
-    return min(max(*tops, _DEPTH), songs)
-
 
 @dataclass(frozen=True)
 class _Chosen:
@@ -160,7 +149,7 @@ class Batches:
             if V is None
             else (V[some], chosen.offered.packed)
         )
-        best = rank_users(vectors, songs, depth(tops, len(chosen.rows)), exclude=exclude)
+        best = rank_users(vectors, songs, min(max(tops), len(chosen.rows)), exclude=exclude)
         return [
             (chosen.rows[best.indices[row, :length]], best.scores[row, :length])
             for row, length in enumerate(np.minimum(best.counts, tops).tolist())
@@ -172,7 +161,7 @@ class Batches:
             rows = np.flatnonzero(self.ranked.named(name) & self.known)
             if not len(rows):
                 return None
-            offered = self.ranked.candidates(name)
+            offered = self.ranked.candidates(name, again=True)
             column = np.full(self.songs, -1, np.int64)
             column[rows] = np.arange(len(rows))
             self._chosen[name] = _Chosen(offered, rows, column)

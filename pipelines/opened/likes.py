@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionrec.ranking.on_cpu import coded
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.topk import rank_users
 from pipelines.opened import updates
 from pipelines.opened.asked import Listed
-from pipelines.opened.batches import depth
 from pipelines.opened.blended import Blended
 from pipelines.opened.networked import Networked
 from pipelines.opened.recommender import Recommender
@@ -43,10 +43,10 @@ class Likes:
         songs = len(ranked.songs.ids)
         if ranked.model == "blend":
             self._rows, features = _all_features(workspace)
-            self._packed = PackedSongs.of(features)
+            self._packed = coded(PackedSongs.of(features))
         else:
             self._rows = np.flatnonzero(ranked.songs.known)
-            self._packed = ranked.candidates("all").packed
+            self._packed = ranked.candidates("all", again=True).packed
         self._column = np.full(songs, -1, np.int64)
         self._column[self._rows] = np.arange(len(self._rows))
         if ranked.model == "network":
@@ -68,8 +68,8 @@ class Likes:
         found: list[Listed | None] = [None] * len(rows)
         if not len(some):
             return found
-        deep = depth(tops, len(self._rows))
-        best = rank_users(V[some], self._packed, deep, exclude=exclude)
+        longest = min(max(tops), len(self._rows))
+        best = rank_users(V[some], self._packed, longest, exclude=exclude)
         for at, request in enumerate(some.tolist()):
             length = min(int(best.counts[at]), tops[request])
             songs = self._rows[best.indices[at, :length]]

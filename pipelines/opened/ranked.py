@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusionrec.errors import ConfigError, DataError
+from fusionrec.ranking.on_cpu import coded
 from fusionrec.ranking.packing import PackedSongs
 from fusionrec.ranking.protocols import SongLists
 from fusionrec.ranking.users import Weighting, user_vectors
@@ -159,12 +160,19 @@ class Ranked:
         found = np.asarray(part.to_numpy(zero_copy_only=False), object)
         return np.concatenate([found, np.full(len(self.songs.ids) - len(found), None, object)])
 
-    def candidates(self, chosen: Candidates) -> Offered:
-        """See :meth:`pipelines.opened.recommender.Recommender.recommend`."""
+    def candidates(self, chosen: Candidates, *, again: bool = False) -> Offered:
+        """See :meth:`pipelines.opened.recommender.Recommender.recommend`.
+
+        Those of a name are kept: what is asked for `again`, or a second time, is ranked by codes,
+        too, which take a quarter of the vectors' bytes and a while to make.
+        """
         if isinstance(chosen, str):
-            if chosen not in self._by_name:
-                self._by_name[chosen] = self._offered(self.named(chosen))
-            offered = self._by_name[chosen]
+            offered = self._by_name.get(chosen)
+            again = again or offered is not None
+            offered = offered or self._offered(self.named(chosen))
+            if again:
+                offered = replace(offered, packed=coded(offered.packed))
+            self._by_name[chosen] = offered
         elif (table := as_table(chosen, "candidates")) is not None:
             offered = self._of_table(table)
         else:

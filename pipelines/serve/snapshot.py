@@ -181,7 +181,7 @@ class Snapshot:
     def _likes(self, similar_gb: float) -> Likes | None:
         if self.model == "blend":
             width = self.batches.ranked.layout.width
-            takes = 2 * 4 * width * self.batches.songs / 2**30
+            takes = (2 * 4 + 1) * width * self.batches.songs / 2**30
             if takes > similar_gb:
                 log.warning(
                     "songs like one would take %.1f GiB: they are read of files at each request "
