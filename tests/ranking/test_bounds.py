@@ -101,7 +101,7 @@ def test_lists_are_those_of_all_scores(
     F, V = vectors(kind, rng, songs, d), vectors(of_users, rng, users, d)
     # Every other user has heard something: the best songs, or any, or all.
     orders = np.argsort(-(V.astype(np.float64) @ F.T.astype(np.float64)), axis=1, kind="stable")
-    few = min(songs, 5)
+    few = -(-songs // 8)
     heard = [orders[0, :few], rng.permutation(songs)[:few], np.arange(songs)]
     exclude = song_lists([heard[u // 2 % 3].tolist() if u % 2 else [] for u in range(users)])
     expected = rank_users(V, F, k, exclude=exclude)
