@@ -29,7 +29,7 @@ from pipelines.ingest.user_codes import IDS_A_PIECE
 from pipelines.runtime import tasks
 from pipelines.runtime.rows import ROWS_A_PART, rows_name, write_index
 from pipelines.runtime.shards import RowsShard, Shard, Written, shards_of_rows
-from pipelines.runtime.workspace import StageRun, Workspace
+from pipelines.runtime.workspace import StageRun, Workspace, part_name
 
 PLAYED = 48
 """Songs a user, on average, as in the Taste Profile."""
@@ -84,6 +84,8 @@ def write(place: str, users: int, songs: int, rank: int) -> Workspace:
     with _begun(workspace, "ingest", {}) as (run, counts):
         tasks.map_tasks(run, partial(_write_songs, run), parts, description="songs")
         lookup.write_song_names(run, ([part.stop - part.start for part in parts], ()))
+        none = run.workspace.read_part("ingest", "songs", part_name(0)).slice(0, 0)
+        run.write(none, "other_songs", 0)
         for artifact in lookup.STAGING:
             workspace.at({"ingest": run.key}).delete("ingest", artifact)
         write_plays = partial(_write_plays, run, songs)
@@ -93,6 +95,7 @@ def write(place: str, users: int, songs: int, rank: int) -> Workspace:
         each = [Shard(piece) for piece in range(pieces)]
         tasks.map_tasks(run, write_one, each, description="index of users")
         counts |= {"users": users, "songs": songs, "plays": sum(each.rows for each in written)}
+        counts["other_songs"] = 0
     with _begun(workspace, "split", {}) as (run, _):
         tasks.map_tasks(run, partial(_write_split, run), parts, description="split")
     with _begun(workspace, "blend", {"blend": {"other_plays": False}}) as (run, counts):

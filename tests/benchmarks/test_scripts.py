@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,23 @@ def test_lists_scale() -> None:
     assert all(size > 0 for size in found["bytes"].values())
     assert look_up["files_of_lists"] == 1  # of three
     assert all(each["worst"] > 0 for each in look_up["milliseconds"].values())
+
+
+def test_serve() -> None:
+    pytest.importorskip("faiss")
+    small = ("--songs", 5000, "--rank", 16, "--top", 5, "--rate", 20, "--seconds", 1)
+    found = result("serve.py", *small, "--port", free_port())
+    assert found["servers"].keys() == {"kernel", "numpy", "faiss"}
+    for each in found["servers"].values():
+        assert each["same"] > 0.99  # rounding may swap two songs
+        assert 0 < each["p50_ms"] <= each["p99_ms"] <= each["worst_ms"]
+        assert each["saturated_per_second"] > 0
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
 
 
 def test_update() -> None:
