@@ -36,6 +36,16 @@ _WORKER_ENVIRONMENT = {
 }
 
 
+_HERE = {
+    # Nobody takes this one machine away; a process of Ray Train's would ask after it all the time.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray's is 15, so that workers wait for whatever else runs, and workers of a training then for
+    # each other. They have the niceness of the command, as one would expect.
+    "RAY_worker_niceness": "0",
+}
+"""For a Ray that is started here, where nobody has set it."""
+
+
 def start(config: ClusterConfig) -> None:
     """Join the cluster the config names, or start a local Ray; nothing if already connected.
 
@@ -70,8 +80,8 @@ def start(config: ClusterConfig) -> None:
 
 def _start_here(config: ClusterConfig, options: dict[str, Any]) -> None:
     token = tokens.draw_for_this_session()
-    # Nobody takes this one machine away; a process of Ray Train's would ask after it all the time.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    for name, value in _HERE.items():
+        os.environ.setdefault(name, value)
     if config.object_store_mb is not None:
         options["object_store_memory"] = config.object_store_mb << 20
     with local.without_uv():

@@ -74,7 +74,7 @@ def test_a_local_run_leaves_and_uploads_nothing(tmp_path) -> None:
     assert not (home / ".ray").exists()
 
 
-WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+HERE = ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_worker_niceness")
 
 
 def test_a_ray_that_is_started_here_gets_nothing_of_this_machine(monkeypatch, tmp_path) -> None:
@@ -91,10 +91,11 @@ def test_a_ray_that_is_started_here_gets_nothing_of_this_machine(monkeypatch, tm
     monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # what is set goes with the test
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 80)))
-    monkeypatch.setenv(WATCHER, "1")
-    monkeypatch.delenv(WATCHER)
+    for name in HERE:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     session.start(ClusterConfig(num_cpus=1))
-    assert os.environ[WATCHER] == "0"
+    assert [os.environ[name] for name in HERE] == ["0", "0"]
     assert given["token"]
     assert not given["uv"]
     assert Path(str(given["_temp_dir"])).name == f"ray-{os.getuid()}"
