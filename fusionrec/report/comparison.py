@@ -110,7 +110,7 @@ def _split_section(summary: Summary) -> str:
         lines += ["", "Not computed:", ""]
         lines += [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
     if summary["external"]:
-        lines += ["", _EXTERNAL, "", *(f"- {note}" for note in external_notes(summary))]
+        lines += ["", EXTERNAL, "", *(f"- {note}" for note in external_notes(summary))]
     lines += ["", "### Beyond accuracy", "", _beyond(summary["rows"])]
     classes = _classes(summary["rows"])
     if classes:
@@ -118,11 +118,12 @@ def _split_section(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-_EXTERNAL = (
+EXTERNAL = (
     "Lists made elsewhere: who made them knows what they have seen. Of each list the candidates of "
     "the fold are ranked, in its order; songs that it leaves out count as not found, and AUC "
     "is empty if any of them is relevant."
 )
+"""What to know of the figures of lists made elsewhere."""
 
 
 def external_notes(summary: Summary) -> list[str]:

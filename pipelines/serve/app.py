@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from fusionrec import __version__
-from fusionrec.errors import ConfigError
+from fusionrec.errors import NotFoundError
 from pipelines.opened.asked import Asked
 from pipelines.opened.reasons import Reason
 from pipelines.serve import forms
@@ -20,7 +20,7 @@ from pipelines.serve.engine import Engine
 from pipelines.serve.guard import Guard
 from pipelines.serve.metrics import CONTENT_TYPE, Metrics
 from pipelines.serve.page_files import add_page_files
-from pipelines.serve.pages import add_pages
+from pipelines.serve.pages import TELL_NOTHING, add_pages
 from pipelines.serve.problems import PROBLEM_JSON, answer_problems
 from pipelines.serve.settings import Settings
 from pipelines.serve.snapshot import Snapshot, listed_songs
@@ -49,7 +49,7 @@ _SAYS = {
     414: "The query is too long.",
     421: "This host's name is not served.",
     422: "A field is wrong: `errors` says which.",
-    503: "The service has too much to do: come again.",
+    503: "The service has too much to do, or what is asked for is being made: come again.",
 }
 
 
@@ -84,7 +84,7 @@ def create_app(settings: Settings, snapshot: Snapshot | None = None) -> FastAPI:
     _add_songs(app, engine, settings)
     _add_upkeep(app, engine, metrics)
     pages = add_pages(app, engine, settings, _problems)
-    add_page_files(app)
+    add_page_files(app, pages.begin)
     _describe(app, settings)
     paths = frozenset([*app.openapi()["paths"], "/v1/openapi.json"])
     app.add_middleware(Guard, settings=settings, metrics=metrics, paths=paths)
@@ -127,7 +127,10 @@ def _add_lists(app: FastAPI, engine: Engine, settings: Settings) -> None:
 
     @app.post("/v1/why", response_model=forms.Why, responses=_problems(400, 404, 422, 503))
     async def why(form: Annotated[forms.WhyForm, Body()]) -> Response:
-        """What a song's score is made of, for a user's stored list or for some plays."""
+        """What a song's score is made of, for a user's stored list or for some plays.
+
+        Where the model knows nothing of the plays there are no reasons: 404, as of `/v1/reasons`.
+        """
         if form.user_id:
             user = form.user_id
             return await engine.read(
@@ -139,10 +142,7 @@ def _add_lists(app: FastAPI, engine: Engine, settings: Settings) -> None:
         engine.snapshot.row(form.song_id)
         snapshot, listed = await engine.list(Asked(form.plays, 1))
         if listed.fallback:
-            raise ConfigError(
-                "body.plays: the model knows nothing of these plays, so that a list is that of "
-                "anybody"
-            )
+            raise NotFoundError(TELL_NOTHING)
         return await engine.read(
             lambda _: _why(snapshot, form.song_id, snapshot.batches.explain(listed, form.song_id))
         )
@@ -189,6 +189,7 @@ def _add_upkeep(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
         """Whether the service answers, and by which result. It needs no token."""
         snapshot = engine.snapshot
         more = {"status": "ok", "songs": snapshot.songs, "loaded": snapshot.loaded}
+        more |= {"results": snapshot.keys}
         return _answer(snapshot, version=__version__, takeover=engine.takeover, **more)
 
     text: dict[int | str, dict[str, Any]] = {

@@ -207,6 +207,9 @@ class Health(Answer):
     status: Literal["ok"]
     songs: int = Field(description="Songs of the catalogue.")
     loaded: float = Field(description="When the result was read, seconds since the epoch.")
+    results: dict[str, str] = Field(
+        description="The keys of all results that are served, by stage: others after a takeover."
+    )
     version: str
     takeover: Takeover = Field(
         description="Of a newer result of the workspace, if there is one: reading, or failed, and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -36,13 +37,15 @@ class _File:
     tag: str
 
 
-def add_page_files(app: FastAPI) -> None:
-    """Have an application serve the page."""
+def add_page_files(app: FastAPI, opened: Callable[[], None]) -> None:
+    """Have an application serve the page, and be told when somebody opens it."""
     found = {name: file for name, file in _read().items() if name != "index.html"}
     index = _read()["index.html"]
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(request: Request) -> Response:
+        if request.method == "GET":
+            opened()
         return _answer(index, request)
 
     @app.api_route(PAGE + "{name}", methods=["GET", "HEAD"], include_in_schema=False)

@@ -207,7 +207,7 @@ class MethodRow(BaseModel):
     recall: float | None
     ndcg: float | None
     seeds: int | None
-    spread: float | None
+    spread: float | None = Field(description="The standard deviation of its mAP over seeds.")
     difference: Gap | None
     published: Published | None
 
@@ -220,11 +220,21 @@ class ComparedSplit(BaseModel):
     random_level: float | None
     rankings: int
     users: int
+    folds: list[int] = Field(description="The folds that were tested.")
+    cuts: int = Field(description="How often the songs were cut into folds.")
     candidates: float | None
     relevant: float | None
     users_left_out: dict[str, int]
     rows: list[MethodRow]
     failed: dict[str, str]
+    ceilings: dict[str, float | None] = Field(
+        description="By number of classes, the mAP of knowing each song's class and how each user "
+        "likes each class."
+    )
+    external: list[str] = Field(
+        description="Of lists made elsewhere: what to know of their figures, and of each what was "
+        "not found."
+    )
 
 
 class Comparison(BaseModel):

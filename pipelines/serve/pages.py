@@ -27,6 +27,12 @@ from pipelines.serve.snapshot import Snapshot
 
 Problems = Callable[..., dict[int | str, dict[str, Any]]]
 
+TELL_NOTHING = (
+    "body.plays: the model knows nothing of these plays, so that a list is that of anybody, and "
+    "has no reasons"
+)
+"""Of well-formed plays, so that it is a 404, as of a song without a vector."""
+
 _PROJECTED = {
     "genre": "centred log ratios of the songs' class probabilities",
     "network": "the network's vectors of the songs",
@@ -36,7 +42,7 @@ _PROJECTED = {
 
 def add_pages(app: FastAPI, engine: Engine, settings: Settings, problems: Problems) -> Pages:
     """Have an application answer what the page asks for."""
-    pages = Pages(engine)
+    pages = Pages(engine, settings.seconds)
     app.state.pages = pages
     _add_genres(app, engine, pages, settings, problems)
     _add_map(app, pages, problems)
@@ -66,7 +72,7 @@ def _add_genres(
                 found = found.filter(pc.starts_with(found, query.q))
             return _answer(shown.snapshot, users=found.slice(0, query.top).to_pylist())
 
-        return await pages.make(read)
+        return await pages.make(read, "users")
 
     @app.get("/v1/history", response_model=forms.History, responses=problems(404, 422, 503))
     async def played(query: Annotated[forms.HistoryQuery, Query()]) -> Response:
@@ -99,7 +105,7 @@ def _add_genres(
             ]
             return _answer(shown.snapshot, classes=each, says=None if each else NO_CLASSES)
 
-        return await pages.make(read)
+        return await pages.make(read, "genres")
 
     @app.post("/v1/mixtures", response_model=forms.Mixtures, responses=problems(400, 404, 422, 503))
     async def mixtures(form: Annotated[forms.MixturesForm, Body()]) -> Response:
@@ -120,20 +126,20 @@ def _add_genres(
                 says=NO_MIXTURES if found.mixtures is None else None,
             )
 
-        return await pages.make(read, snapshot)
+        return await pages.make(read, "genres", of=snapshot)
 
     @app.post("/v1/reasons", response_model=forms.Reasons, responses=problems(400, 404, 422, 503))
     async def many_reasons(form: Annotated[forms.ReasonsForm, Body()]) -> Response:
-        """What the scores of some songs are made of, for a user, for plays, or beside one song."""
+        """What the scores of some songs are made of, for a user, for plays, or beside one song.
+
+        Where the model knows nothing of the plays there are no reasons: 404, as of `/v1/why`.
+        """
         if form.like:
             snapshot, stored = await engine.read(lambda s: (s, s.song_stored(form.like)))
         else:
             snapshot, stored, fallback = await stored_of(form.user_id, form.plays)
             if fallback:
-                raise NotFoundError(
-                    "body.plays: the model knows nothing of these plays, so that a list is that of "
-                    "anybody"
-                )
+                raise NotFoundError(TELL_NOTHING)
         rows = [snapshot.row(song) for song in form.song_ids]
 
         def read(_: Snapshot) -> Response:
@@ -153,7 +159,11 @@ def _add_genres(
 def _add_map(app: FastAPI, pages: Pages, problems: Problems) -> None:
     @app.get("/v1/map", response_model=forms.MapAbout, responses=problems(503))
     async def about() -> Response:
-        """The catalogue as a map: what it is of."""
+        """The catalogue as a map: what it is of.
+
+        It is made when the page, or this, is first asked for. Until it is there, 503 with
+        `Retry-After`, and the problem's `type` is `urn:fusionrec:being-made`.
+        """
 
         def read(shown: Shown) -> Response:
             found, snapshot = shown.map, shown.snapshot
@@ -166,7 +176,7 @@ def _add_map(app: FastAPI, pages: Pages, problems: Problems) -> None:
                 projected=_PROJECTED[snapshot.model],
             )
 
-        return await pages.make(read)
+        return await pages.make(read, "map")
 
     binary: dict[int | str, dict[str, Any]] = {
         200: {
@@ -188,7 +198,7 @@ def _add_map(app: FastAPI, pages: Pages, problems: Problems) -> None:
                 headers={"Fusionrec-Result": shown.snapshot.result},
             )
 
-        return await pages.make(read)
+        return await pages.make(read, "map")
 
     @app.get("/v1/map/song", response_model=forms.PointSong, responses=problems(404, 422, 503))
     async def song(query: Annotated[forms.PointQuery, Query()]) -> Response:
@@ -218,7 +228,7 @@ def _add_map(app: FastAPI, pages: Pages, problems: Problems) -> None:
                 )
             return _answer(snapshot, places=found)
 
-        return await pages.make(read)
+        return await pages.make(read, "map")
 
 
 def _add_reports(app: FastAPI, pages: Pages, problems: Problems) -> None:
@@ -238,7 +248,7 @@ def _add_reports(app: FastAPI, pages: Pages, problems: Problems) -> None:
     @app.get("/v1/report", response_model=forms.RunReport, responses=problems(503))
     async def report() -> Response:
         """What the run that is served read, and what it left out."""
-        return await pages.make(lambda shown: _answer(shown.snapshot, **shown.report))
+        return await pages.make(lambda shown: _answer(shown.snapshot, **shown.report), "report")
 
 
 def _reason(snapshot: Snapshot, song_id: str, reason: Reason) -> dict[str, Any]:

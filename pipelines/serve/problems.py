@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from fusionrec.errors import ConfigError, DataError, FusionrecError, NotFoundError, WorkspaceError
 from pipelines.serve.engine import BusyError
+from pipelines.serve.shown import MakingError
 
 log = logging.getLogger("fusionrec")
 
@@ -25,10 +26,14 @@ _MOST_ERRORS = 10
 
 _STATUS: Sequence[tuple[type[FusionrecError], int]] = (
     (BusyError, 503),
+    (MakingError, 503),
     (NotFoundError, 404),
     (DataError, 422),
     (ConfigError, 422),
 )
+
+BEING_MADE = "urn:fusionrec:being-made"
+"""The `type` of a problem that ends by itself: whoever asks again will be answered."""
 
 _UNREADABLE = "the workspace's files cannot be read just now: come again"
 """Of a disk, or of a result that was removed; where they lie is for the log alone."""
@@ -39,11 +44,12 @@ def problem(
     detail: str,
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] = (),
+    kind: str = "about:blank",
 ) -> Response:
-    """One answer: what is wrong, and of a bad request which fields."""
+    """One answer: what is wrong, of which kind, and of a bad request which fields."""
     title = HTTPStatus(status).phrase
     content: dict[str, Any] = {
-        "type": "about:blank",
+        "type": kind,
         "title": title,
         "status": status,
         "detail": detail,
@@ -63,7 +69,8 @@ def answer_problems(app: FastAPI) -> None:
     async def ours(request: Request, error: FusionrecError) -> Response:
         for kind, status in _STATUS:
             if isinstance(error, kind):
-                return problem(status, str(error))
+                making = isinstance(error, MakingError)
+                return problem(status, str(error), kind=BEING_MADE if making else "about:blank")
         return unreadable(request, error)
 
     @app.exception_handler(OSError)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ray import serve as ray_serve
 from ray.serve import Application
 from starlette.types import ASGIApp
@@ -69,6 +69,10 @@ def application(settings: Settings, replicas: int, most_replicas: int | None) ->
     return deployment(ray_serve.ingress(build_app)()).bind()
 
 
+def _by_commas(given: Any) -> Any:
+    return [each.strip() for each in given.split(",")] if isinstance(given, str) else given
+
+
 class Arguments(BaseModel):
     """What ``serve run`` and a Serve config may say.
 
@@ -78,6 +82,8 @@ class Arguments(BaseModel):
     ----------
     needs_token
         Whether replicas start only where FUSIONREC_SERVE_TOKEN is set, and ask for it.
+    hosts
+        Names, with commas between them on a command line, where all values are text.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -87,7 +93,7 @@ class Arguments(BaseModel):
     replicas: int = Field(1, ge=1)
     most_replicas: int | None = Field(None, ge=1)
     needs_token: bool = True
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_commas)] = ()
     seconds: float = Field(10.0, gt=0)
     batch: int = Field(64, ge=1)
     poll_seconds: float = Field(5.0, ge=0)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from fusionrec.report.comparison import published
+from fusionrec.report.comparison import EXTERNAL, external_notes, published
 from fusionrec.report.summary import Difference, Row, Summary
 from pipelines.runtime.workspace import Workspace
 
@@ -64,11 +64,15 @@ def _split(summary: Summary) -> Json:
         "random_level": summary["rows"][0]["random_level"] if summary["rows"] else None,
         "rankings": folds["users"],
         "users": folds["distinct_users"],
+        "folds": folds["folds"],
+        "cuts": folds["fold_seeds"],
         "candidates": folds["candidates_mean"],
         "relevant": folds["relevant_mean"],
         "users_left_out": folds["users_left_out"],
         "rows": [_row(row, summary) for row in summary["rows"]],
         "failed": summary["failed"],
+        "ceilings": summary["ceilings"],
+        "external": [EXTERNAL, *external_notes(summary)] if summary["external"] else [],
     }
 
 

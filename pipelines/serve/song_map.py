@@ -15,6 +15,9 @@ from pipelines.serve.snapshot import Snapshot
 MOST_POINTS = 100_000
 """Songs of a map; of a larger catalogue a sample, the same each time."""
 
+MOST_FITTED = 20_000
+"""Of them, those by which the two directions are found: more move them by less than one sees."""
+
 NO_CLASS = 255
 """What stands for no class among the points' class numbers."""
 
@@ -38,7 +41,7 @@ class SongMap:
     classes
         Their classes, uint8 (P,); 255 for none.
     explained
-        Of the variance of the songs' vectors, what each of the two directions has.
+        Of the variance of the vectors that they are fitted to, what each of the two directions has.
     songs
         Songs that could be on it: those with a vector.
     mean, axes
@@ -57,18 +60,21 @@ class SongMap:
     def of(snapshot: Snapshot, genres: Genres, most: int = MOST_POINTS) -> SongMap:
         """Project the songs' vectors on the two directions in which they differ most (PCA).
 
-        Class probabilities are projected by their centred log ratios, as parts of a whole are
-        compared: else all songs of which a network is sure lie in the same few points.
+        Time and memory are bounded: of many songs a sample is projected, on directions that are
+        fitted to a sample of it. Class probabilities are projected by their centred log ratios, as
+        parts of a whole are compared: else all songs of which a network is sure lie in the same
+        few points.
         """
         known = np.flatnonzero(snapshot.batches.known)
         rows = sampled(known, most)
 
-        def blocks() -> Iterator[NDArray[np.float64]]:
-            for start in range(0, len(rows), _BLOCK):
-                yield coordinates(snapshot, rows[start : start + _BLOCK])
+        def blocks(of: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+            for start in range(0, len(of), _BLOCK):
+                yield coordinates(snapshot, of[start : start + _BLOCK])
 
-        mean, axes, explained = two_directions(blocks, snapshot.batches.ranked.songs.F.shape[1])
-        places = np.concatenate([np.zeros((0, 2)), *((X - mean) @ axes for X in blocks())])
+        fitted, d = sampled(rows, MOST_FITTED), snapshot.batches.ranked.songs.F.shape[1]
+        mean, axes, explained = two_directions(lambda: blocks(fitted), d)
+        places = np.concatenate([np.zeros((0, 2)), *((X - mean) @ axes for X in blocks(rows))])
         reach = float(np.abs(places).max()) if places.size else 0.0
         axes = axes / (reach or 1.0)
         classes = genres.of_song[rows]

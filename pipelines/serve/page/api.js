@@ -3,11 +3,25 @@
 const KEPT = "fusionrec-token";
 const SENDABLE = /^[\x20-\x7e]+$/; // in a header; whatever else was pasted is no token
 
+const BEING_MADE = "urn:fusionrec:being-made";
+
 export class Problem extends Error {
   constructor(text, status) {
     super(text);
     this.status = status;
   }
+}
+
+/** What is told that an answer waits for something that is being made: (text) => …, null when it does no more. */
+export const making = { show: () => {} };
+
+/** Wait, and say what for; nothing is said of what nobody waits for any more. */
+async function waiting(text, seconds, signal) {
+  making.show(text);
+  await new Promise((resolve) => {
+    setTimeout(resolve, 1000 * (Number(seconds) || 1));
+    signal?.addEventListener("abort", resolve, { once: true });
+  });
 }
 
 let asking = null;
@@ -53,6 +67,10 @@ async function ask(path, options) {
       throw new Problem("The service asks for a token. Load the page again to give one.");
     }
     const said = await response.json().catch(() => ({}));
+    if (said.type === BEING_MADE) {
+      await waiting(said.detail, response.headers.get("Retry-After"), options.signal);
+      continue;
+    }
     throw new Problem(said.detail ?? `The service answered ${response.status}.`, response.status);
   }
 }

@@ -1,7 +1,8 @@
 // The page: its views by what stands behind the # of its address.
 
-import { el, whole } from "./dom.js";
-import { get } from "./api.js";
+import { el, say } from "./dom.js";
+import { making } from "./api.js";
+import { watch } from "./newer.js";
 import { songView } from "./song.js";
 import { listenerView } from "./listener.js";
 import { mapView } from "./map.js";
@@ -20,6 +21,8 @@ const VIEWS = {
   comparison: (place, _, signal) => resultsView(place, signal),
   run: (place, _, signal) => runView(place, signal),
 };
+/** How a view draws itself anew, in its place: what is typed stays. */
+let again = null;
 const TAB = { user: "listener", plays: "listener" };
 
 async function show() {
@@ -35,20 +38,34 @@ async function show() {
   document.title = "fusionrec";
   main.setAttribute("aria-busy", "true");
   main.dataset.view = "";
+  again = null;
   const before = main.firstElementChild;
+  /** Instead of what the view is to show. */
+  const instead = (node) => {
+    const body = main.querySelector(".result, .body");
+    if (body && main.firstElementChild !== before) body.replaceChildren(node);
+    else main.replaceChildren(el("div", { class: "view instead" }, node));
+  };
+  making.show = (text) => {
+    if (signal.aborted || !main.hasAttribute("aria-busy")) return; // else there is something to see meanwhile
+    if (main.querySelector(".making")?.dataset.of !== text) {
+      instead(el("p", { class: "lead making", "data-of": text }, `${text[0].toUpperCase()}${text.slice(1).replace(": come again", "")}. It is shown when it is there.`));
+      say(text.replace(": come again", ""));
+    }
+  };
+  let drawn = null;
   try {
     // Plays are several ids, each of which is decoded by itself.
-    await VIEWS[view](main, view === "plays" ? value : decodeURIComponent(value ?? ""), signal);
-    window.scrollTo(0, 0);
+    drawn = await VIEWS[view](main, view === "plays" ? value : decodeURIComponent(value ?? ""), signal);
+    if (!signal.aborted) window.scrollTo(0, 0);
   } catch (error) {
     if (signal.aborted) return;
+    drawn = show; // all of it: there is nothing to keep
     const text = error instanceof URIError ? "This address is not well-formed." : error.message;
-    const problem = el("p", { class: "note wrong", role: "alert" }, text);
-    const body = main.querySelector(".result, .body");
-    if (body && main.firstElementChild !== before) body.replaceChildren(problem);
-    else main.replaceChildren(el("div", { class: "view" }, problem));
+    instead(el("p", { class: "note wrong", role: "alert" }, text));
   }
   if (signal.aborted) return;
+  again = drawn;
   main.removeAttribute("aria-busy");
   main.dataset.view = view;
   // What had the focus may be gone: the next Tab is to go into the view.
@@ -60,9 +77,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-get("/v1/health")
-  .then((health) => {
-    document.getElementById("served").textContent = `${whole(health.songs)} songs, ranked by ${health.model}`;
-  })
-  .catch(() => {});
 show();
+watch(main, () => again);

@@ -5,6 +5,8 @@ import { get } from "./api.js";
 
 export const COLOURS = 8;
 export const SHAPES = 6;
+const PAIRS = 24; // of colour and shape, before both begin again: from there on the shapes are moved by one
+const SOLID = 48; // classes with all of a shape filled; as many more have its rim alone
 
 // In a square of 16: circle, square, triangle, diamond, plus, triangle downwards.
 const PATHS = [
@@ -20,11 +22,13 @@ const PATHS = [
 export const classes = (signal) => get("/v1/classes", {}, signal);
 
 export const colour = (number) => `c${number % COLOURS}`;
-export const path = (number) => PATHS[number % SHAPES];
+export const shape = (number) => (number + Math.floor(number / PAIRS)) % SHAPES;
+export const hollow = (number) => Math.floor(number / SOLID) % 2 === 1;
+export const path = (number) => PATHS[shape(number)];
 
 /** The sign of a class. */
 export function sign(number) {
-  return svg("svg", { class: `sign ${colour(number)}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: path(number) }));
+  return svg("svg", { class: `sign ${colour(number)}${hollow(number) ? " hollow" : ""}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: path(number) }));
 }
 
 /** What a class is called. */

@@ -4,7 +4,7 @@ import { el, say, whole } from "./dom.js";
 import { get, post } from "./api.js";
 import { combobox } from "./combobox.js";
 import { chart, classes } from "./genres.js";
-import { songList } from "./lists.js";
+import { songLine, songList } from "./lists.js";
 import { songSearch } from "./song.js";
 
 const SHOWN = 20;
@@ -43,7 +43,7 @@ async function read(text, signal) {
   wanted.forEach(({ id, plays }, i) => built.set(id, { ...songs[i], plays }));
 }
 
-/** Draw the view: of a user (`user`), of plays (`plays`), or of who is being built. */
+/** Draw the view: of a user (`user`), of plays (`plays`), or of who is being built. What it returns draws the list anew. */
 export async function listenerView(main, { user, plays }, signal) {
   if (plays) await read(plays, signal);
   else if (!user && built.size) {
@@ -124,14 +124,15 @@ export async function listenerView(main, { user, plays }, signal) {
     }
   }
 
-  if (user) {
-    await listUser(result, user, signal);
-    return;
-  }
-  draw();
-  await listNow().catch((error) => {
-    if (signal.aborted || error.name !== "AbortError") throw error; // else a newer one is asked for
-  });
+  const fill = () =>
+    user
+      ? listUser(result, user, signal)
+      : listNow().catch((error) => {
+          if (signal.aborted || error.name !== "AbortError") throw error; // else a newer one is asked for
+        });
+  if (!user) draw();
+  await fill();
+  return fill;
 }
 
 const plus = (song) =>
@@ -202,19 +203,7 @@ async function listUser(result, user, signal) {
       el(
         "ul",
         { class: "heard" },
-        played.played.map((song) =>
-          el(
-            "li",
-            {},
-            el(
-              "span",
-              { class: "name" },
-              el("a", { href: `#song=${encodeURIComponent(song.song_id)}` }, song.title),
-              el("span", { class: "quiet" }, ` ${song.artist}`),
-            ),
-            el("span", { class: "num" }, `${whole(song.plays)}×`),
-          ),
-        ),
+        played.played.map((song) => songLine(song, `${whole(song.plays)}×`)),
       ),
     ),
     played.played.length > 0 && el("p", { class: "acts" }, from),

@@ -59,6 +59,21 @@ function bars(title, of, names) {
   );
 }
 
+/** A line of a list: a song, which leads to its own view, and what is said of it. */
+export const songLine = (song, says) =>
+  el(
+    "li",
+    {},
+    el(
+      "span",
+      { class: "name" },
+      el("a", { href: `#song=${encodeURIComponent(song.song_id)}` }, song.title),
+      " ",
+      el("span", { class: "artist quiet" }, song.artist),
+    ),
+    el("span", { class: "num" }, says),
+  );
+
 function heard(songs) {
   const most = songs.filter((song) => song.share !== 0);
   if (!most.length) return null;
@@ -69,19 +84,7 @@ function heard(songs) {
     el(
       "ul",
       { class: "heard" },
-      most.map((song) =>
-        el(
-          "li",
-          {},
-          el(
-            "span",
-            { class: "name" },
-            el("a", { href: `#song=${encodeURIComponent(song.song_id)}` }, song.title),
-            el("span", { class: "quiet" }, ` ${song.artist}`),
-          ),
-          el("span", { class: "num" }, signed(song.share, 3)),
-        ),
-      ),
+      most.map((song) => songLine(song, signed(song.share, 3))),
     ),
   );
 }

@@ -45,9 +45,19 @@ function ends(places) {
   return places.length ? found : { left: -1, right: 1, bottom: -1, top: 1 };
 }
 
-/** Draw the view; `id` is a song to be marked, with those like it. */
+/** Draw the view; `id` is a song to be marked, with those like it. What it returns draws it anew, as it lies. */
 export async function mapView(main, id, signal) {
-  const [{ classes: list, says }, points] = await Promise.all([classes(signal), load(signal)]);
+  let shown = await drawn(main, id, signal, null);
+  return async () => {
+    shown = await drawn(main, id, signal, shown);
+  };
+}
+
+/** Draw it, in place of one that was drawn `before`, whose search, view and choices stay. */
+async function drawn(main, id, whole_, before) {
+  const [{ classes: list, says }, points] = await Promise.all([classes(whole_), load(whole_)]);
+  const own = new AbortController();
+  const signal = AbortSignal.any([whole_, own.signal]);
   const { about } = points;
   const canvas = el("canvas", {
     tabindex: "0",
@@ -58,11 +68,13 @@ export async function mapView(main, id, signal) {
   const tip = el("div", { class: "tip", hidden: true });
   const card = el("div", { class: "card", "aria-live": "polite" });
   const stage = el("div", { class: "stage" }, canvas, marks, tip);
-  const hidden = new Set();
+  const hidden = before?.hidden ?? new Set(); // classes off the map
+  const lit = before?.lit ?? new Set(); // classes that stand out, the others grey
   const paint = painter(canvas, points);
-  const view = { x: 0, y: 0, zoom: 1 };
+  const view = before?.view ?? { x: 0, y: 0, zoom: 1 };
   let marked = [];
   let chosen = -1;
+  let ringed = null; // where what is chosen lies
   let due = false;
   let frames = 0;
 
@@ -86,7 +98,7 @@ export async function mapView(main, id, signal) {
           each.height = Math.round(h * dpr);
         }
       }
-      paint.draw(view, scale(), dpr, hidden);
+      paint.draw(view, scale(), dpr, hidden, lit);
       over(dpr);
       canvas.dataset.frames = String(++frames);
     });
@@ -98,8 +110,8 @@ export async function mapView(main, id, signal) {
       const [x, y] = toScreen(each.x, each.y);
       return { x, y, r: i ? 7 : 11, title: each.title };
     });
-    if (chosen >= 0) {
-      const [x, y] = toScreen(points.places[2 * chosen], points.places[2 * chosen + 1]);
+    if (ringed) {
+      const [x, y] = toScreen(ringed.x, ringed.y);
       rings.push({ x, y, r: 9 });
     }
     drawMarks(marks.getContext("2d"), rings, {
@@ -123,7 +135,7 @@ export async function mapView(main, id, signal) {
 
   const near = (px, py, pixels = NEAR) => {
     const [x, y] = toPlace(px, py);
-    return points.grid.nearest(x, y, pixels / scale(), (i) => !hidden.has(points.of[i]));
+    return points.grid.nearest(x, y, pixels / scale(), (i) => !hidden.has(points.of[i]) && (!lit.size || lit.has(points.of[i])));
   };
 
   // --- songs of points
@@ -140,6 +152,7 @@ export async function mapView(main, id, signal) {
 
   async function open(i) {
     chosen = i;
+    ringed = { x: points.places[2 * i], y: points.places[2 * i + 1] };
     draw();
     try {
       const song = await nameOf(i);
@@ -174,7 +187,12 @@ export async function mapView(main, id, signal) {
     hovering = setTimeout(async () => {
       const song = await nameOf(i).catch(() => null);
       if (!song || signal.aborted || meant !== i) return;
-      tip.replaceChildren(el("b", {}, song.title), el("span", {}, song.artist));
+      const number = points.of[i];
+      tip.replaceChildren(
+        el("b", {}, song.title),
+        el("span", { class: "artist" }, song.artist),
+        number < list.length && el("span", { class: "most" }, sign(number), called(list, number)),
+      );
       tip.hidden = false;
       const [x, y] = toScreen(points.places[2 * i], points.places[2 * i + 1]);
       tip.style.left = `${Math.min(x + 12, size().w - tip.offsetWidth - 4)}px`;
@@ -261,32 +279,73 @@ export async function mapView(main, id, signal) {
 
   // --- what is beside it
 
-  const search = songSearch({
-    label: "Find on the map",
-    take: (song) => (location.hash = `map=${encodeURIComponent(song.song_id)}`),
-  });
+  const search =
+    before?.search ??
+    songSearch({
+      label: "Find on the map",
+      take: (song) => (location.hash = `map=${encodeURIComponent(song.song_id)}`),
+    });
   const counts = new Array(256).fill(0);
   for (const each of points.of) counts[each] += 1;
+  const label = (number) => (number < list.length ? called(list, number) : "no class");
+  /** Have a class stand out, or no more. */
+  function choose(number) {
+    if (!lit.delete(number)) lit.add(number);
+    if (lit.has(number)) hidden.delete(number);
+    choices();
+    say(lit.size ? `In colour: ${[...lit].map(label).join("; ")}` : "All classes are in colour");
+  }
+  function choices() {
+    for (const line of legend.children) {
+      const number = Number(line.dataset.number);
+      line.querySelector("input").checked = !hidden.has(number);
+      line.querySelector("button").setAttribute("aria-pressed", String(lit.has(number)));
+      line.classList.toggle("grey", lit.size > 0 && !lit.has(number));
+    }
+    draw();
+  }
   const legend = el(
     "ul",
-    { class: "legend", "aria-label": "Classes" },
-    counts.map((count, number) => {
-      if (!count) return null;
-      const shown = el("input", {
-        type: "checkbox",
-        checked: true,
-        onchange: (event) => {
-          if (event.target.checked) hidden.delete(number);
-          else hidden.add(number);
-          draw();
-        },
-      });
-      const label = number < list.length ? called(list, number) : "no class";
-      return el("li", {}, el("label", {}, shown, number < list.length ? sign(number) : el("i", { class: "dot none" }), el("span", { class: "name" }, label), el("span", { class: "num" }, whole(count))));
-    }),
+    {
+      class: "legend",
+      "aria-label": "Classes",
+      onkeydown: (event) => {
+        if (event.key !== "Escape" || !lit.size) return;
+        lit.clear();
+        choices();
+        say("All classes are in colour");
+      },
+    },
+    counts.map(
+      (count, number) =>
+        count > 0 &&
+        el(
+          "li",
+          { "data-number": number },
+          el("input", {
+            type: "checkbox",
+            checked: true,
+            "aria-label": `On the map: ${label(number)}`,
+            onchange: (event) => {
+              if (event.target.checked) hidden.delete(number);
+              else hidden.add(number);
+              draw();
+            },
+          }),
+          el(
+            "button",
+            { "aria-pressed": "false", onclick: () => choose(number) },
+            number < list.length ? sign(number) : el("i", { class: "dot none" }),
+            el("span", { class: "name" }, label(number)),
+            el("span", { class: "num" }, whole(count)),
+          ),
+        ),
+    ),
   );
   const sampled = about.points < about.songs;
   const left = about.catalogue - about.songs;
+  const active = document.activeElement;
+  before?.end();
   main.replaceChildren(
     el(
       "div",
@@ -305,6 +364,7 @@ export async function mapView(main, id, signal) {
           el("button", { onclick: all }, "All"),
         ),
         card,
+        list.length > 0 && el("p", { class: "note" }, "Press a class to see it in colour and the others in grey; without its tick it is off the map."),
         legend,
         says && el("p", { class: "note" }, says),
         el(
@@ -323,8 +383,23 @@ export async function mapView(main, id, signal) {
   canvas.dataset.points = String(points.n);
   canvas.dataset.by = paint.by;
   document.title = "Map · fusionrec";
-  all();
+  choices();
+  if (search.contains(active)) active.focus({ preventScroll: true }); // it was moved with what is typed
+  if (before) draw();
+  else all();
   if (id) await mark();
+  const picked = before?.card.dataset.song;
+  if (picked && picked !== card.dataset.song) await pick(picked);
+  return { search, view, hidden, lit, card, end: () => own.abort() };
+
+  /** What was picked on the map before, where it lies by now. */
+  async function pick(song_id) {
+    const query = { song_ids: [song_id] };
+    const [song, { places }] = await Promise.all([get("/v1/song", { song_id }, signal), post("/v1/map/places", query, signal)]);
+    if (places[0]) ringed = places[0];
+    about_(song, places[0]?.genre ?? 255);
+    draw();
+  }
 
   /** Mark a song and those like it, and show the part of the map where they are. */
   async function mark() {
@@ -336,12 +411,13 @@ export async function mapView(main, id, signal) {
     const songs = [song, ...(found?.songs ?? [])];
     const { places } = await post("/v1/map/places", { song_ids: songs.map((each) => each.song_id) }, signal);
     marked = songs.map((each, i) => ({ ...each, ...places[i] })).filter((each) => Number.isFinite(each.x));
-    search.input.value = song.title;
+    if (!before) search.input.value = song.title;
     if (!places[0]) {
       card.replaceChildren(el("p", { class: "note" }, `${song.title}: the model knows no features of it, so that it has no place.`));
       return;
     }
     about_(song, places[0].genre ?? 255);
+    if (before) return draw();
     view.x = places[0].x;
     view.y = places[0].y;
     const reach = Math.max(...marked.map((each) => Math.hypot(each.x - view.x, each.y - view.y)), 0.02);

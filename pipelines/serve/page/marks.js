@@ -3,6 +3,13 @@
 const GAP = 5; // between a ring and its title
 const HALF = 8; // of a title's height
 
+const LONGEST = 40; // letters of a title that is drawn
+
+const short = (text) => {
+  const letters = [...text];
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST - 1).join("")}…` : text;
+};
+
 const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
 
 /** Where a title may stand: right of its ring, left, above, below. */
@@ -40,15 +47,16 @@ export function drawMarks(c, rings, { w, h, dpr, font, ink, paper, cross }) {
   const inside = (box) => box[0] >= 0 && box[1] >= 0 && box[2] <= w && box[3] <= h;
   rings.forEach((ring, i) => {
     if (!ring.title) return;
-    const within = boxes(ring, c.measureText(ring.title).width).filter(inside);
+    const title = short(ring.title);
+    const within = boxes(ring, c.measureText(title).width).filter(inside);
     const box = within.find((each) => taken.every((other) => apart(each, other))) ?? (i ? null : within[0]);
     if (!box) return;
     taken.push(box);
     c.lineWidth = 4;
     c.strokeStyle = paper;
-    c.strokeText(ring.title, box[0], box[1] + HALF + 4);
+    c.strokeText(title, box[0], box[1] + HALF + 4);
     c.fillStyle = ink;
-    c.fillText(ring.title, box[0], box[1] + HALF + 4);
+    c.fillText(title, box[0], box[1] + HALF + 4);
   });
   if (!cross) return;
   c.beginPath();

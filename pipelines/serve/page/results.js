@@ -61,6 +61,8 @@ function table(caption, head, rows) {
   );
 }
 
+const seeds = (row) => (row.spread === null ? String(row.seeds ?? 1) : `${row.seeds} ± ${figure(row.spread)}`);
+
 function compared(split) {
   const ok = split.rows.filter((row) => Number.isFinite(row.average_precision));
   const scale = scaled(ok.flatMap((row) => [row.average_precision, row.high ?? 0]));
@@ -72,12 +74,14 @@ function compared(split) {
       el("td", { class: "num strong" }, figure(row.average_precision)),
       el("td", { class: "drawn" }, Number.isFinite(row.average_precision) && interval({ scale, value: row.average_precision, low: row.low, high: row.high, kind: row.reference ? "hollow" : "", level: split.random_level })),
       el("td", { class: "num" }, range(row.low, row.high)),
+      el("td", { class: "num" }, seeds(row)),
       el("td", { class: "num" }, row.lift === null ? "–" : `${row.lift.toFixed(2)}×`),
       el("td", { class: "num" }, figure(row.auc, 3)),
+      el("td", { class: "num" }, figure(row.recall, 3)),
       el("td", { class: "num" }, figure(row.ndcg, 3)),
       el("td", { class: "num" }, row.difference ? `${signed(row.difference.difference)}` : "–", row.difference && el("span", { class: "quiet" }, ` ${signed(row.difference.low)} to ${signed(row.difference.high)}`)),
       el("td", { class: "num" }, row.difference ? figure(row.difference.p, 3) : "–"),
-      el("td", { class: "num" }, row.published ? el("span", { title: row.published.by }, figure(row.published.value)) : "–"),
+      el("td", { class: "num" }, row.published ? [figure(row.published.value, 5), el("span", { class: "quiet block" }, row.published.by)] : "–"),
     ),
   );
   const left = Object.entries(split.users_left_out).filter(([, n]) => n > 0);
@@ -85,13 +89,16 @@ function compared(split) {
     "section",
     {},
     el("h2", {}, `Split by ${split.by}`),
-    el("p", { class: "quiet" }, `${whole(split.rankings)} rankings of ${whole(split.users)} users, ${figure(split.candidates, 1)} candidates each, of which ${figure(split.relevant, 2)} are relevant, on average. The dashed line is what chance reaches (${figure(split.random_level)}).`),
+    el("p", { class: "quiet" }, `${whole(split.rankings)} rankings of ${whole(split.users)} users, ${figure(split.candidates, 1)} candidates each, of which ${figure(split.relevant, 2)} are relevant, on average. The dashed line is what chance reaches (${figure(split.random_level)}). Folds tested: ${split.folds.join(", ")}${split.cuts > 1 ? `, of ${split.cuts} cuts of the songs` : ""}.`),
     table(
       `Methods compared, split by ${split.by}`,
-      [["Method", ""], ["mAP@500", "num"], ["", "drawn"], ["95 % interval", "num"], ["Over chance", "num"], ["AUC", "num"], ["NDCG", "num"], [`Difference to ${split.against}`, "num"], ["p (Holm)", "num"], ["Published", "num"]],
-      [...rows, el("tr", { class: "scale" }, el("td", { colspan: "2" }), el("td", { class: "drawn" }, axis(scale)), el("td", { colspan: "7" }))],
+      [["Method", ""], ["mAP@500", "num"], ["", "drawn"], ["95 % interval", "num"], ["Seeds ± sd", "num"], ["Over chance", "num"], ["AUC", "num"], ["Recall", "num"], ["NDCG", "num"], [`Difference to ${split.against}`, "num"], ["p (Holm)", "num"], ["Published", "num"]],
+      [...rows, el("tr", { class: "scale" }, el("td", { colspan: "2" }), el("td", { class: "drawn" }, axis(scale)), el("td", { colspan: "9" }))],
     ),
+    split.external.length > 0 && el("ul", { class: "plain external" }, split.external.map((text) => el("li", {}, text))),
     Object.keys(split.failed).length > 0 && [el("h3", {}, "Not computed"), el("ul", { class: "plain" }, Object.entries(split.failed).map(([name, why]) => el("li", {}, el("b", {}, name), ` ${why}`)))],
+    Object.keys(split.ceilings).length > 0 &&
+      el("p", { class: "note" }, "Ceiling, the mAP of knowing every song's class and how each user likes each class: ", Object.entries(split.ceilings).map(([k, of]) => `${k} classes ${figure(of)}`).join("; "), "."),
     left.length > 0 && el("p", { class: "note" }, "Users left out, summed over folds: ", left.map(([why, n]) => `${why} ${whole(n)}`).join("; "), "."),
   );
 }
@@ -135,7 +142,7 @@ const missing = (what, command, does) =>
     el("pre", {}, el("code", {}, `${command} --config YOUR.yaml`)),
   );
 
-/** Draw the view. */
+/** Draw the view; what it returns draws it anew. */
 export async function resultsView(main, signal) {
   const [comparison, ladder] = await Promise.all([get("/v1/comparison", {}, signal), get("/v1/ladder", {}, signal)]);
   document.title = "Comparison · fusionrec";
@@ -151,4 +158,5 @@ export async function resultsView(main, signal) {
       out.length > 0 && [el("h3", {}, "Rungs left out"), el("ul", { class: "plain" }, out.map(([name, why]) => el("li", {}, el("b", {}, name), ` ${why}`)))],
     ),
   );
+  return () => resultsView(main, signal);
 }

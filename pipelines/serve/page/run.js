@@ -48,7 +48,7 @@ function judged(of) {
   );
 }
 
-/** Draw the view. */
+/** Draw the view; what it returns draws it anew. */
 export async function runView(main, signal) {
   const found = await get("/v1/report", {}, signal);
   const ingest = found.stages.find((each) => each.stage === "ingest")?.counts ?? {};
@@ -114,4 +114,5 @@ export async function runView(main, signal) {
       ),
     ),
   );
+  return () => runView(main, signal);
 }

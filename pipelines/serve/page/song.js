@@ -20,7 +20,7 @@ export function songSearch(options) {
   });
 }
 
-/** Draw the view of a song; of none, the search alone. */
+/** Draw the view of a song; of none, the search alone. What it returns draws the song anew. */
 export async function songView(main, id, signal) {
   const search = songSearch({
     label: "A song or an artist",
@@ -34,8 +34,14 @@ export async function songView(main, id, signal) {
       el("p", { class: "lead" }, "Type a few letters: the songs that the model holds for most alike appear, each with its genres and with what its score is made of."),
     );
     search.input.focus();
-    return;
+    return null;
   }
+  const fill = () => show(body, id, signal);
+  await fill();
+  return fill;
+}
+
+async function show(body, id, signal) {
   const [list, found, mixed] = await Promise.all([
     classes(signal),
     get("/v1/similar", { song_id: id, top: SHOWN }, signal).catch((error) => ({ error })),
@@ -47,7 +53,7 @@ export async function songView(main, id, signal) {
   const mixture = mixed.songs[0];
   const key = encodeURIComponent(id);
   const plus = el("button", { onclick: () => { add(song); location.hash = "listener"; } }, "Play it to a listener");
-  body.append(
+  body.replaceChildren(
     el(
       "div",
       { class: "split" },
