@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 import pipelines.serve.page
 from fusionrec.tables import matrix
 from pipelines.runtime.workspace import Workspace
-from pipelines.serve import reports
+from pipelines.serve import reports, song_map
 from pipelines.serve.settings import LOOPBACK, Settings
 from pipelines.serve.snapshot import Snapshot
 from pipelines.serve.song_map import NO_CLASS, sampled, two_directions
@@ -124,7 +125,84 @@ def test_plays_that_the_model_knows_nothing_of_have_no_reasons(genre) -> None:
     assert "knows nothing of these plays" in found.json()["detail"]
 
 
+def test_plays_that_tell_nothing_are_answered_alike_by_both(served) -> None:
+    recommender, client = served
+    song = recommender.vectors()["song_id"][4].as_py()
+    told = [
+        client.post("/v1/why", json={"song_id": song, "plays": {"no such song": 1}}),
+        client.post("/v1/reasons", json={"song_ids": [song], "plays": {"no such song": 1}}),
+    ]
+    assert [each.status_code for each in told] == [404, 404]
+    assert told[0].json() == told[1].json()
+    described = client.get("/v1/openapi.json").json()["paths"]
+    for path in ("/v1/why", "/v1/reasons"):
+        assert "knows nothing of the plays" in described[path]["post"]["description"]
+        assert "404" in described[path]["post"]["responses"]
+
+
 # --- the map -------------------------------------------------------------------------------
+
+
+def test_a_map_that_takes_long_is_made_once_and_nobody_waits_for_it(places, monkeypatch) -> None:
+    go_on, made = threading.Event(), []
+
+    def slowly(blocks, d):
+        made.append(sum(len(X) for X in blocks()))
+        assert go_on.wait(60)
+        return two_directions(blocks, d)
+
+    monkeypatch.setattr(song_map, "two_directions", slowly)
+    settings = Settings(str(places["genre"]), hosts=LOOPBACK, poll_seconds=0, seconds=0.4)
+    with client_of(settings) as client:
+        try:
+            for path in ("map", "map/points"):
+                told = client.get(f"/v1/{path}")
+                assert told.status_code == 503
+                assert told.headers["retry-after"] == "1"
+                assert told.json()["type"] == "urn:fusionrec:being-made"
+                assert "the map is being made" in told.json()["detail"]
+            assert client.get("/v1/classes").status_code == 200  # which the map is made of
+            assert client.get("/v1/users").status_code == 200
+        finally:
+            go_on.set()
+        for _ in range(100):
+            if (found := client.get("/v1/map")).status_code == 200:
+                break
+        assert found.json()["points"] == made[0]
+        assert len(made) == 1
+
+
+def test_what_cannot_be_made_is_tried_again(places, monkeypatch) -> None:
+    with client_of(Settings(str(places["genre"]), hosts=LOOPBACK, poll_seconds=0)) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(song_map, "two_directions", lambda *_: Path("/no/such").stat())
+            assert client.get("/v1/map").status_code == 503
+        assert client.get("/v1/map").status_code == 200
+
+
+def test_opening_the_page_begins_the_map(places, monkeypatch) -> None:
+    begun = threading.Event()
+    real = song_map.two_directions
+    monkeypatch.setattr(song_map, "two_directions", lambda *of: (begun.set(), real(*of))[1])
+    with client_of(Settings(str(places["genre"]), hosts=LOOPBACK, poll_seconds=0)) as client:
+        client.get("/v1/health")
+        client.head("/")
+        assert not begun.is_set()
+        client.get("/")
+        assert begun.wait(60)
+
+
+def test_directions_are_fitted_to_a_sample(genre, monkeypatch) -> None:
+    _, client = genre
+    client.get("/v1/map")
+    shown, snapshot = client.app.state.pages.shown, client.app.state.engine.snapshot
+    monkeypatch.setattr(song_map, "MOST_FITTED", 30)
+    found = type(shown.map).of(snapshot, shown.genres)
+    rows = sampled(np.flatnonzero(snapshot.batches.known), 30)
+    x = np.log(np.maximum(snapshot.batches.ranked.songs.F[rows].astype(float), 1e-4))
+    expected = PCA(2, svd_solver="full").fit(x - x.mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(found.explained, expected.explained_variance_ratio_, rtol=1e-6)
+    assert len(found.rows) == len(shown.map.rows)  # all of them have their places
 
 
 def test_directions_are_those_of_another_library() -> None:
@@ -252,7 +330,19 @@ def test_a_comparison_is_shown_with_differences_to_one(tmp_path) -> None:
             {"a": "b", "b": "linear", **pair, "p_holm_against": 0.04},
         ],
         "failed": {"wmf": "no plays"},
+        "ceilings": {"6": 0.4},
+        "external": {
+            "theirs": {
+                "lists": 5,
+                "unknown_users": 1,
+                "unknown_songs": 0,
+                "without_list": 2,
+                "without_candidate": 1,
+            }
+        },
         "folds": {
+            "folds": [0, 1],
+            "fold_seeds": 2,
             "users": 7,
             "distinct_users": 6,
             "candidates_mean": 30.0,
@@ -271,6 +361,13 @@ def test_a_comparison_is_shown_with_differences_to_one(tmp_path) -> None:
     assert linear["published"]["value"] == 0.02389
     assert split["random_level"] == 0.05
     assert split["failed"] == {"wmf": "no plays"}
+    assert (split["folds"], split["cuts"], split["ceilings"]) == ([0, 1], 2, {"6": 0.4})
+    caveat, theirs = split["external"]
+    assert "who made them knows what they have seen" in caveat
+    assert theirs == (
+        "theirs: 5 lists, 1 of unknown users, with 0 unknown songs in all; of 7 rankings 2 have no "
+        "list and 1 no candidate in it: these score 0"
+    )
 
 
 def test_a_ladder_is_shown_as_it_was_made(tmp_path) -> None:

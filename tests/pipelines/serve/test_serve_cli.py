@@ -84,8 +84,9 @@ class Node:
 
     def state(self) -> tuple[str, dict[str, int]]:
         """Of the application, and how many replicas are in which state."""
-        app = yaml.safe_load(self.serve("status"))["applications"]["fusionrec"]
-        return app["status"], app["deployments"]["fusionrec"]["replica_states"]
+        app = yaml.safe_load(self.serve("status"))["applications"].get("fusionrec", {})
+        deployment = app.get("deployments", {}).get("fusionrec", {})  # as long as it is built none
+        return app.get("status", "none"), deployment.get("replica_states", {})
 
     def replicas(self) -> int:
         return len(replicas(self.head.pid))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import pytest
 
+from pipelines.serve import song_map
 from pipelines.serve.shown import Pages
 from pipelines.serve.song_map import SongMap
-from tests.pipelines.serve.page.browsing import NEEDED, SECONDS, Driver, go, named, until
+from tests.pipelines.serve.page.browsing import NEEDED, SECONDS, Driver, go, named, press, until
 
 pytestmark = NEEDED
+
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 
 def _drawn(page: Driver) -> int:
@@ -33,6 +41,71 @@ def _pointer(page: Driver, kind: str, x: float, y: float) -> None:
         "Input.dispatchMouseEvent",
         {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1},
     )
+
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+
+
+def _of_colours(page: Driver) -> list[int]:
+    """Pixels of the map in about the colours of the first classes."""
+    return page.execute_script(
+        """
+        const from = document.querySelector('.stage canvas');
+        const to = document.createElement('canvas');
+        [to.width, to.height] = [from.width, from.height];
+        const c = to.getContext('2d');
+        c.drawImage(from, 0, 0);
+        const { data } = c.getImageData(0, 0, to.width, to.height);
+        return arguments[0].map((hex) => {
+          const wanted = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+          let n = 0;
+          for (let i = 0; i < data.length; i += 4)
+            n += wanted.every((w, k) => Math.abs(data[i + k] - w) < 40);
+          return n;
+        });
+        """,
+        COLOURS,
+    )
+
+
+def _until(what: Callable[[], bool]) -> None:
+    """Wait for what takes some frames."""
+    end = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextmanager
+def _map_of(app: Any, places: np.ndarray, classes: np.ndarray) -> Iterator[None]:
+    """The map has these points meanwhile."""
+    shown, n = app.state.pages.shown, len(places)
+    real, rows = shown.map, np.arange(n, dtype=np.uint32)
+    points = places.astype(np.float32), classes.astype(np.uint8)
+    shown.map = SongMap(rows, *points, real.explained, n, real.mean, real.axes)
+    try:
+        yield
+    finally:
+        shown.map = real
+
+
+@contextmanager
+def _painted(page: Driver, by: str) -> Iterator[None]:
+    """Without WebGL, if the canvas alone is to paint."""
+    if by == "webgl":
+        yield
+        return
+    source = """
+        const real = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+          return kind === "webgl2" ? null : real.call(this, kind, ...more);
+        };
+    """
+    script = page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    try:
+        yield
+    finally:
+        page.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_the_map_is_drawn_and_a_click_picks_the_song_there(page, app) -> None:
@@ -79,21 +152,9 @@ def test_the_map_is_drawn_and_a_click_picks_the_song_there(page, app) -> None:
 
 
 def test_a_map_of_100_000_songs_draws_once_a_frame_while_it_is_panned(page, app) -> None:
-    shown = app.state.pages.shown
-    assert shown is not None
-    real = shown.map
     n = 100_000
     rng = np.random.default_rng(0)
-    shown.map = SongMap(
-        np.arange(n, dtype=np.uint32),
-        rng.uniform(-1, 1, (n, 2)).astype(np.float32),
-        rng.integers(0, 8, n).astype(np.uint8),
-        real.explained,
-        n,
-        real.mean,
-        real.axes,
-    )
-    try:
+    with _map_of(app, rng.uniform(-1, 1, (n, 2)), rng.integers(0, 8, n)):
         page.get("about:blank")
         go(page, app, "map")
         canvas = "document.querySelector('.stage canvas')"
@@ -149,20 +210,17 @@ def test_a_map_of_100_000_songs_draws_once_a_frame_while_it_is_panned(page, app)
         )
         assert looked[0] == 0  # as by looking at all of them
         assert looked[1] < 500
-    finally:
-        shown.map = real
 
 
-def test_shapes_on_the_map_are_those_of_the_legend(page, app) -> None:
-    shown, n = app.state.pages.shown, 6
-    assert shown is not None
-    real = shown.map
-    places = np.stack([np.linspace(-0.05, 0.05, n), np.zeros(n)], axis=1).astype(np.float32)
-    of, rows = np.arange(n, dtype=np.uint8), np.arange(n, dtype=np.uint32)
-    shown.map = SongMap(rows, places, of, real.explained, n, real.mean, real.axes)
-    try:
+@pytest.mark.parametrize("by", ["webgl", "canvas"])
+def test_shapes_on_the_map_are_those_of_the_legend(page, app, by) -> None:
+    places = np.stack([np.linspace(-0.05, 0.05, 6), np.zeros(6)], axis=1)
+    with _painted(page, by), _map_of(app, places, np.arange(6)):
         go(page, app, "map")
         until(page, "return document.querySelector('.stage canvas').dataset.frames")
+        assert (
+            page.execute_script("return document.querySelector('.stage canvas').dataset.by") == by
+        )
         likeness = page.execute_async_script(
             """
             const done = arguments[0];
@@ -194,7 +252,73 @@ def test_shapes_on_the_map_are_those_of_the_legend(page, app) -> None:
             });
             """
         )
-        assert np.argmax(likeness, axis=1).tolist() == [*range(n)], likeness
+        assert np.argmax(likeness, axis=1).tolist() == [*range(6)], likeness
         assert np.diag(likeness).min() > 0.6
+
+
+@pytest.mark.parametrize("by", ["webgl", "canvas"])
+def test_a_chosen_class_is_in_colour_and_the_others_in_grey(page, app, by) -> None:
+    rng = np.random.default_rng(0)
+    with _painted(page, by), _map_of(app, rng.uniform(-1, 1, (400, 2)), rng.integers(0, 4, 400)):
+        go(page, app, "map")
+        until(page, "return document.querySelector('.stage canvas').dataset.frames")
+        pressed = (
+            "return [...document.querySelectorAll('.legend button')].map((e) => e.ariaPressed)"
+        )
+        assert page.execute_script(pressed) == ["false"] * 4
+        before = np.array(_of_colours(page))
+        assert before.min() > 300
+        page.execute_script("document.querySelector('.legend input').focus()")
+        for _ in range(3):  # from the first class's box to the second one's button
+            press(page, Keys.TAB)
+        press(page, Keys.ENTER)
+        assert page.execute_script(pressed) == ["false", "true", "false", "false"]
+        assert "In colour: " in page.execute_script(
+            "return document.getElementById('said').textContent"
+        )
+        print(_of_colours(page))
+        page.save_screenshot("/work/scratch/serveops/shots/x.png")
+        # Where a coloured point lies on a grey one, some pixels of its edge are of another colour.
+        _until(lambda: bool((np.array(_of_colours(page)) < 0.1 * before)[[0, 2, 3]].all()))
+        assert _of_colours(page)[1] > 0.9 * before[1]
+        some = _drawn(page)
+        press(page, Keys.ESCAPE)
+        assert page.execute_script(pressed) == ["false"] * 4
+        _until(lambda: min(_of_colours(page)) > 300)
+        assert _drawn(page) == pytest.approx(some, rel=0.1)  # none was away
+
+
+def test_classes_beyond_the_colours_have_signs_of_their_own(page) -> None:
+    signs = page.execute_async_script(
+        """
+        const done = arguments[0];
+        import('/page/genres.js').then(({ sign }) => done([...Array(96).keys()].map((i) =>
+          sign(i).getAttribute('class') + ' ' + sign(i).firstChild.getAttribute('d'))));
+        """
+    )
+    assert len(set(signs)) == 96
+
+
+def test_a_map_that_is_being_made_is_said_and_then_shown(page, app, monkeypatch) -> None:
+    go_on = threading.Event()
+
+    def slowly(*of):
+        assert go_on.wait(60)
+        return real(*of)
+
+    real = song_map.two_directions
+    monkeypatch.setattr(song_map, "two_directions", slowly)
+    monkeypatch.setattr(app.state.pages, "_patience", 0.2)
+    app.state.pages.shown = None
+    try:
+        page.get("about:blank")
+        page.get(f"{app.state.url}/#map")
+        until(page, "return document.querySelector('main')?.innerText.includes('is being made')")
+        assert page.execute_script("return document.querySelector('main [role=alert]')") is None
+        page.execute_script("location.hash = 'listener'")  # nobody has to wait for it
+        until(page, "return document.querySelector('main').dataset.view === 'listener'")
+        page.execute_script("location.hash = 'map'")
+        until(page, "return document.querySelector('main').innerText.includes('is being made')")
     finally:
-        shown.map = real
+        go_on.set()
+    until(page, "return document.querySelector('.stage canvas')?.dataset.frames")
