@@ -4,6 +4,7 @@ import { el, percent, say, whole } from "./dom.js";
 import { bytes, get, post } from "./api.js";
 import { called, classes, sign } from "./genres.js";
 import { Grid } from "./grid.js";
+import { legend } from "./legend.js";
 import { drawMarks } from "./marks.js";
 import { painter } from "./paint.js";
 import { songSearch } from "./song.js";
@@ -54,10 +55,10 @@ export async function mapView(main, id, signal) {
 }
 
 /** Draw it, in place of one that was drawn `before`, whose search, view and choices stay. */
-async function drawn(main, id, whole_, before) {
-  const [{ classes: list, says }, points] = await Promise.all([classes(whole_), load(whole_)]);
+async function drawn(main, id, ofView, before) {
+  const [{ classes: list, says }, points] = await Promise.all([classes(ofView), load(ofView)]);
   const own = new AbortController();
-  const signal = AbortSignal.any([whole_, own.signal]);
+  const signal = AbortSignal.any([ofView, own.signal]);
   const { about } = points;
   const canvas = el("canvas", {
     tabindex: "0",
@@ -285,63 +286,7 @@ async function drawn(main, id, whole_, before) {
       label: "Find on the map",
       take: (song) => (location.hash = `map=${encodeURIComponent(song.song_id)}`),
     });
-  const counts = new Array(256).fill(0);
-  for (const each of points.of) counts[each] += 1;
-  const label = (number) => (number < list.length ? called(list, number) : "no class");
-  /** Have a class stand out, or no more. */
-  function choose(number) {
-    if (!lit.delete(number)) lit.add(number);
-    if (lit.has(number)) hidden.delete(number);
-    choices();
-    say(lit.size ? `In colour: ${[...lit].map(label).join("; ")}` : "All classes are in colour");
-  }
-  function choices() {
-    for (const line of legend.children) {
-      const number = Number(line.dataset.number);
-      line.querySelector("input").checked = !hidden.has(number);
-      line.querySelector("button").setAttribute("aria-pressed", String(lit.has(number)));
-      line.classList.toggle("grey", lit.size > 0 && !lit.has(number));
-    }
-    draw();
-  }
-  const legend = el(
-    "ul",
-    {
-      class: "legend",
-      "aria-label": "Classes",
-      onkeydown: (event) => {
-        if (event.key !== "Escape" || !lit.size) return;
-        lit.clear();
-        choices();
-        say("All classes are in colour");
-      },
-    },
-    counts.map(
-      (count, number) =>
-        count > 0 &&
-        el(
-          "li",
-          { "data-number": number },
-          el("input", {
-            type: "checkbox",
-            checked: true,
-            "aria-label": `On the map: ${label(number)}`,
-            onchange: (event) => {
-              if (event.target.checked) hidden.delete(number);
-              else hidden.add(number);
-              draw();
-            },
-          }),
-          el(
-            "button",
-            { "aria-pressed": "false", onclick: () => choose(number) },
-            number < list.length ? sign(number) : el("i", { class: "dot none" }),
-            el("span", { class: "name" }, label(number)),
-            el("span", { class: "num" }, whole(count)),
-          ),
-        ),
-    ),
-  );
+  const classesOnIt = legend({ list, of: points.of, hidden, lit, changed: draw });
   const sampled = about.points < about.songs;
   const left = about.catalogue - about.songs;
   const active = document.activeElement;
@@ -365,7 +310,7 @@ async function drawn(main, id, whole_, before) {
         ),
         card,
         list.length > 0 && el("p", { class: "note" }, "Press a class to see it in colour and the others in grey; without its tick it is off the map."),
-        legend,
+        classesOnIt,
         says && el("p", { class: "note" }, says),
         el(
           "p",
@@ -383,7 +328,6 @@ async function drawn(main, id, whole_, before) {
   canvas.dataset.points = String(points.n);
   canvas.dataset.by = paint.by;
   document.title = "Map · fusionrec";
-  choices();
   if (search.contains(active)) active.focus({ preventScroll: true }); // it was moved with what is typed
   if (before) draw();
   else all();

@@ -20,11 +20,11 @@ flat out vec3 colour;
 flat out int shape;
 flat out int rimmed;
 flat out float strength;
-bool among(uint[8] of, int n) { return (of[n >> 5] & (1u << uint(n & 31))) != 0u; }
 void main() {
   int n = int(number);
-  bool grey = choice && !among(chosen, n);
-  bool off = among(hidden, n) || grey == front;
+  uint bit = 1u << uint(n & 31);
+  bool grey = choice && (chosen[n >> 5] & bit) == 0u;
+  bool off = (hidden[n >> 5] & bit) != 0u || grey == front;
   gl_Position = off ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((place - middle) * scale, 0.0, 1.0);
   gl_PointSize = size;
   colour = n == 255 || grey ? colours[${COLOURS}] : colours[n % ${COLOURS}];

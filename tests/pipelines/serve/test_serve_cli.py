@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,9 +87,20 @@ class Node:
 
     def state(self) -> tuple[str, dict[str, int]]:
         """Of the application, and how many replicas are in which state."""
-        app = yaml.safe_load(self.serve("status"))["applications"].get("fusionrec", {})
+        told = urllib.request.Request(
+            f"{self.environment['RAY_DASHBOARD_ADDRESS']}/api/serve/applications/",
+            headers={"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"},
+        )
+        with urllib.request.urlopen(told, timeout=30) as answer:
+            app = json.load(answer)["applications"].get("fusionrec", {})
         deployment = app.get("deployments", {}).get("fusionrec", {})  # as long as it is built none
-        return app.get("status", "none"), deployment.get("replica_states", {})
+        states = Counter(each["state"] for each in deployment.get("replicas", ()))
+        return app.get("status", "none"), dict(states)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.state() == ("none", {})
+        return False
 
     def replicas(self) -> int:
         return len(replicas(self.head.pid))
@@ -104,16 +118,11 @@ def node() -> Iterator[Node]:
     scratch = Path(tempfile.mkdtemp(prefix="fr-"))
     started = Node(scratch)
     try:
-        until(lambda: _answers(started), 60)
+        until(started.answers, 60)
         yield started
     finally:
         started.stop()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _answers(node: Node) -> bool:
-    status = subprocess.run([*SERVE, "status"], env=node.environment, capture_output=True)
-    return status.returncode == 0
 
 
 def manifests(workspace: Path, port: int) -> dict[str, Any]:
@@ -174,5 +183,6 @@ def test_ray_s_own_command_serves_a_workspace_and_the_manifest_s_config(places, 
         until(lambda: node.state() == ("RUNNING", {"RUNNING": 3}), 90)
         load.more(100)
         assert len(load.failed()) == lost  # of a change of scale nothing is lost
+    assert "status: RUNNING" in node.serve("status")
     node.serve("shutdown", "--yes")
     until(lambda: node.replicas() == 0 and not healthy(port), 30)

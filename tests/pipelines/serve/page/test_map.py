@@ -276,8 +276,6 @@ def test_a_chosen_class_is_in_colour_and_the_others_in_grey(page, app, by) -> No
         assert "In colour: " in page.execute_script(
             "return document.getElementById('said').textContent"
         )
-        print(_of_colours(page))
-        page.save_screenshot("/work/scratch/serveops/shots/x.png")
         # Where a coloured point lies on a grey one, some pixels of its edge are of another colour.
         _until(lambda: bool((np.array(_of_colours(page)) < 0.1 * before)[[0, 2, 3]].all()))
         assert _of_colours(page)[1] > 0.9 * before[1]
