@@ -22,7 +22,7 @@ endif
 GPU_VENV := $(VENV)$(if $(GPU_SEEN),-gpu)
 GPU_STAMP := $(if $(GPU_SEEN),$(GPU_VENV)/.installed,$(DEV_STAMP))
 
-.PHONY: demo compare gpu test lint types unit slow clean help
+.PHONY: demo compare gpu docs test lint types unit slow clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -31,11 +31,12 @@ help:
 	@echo "make compare   install, write the sample corpus, and run every baseline beside the network,"
 	@echo "            with a method of one's own and lists made elsewhere (examples/)"
 	@echo "make gpu    install, and measure what only a GPU can show (DEVICE=cpu: the same, small)"
+	@echo "make docs   install, and build the guide into site/, to be read from its index.html"
 	@echo "make test   install, the tests' packages too, then lint, types and the fast tests"
 	@echo "make slow   the slow tests (killed runs, worker counts, second opinions)"
 	@echo "make lint | types | unit   the parts of make test"
 	@echo "make test LEVEL=avx2   the tests as on a processor with sse4.2, avx2 or avx512 only"
-	@echo "make clean  remove the environment and the demo"
+	@echo "make clean  remove the environment, the demo and the built guide"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(CHECK_PYTHON)
@@ -88,6 +89,10 @@ $(VENV)-gpu/.installed: pyproject.toml constraints.txt
 gpu: $(GPU_STAMP)
 	$(GPU_VENV)/bin/python benchmarks/gpu.py --device $(if $(GPU_SEEN),cuda,$(DEVICE)) --minutes $(MINUTES)
 
+# Warnings fail it, as a link that leads nowhere.
+docs: $(DEV_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 test: lint types unit
 
 lint: $(DEV_STAMP)
@@ -96,6 +101,7 @@ lint: $(DEV_STAMP)
 
 types: $(DEV_STAMP)
 	$(BIN)/mypy
+	MYPYPATH=docs $(BIN)/mypy docs/hooks.py docs/made
 
 PYTEST = $(if $(LEVEL),$(BIN)/python -m tests.processors.levels $(LEVEL)) $(BIN)/pytest
 
@@ -109,4 +115,4 @@ slow: $(DEV_STAMP)
 	$(PYTEST) -m slow $(TWO) --durations 30
 
 clean:
-	rm -rf $(VENV) $(VENV)-gpu $(DEMO)
+	rm -rf $(VENV) $(VENV)-gpu $(DEMO) site

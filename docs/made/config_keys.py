@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import getdoc
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -133,8 +133,9 @@ def _type(annotation: Any) -> str:
     raise TypeError(f"{annotation!r}: say in {__name__} how a value of this type is described")
 
 
-def _joined(kinds: Any) -> str:
-    return " or ".join(kinds)
+def _joined(kinds: Iterable[str]) -> str:
+    *first, last = kinds
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _capital(text: str) -> str:

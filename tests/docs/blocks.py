@@ -27,7 +27,6 @@ ELSEWHERE = "runs in other tests: "
 """What a reason begins with that names the test."""
 
 REASONS = (
-    "an outline",
     "installs packages",
     "needs a cluster",
     "needs a GPU",

@@ -1,4 +1,4 @@
-"""The notebooks run, cell by cell, on a finished workspace."""
+"""The notebooks run, cell by cell, one of them on a finished workspace."""
 
 import json
 import os
@@ -24,33 +24,47 @@ def code(notebook: Path) -> list[str]:
     return ["".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code"]
 
 
-def test_there_are_some() -> None:
-    assert [notebook.name for notebook in NOTEBOOKS] == ["recommender.ipynb"]
+def run(name: str, place: Path, *without: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run a notebook in plain Python, which has what a notebook's kernel has of the language.
 
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_without_ray(undisturbed, tmp_path, notebook) -> None:
-    """In plain Python, which has what a notebook's kernel has of the language."""
-    checks = "import sys\nassert not [m for m in sys.modules if m.split('.')[0] == 'ray']\n"
-    script = tmp_path / "notebook.py"
-    script.write_text("\n\n".join([*code(notebook), checks]))
+    At its end, none of the packages `without` is there.
+    """
+    there = f"[m for m in sys.modules if m.split('.')[0] in {without}]"
+    script = place / "notebook.py"
+    notebook = ROOT / "examples" / name
+    script.write_text("\n\n".join([*code(notebook), f"import sys\nassert not {there}, {there}\n"]))
     done = subprocess.run(
         [sys.executable, script],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "FUSIONREC_WORKSPACE": str(undisturbed),
-        },
-        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place), **environment},
+        cwd=place,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_there_are_some() -> None:
+    assert [notebook.name for notebook in NOTEBOOKS] == ["method.ipynb", "recommender.ipynb"]
+
+
+def test_a_finished_workspace_is_asked_without_ray(undisturbed, tmp_path) -> None:
+    done = run("recommender.ipynb", tmp_path, "ray", FUSIONREC_WORKSPACE=str(undisturbed))
     assert "for having heard:" in done.stdout
     assert "mine-2 is number" in done.stdout
     assert "1 song ids are not in" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_method_runs_alone(tmp_path) -> None:
+    """What it ends with is better than chance, and nothing of the pipeline is there."""
+    done = run("method.ipynb", tmp_path, "ray", "pipelines", OMP_NUM_THREADS="1")
+    (found,) = [line.split() for line in done.stdout.splitlines() if line.startswith("mAP@500")]
+    assert float(found[1].rstrip(",")) > float(found[3])
+    assert "songs a class" in done.stdout
+    assert "test accuracy" in done.stdout
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

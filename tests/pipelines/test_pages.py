@@ -42,7 +42,7 @@ def filled(workspace: Path) -> dict[str, str]:
         for song, name in zip(songs, names, strict=True)
         if names.count(name) == 1 and '"' not in name and song["song_id"] in vectors
     )
-    user = finished.read("recommend", "lists", ["user_id"])["user_id"][0].as_py()
+    user = finished.read("recommend", "recommendations", ["user_id"])["user_id"][0].as_py()
     return {"USER_ID": user, "SONG_ID": song, "artist - title": name}
 
 
