@@ -53,7 +53,7 @@ def export(
     """Export a finished workspace: songs' and users' vectors as Parquet, an index, the network.
 
     The product of a user's vector and a song's is what lists are ranked by. --index and --onnx need
-    the packages of the extra: pip install 'fusionrec[export]'.
+    the packages of the extra `export`.
     """
     from pipelines.export import Asked
     from pipelines.export import export as write

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines import config
 from pipelines.cli.options import ConfigPath, Overrides, Workspace, console, loaded
+from pipelines.config.section import Section
 
 
 def show_config(
@@ -23,7 +24,13 @@ def show_config(
     if not keys:
         print(config.to_yaml(resolved), end="")
         return
-    table = Table("key", "default", "meaning")
+    # Keys are there to be copied, so that the other columns give way.
+    table = Table(Column("key", no_wrap=True), Column("default", overflow="fold"), "meaning")
     for name, default, doc in config.describe():
-        table.add_row(name, json.dumps(default, default=str), doc)
+        table.add_row(name, json.dumps(default, default=_as_written), doc)
     console().print(table)
+
+
+def _as_written(value: Section) -> dict[str, Any]:
+    """An entry of a list as a YAML file has it."""
+    return value.model_dump(mode="json", exclude_defaults=True)

@@ -92,7 +92,8 @@ def describe(section: type[Section] = Config, prefix: str = "") -> Iterator[tupl
         if isinstance(field.default, Section):
             yield from describe(type(field.default), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", field.default, field.description or ""
+            default = field.get_default(call_default_factory=True, validated_data={})
+            yield f"{prefix}{name}", default, field.description or ""
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 STAGES = {
-    "ingest": "Read the source files (HDF5 or SQLite, lyrics, plays) into Parquet, rejects listed.",
-    "split": "Split the songs into train, validation and test, by song, artist or album.",
+    "ingest": "Read the source files (the data set's, or tables) into Parquet, rejects listed.",
+    "split": "Split the songs into train, validation and test, by song, artist, album or time.",
     "label": "Embed the tag lists and cluster them into k classes (K-Means).",
     "pretrain": "Pre-train a small RoBERTa on the corpus's own lyrics (masked-word modelling).",
     "embed": "Turn metadata, lyrics and audio into one vector each per song.",

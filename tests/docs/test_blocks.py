@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.docs.blocks import (
     commands,
     pages,
     script,
+    section,
 )
 
 OUTSIDE = ("CONTRIBUTING.md", "benchmarks/README.md", "cluster/README.md", "cluster/CAPACITY.md")
@@ -69,7 +71,7 @@ def test_how_many_blocks_are_not_run() -> None:
         "needs a GPU": 1,
         "needs the data set": 5,
         "runs in other tests": 5,
-        "takes minutes": 7,
+        "takes minutes": 8,
     }
 
 
@@ -164,6 +166,58 @@ def _is_key(name: str) -> bool:
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
 def test_python_can_read_it(block) -> None:
     compile(block.text, block.name, "exec")
+
+
+@pytest.mark.parametrize("name", [*pages(), *OUTSIDE])
+def test_keys_and_files_that_sentences_name_exist(name) -> None:
+    assert wrong_names((ROOT / name).read_text("utf-8")) == []
+
+
+def test_a_name_that_does_not_exist_is_noticed() -> None:
+    """Beside what is no key, and what a page has the reader write."""
+    text = """`train.etta`, `--set recommend.tops=20` and `pipelines/nowhere.py`, not `train.eta`,
+`train.py` `blend/weights.csv` `source.tables.features.clap` or `pipelines/configs/msd.yaml`
+
+| `pipelines/mine.py` | new: a stage |
+
+```sh
+fusionrec run --set train.nothing=1
+```
+"""
+    assert wrong_names(text) == ["train.etta", "recommend.tops", "pipelines/nowhere.py"]
+
+
+def wrong_names(text: str) -> list[str]:
+    """Keys and files of the repository that there are not, in code within a page's sentences.
+
+    What a table calls new is written by the reader, and so is its test.
+    """
+    sections = {key.partition(".")[0] for key in KEYS if "." in key}
+    new = re.findall(r"^\| `[\w/]+/(\w+)\.py` \| new: ", text, re.MULTILINE)
+    written = {*new, *(f"test_{name}" for name in new)}
+    outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for code in re.findall(r"`([^`]+)`", outside):
+        for word in re.findall(r"(?<![\w/.-])[a-z_]+(?:\.[a-z_]+)+", code):
+            section, _, last = word.rpartition(".")
+            named = any(key.startswith(f"{word}.") for key in KEYS) or _is_key(word)
+            if section.partition(".")[0] in sections and last not in FILES and not named:
+                found.append(word)
+        paths = re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*", code)
+        missing = (path for path in paths if not (ROOT / path).exists())
+        found += [path for path in missing if Path(path).stem not in written]
+    return found
+
+
+FILES = ("py", "json", "csv", "png", "yaml", "md", "parquet", "npy")
+FOLDERS = ("fusionrec", "pipelines", "tests", "examples", "cluster", "benchmarks")
+
+
+def test_the_bounds_that_the_paper_page_shows_are_those_that_it_computes(capsys) -> None:
+    (code,) = section("docs/paper.md", "### What k classes can tell", "python")
+    (shown,) = section("docs/paper.md", "### What k classes can tell", "text")
+    exec(compile(code.text, code.name, "exec"), {})
+    assert capsys.readouterr().out == shown.text
 
 
 # --- the helper itself -------------------------------------------------------------------
