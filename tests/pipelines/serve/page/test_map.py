@@ -21,17 +21,23 @@ pytestmark = NEEDED
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 
-def _drawn(page: Driver) -> int:
-    """Pixels of the map that are not its ground."""
-    return page.execute_script(
-        """
+_DATA = """
         const from = document.querySelector('.stage canvas');
         const to = document.createElement('canvas');
         [to.width, to.height] = [from.width, from.height];
         const c = to.getContext('2d');
         c.drawImage(from, 0, 0);
-        const data = new Uint32Array(c.getImageData(0, 0, to.width, to.height).data.buffer);
-        return data.reduce((n, pixel) => n + (pixel !== data[0]), 0);
+        const { data } = c.getImageData(0, 0, to.width, to.height);
+"""
+
+
+def _drawn(page: Driver) -> int:
+    """Pixels of the map that are not its ground."""
+    return page.execute_script(
+        _DATA
+        + """
+        const pixels = new Uint32Array(data.buffer);
+        return pixels.reduce((n, pixel) => n + (pixel !== pixels[0]), 0);
         """
     )
 
@@ -49,13 +55,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 def _of_colours(page: Driver) -> list[int]:
     """Pixels of the map in about the colours of the first classes."""
     return page.execute_script(
-        """
-        const from = document.querySelector('.stage canvas');
-        const to = document.createElement('canvas');
-        [to.width, to.height] = [from.width, from.height];
-        const c = to.getContext('2d');
-        c.drawImage(from, 0, 0);
-        const { data } = c.getImageData(0, 0, to.width, to.height);
+        _DATA
+        + """
         return arguments[0].map((hex) => {
           const wanted = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
           let n = 0;
