@@ -40,6 +40,10 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SERVE = [sys.executable, "-m", "ray.serve.scripts"]
 
 
+def _to_be_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Node:
     """A Ray of its own, of processes, as `ray start --head` starts one."""
 
@@ -69,6 +73,9 @@ class Node:
                 cwd=self.scratch,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Where the tests run in the background of a shell, SIGINT is ignored, and what
+                # they start would inherit that: `serve run` could not be ended by it.
+                preexec_fn=_to_be_interrupted,
             )
 
     def serve(self, *arguments: str) -> str:
