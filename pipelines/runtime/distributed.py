@@ -141,7 +141,12 @@ def run(
         log.info("%s: in one task, without Ray Train (%s.workers: 0)", name, name)
         run_task(stage_run, _alone, packed, streams, num_cpus=cpus, num_gpus=num_gpus)
     else:
-        _distributed(packed, workers, each, streams)
+        try:
+            _distributed(packed, workers, each, streams)
+        except StageError as error:  # as where others failed with the worker that found bad data
+            if (fault := packed.fault()) is not None:
+                raise DataError(fault) from error
+            raise
     if (fault := packed.fault()) is not None:
         raise DataError(fault)
     counts: Counts = stage_run.read_json(_RESULT)
@@ -253,10 +258,12 @@ def _work(
     try:
         result = packed.work(packed.job, Worker(collective, device, streams))
     except BaseException as error:
-        if isinstance(error, DataError):
-            packed.run.write_json({"call": packed.call, "error": str(error)}, _FAULT)
-        if collective.memory is not None:  # its process goes on for a while, and others wait for it
-            collective.memory.fail()
+        try:
+            if isinstance(error, DataError):
+                packed.run.write_json({"call": packed.call, "error": str(error)}, _FAULT)
+        finally:
+            if collective.memory is not None:  # its process goes on, and others wait for it
+                collective.memory.fail()
         # Ray Train would retry: bad data stay bad, so the driver raises this instead. A worker that
         # only waited for the one which found them has no fault of its own.
         if packed.fault() is None:

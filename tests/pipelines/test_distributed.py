@@ -96,3 +96,17 @@ def test_the_caller_gets_what_a_worker_found_wrong(run, monkeypatch) -> None:
     with pytest.raises(DataError, match="song 7 has no features"):
         call(BAD)
     assert call(None) == {"rank": 0}
+
+
+@pytest.mark.parametrize("error", [BAD, ValueError("broken")])
+def test_it_gets_it_also_where_the_training_ended_otherwise(run, monkeypatch, error) -> None:
+    def ended(packed, *_) -> None:
+        if isinstance(error, DataError):
+            run.write_json({"call": packed.call, "error": str(error)}, distributed._FAULT)
+        raise WAITED
+
+    monkeypatch.setattr(distributed, "_distributed", ended)
+    monkeypatch.setattr(distributed.resources, "require", lambda *_, **__: None)
+    expected = DataError if error is BAD else StageError
+    with pytest.raises(expected):
+        distributed.run(_raises, error, run, workers=2, num_gpus=0.0, patience=1.0, threads=1)
