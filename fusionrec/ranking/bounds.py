@@ -180,6 +180,10 @@ def rank_bounded(
         Results, as in `RankedLists`.
     """
     user_codes, of_users, done = encoded(V)
+    # A panel tells of one score: of fewer panels than that there is no bar.
+    done &= indices.shape[1] + np.diff(exclude_indptr) <= len(codes.codes)
+    if not done.any():
+        return done
     _rank(
         V, rows, codes.codes, codes.factors, user_codes, of_users, exclude_indptr, exclude_songs,
         done, indices, listed, counts, candidates,
@@ -235,9 +239,6 @@ def _rank(
         if not done[u]:
             continue
         excluded = exclude_indptr[u + 1] - exclude_indptr[u]
-        if k + excluded > panels:
-            done[u] = False
-            continue
         keys = low[u].view(np.int32)
         for p in range(panels):
             keys[p] = ordered(keys[p])
