@@ -161,3 +161,4 @@ def _tell(task: asyncio.Task[None]) -> None:
     """Log what has failed, which nobody may have waited for."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("what the page shows cannot be made: %s", error)
+        error.__traceback__ = None  # whose frames keep the snapshot, and the task keeps the error

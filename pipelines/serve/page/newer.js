@@ -35,7 +35,7 @@ export function kept(main) {
 export function watch(main, again) {
   const served = document.getElementById("served");
   const newer = document.getElementById("newer");
-  const seen = new Set(); // replicas of the service take a result over one after the other
+  let shown = null; // results and when they were read
 
   function head({ songs, model, result, loaded }) {
     const when = new Date(1000 * loaded).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
@@ -74,10 +74,12 @@ export function watch(main, again) {
     const health = await get("/v1/health").catch(() => null);
     if (!health) return;
     const of = JSON.stringify(health.results);
-    if (seen.has(of)) return;
-    seen.add(of);
+    // Replicas of the service take a result over one after the other: one that has not yet read it earlier.
+    if (shown && (of === shown.of || health.loaded < shown.loaded)) return;
+    const first = !shown;
+    shown = { of, loaded: health.loaded };
     head(health);
-    if (seen.size > 1) await tell();
+    if (!first) await tell();
   }
 
   look();

@@ -281,12 +281,19 @@ def test_a_song_beside_the_sample_has_its_place(genre) -> None:
     np.testing.assert_allclose(few.place(snapshot, row), expected, rtol=1e-9)
 
 
-def test_what_is_shown_keeps_no_older_result_in_memory(places) -> None:
+@pytest.mark.parametrize("failing", [False, True])
+def test_what_is_shown_keeps_no_older_result_in_memory(places, monkeypatch, failing) -> None:
+    def unreadable(*_: object) -> None:
+        raise OSError("no such disk")
+
+    if failing:
+        monkeypatch.setattr(reports, "report", unreadable)
     settings = Settings(str(places["genre"]), hosts=LOOPBACK, poll_seconds=0)
     with client_of(settings) as client:
         engine = client.app.state.engine
         for path in ("map", "classes", "users", "report"):
-            assert client.get(f"/v1/{path}").status_code == 200
+            status = 503 if failing and path == "report" else 200
+            assert client.get(f"/v1/{path}").status_code == status
         before = weakref.ref(engine.snapshot)
         engine._take(Snapshot(settings.workspace, settings.model, settings.similar_gb))
         gc.collect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 import pytest
 
@@ -85,6 +87,20 @@ def test_a_newer_result_is_shown_without_what_was_typed_being_lost(page, app, mo
     opened = "return [...document.querySelectorAll('.why-button')].map((e) => e.ariaExpanded)"
     assert page.execute_script(opened)[:3] == ["false", "true", "false"]
     page.find_element("css selector", "#newer button").click()
+    assert not page.find_element("id", "newer").is_displayed()
+    # The earlier one is made the current one again.
+    back = Snapshot(engine._settings.workspace, engine._settings.model, 4.0)
+    monkeypatch.setattr(engine, "_snapshot", back)
+    page.execute_script("window.dispatchEvent(new Event('focus'))")
+    shown = "!document.getElementById('newer').hidden"
+    until(page, f"{note}.includes('it is shown now') && {shown}")
+    again = page.execute_script("return document.getElementById('served').textContent")
+    assert back.result[:8] in again
+    # A replica that has not taken it over yet is no news.
+    monkeypatch.setattr(engine, "_snapshot", newer)
+    page.find_element("css selector", "#newer button").click()
+    page.execute_script("window.dispatchEvent(new Event('focus'))")
+    time.sleep(1)
     assert not page.find_element("id", "newer").is_displayed()
 
 
