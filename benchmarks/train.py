@@ -155,7 +155,9 @@ def _work(job: Job, worker: distributed.Worker) -> Counts:
     seconds, cpu, waited = map(float, mine)
     steps = job.epochs * len(list(cuts(job.songs, job.batch)))
     workers = training.group.world
-    all_cpu, all_waited = training.group.sum(torch.tensor([cpu, waited])).tolist()
+    all_cpu, all_waited = training.group.sum(
+        torch.tensor([cpu, waited], device=worker.device)
+    ).tolist()
     found = {
         "rate": job.songs * job.epochs / seconds,
         "peak": statistics.mean(peaks),

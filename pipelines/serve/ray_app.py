@@ -70,7 +70,9 @@ def application(settings: Settings, replicas: int, most_replicas: int | None) ->
 
 
 def _by_commas(given: Any) -> Any:
-    return [each.strip() for each in given.split(",")] if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    return [name for each in given.split(",") if (name := each.strip())]
 
 
 class Arguments(BaseModel):
